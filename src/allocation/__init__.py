@@ -1,0 +1,1 @@
+"""Stock allocation for shops and warehouses: the bounded context."""

@@ -1,0 +1,1 @@
+"""What the business says, in the standard library only."""

@@ -1,0 +1,38 @@
+"""What we may be asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBatch:
+    """Add purchased stock; without an `eta` it is in the warehouse already."""
+
+    ref: str
+    sku: str
+    qty: int
+    eta: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """Promise `qty` of `sku` to one order line; an empty `lineid` means the SKU."""
+
+    orderid: str
+    sku: str
+    qty: int
+    lineid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatchQuantity:
+    """State how much the batch `ref` really holds."""
+
+    ref: str
+    qty: int
+
+
+Command: TypeAlias = CreateBatch | Allocate | ChangeBatchQuantity
