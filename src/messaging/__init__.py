@@ -1,0 +1,1 @@
+"""One message in, one transaction out: the machinery, which knows no bounded context."""

@@ -1,0 +1,119 @@
+"""One message in, one transaction out, and what follows from it.
+
+The bus gives a command a fresh unit of work, lets its handler change an aggregate, runs the policies on what happened
+until nothing new happens, and commits everything at once: state, event log, read models, inbox mark and outbox rows.
+It keeps no state between calls, so threads may share it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any, Generic, TypeVar
+
+from messaging.envelope import Metadata, Recorded
+from messaging.errors import DuplicateMessage, HalfDone, MessageIdReused
+from messaging.retry import Retry
+from messaging.routes import Routes
+from messaging.unit_of_work import Outcome, UnitOfWork
+
+U = TypeVar("U", bound=UnitOfWork)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command with what came along. A `message_id` makes it safe to send again: its first outcome stands."""
+
+    command: object
+    metadata: Metadata = field(default_factory=lambda: Metadata.first("internal"))
+    message_id: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells two bodies apart."""
+        return sha256(repr(self.command).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class MessageBus(Generic[U]):
+    """`refusals` are the errors by which the domain says no."""
+
+    routes: Routes[U]
+    unit_of_work: Callable[[], AbstractContextManager[U]]
+    refusals: type[Exception]
+    retry: Retry = field(default_factory=Retry)
+
+    def handle(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Any:
+        """Do what was asked and return the handler's answer.
+
+        Raises the domain's refusal (nothing changed), MessageIdReused, or Unavailable (try again later).
+        """
+        request = Request(command, metadata or Metadata.first("internal"), message_id)
+        return self.handle_together([request])[0].unwrap()
+
+    def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Do all that was asked, in this order, in one transaction; a refused request changes nothing.
+
+        Raises MessageIdReused and Unavailable for all of them.
+        """
+        handlers = [self.routes.handler(type(request.command)) for request in requests]
+
+        def attempt() -> list[Outcome]:
+            with self.unit_of_work() as uow:
+                outcomes = [
+                    self._run(handler, request, uow) for handler, request in zip(handlers, requests, strict=True)
+                ]
+                uow.commit()
+                return outcomes
+
+        try:
+            return self.retry(attempt)
+        except DuplicateMessage:
+            if len(requests) == 1:
+                return [self._first_outcome(requests[0])]
+            return [outcome for request in requests for outcome in self.handle_together([request])]
+
+    def _run(self, handler: Callable[[Any, U], object], request: Request, uow: U) -> Outcome:
+        try:
+            outcome = Outcome(handler(request.command, uow))
+        except self.refusals as refusal:
+            if list(uow.collect_new_events()):
+                raise HalfDone(request.command) from refusal
+            outcome = Outcome(refusal=refusal)
+        changed = self._follow_up(uow, request.metadata)
+        if request.message_id:
+            uow.inbox.remember(request.message_id, request.fingerprint, outcome)
+        return replace(outcome, changed=changed)
+
+    def _follow_up(self, uow: U, cause: Metadata) -> bool:
+        """Whether anything had happened."""
+        queue = deque(self._new_events(uow, cause))
+        changed = bool(queue)
+        while queue:
+            happened = queue.popleft()
+            kind = type(happened.event)
+            effects = self.routes.effect_names(kind)
+            uow.event_log.append(happened, effects)
+            for effect in effects:
+                uow.outbox.post(happened, effect)
+            for policy in self.routes.policies(kind):
+                policy(happened.event, uow)
+                queue.extend(self._new_events(uow, happened.metadata))
+        return changed
+
+    @staticmethod
+    def _new_events(uow: U, cause: Metadata) -> list[Recorded[object]]:
+        return [Recorded(new.stream, new.version, new.event, cause.next()) for new in uow.collect_new_events()]
+
+    def _first_outcome(self, request: Request) -> Outcome:
+        assert request.message_id is not None, "only a message id makes a duplicate"
+        with self.unit_of_work() as uow:
+            remembered = uow.inbox.recall(request.message_id)
+        assert remembered is not None, "inbox marks outlive every retry"
+        fingerprint, outcome = remembered
+        if fingerprint != request.fingerprint:
+            raise MessageIdReused(request.message_id)
+        return outcome

@@ -1,0 +1,51 @@
+"""What travels with a message but is not part of it: who it is, what it belongs to, what caused it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+from uuid import uuid4
+
+M_co = TypeVar("M_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Metadata of one message. `correlation_id` is shared by all that followed from one request from outside;
+    `causation_id` is the id of the message that directly led to this one."""
+
+    id: str
+    correlation_id: str
+    causation_id: str | None
+    source: str
+    time: datetime
+
+    @classmethod
+    def first(cls, source: str, correlation_id: str | None = None) -> Metadata:
+        """For a message from outside, caused by nothing that we know."""
+        own = str(uuid4())
+        return cls(own, correlation_id or own, None, source, datetime.now(UTC))
+
+    def next(self) -> Metadata:
+        """For a message that this one caused."""
+        return Metadata(str(uuid4()), self.correlation_id, self.id, self.source, datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent(Generic[M_co]):
+    """An event as its aggregate recorded it: the `version`-th of its stream."""
+
+    stream: str
+    version: int
+    event: M_co
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded(Generic[M_co]):
+    """An event in its place in the log. Its `metadata.id` is the same wherever and however often it is told."""
+
+    stream: str
+    version: int
+    event: M_co
+    metadata: Metadata

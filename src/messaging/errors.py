@@ -1,0 +1,57 @@
+"""What can go wrong between a message and its outcome.
+
+MessagingError
+├── RoutingError            the routing table is incomplete or says two things
+├── HalfDone                a handler refused after it had changed something: a fault in the program
+├── UnreadableMessage       no type we know, or not of its shape
+├── MessageIdReused         this message id came before, with another body
+├── DuplicateMessage        this message id came before; its first outcome stands
+├── ConcurrencyConflict     someone was faster; the same again on fresh state may succeed
+└── Unavailable             the surroundings fail: database, broker, mail; later may do
+    ├── Disconnected        ... before anything was committed: running again is safe
+    └── OutcomeUnknown      ... while committing: only a message id can tell
+"""
+
+from __future__ import annotations
+
+
+class MessagingError(Exception):
+    """Root of all errors of the machinery."""
+
+
+class RoutingError(MessagingError):
+    pass
+
+
+class HalfDone(MessagingError):
+    def __init__(self, command: object) -> None:
+        super().__init__(f"refused after a change, which must not be: {command}")
+
+
+class UnreadableMessage(MessagingError):
+    pass
+
+
+class MessageIdReused(MessagingError):
+    def __init__(self, message_id: str) -> None:
+        super().__init__(f"message id {message_id} was used before with another body")
+
+
+class DuplicateMessage(MessagingError):
+    pass
+
+
+class ConcurrencyConflict(MessagingError):
+    pass
+
+
+class Unavailable(MessagingError):
+    pass
+
+
+class Disconnected(Unavailable):
+    pass
+
+
+class OutcomeUnknown(Unavailable):
+    pass

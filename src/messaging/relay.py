@@ -1,0 +1,139 @@
+"""Carries out effects after the commit: at least once each, in the order of their stream, each effect on its own.
+
+A relay claims streams, not rows, so any number of relays may run and order within a stream still holds. What fails is
+tried again later and holds back only the later events of its stream and effect.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from typing import Any, Protocol
+
+from messaging.envelope import Recorded
+from messaging.errors import MessagingError, Unavailable
+from messaging.routes import Routes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An effect to carry out: `read` gives the event, or raises UnreadableMessage."""
+
+    version: int
+    attempts: int
+    read: Callable[[], Recorded[object]]
+
+
+@dataclass(slots=True)
+class Claim:
+    """The next letters of one stream, ours until the claim runs out, and what became of them."""
+
+    stream: str
+    token: int
+    letters: Sequence[Letter]
+    delivered: list[int] = field(default_factory=list)
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the letter after the delivered ones failed; try again `retry_in` seconds later, or never (None)."""
+
+    version: int
+    reason: str
+    retry_in: float | None
+
+
+class Deliveries(Protocol):
+    """The outbox as relays see it."""
+
+    def claim(self, effect: str) -> list[Claim]:
+        """Claim some streams with letters that are due, for `lease` seconds."""
+        ...
+
+    def settle(self, effect: str, claims: Sequence[Claim]) -> None:
+        """Write down what was delivered or failed, and let go. A claim that was lost meanwhile changes nothing."""
+        ...
+
+    @property
+    def lease(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """How long to wait after a failure, and how often a failure that is not the surroundings' fault may come."""
+
+    first_wait: float = 0.1
+    longest_wait: float = 30.0
+    most_attempts: int = 10
+
+    def after(self, letter: Letter, error: Exception) -> float | None:
+        attempt = letter.attempts + 1
+        if not isinstance(error, Unavailable) and attempt >= self.most_attempts:
+            return None
+        return min(self.first_wait * 2.0 ** min(letter.attempts, 30), self.longest_wait)
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    routes: Routes[Any]
+    deliveries: Deliveries
+    retry_later: RetryLater = field(default_factory=RetryLater)
+    shortest_pause: float = 0.01
+    longest_pause: float = 0.2
+    clock: Callable[[], float] = time.monotonic
+
+    def run(self, stop: Event) -> None:
+        """Deliver until told to stop, each effect in a thread of its own, so that a slow one delays no other."""
+        names = list(self.routes.all_effect_names())
+        threads = [Thread(target=self._run, args=(name, stop), name=name) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _run(self, effect: str, stop: Event) -> None:
+        pause = self.shortest_pause
+        while not stop.is_set():
+            try:
+                busy = self.deliver(effect) > 0
+            except Unavailable as error:
+                log.warning("the outbox is out of reach", extra={"effect": effect, "error": str(error)})
+                busy, pause = False, 1.0
+            if not busy:
+                stop.wait(pause)
+            pause = self.shortest_pause if busy else min(pause * 2, self.longest_pause)
+
+    def deliver(self, effect: str) -> int:
+        """Carry out what is due now, as far as one claim reaches; returns how many letters were delivered."""
+        enough = self.clock() + self.deliveries.lease / 2
+        claims = self.deliveries.claim(effect)
+        for claim in claims:
+            self._deliver(effect, claim, enough)
+        if claims:
+            self.deliveries.settle(effect, claims)
+        return sum(len(claim.delivered) for claim in claims)
+
+    def _deliver(self, effect: str, claim: Claim, enough: float) -> None:
+        for letter in claim.letters:
+            if self.clock() > enough:
+                return
+            try:
+                recorded = letter.read()
+                self.routes.find_effect(type(recorded.event), effect)(recorded)
+            except Exception as error:  # noqa: BLE001 - whatever an effect raises, other streams must go on
+                claim.failure = self._failure(letter, error)
+                about = {"effect": effect, "stream": claim.stream, "version": letter.version, "error": repr(error)}
+                log.warning("an effect failed", extra=about | {"retry_in": claim.failure.retry_in})
+                return
+            claim.delivered.append(letter.version)
+
+    def _failure(self, letter: Letter, error: Exception) -> Failure:
+        if isinstance(error, MessagingError) and not isinstance(error, Unavailable):
+            return Failure(letter.version, str(error), None)  # unreadable, or of no effect we know: never
+        return Failure(letter.version, repr(error), self.retry_later.after(letter, error))

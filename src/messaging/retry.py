@@ -1,0 +1,45 @@
+"""Whole transactions are run again when someone was faster, or the database was gone before anything was committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
+
+from messaging.errors import ConcurrencyConflict, Disconnected, Unavailable
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Retries with full jitter, so that those who collided do not meet again. Times are in seconds."""
+
+    conflict_deadline: float = 5.0
+    outage_deadline: float = 1.0
+    first_wait: float = 0.005
+    longest_wait: float = 0.25
+    sleep: Callable[[float], None] = time.sleep
+
+    def __call__(self, attempt: Callable[[], R]) -> R:
+        """What the attempt returned; raises Unavailable when none succeeded in time."""
+        retrying = Retrying(
+            retry=retry_if_exception_type((ConcurrencyConflict, Disconnected)),
+            wait=wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
+            stop=self._too_late,
+            sleep=self.sleep,
+        )
+        try:
+            return retrying(attempt)
+        except RetryError as given_up:
+            error = given_up.last_attempt.exception()
+            tries = given_up.last_attempt.attempt_number
+            raise Unavailable(f"given up after {tries} tries: {error}") from error
+
+    def _too_late(self, state: RetryCallState) -> bool:
+        conflict = state.outcome and isinstance(state.outcome.exception(), ConcurrencyConflict)
+        deadline = self.conflict_deadline if conflict else self.outage_deadline
+        return (state.seconds_since_start or 0) + state.upcoming_sleep > deadline

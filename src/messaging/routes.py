@@ -1,0 +1,74 @@
+"""The table that says what is done about what. A handler paired with the wrong message fails type checking."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+from messaging.envelope import Recorded
+from messaging.errors import RoutingError
+
+M = TypeVar("M")
+M_contra = TypeVar("M_contra", contravariant=True)
+U = TypeVar("U")
+
+
+class Effect(Protocol[M_contra]):
+    """What the outside is told of an event, after the commit, at least once, in commit order within a stream.
+
+    Raises Unavailable when the surroundings fail: it is tried again until they are back.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in the outbox: explicit, since rows outlive releases."""
+        ...
+
+    def __call__(self, recorded: Recorded[M_contra], /) -> None: ...
+
+
+class Routes(Generic[U]):
+    def __init__(self) -> None:
+        self._commands: dict[type, Callable[[Any, U], object]] = {}
+        self._policies: dict[type, tuple[Callable[[Any, U], object], ...]] = {}
+        self._effects: defaultdict[type, dict[str, Effect[Any]]] = defaultdict(dict)
+
+    def command(self, kind: type[M], handler: Callable[[M, U], object]) -> None:
+        """Have commands of this kind handled; what the handler returns is the answer to the caller."""
+        if kind in self._commands:
+            raise RoutingError(f"{kind.__name__} has a handler already")
+        self._commands[kind] = handler
+
+    def event(self, kind: type[M], *policies: Callable[[M, U], object]) -> None:
+        """Do this about such events in the transaction that recorded them."""
+        self._policies[kind] = (*self._policies.get(kind, ()), *policies)
+
+    def effect(self, kind: type[M], *effects: Effect[M]) -> None:
+        """Tell the outside of such events after the commit."""
+        for effect in effects:
+            if effect.name in self._effects[kind]:
+                raise RoutingError(f"{kind.__name__} has an effect {effect.name} already")
+            self._effects[kind][effect.name] = effect
+
+    def handler(self, kind: type) -> Callable[[Any, U], object]:
+        try:
+            return self._commands[kind]
+        except KeyError:
+            raise RoutingError(f"{kind.__name__} has no handler") from None
+
+    def policies(self, kind: type) -> tuple[Callable[[Any, U], object], ...]:
+        return self._policies.get(kind, ())
+
+    def effect_names(self, kind: type) -> tuple[str, ...]:
+        return tuple(self._effects.get(kind, ()))
+
+    def find_effect(self, kind: type, name: str) -> Effect[Any]:
+        try:
+            return self._effects[kind][name]
+        except KeyError:
+            raise RoutingError(f"{kind.__name__} has no effect {name}") from None
+
+    def all_effect_names(self) -> Iterator[str]:
+        """Each name once, in the table's order."""
+        yield from dict.fromkeys(name for effects in self._effects.values() for name in effects)

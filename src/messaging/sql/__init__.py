@@ -1,0 +1,1 @@
+"""The machinery's tables and transactions on PostgreSQL, in SQLAlchemy Core."""

@@ -1,0 +1,59 @@
+"""Database errors in the machinery's words, by SQLSTATE, in one place.
+
+Sources: PostgreSQL's error codes (appendix A) and its chapter 13.5 on retrying serialization failures.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from messaging.errors import (
+    ConcurrencyConflict,
+    Disconnected,
+    DuplicateMessage,
+    MessagingError,
+    OutcomeUnknown,
+    Unavailable,
+)
+
+_CONFLICTS = {
+    "40001",  # serialization_failure
+    "40P01",  # deadlock_detected
+    "55P03",  # lock_not_available
+    "23505",  # unique_violation: every unique key of ours names something that another writer made first
+}
+_OUTAGES = {
+    "25006",  # read_only_sql_transaction: connected to a standby
+    "53300",  # too_many_connections
+    "57014",  # query_canceled: a statement time-out
+    "57P01",  # admin_shutdown
+    "57P02",  # crash_shutdown
+    "57P03",  # cannot_connect_now
+    "57P05",  # idle_session_timeout
+    "25P03",  # idle_in_transaction_session_timeout
+}
+
+Faults = (DBAPIError, psycopg.Error, PoolTimeout)
+
+
+def translated(error: Exception, *, committing: bool = False) -> MessagingError | None:
+    """What the error means; None if it is a fault in the program, which nobody should hide.
+
+    `committing`: COMMIT had been sent, so a lost connection leaves the outcome open.
+    """
+    if isinstance(error, PoolTimeout):
+        return Unavailable(f"no free database connection: {error}")
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(original, psycopg.Error):
+        return None
+    text = str(original).strip()
+    if original.sqlstate == "42P01":  # undefined_table
+        return Unavailable(f"the database's schema is not there yet, or old; migrate it first ({text.splitlines()[0]})")
+    if original.sqlstate in _CONFLICTS:
+        return DuplicateMessage(text) if original.diag.constraint_name == "inbox_pkey" else ConcurrencyConflict(text)
+    lost = original.sqlstate is None and isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError))
+    if lost or original.sqlstate in _OUTAGES or (original.sqlstate or "").startswith("08"):
+        return OutcomeUnknown(text) if committing else Disconnected(text)
+    return None

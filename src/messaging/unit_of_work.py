@@ -1,0 +1,76 @@
+"""What the bus needs of a transaction. Implementations: `messaging.sql`, and `messaging.testing` in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from messaging.envelope import NewEvent, Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended: with a result (JSON values only), or refused by a rule of the domain.
+
+    `changed` says whether anything happened now; the same result may mean that it had happened before.
+    """
+
+    result: Any = None
+    refusal: Exception | None = None
+    changed: bool = field(default=False, compare=False)
+
+    def unwrap(self) -> Any:
+        """The result, or the refusal raised."""
+        if self.refusal:
+            raise self.refusal
+        return self.result
+
+
+class EventLog(Protocol):
+    def append(self, recorded: Recorded[object], effects: Iterable[str]) -> None:
+        """Keep the event for good, and the names of the effects it must have.
+
+        Raises ConcurrencyConflict, at the commit, when its version is taken.
+        """
+        ...
+
+
+class Outbox(Protocol):
+    def post(self, recorded: Recorded[object], effect: str) -> None:
+        """Have the effect carried out after the commit."""
+        ...
+
+
+class Inbox(Protocol):
+    def remember(self, message_id: str, fingerprint: str, outcome: Outcome) -> None:
+        """Keep the outcome. Raises DuplicateMessage, at the commit, when the id was there before."""
+        ...
+
+    def recall(self, message_id: str) -> tuple[str, Outcome] | None:
+        """The fingerprint and outcome kept under this id."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction. Left without `commit`, it never happened."""
+
+    @property
+    def event_log(self) -> EventLog: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    @property
+    def inbox(self) -> Inbox: ...
+
+    def collect_new_events(self) -> Iterable[NewEvent[object]]:
+        """The events that aggregates recorded since this was last asked, in their order."""
+        ...
+
+    def commit(self) -> None:
+        """Make all of it true at once.
+
+        Raises ConcurrencyConflict or DuplicateMessage (nothing happened), OutcomeUnknown (it may have).
+        """
+        ...

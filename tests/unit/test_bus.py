@@ -1,0 +1,258 @@
+"""One message in, one transaction out: the bus on a bounded context of three lines, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from messaging.bus import MessageBus, Request
+from messaging.envelope import Metadata, NewEvent, Recorded
+from messaging.errors import (
+    ConcurrencyConflict,
+    Disconnected,
+    HalfDone,
+    MessageIdReused,
+    OutcomeUnknown,
+    RoutingError,
+    Unavailable,
+)
+from messaging.retry import Retry
+from messaging.routes import Routes
+from messaging.testing import Memory, MemoryTransaction
+
+
+@dataclass(frozen=True)
+class Say:
+    word: str
+
+
+@dataclass(frozen=True)
+class Said:
+    word: str
+
+
+@dataclass(frozen=True)
+class Echoed:
+    word: str
+
+
+class TooLoudError(Exception):
+    pass
+
+
+class Talk(MemoryTransaction):
+    """A unit of work whose one aggregate is a conversation."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__(memory)
+        self.said: list[object] = []
+        self._collected = 0
+
+    def say(self, event: object) -> None:
+        self.said.append(event)
+
+    def collect_new_events(self) -> Iterator[NewEvent[object]]:
+        before = len(self.history("talk"))
+        while self._collected < len(self.said):
+            self._collected += 1
+            yield NewEvent("talk", before + self._collected, self.said[self._collected - 1])
+
+
+@dataclass
+class Shout:
+    name: str
+    heard: list[str] = field(default_factory=list)
+
+    def __call__(self, recorded: Recorded[Said]) -> None:
+        self.heard.append(recorded.event.word)
+
+
+def say(cmd: Say, uow: Talk) -> str:
+    if cmd.word.isupper():
+        raise TooLoudError(cmd.word)
+    uow.say(Said(cmd.word))
+    return f"said {cmd.word}"
+
+
+def echo(event: Said, uow: Talk) -> None:
+    uow.say(Echoed(event.word))
+
+
+class World:
+    """A bus, and faults to come: each is raised once, at a commit."""
+
+    def __init__(self, handler: Callable[[Say, Talk], object] = say) -> None:
+        self.memory = Memory()
+        self.faults: list[Exception] = []
+        self.transactions = 0
+        self.waits: list[float] = []
+        table: Routes[Talk] = Routes()
+        table.command(Say, handler)
+        table.event(Said, echo)
+        table.effect(Said, Shout("shout"))
+        self.bus = MessageBus(table, self.unit_of_work, TooLoudError, Retry(sleep=self.waits.append))
+
+    @contextmanager
+    def unit_of_work(self) -> Iterator[Talk]:
+        self.transactions += 1
+        talk = Talk(self.memory)
+        yield talk
+
+    def log(self) -> list[object]:
+        return [recorded.event for recorded in self.memory.log["talk"]]
+
+
+def failing(*faults: Exception) -> tuple[World, list[Exception]]:
+    left = list(faults)
+
+    def say_if_possible(cmd: Say, uow: Talk) -> str:
+        answer = say(cmd, uow)
+        if left:
+            raise left.pop(0)
+        return answer
+
+    return World(say_if_possible), left
+
+
+def test_answers_with_what_the_handler_returned() -> None:
+    assert World().bus.handle(Say("hello")) == "said hello"
+
+
+def test_commits_events_of_policies_with_those_that_caused_them() -> None:
+    world = World()
+
+    world.bus.handle(Say("hello"))
+
+    assert world.log() == [Said("hello"), Echoed("hello")]
+    assert world.transactions == 1
+
+
+def test_posts_a_row_for_each_effect() -> None:
+    world = World()
+
+    world.bus.handle(Say("hello"))
+
+    assert [(one.effect, one.recorded.event) for one in world.memory.outbox] == [("shout", Said("hello"))]
+
+
+def test_a_refusal_reaches_the_caller_and_changes_nothing() -> None:
+    world = World()
+
+    with pytest.raises(TooLoudError):
+        world.bus.handle(Say("HELLO"))
+
+    assert world.memory == Memory(lock=world.memory.lock)
+
+
+def test_a_fault_reaches_the_caller_and_changes_nothing() -> None:
+    world, _ = failing(ZeroDivisionError())
+
+    with pytest.raises(ZeroDivisionError):
+        world.bus.handle(Say("hello"))
+
+    assert world.log() == []
+
+
+def test_refusing_after_a_change_is_a_fault_in_the_program() -> None:
+    world, _ = failing(TooLoudError())
+
+    with pytest.raises(HalfDone):
+        world.bus.handle(Say("hello"))
+
+    assert world.log() == []
+
+
+@pytest.mark.parametrize("fault", [ConcurrencyConflict("too slow"), Disconnected("gone")])
+def test_runs_the_whole_unit_of_work_again_after(fault: Exception) -> None:
+    world, _ = failing(fault, fault)
+
+    assert world.bus.handle(Say("hello")) == "said hello"
+
+    assert world.log() == [Said("hello"), Echoed("hello")], "events come from the winning attempt only"
+    assert world.transactions == 3
+    assert len(world.waits) == 2
+
+
+def test_does_not_run_again_when_it_may_have_been_committed() -> None:
+    world, _ = failing(OutcomeUnknown("cut while committing"))
+
+    with pytest.raises(OutcomeUnknown):
+        world.bus.handle(Say("hello"))
+
+    assert world.transactions == 1
+
+
+def test_gives_up_in_the_end_and_says_so() -> None:
+    world, _ = failing(*[ConcurrencyConflict("too slow")] * 10_000)
+    bus = MessageBus(world.bus.routes, world.unit_of_work, TooLoudError, Retry(conflict_deadline=0.05))
+
+    with pytest.raises(Unavailable, match=r"given up after \d+ tries: too slow"):
+        bus.handle(Say("hello"))
+
+
+def test_a_message_id_makes_a_command_take_effect_once() -> None:
+    world = World()
+
+    answers = [world.bus.handle(Say("hello"), message_id="m1") for _ in range(3)]
+
+    assert answers == ["said hello"] * 3
+    assert world.log() == [Said("hello"), Echoed("hello")]
+
+
+def test_a_refusal_is_remembered_too() -> None:
+    world = World()
+
+    for _ in range(2):
+        with pytest.raises(TooLoudError, match="HELLO"):
+            world.bus.handle(Say("HELLO"), message_id="m1")
+
+    assert list(world.memory.inbox) == ["m1"]
+
+
+def test_a_message_id_with_another_body_is_refused() -> None:
+    world = World()
+    world.bus.handle(Say("hello"), message_id="m1")
+
+    with pytest.raises(MessageIdReused, match="m1"):
+        world.bus.handle(Say("goodbye"), message_id="m1")
+
+
+def test_handles_many_together_each_with_its_own_outcome() -> None:
+    world = World()
+
+    outcomes = world.bus.handle_together([Request(Say("one")), Request(Say("TWO")), Request(Say("three"))])
+
+    assert [outcome.result for outcome in outcomes] == ["said one", None, "said three"]
+    assert isinstance(outcomes[1].refusal, TooLoudError)
+    assert world.transactions == 1
+    assert world.log() == [Said("one"), Echoed("one"), Said("three"), Echoed("three")]
+
+
+def test_a_duplicate_among_many_does_not_hold_up_the_others() -> None:
+    world = World()
+    world.bus.handle(Say("one"), message_id="m1")
+
+    outcomes = world.bus.handle_together([Request(Say("one"), message_id="m1"), Request(Say("two"), message_id="m2")])
+
+    assert [outcome.result for outcome in outcomes] == ["said one", "said two"]
+    assert world.log() == [Said("one"), Echoed("one"), Said("two"), Echoed("two")]
+
+
+def test_all_that_follows_shares_the_correlation_id_and_names_its_cause() -> None:
+    world = World()
+    request = Metadata.first("test", correlation_id="order 17")
+
+    world.bus.handle(Say("hello"), request)
+
+    said, echoed = world.memory.log["talk"]
+    assert said.metadata.correlation_id == echoed.metadata.correlation_id == "order 17"
+    assert said.metadata.causation_id == request.id
+    assert echoed.metadata.causation_id == said.metadata.id
+
+
+def test_a_command_without_a_handler_is_an_incomplete_table() -> None:
+    with pytest.raises(RoutingError, match="Said has no handler"):
+        World().bus.handle(Said("hello"))

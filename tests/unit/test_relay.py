@@ -1,0 +1,170 @@
+"""Effects: at least once, in order within a stream, each on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event, Thread
+
+from messaging.envelope import Metadata, Recorded
+from messaging.errors import Unavailable, UnreadableMessage
+from messaging.relay import Claim, Letter, Relay, RetryLater
+from messaging.routes import Routes
+from messaging.testing import Memory, MemoryDeliveries, Waiting
+
+
+@dataclass(frozen=True)
+class Said:
+    word: str
+
+
+@dataclass
+class Tell:
+    """An effect that may fail: `on` is called before a word is told."""
+
+    name: str
+    on: Callable[[str], None] = lambda _: None
+    told: list[str] = field(default_factory=list)
+
+    def __call__(self, recorded: Recorded[Said]) -> None:
+        self.on(recorded.event.word)
+        self.told.append(recorded.event.word)
+
+
+def memory_with(effect: str, **words: list[str]) -> Memory:
+    memory = Memory()
+    for stream, said in words.items():
+        for version, word in enumerate(said, start=1):
+            memory.outbox.append(Waiting(Recorded(stream, version, Said(word), Metadata.first("test")), effect))
+    return memory
+
+
+def relay_for(memory: Memory, *effects: Tell) -> Relay:
+    table: Routes[object] = Routes()
+    table.effect(Said, *effects)
+    return Relay(table, MemoryDeliveries(memory), RetryLater(most_attempts=3))
+
+
+def test_delivers_in_the_order_of_the_stream() -> None:
+    tell = Tell("tell")
+    memory = memory_with("tell", a=["one", "two", "three"])
+
+    assert relay_for(memory, tell).deliver("tell") == 3
+
+    assert tell.told == ["one", "two", "three"]
+    assert memory.outbox == []
+
+
+def test_what_fails_holds_back_its_stream_and_no_other() -> None:
+    def fail_on_two(word: str) -> None:
+        if word == "two":
+            raise Unavailable("not now")
+
+    tell = Tell("tell", fail_on_two)
+    memory = memory_with("tell", a=["one", "two", "three"], b=["uno", "due"])
+
+    relay_for(memory, tell).deliver("tell")
+
+    assert tell.told == ["one", "uno", "due"]
+    assert [waiting.recorded.version for waiting in memory.outbox] == [2, 3]
+
+
+def test_is_told_again_once_the_surroundings_are_back() -> None:
+    faults = [Unavailable("not now")] * 50
+
+    def fail_for_long(_: str) -> None:
+        if faults:
+            raise faults.pop()
+
+    tell = Tell("tell", fail_for_long)
+    relay = relay_for(memory_with("tell", a=["one", "two"]), tell)
+
+    for _ in range(51):
+        relay.deliver("tell")
+
+    assert tell.told == ["one", "two"]
+
+
+def test_what_keeps_failing_for_its_own_sake_is_dead_after_some_attempts_and_later_ones_wait() -> None:
+    def fail(_: str) -> None:
+        raise ValueError("can't be told")
+
+    memory = memory_with("tell", a=["one", "two"])
+    relay = relay_for(memory, Tell("tell", fail))
+
+    for _ in range(5):
+        relay.deliver("tell")
+
+    first, second = memory.outbox
+    assert (first.dead, first.attempts, first.reason) == (True, 3, 'ValueError("can\'t be told")')
+    assert (second.dead, second.attempts) == (False, 0)
+
+
+def test_what_no_effect_is_known_for_is_dead_at_once() -> None:
+    memory = memory_with("forgotten", a=["one"])
+
+    relay_for(memory, Tell("tell")).deliver("forgotten")
+
+    assert memory.outbox[0].dead
+
+
+def test_waits_longer_after_each_failure_but_not_for_ever() -> None:
+    later = RetryLater(first_wait=0.1, longest_wait=30, most_attempts=10)
+
+    waits = [later.after(Letter(1, attempts, _unreadable), Unavailable()) for attempts in (0, 1, 2, 20, 10_000)]
+
+    assert waits == [0.1, 0.2, 0.4, 30, 30]
+
+
+def test_a_slow_effect_delays_no_other() -> None:
+    release, told = Event(), Event()
+
+    def wait(_: str) -> None:
+        assert release.wait(10)
+
+    def note(_: str) -> None:
+        told.set()
+
+    memory = memory_with("slow", a=["one"])
+    memory.outbox += memory_with("quick", a=["one"]).outbox
+    stop = Event()
+    thread = Thread(target=relay_for(memory, Tell("slow", wait), Tell("quick", note)).run, args=(stop,))
+    thread.start()
+    try:
+        assert told.wait(10), "the quick effect waited for the slow one"
+    finally:
+        release.set()
+        stop.set()
+        thread.join(10)
+
+
+def test_stops_delivering_before_its_claim_runs_out() -> None:
+    times = iter([0.0, 1.0, 31.0, 31.0])
+    tell = Tell("tell")
+    memory = memory_with("tell", a=["one", "two"])
+    table: Routes[object] = Routes()
+    table.effect(Said, tell)
+
+    Relay(table, MemoryDeliveries(memory), clock=lambda: next(times)).deliver("tell")
+
+    assert tell.told == ["one"]
+    assert [waiting.recorded.version for waiting in memory.outbox] == [2]
+
+
+def _unreadable() -> Recorded[object]:
+    raise UnreadableMessage
+
+
+class UnreadableDeliveries(MemoryDeliveries):
+    def claim(self, effect: str) -> list[Claim]:
+        return [Claim("a", token=1, letters=[Letter(1, 0, _unreadable)])]
+
+
+def test_what_cannot_be_read_is_dead_at_once() -> None:
+    memory = memory_with("tell", a=["one"])
+    table: Routes[object] = Routes()
+    table.effect(Said, Tell("tell"))
+
+    Relay(table, UnreadableDeliveries(memory)).deliver("tell")
+
+    assert memory.outbox[0].dead
