@@ -1,0 +1,162 @@
+"""The new events of a unit of work, folded into one net change per row.
+
+Folding matters: within a reallocation a batch is for a moment promised more than it holds, and the CHECK constraint,
+the last line of defence, must never see that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from sqlalchemy import BigInteger, and_, column, delete, func, update
+
+from allocation.adapters.tables import allocations, batch_references, batches, order_lines, products
+from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
+from allocation.domain.model import LineKey, OrderLine, Promise
+from messaging.sql.statements import Statement, arrays_of, insert_rows, rows_of
+
+
+@dataclass(slots=True)
+class _BatchChange:
+    allocated_by: int = 0
+    purchased: int | None = None
+
+
+@dataclass(slots=True)
+class _LineChange:
+    was_stored: bool
+    allocated: Allocated | None = None
+    version: int = 0
+
+    @property
+    def promise(self) -> Promise | None:
+        if self.allocated is None:
+            return None
+        made = self.allocated
+        return Promise(OrderLine(made.orderid, made.sku, made.qty, made.lineid), made.batchref)
+
+
+@dataclass(slots=True)
+class Changes:
+    versions: dict[str, tuple[int, int]] = field(default_factory=dict)  # sku: version before, version now
+    created: dict[str, tuple[BatchCreated, int]] = field(default_factory=dict)  # reference: event, version
+    lines: dict[LineKey, _LineChange] = field(default_factory=dict)
+    _batches: dict[tuple[str, str], _BatchChange] = field(default_factory=dict)
+
+    def add(self, sku: str, version: int, event: Event) -> None:
+        before, _ = self.versions.get(sku, (version - 1, version))
+        self.versions[sku] = before, version
+        match event:
+            case BatchCreated():
+                self.created[event.ref] = event, version
+            case BatchQuantityChanged():
+                self._batch(sku, event.ref).purchased = event.qty
+            case Allocated():
+                line = self.lines.setdefault((event.orderid, event.lineid), _LineChange(was_stored=False))
+                line.allocated, line.version = event, version
+                self._batch(sku, event.batchref).allocated_by += event.qty
+            case Deallocated():
+                line = self.lines.setdefault((event.orderid, event.lineid), _LineChange(was_stored=True))
+                line.allocated = None
+                self._batch(sku, event.batchref).allocated_by -= event.qty
+            case OutOfStock():
+                pass
+            case _:
+                assert_never(event)
+
+    def _batch(self, sku: str, reference: str) -> _BatchChange:
+        return self._batches.setdefault((sku, reference), _BatchChange())
+
+    def statements(self) -> Iterator[Statement]:
+        yield from self._product_statements()
+        yield from self._batch_statements()
+        yield from self._line_statements()
+
+    def _product_statements(self) -> Iterator[Statement]:
+        rows = [(before, {"sku": sku, "version_number": now}) for sku, (before, now) in self.versions.items()]
+        if new := [row for before, row in rows if not before]:
+            yield _INSERT_PRODUCTS, arrays_of(new)
+        if known := [row for before, row in rows if before]:
+            yield _UPDATE_PRODUCTS, arrays_of(known)
+
+    def _batch_statements(self) -> Iterator[Statement]:
+        if self.created:
+            created = [
+                {
+                    "sku": event.sku,
+                    "reference": event.ref,
+                    "eta": event.eta,
+                    "initial_quantity": event.qty,
+                    "purchased_quantity": event.qty,
+                    "allocated_quantity": 0,
+                    "added": version,
+                }
+                for event, version in self.created.values()
+            ]
+            yield _INSERT_BATCH_REFERENCES, arrays_of([{k: row[k] for k in ("reference", "sku")} for row in created])
+            yield _INSERT_BATCHES, arrays_of(created)
+        if self._batches:
+            changed = [
+                {"sku": sku, "reference": ref, "allocated_by": batch.allocated_by, "purchased": batch.purchased}
+                for (sku, ref), batch in self._batches.items()
+            ]
+            yield _UPDATE_BATCHES, arrays_of(changed)
+
+    def _line_statements(self) -> Iterator[Statement]:
+        broken: list[dict[str, object]] = []
+        moved: list[dict[str, object]] = []
+        new: list[dict[str, object]] = []
+        promised: list[dict[str, object]] = []
+        for (orderid, lineid), line in self.lines.items():
+            key: dict[str, object] = {"orderid": orderid, "lineid": lineid}
+            if line.allocated:
+                placed = key | {"sku": line.allocated.sku, "version": line.version}
+                (moved if line.was_stored else new).append(placed)
+                promised.append(placed | {"qty": line.allocated.qty, "batchref": line.allocated.batchref})
+            elif line.was_stored:
+                broken.append(key)
+        if left := broken + [{k: row[k] for k in ("orderid", "lineid")} for row in moved]:
+            yield _DELETE_ALLOCATIONS, arrays_of(left)
+        if broken:
+            yield _DELETE_ORDER_LINES, arrays_of(broken)
+        if moved:
+            yield _UPDATE_ORDER_LINES, arrays_of(moved)
+        if new:
+            yield _INSERT_ORDER_LINES, arrays_of(new)
+        if promised:
+            yield _INSERT_ALLOCATIONS, arrays_of(promised)
+
+
+_given = rows_of(products.c.sku, products.c.version_number)
+_INSERT_PRODUCTS = insert_rows(products, "sku", "version_number")
+_UPDATE_PRODUCTS = update(products).values(version_number=_given.c.version_number).where(products.c.sku == _given.c.sku)
+
+_INSERT_BATCH_REFERENCES = insert_rows(batch_references, "reference", "sku")
+_INSERT_BATCHES = insert_rows(
+    batches, "sku", "reference", "eta", "initial_quantity", "purchased_quantity", "allocated_quantity", "added"
+)
+_given = rows_of(
+    batches.c.sku, batches.c.reference, column("allocated_by", BigInteger), column("purchased", BigInteger)
+)
+_UPDATE_BATCHES = (
+    update(batches)
+    .values(
+        allocated_quantity=batches.c.allocated_quantity + _given.c.allocated_by,
+        purchased_quantity=func.coalesce(_given.c.purchased, batches.c.purchased_quantity),
+    )
+    .where(and_(batches.c.sku == _given.c.sku, batches.c.reference == _given.c.reference))
+)
+
+_given = rows_of(order_lines.c.orderid, order_lines.c.lineid)
+_this_line = and_(order_lines.c.orderid == _given.c.orderid, order_lines.c.lineid == _given.c.lineid)
+_DELETE_ORDER_LINES = delete(order_lines).where(_this_line)
+_DELETE_ALLOCATIONS = delete(allocations).where(
+    and_(_this_line, allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version)
+)
+_given = rows_of(order_lines.c.orderid, order_lines.c.lineid, order_lines.c.sku, order_lines.c.version)
+_this_line = and_(order_lines.c.orderid == _given.c.orderid, order_lines.c.lineid == _given.c.lineid)
+_UPDATE_ORDER_LINES = update(order_lines).values(version=_given.c.version).where(_this_line)
+_INSERT_ORDER_LINES = insert_rows(order_lines, "orderid", "lineid", "sku", "version")
+_INSERT_ALLOCATIONS = insert_rows(allocations, "sku", "version", "orderid", "lineid", "qty", "batchref")

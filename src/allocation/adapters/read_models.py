@@ -1,0 +1,39 @@
+"""Read models written in the transaction that made them true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import and_, delete
+
+from allocation.adapters.tables import allocations_view
+from allocation.domain.events import Allocated, Deallocated
+from allocation.domain.model import LineKey
+from messaging.sql.statements import Statement, arrays_of, insert_rows, rows_of
+
+_INSERT = insert_rows(allocations_view, "orderid", "lineid", "sku", "qty", "batchref")
+_given = rows_of(allocations_view.c.orderid, allocations_view.c.lineid)
+_DELETE = delete(allocations_view).where(
+    and_(allocations_view.c.orderid == _given.c.orderid, allocations_view.c.lineid == _given.c.lineid)
+)
+
+
+class SqlAlchemyAllocationsView:
+    def __init__(self) -> None:
+        self._added: dict[LineKey, Allocated] = {}
+        self._removed: set[LineKey] = set()
+
+    def add(self, event: Allocated) -> None:
+        self._added[event.orderid, event.lineid] = event
+
+    def remove(self, event: Deallocated) -> None:
+        key = event.orderid, event.lineid
+        if not self._added.pop(key, None):
+            self._removed.add(key)
+
+    def statements(self) -> Iterator[Statement]:
+        if self._removed:
+            yield _DELETE, arrays_of([{"orderid": orderid, "lineid": lineid} for orderid, lineid in self._removed])
+        if self._added:
+            columns = ("orderid", "lineid", "sku", "qty", "batchref")
+            yield _INSERT, arrays_of([{name: getattr(row, name) for name in columns} for row in self._added.values()])

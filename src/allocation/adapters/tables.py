@@ -1,0 +1,97 @@
+"""The service's own tables. All that is written for an allocation carries the SKU, so that it can be partitioned by it;
+what must be unique across SKUs, a batch reference or an order line, is keyed by that in a table of its own.
+
+Text is compared byte by byte (collation C): case matters, and order does not depend on the machine.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    Date,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+Key = Text(collation="C")
+
+products = Table(
+    "products",
+    metadata,
+    Column("sku", Key, primary_key=True),
+    Column("version_number", BigInteger, nullable=False),
+    comment="One row a SKU that was ever purchased; its version is the number of its events.",
+    postgresql_with={"fillfactor": "50"},
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("sku", Key, primary_key=True),
+    Column("reference", Key, primary_key=True),
+    Column("eta", Date),
+    Column("initial_quantity", BigInteger, nullable=False),
+    Column("purchased_quantity", BigInteger, nullable=False),
+    Column("allocated_quantity", BigInteger, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("is_open", Boolean, Computed("allocated_quantity < purchased_quantity", persisted=True), nullable=False),
+    CheckConstraint(
+        "0 <= allocated_quantity AND allocated_quantity <= purchased_quantity", name="batches_never_oversold"
+    ),
+    comment="Purchased stock. is_open keeps the counters out of the index predicate, so that updates stay HOT.",
+    postgresql_with={"fillfactor": "50"},
+)
+Index("batches_open", batches.c.sku, postgresql_where=batches.c.is_open)
+
+batch_references = Table(
+    "batch_references",
+    metadata,
+    Column("reference", Key, primary_key=True),
+    Column("sku", Key, nullable=False),
+    comment="Whose batch a reference is: unique across SKUs.",
+)
+
+order_lines = Table(
+    "order_lines",
+    metadata,
+    Column("orderid", Key, primary_key=True),
+    Column("lineid", Key, primary_key=True),
+    Column("sku", Key, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    comment="Which allocation a line has, by SKU and version: unique across SKUs.",
+)
+
+allocations = Table(
+    "allocations",
+    metadata,
+    Column("sku", Key, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("orderid", Key, nullable=False),
+    Column("lineid", Key, nullable=False),
+    Column("qty", Integer, nullable=False),
+    Column("batchref", Key, nullable=False),
+    Index("allocations_of_batch", "sku", "batchref", "version"),
+    comment="The promises, each under the version of its product that made it: the higher the newer.",
+)
+
+allocations_view = Table(
+    "allocations_view",
+    metadata,
+    Column("orderid", Key, primary_key=True),
+    Column("lineid", Key, primary_key=True),
+    Column("position", BigInteger, Identity(always=True), nullable=False),
+    Column("sku", Key, nullable=False),
+    Column("qty", Integer, nullable=False),
+    Column("batchref", Key, nullable=False),
+    comment="The read model of GET /allocations/<orderid>; position is the order of allocation.",
+)

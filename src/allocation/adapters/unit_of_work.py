@@ -1,0 +1,31 @@
+"""The service's unit of work on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+from sqlalchemy import Connection, Engine
+
+from allocation.adapters.read_models import SqlAlchemyAllocationsView
+from allocation.adapters.repository import SqlAlchemyProducts
+from allocation.adapters.wire_names import CODEC, REFUSALS
+from messaging.envelope import NewEvent
+from messaging.sql.unit_of_work import SqlTransaction, transactions
+
+
+class SqlAlchemyUnitOfWork(SqlTransaction):
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, CODEC, REFUSALS)
+        self.products = SqlAlchemyProducts(connection)
+        self.allocations_view = SqlAlchemyAllocationsView()
+        self.add_writer(self.products)
+        self.add_writer(self.allocations_view)
+
+    def collect_new_events(self) -> Iterator[NewEvent[object]]:
+        return self.products.collect_new_events()
+
+
+def unit_of_work(engine: Engine) -> Callable[[], AbstractContextManager[SqlAlchemyUnitOfWork]]:
+    """Units of work at REPEATABLE READ, each with a connection of its own."""
+    return transactions(engine, SqlAlchemyUnitOfWork)

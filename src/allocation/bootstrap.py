@@ -1,0 +1,106 @@
+"""The composition root: the only module that knows every adapter. Nothing is built at import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import redis
+from sqlalchemy import Engine, create_engine
+
+from allocation.adapters.notifications import FileNotifications, SmtpNotifications
+from allocation.adapters.redis_eventpublisher import RedisEventPublisher, redis_client
+from allocation.adapters.schema import require_current_schema
+from allocation.adapters.unit_of_work import unit_of_work
+from allocation.adapters.wire_names import CODEC
+from allocation.config import Settings
+from allocation.domain.model import DomainError
+from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
+from allocation.service_layer.routing import routes
+from allocation.views import Views
+from messaging.bus import MessageBus
+from messaging.errors import Unavailable
+from messaging.relay import Relay
+from messaging.retry import Retry
+from messaging.sql.dead_letters import SqlDeadLetters
+from messaging.sql.deliveries import SqlDeliveries
+
+
+@dataclass(frozen=True)
+class Service:
+    """All that entrypoints need, wired."""
+
+    engine: Engine
+    redis: redis.Redis
+    bus: MessageBus[UnitOfWork]
+    relay: Relay
+    views: Views
+    dead_letters: SqlDeadLetters
+
+    def readiness(self) -> dict[str, str]:
+        """`status` is ready, degraded (Redis is away: orders are taken, news waits) or not ready; the rest says why."""
+        database, broker = self._database(), self._broker()
+        status = "not ready" if database != "ok" else "ready" if broker == "ok" else "degraded"
+        return {"status": status, "database": database, "redis": broker}
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self.redis.close()
+
+    def _database(self) -> str:
+        try:
+            require_current_schema(self.engine)
+        except Unavailable as error:
+            return str(error)
+        return "ok"
+
+    def _broker(self) -> str:
+        try:
+            self.redis.ping()
+        except redis.RedisError:
+            return "unreachable"
+        return "ok"
+
+
+def bootstrap(
+    settings: Settings,
+    *,
+    notifications: Notifications | None = None,
+    publisher: Publisher | None = None,
+    connections: int = 10,
+) -> Service:
+    """Wire the service as the settings say, with other parts where given. `connections`: at most, to the database."""
+    engine = database_engine(settings.database_url, connections)
+    client = redis_client(settings.redis_url)
+    retry = Retry()
+    table = routes(notifications or notifications_for(settings), publisher or RedisEventPublisher(client))
+    return Service(
+        engine=engine,
+        redis=client,
+        bus=MessageBus(table, unit_of_work(engine), DomainError, retry),
+        relay=Relay(table, SqlDeliveries(engine, CODEC)),
+        views=Views(engine, retry),
+        dead_letters=SqlDeadLetters(engine),
+    )
+
+
+def database_engine(url: str, connections: int = 10) -> Engine:
+    """A pool that neither grows nor waits long, and connections that notice when the other side is gone."""
+    return create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=2.0,
+        connect_args={
+            "connect_timeout": 2,
+            "application_name": "allocation",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        },
+    )
+
+
+def notifications_for(settings: Settings) -> Notifications:
+    if settings.smtp_url:
+        return SmtpNotifications(settings.smtp_url)
+    return FileNotifications(settings.home / "mail")

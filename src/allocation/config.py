@@ -1,0 +1,129 @@
+"""Settings, from the environment only, read once and on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMATS = ("console", "json")
+
+
+class SettingError(Exception):
+    """A setting that is missing or can't be read; says which, and what is expected. Never repeats a password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """An empty URL means embedded servers, or mails as files, under `home`; an empty `log_format`: by terminal."""
+
+    database_url: str = ""
+    redis_url: str = ""
+    smtp_url: str = ""
+    home: Path = Path("var")
+    host: str = "127.0.0.1"
+    port: int = 5005
+    workers: int = 2
+    log_level: str = "INFO"
+    log_format: str = ""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read the settings; the book's own variables count where the URL is not given. Raises SettingError."""
+        given = {name: value.strip() for name, value in env.items() if value.strip()}
+        return cls(
+            database_url=_database_url(given),
+            redis_url=_redis_url(given),
+            smtp_url=_smtp_url(given),
+            home=Path(given.get("ALLOCATION_HOME", "var")).absolute(),
+            host=given.get("HOST") or given.get("API_HOST") or "127.0.0.1",
+            port=_number(given, "PORT", default=5005, most=65535),
+            workers=_number(given, "WEB_CONCURRENCY", default=2, most=1000),
+            log_level=_one_of(given, "LOG_LEVEL", LOG_LEVELS, default="INFO"),
+            log_format=_one_of(given, "LOG_FORMAT", LOG_FORMATS, default=""),
+        )
+
+    def as_environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """The environment in which a child process reads the same settings."""
+        return {
+            **env,
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "SMTP_URL": self.smtp_url,
+            "ALLOCATION_HOME": str(self.home),
+            "HOST": self.host,
+            "PORT": str(self.port),
+            "WEB_CONCURRENCY": str(self.workers),
+            "LOG_LEVEL": self.log_level,
+            "LOG_FORMAT": self.log_format,
+        }
+
+
+def _database_url(env: Mapping[str, str]) -> str:
+    if url := env.get("DATABASE_URL"):
+        return postgres_url(url)
+    if host := env.get("DB_HOST"):
+        password = quote(env.get("DB_PASSWORD", "abc123"), safe="")
+        port = 54321 if host == "localhost" else 5432
+        return postgres_url(f"postgresql://allocation:{password}@{host}:{port}/allocation")
+    return ""
+
+
+def postgres_url(given: str) -> str:
+    """The URL with the driver that we use; the hosts may be several, with commas between."""
+    expected = "postgresql://user:password@host:port/database"
+    scheme, _, rest = given.partition("://")
+    if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise SettingError(f"DATABASE_URL does not begin with postgresql://; expected {expected}")
+    try:
+        url = urlsplit(f"postgresql://{rest}")
+        readable = bool(url.netloc and url.path.strip("/") and ("," in url.netloc or url.port != 0))
+    except ValueError:
+        readable = False
+    if not readable:
+        raise SettingError(f"DATABASE_URL can't be read; expected {expected}")
+    return f"postgresql+psycopg://{rest}"
+
+
+def _redis_url(env: Mapping[str, str]) -> str:
+    if url := env.get("REDIS_URL"):
+        return _url("REDIS_URL", url, ("redis", "rediss"), "redis://[:password@]host:port/db")
+    if host := env.get("REDIS_HOST"):
+        return f"redis://{host}:{63791 if host == 'localhost' else 6379}/0"
+    return ""
+
+
+def _smtp_url(env: Mapping[str, str]) -> str:
+    if url := env.get("SMTP_URL"):
+        return _url("SMTP_URL", url, ("smtp",), "smtp://host:port")
+    if host := env.get("EMAIL_HOST"):
+        return f"smtp://{host}:{11025 if host == 'localhost' else 1025}"
+    return ""
+
+
+def _url(name: str, given: str, schemes: tuple[str, ...], expected: str) -> str:
+    try:
+        url = urlsplit(given)
+        port_is_readable = url.port is None or url.port > 0
+    except ValueError:
+        raise SettingError(f"{name} can't be read; expected {expected}") from None
+    if url.scheme not in schemes or not url.hostname or not port_is_readable:
+        raise SettingError(f"{name} can't be read; expected {expected}")
+    return given
+
+
+def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = env.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+        raise SettingError(f"{name} is {text!r}; expected a whole number from 1 to {most}")
+    return int(text)
+
+
+def _one_of(env: Mapping[str, str], name: str, choices: tuple[str, ...], default: str) -> str:
+    text = env.get(name, default)
+    for choice in (*choices, default):
+        if text.lower() == choice.lower():
+            return choice
+    raise SettingError(f"{name} is {text!r}; expected one of {', '.join(choices)}")

@@ -1,0 +1,1 @@
+"""What is done about each message, in terms of the domain and of ports."""

@@ -1,0 +1,62 @@
+"""What is done about each message, one short function each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from allocation.domain import commands, events
+from allocation.domain.model import OrderLine
+from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
+from messaging.envelope import Recorded
+
+
+def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> None:
+    uow.products.get(cmd.sku).add_batch(cmd.ref, cmd.qty, cmd.eta)
+
+
+def allocate(cmd: commands.Allocate, uow: UnitOfWork) -> str | None:
+    """The reference of the batch, or None when out of stock."""
+    return uow.products.get(cmd.sku).allocate(OrderLine(cmd.orderid, cmd.sku, cmd.qty, cmd.lineid))
+
+
+def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> None:
+    uow.products.get_by_batchref(cmd.ref).change_batch_quantity(cmd.ref, cmd.qty)
+
+
+def reallocate(event: events.Deallocated, uow: UnitOfWork) -> None:
+    uow.products.get(event.sku).allocate(OrderLine(event.orderid, event.sku, event.qty, event.lineid))
+
+
+def add_to_allocations_view(event: events.Allocated, uow: UnitOfWork) -> None:
+    uow.allocations_view.add(event)
+
+
+def remove_from_allocations_view(event: events.Deallocated, uow: UnitOfWork) -> None:
+    uow.allocations_view.remove(event)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishLineAllocated:
+    publisher: Publisher
+    name: ClassVar[str] = "publish_line_allocated"
+
+    def __call__(self, recorded: Recorded[events.Allocated]) -> None:
+        self.publisher.line_allocated(recorded)
+
+
+@dataclass(frozen=True, slots=True)
+class SendOutOfStockNotification:
+    notifications: Notifications
+    stock_team: str
+    name: ClassVar[str] = "send_out_of_stock_notification"
+
+    def __call__(self, recorded: Recorded[events.OutOfStock]) -> None:
+        event = recorded.event
+        self.notifications.send(
+            message_id=recorded.metadata.id,
+            to=self.stock_team,
+            subject=f"Out of stock for {event.sku}",
+            body=f"Out of stock for {event.sku}\n\n"
+            f"Order {event.orderid}, line {event.lineid}, asked for {event.qty}; no batch has that many available.\n",
+        )

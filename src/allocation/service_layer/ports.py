@@ -1,0 +1,50 @@
+"""What the handlers need of the world. Adapters and the tests' fakes have these shapes; nothing inherits from them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from allocation.domain.events import Allocated, Deallocated
+from allocation.domain.model import Product
+from messaging import unit_of_work
+from messaging.envelope import Recorded
+
+
+class Products(Protocol):
+    """The products of one unit of work: each is loaded once, and what it records is saved with the unit of work."""
+
+    def get(self, sku: str) -> Product:
+        """The product; one that was never purchased has no history."""
+        ...
+
+    def get_by_batchref(self, batchref: str) -> Product:
+        """The product that the batch belongs to. Raises UnknownBatch."""
+        ...
+
+
+class AllocationsView(Protocol):
+    """The read model behind `GET /allocations/<orderid>`."""
+
+    def add(self, event: Allocated) -> None: ...
+
+    def remove(self, event: Deallocated) -> None: ...
+
+
+class UnitOfWork(unit_of_work.UnitOfWork, Protocol):
+    @property
+    def products(self) -> Products: ...
+
+    @property
+    def allocations_view(self) -> AllocationsView: ...
+
+
+class Notifications(Protocol):
+    def send(self, *, message_id: str, to: str, subject: str, body: str) -> None:
+        """Send a mail; the same id on a repeat. Raises Unavailable."""
+        ...
+
+
+class Publisher(Protocol):
+    def line_allocated(self, recorded: Recorded[Allocated]) -> None:
+        """Tell the world that a line was allocated. Raises Unavailable."""
+        ...

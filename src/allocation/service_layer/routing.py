@@ -1,0 +1,28 @@
+"""What is done about what: the table of contents of the service."""
+
+from __future__ import annotations
+
+from allocation.domain import commands, events
+from allocation.service_layer import handlers
+from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
+from messaging.routes import Routes
+
+
+def routes(
+    notifications: Notifications, publisher: Publisher, stock_team: str = "stock@made.com"
+) -> Routes[UnitOfWork]:
+    route: Routes[UnitOfWork] = Routes()
+
+    route.command(commands.CreateBatch, handlers.add_batch)
+    route.command(commands.Allocate, handlers.allocate)
+    route.command(commands.ChangeBatchQuantity, handlers.change_batch_quantity)
+
+    # in the same transaction
+    route.event(events.Allocated, handlers.add_to_allocations_view)
+    route.event(events.Deallocated, handlers.remove_from_allocations_view, handlers.reallocate)
+
+    # after the commit
+    route.effect(events.Allocated, handlers.PublishLineAllocated(publisher))
+    route.effect(events.OutOfStock, handlers.SendOutOfStockNotification(notifications, stock_team))
+
+    return route

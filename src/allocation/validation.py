@@ -1,0 +1,111 @@
+"""What may come in from outside: limits for each command's fields. Edges validate, the domain trusts."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from datetime import date, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import PydanticCustomError
+
+from allocation.domain import commands
+from messaging.errors import UnreadableMessage
+
+C = TypeVar("C")
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_LONGEST_SHOWN = 60
+
+
+class BadInput(UnreadableMessage):
+    """Says which field, which rule, and which value."""
+
+
+def _clean(text: str) -> str:
+    if text != text.strip():
+        raise PydanticCustomError("space", "must not begin or end with a space")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise PydanticCustomError("control", "must not have control characters or lone surrogates")
+    return text
+
+
+def _date_of(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    try:
+        if _DATE.fullmatch(given):
+            return date.fromisoformat(given)
+        if _DATE.match(given) and given[10:11] in ("T", "t", " "):
+            return datetime.fromisoformat(given).date()
+    except ValueError:
+        pass
+    raise PydanticCustomError("date", "must be a date as YYYY-MM-DD, or null")
+
+
+Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_clean)]
+LineQuantity = Annotated[int, Field(ge=1, le=1_000_000)]
+BatchQuantity = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Eta = Annotated[date | None, BeforeValidator(_date_of)]
+
+
+class Schema(Generic[C]):
+    """A command as it may arrive: its fields' limits, strictly typed; unknown keys are ignored.
+
+    `aliases` are the names of fields on the wire where they differ from the command's.
+    """
+
+    def __init__(self, kind: type[C], limits: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> None:
+        assert limits.keys() == {field.name for field in fields(kind)}, f"one limit for each field of {kind.__name__}"  # type: ignore[arg-type]  # commands are dataclasses
+        self._kind = kind
+        columns: dict[str, Any] = {}
+        for field in fields(kind):  # type: ignore[arg-type]  # commands are dataclasses
+            default = ... if field.default is MISSING else field.default
+            alias = (aliases or {}).get(field.name, field.name)
+            columns[field.name] = (limits[field.name], Field(default, alias=alias))
+        config = ConfigDict(strict=True, extra="ignore")
+        self._model: type[BaseModel] = create_model(kind.__name__, __config__=config, **columns)
+
+    def read_json(self, body: bytes | str) -> C:
+        """The command in a JSON object. Raises BadInput."""
+        try:
+            return self._command(self._model.model_validate_json(body))
+        except ValidationError as error:
+            raise BadInput(_in_words(error)) from error
+
+    def read_fields(self, values: Mapping[str, object]) -> C:
+        """The command from Python values. Raises BadInput."""
+        try:
+            return self._command(self._model.model_validate(values))
+        except ValidationError as error:
+            raise BadInput(_in_words(error)) from error
+
+    def _command(self, model: BaseModel) -> C:
+        return self._kind(**{name: getattr(model, name) for name in type(model).model_fields})
+
+
+def _in_words(error: ValidationError) -> str:
+    return "; ".join(_problem(problem) for problem in error.errors(include_url=False))
+
+
+def _problem(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    rule: str = problem["msg"][:1].lower() + problem["msg"][1:]
+    if problem["type"] == "missing":
+        return f"{where}: is missing"
+    if problem["type"] == "json_invalid":
+        return rule
+    shown = repr(problem["input"])
+    if len(shown) > _LONGEST_SHOWN:
+        shown = shown[:_LONGEST_SHOWN] + "…"
+    return f"{where or 'body'}: {rule}, not {shown}"
+
+
+CREATE_BATCH = Schema(commands.CreateBatch, {"ref": Text, "sku": Text, "qty": BatchQuantity, "eta": Eta})
+ALLOCATE = Schema(commands.Allocate, {"orderid": Text, "sku": Text, "qty": LineQuantity, "lineid": Text})
+CHANGE_BATCH_QUANTITY = Schema(
+    commands.ChangeBatchQuantity, {"ref": Text, "qty": BatchQuantity}, aliases={"ref": "batchref"}
+)

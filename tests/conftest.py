@@ -1,0 +1,43 @@
+"""Real servers for the layers that need them: embedded ones, started for the session and named in its header."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+import embedded
+
+# `make test` looks at some examples of each law, every time at others; HYPOTHESIS_PROFILE=thorough at many.
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("thorough", max_examples=2_000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+SERVERS = pytest.StashKey[embedded.Servers]()
+CLEAN_UP = pytest.StashKey[ExitStack]()
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Start the servers, unless only unit tests are asked for, and say what they are."""
+    if all(Path(argument).is_relative_to("tests/unit") for argument in config.args):
+        return None
+    clean_up = config.stash.setdefault(CLEAN_UP, ExitStack())
+    home = clean_up.enter_context(tempfile.TemporaryDirectory(prefix="allocation-tests-"))
+    servers = clean_up.enter_context(embedded.servers(Path(home), durable=False))
+    config.stash[SERVERS] = servers
+    return f"real servers: {servers.postgres}, {servers.redis}"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if clean_up := config.stash.get(CLEAN_UP, None):
+        clean_up.close()
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> embedded.Servers:
+    """A PostgreSQL and a Valkey of this session's own, fast because nothing in them has to survive."""
+    return pytestconfig.stash[SERVERS]

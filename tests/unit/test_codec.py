@@ -1,0 +1,102 @@
+"""Names and shapes on the wire outlive the classes."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allocation.adapters.wire_names import CODEC, REFUSALS
+from allocation.domain import events
+from allocation.domain.model import DomainError
+from messaging.codec import Codec, JsonObject
+from messaging.errors import UnreadableMessage
+
+# Every shape that was ever stored. A row here is never changed: a new version gets a row of its own.
+GOLDEN: list[tuple[str, JsonObject, events.Event]] = [
+    (
+        "batch_created.v1",
+        {"ref": "b1", "sku": "TABLE", "qty": 10, "eta": "2026-01-02"},
+        events.BatchCreated("b1", "TABLE", 10, date(2026, 1, 2)),
+    ),
+    (
+        "batch_created.v1",
+        {"ref": "b1", "sku": "TABLE", "qty": 10, "eta": None},
+        events.BatchCreated("b1", "TABLE", 10, None),
+    ),
+    (
+        "batch_quantity_changed.v1",
+        {"ref": "b1", "sku": "TABLE", "qty": 0},
+        events.BatchQuantityChanged("b1", "TABLE", 0),
+    ),
+    (
+        "allocated.v1",
+        {"orderid": "o1", "sku": "TÅBLE", "qty": 1, "batchref": "b1", "lineid": "1"},
+        events.Allocated("o1", "TÅBLE", 1, "b1", "1"),
+    ),
+    (
+        "deallocated.v1",
+        {"orderid": "o1", "sku": "TABLE", "qty": 1, "batchref": "b1", "lineid": "1"},
+        events.Deallocated("o1", "TABLE", 1, "b1", "1"),
+    ),
+    (
+        "out_of_stock.v1",
+        {"orderid": "o1", "sku": "TABLE", "qty": 1, "lineid": "1"},
+        events.OutOfStock("o1", "TABLE", 1, "1"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "event"), GOLDEN)
+def test_what_was_ever_stored_is_still_read(name: str, data: JsonObject, event: events.Event) -> None:
+    assert CODEC.decode(name, data) == event
+
+
+@pytest.mark.parametrize(("name", "data", "event"), GOLDEN)
+def test_is_stored_as_ever(name: str, data: JsonObject, event: events.Event) -> None:
+    assert CODEC.encode(event) == (name, data)
+
+
+@pytest.mark.parametrize("kind", get_args(events.Event))
+def test_every_event_has_a_name_and_a_golden_row(kind: type) -> None:
+    assert CODEC.name(kind) in {name for name, _, _ in GOLDEN}
+
+
+def test_every_refusal_has_a_name() -> None:
+    assert set(REFUSALS.values()) == set(DomainError.__subclasses__())
+
+
+@given(st.one_of(*(st.from_type(kind) for kind in get_args(events.Event))))
+def test_whatever_is_written_is_read_back(event: events.Event) -> None:
+    name, data = CODEC.encode(event)
+
+    assert CODEC.decode(name, data) == event
+
+
+def test_a_name_we_do_not_know_yet_is_unreadable_not_a_crash() -> None:
+    with pytest.raises(UnreadableMessage, match=r"no message is known as allocated\.v9"):
+        CODEC.decode("allocated.v9", {})
+
+
+def test_data_of_another_shape_is_unreadable() -> None:
+    with pytest.raises(UnreadableMessage, match=r"not a allocated\.v1"):
+        CODEC.decode("allocated.v1", {"orderid": "o1"})
+
+
+def test_old_versions_are_upcast_step_by_step() -> None:
+    def to_v2(data: JsonObject) -> tuple[str, JsonObject]:
+        return "out_of_stock.v2", data | {"qty": 1}
+
+    def to_v3(data: JsonObject) -> tuple[str, JsonObject]:
+        return "out_of_stock.v3", data | {"lineid": data["sku"]}
+
+    codec = Codec(
+        {"out_of_stock.v3": events.OutOfStock}, upcasters={"out_of_stock.v1": to_v2, "out_of_stock.v2": to_v3}
+    )
+
+    assert codec.decode("out_of_stock.v1", {"orderid": "o1", "sku": "TABLE"}) == events.OutOfStock(
+        "o1", "TABLE", 1, "TABLE"
+    )

@@ -1,0 +1,94 @@
+"""Settings from the environment, and one clear line for each that can't be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from allocation.config import SettingError, Settings
+
+
+def test_nothing_is_needed() -> None:
+    settings = Settings.from_env({})
+
+    assert (settings.database_url, settings.redis_url, settings.smtp_url) == ("", "", "")
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 5005, 2)
+    assert settings.home == Path("var").absolute()
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_a_database_url_may_begin_in_each_usual_way(scheme: str) -> None:
+    settings = Settings.from_env({"DATABASE_URL": f"{scheme}://user:p%40ss@db:5432/stock"})
+
+    assert settings.database_url == "postgresql+psycopg://user:p%40ss@db:5432/stock"
+
+
+def test_the_book_s_variables_count_where_no_url_is_given() -> None:
+    settings = Settings.from_env(
+        {"DB_HOST": "localhost", "DB_PASSWORD": "p@ss", "REDIS_HOST": "localhost", "EMAIL_HOST": "localhost"}
+    )
+
+    assert settings.database_url == "postgresql+psycopg://allocation:p%40ss@localhost:54321/allocation"
+    assert settings.redis_url == "redis://localhost:63791/0"
+    assert settings.smtp_url == "smtp://localhost:11025"
+
+
+def test_the_book_s_other_hosts_have_the_servers_usual_ports() -> None:
+    settings = Settings.from_env({"DB_HOST": "postgres", "REDIS_HOST": "redis", "EMAIL_HOST": "mailhog"})
+
+    assert settings.database_url == "postgresql+psycopg://allocation:abc123@postgres:5432/allocation"
+    assert settings.redis_url == "redis://redis:6379/0"
+    assert settings.smtp_url == "smtp://mailhog:1025"
+
+
+def test_urls_win_over_the_book_s_variables() -> None:
+    settings = Settings.from_env({"REDIS_HOST": "elsewhere", "REDIS_URL": "redis://:secret@here:1234/2"})
+
+    assert settings.redis_url == "redis://:secret@here:1234/2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "mysql://user:secret@db/stock"),
+        ("DATABASE_URL", "postgresql://user:secret@db:port/stock"),
+        ("DATABASE_URL", "postgresql://user:secret@db:5432"),
+        ("REDIS_URL", "http://:secret@here"),
+        ("REDIS_URL", "redis://:secret@here:99999/0"),
+        ("SMTP_URL", "mail.example.com"),
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("WEB_CONCURRENCY", "-1"),
+        ("WEB_CONCURRENCY", "²"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_an_unreadable_setting_is_named_in_one_line_without_its_password(name: str, value: str) -> None:
+    with pytest.raises(SettingError) as error:
+        Settings.from_env({name: value})
+
+    assert str(error.value).startswith(name)
+    assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_a_child_process_reads_the_same_settings() -> None:
+    settings = Settings.from_env(
+        {
+            "DATABASE_URL": "postgres://u@db/stock",
+            "REDIS_URL": "redis://r",
+            "SMTP_URL": "smtp://m:25",
+            "ALLOCATION_HOME": "/srv/stock",
+            "HOST": "0.0.0.0",
+            "PORT": "80",
+            "WEB_CONCURRENCY": "4",
+            "LOG_LEVEL": "debug",
+            "LOG_FORMAT": "json",
+        }
+    )
+
+    assert Settings.from_env(settings.as_environment({"PATH": "/bin"})) == settings

@@ -1,0 +1,60 @@
+"""Mails that any reader reads back, for any SKU."""
+
+from __future__ import annotations
+
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.test_validation import allowed
+
+from allocation.adapters.notifications import FileNotifications, compose
+from messaging.errors import Unavailable
+
+skus = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=255).filter(allowed)
+
+
+@given(skus)
+def test_any_sku_survives_the_way(sku: str) -> None:
+    mail = compose(
+        message_id="m1", to="stock@made.com", subject=f"Out of stock for {sku}", body=f"Out of stock for {sku}\n"
+    )
+
+    read = message_from_bytes(mail.as_bytes(), policy=default)
+
+    assert read.get_content().splitlines(keepends=False) == f"Out of stock for {sku}".splitlines()
+    assert (read["From"], read["To"], read["Message-ID"]) == (
+        "allocations@example.com",
+        "stock@made.com",
+        "<m1@allocation.example.com>",
+    )
+
+
+def test_a_plain_sku_can_be_found_in_the_raw_mail() -> None:
+    """The book's own test looks there."""
+    sku = "x" * 255
+
+    mail = compose(message_id="m1", to="stock@made.com", subject="news", body=f"Out of stock for {sku}\n")
+
+    assert f"Out of stock for {sku}".encode() in mail.as_bytes()
+
+
+def test_writes_each_mail_to_a_file_once(tmp_path: Path) -> None:
+    notifications = FileNotifications(tmp_path / "mail")
+
+    for _ in range(2):
+        notifications.send(message_id="m1", to="stock@made.com", subject="news", body="Out of stock for TÅBLE\n")
+
+    [file] = (tmp_path / "mail").iterdir()
+    assert file.name == "m1.eml"
+    assert "Out of stock for TÅBLE" in file.read_text("utf-8")
+
+
+def test_a_folder_that_cannot_be_written_is_a_fault_of_the_surroundings(tmp_path: Path) -> None:
+    (tmp_path / "mail").write_text("in the way")
+
+    with pytest.raises(Unavailable, match="mail folder"):
+        FileNotifications(tmp_path / "mail").send(message_id="m1", to="a@b", subject="s", body="b")
