@@ -22,14 +22,11 @@ CLEAN_UP = pytest.StashKey[ExitStack]()
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Start the servers, unless only unit tests are asked for, and say what they are."""
+    """Say on which servers the tests will run, unless only unit tests are asked for, which need none."""
     if all(Path(argument).is_relative_to("tests/unit") for argument in config.args):
         return None
-    clean_up = config.stash.setdefault(CLEAN_UP, ExitStack())
-    home = clean_up.enter_context(tempfile.TemporaryDirectory(prefix="allocation-tests-"))
-    servers = clean_up.enter_context(embedded.servers(Path(home), durable=False))
-    config.stash[SERVERS] = servers
-    return f"real servers: {servers.postgres}, {servers.redis}"
+    running = running_servers(config)
+    return f"real servers: {running.postgres}, {running.redis}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -40,4 +37,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> embedded.Servers:
     """A PostgreSQL and a Valkey of this session's own, fast because nothing in them has to survive."""
-    return pytestconfig.stash[SERVERS]
+    return running_servers(pytestconfig)
+
+
+def running_servers(config: pytest.Config) -> embedded.Servers:
+    if SERVERS not in config.stash:
+        clean_up = config.stash.setdefault(CLEAN_UP, ExitStack())
+        home = clean_up.enter_context(tempfile.TemporaryDirectory(prefix="allocation-tests-"))
+        config.stash[SERVERS] = clean_up.enter_context(embedded.servers(Path(home), durable=False))
+    return config.stash[SERVERS]

@@ -2,7 +2,7 @@
 
 The bus gives a command a fresh unit of work, lets its handler change an aggregate, runs the policies on what happened
 until nothing new happens, and commits everything at once: state, event log, read models, inbox mark and outbox rows.
-It keeps no state between calls, so threads may share it.
+It keeps nothing of a message once it is answered, so threads may share it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from messaging.envelope import Metadata, Recorded
 from messaging.errors import DuplicateMessage, HalfDone, MessageIdReused
+from messaging.grouping import Groups
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.unit_of_work import Outcome, UnitOfWork
@@ -45,6 +46,10 @@ class MessageBus(Generic[U]):
     unit_of_work: Callable[[], AbstractContextManager[U]]
     refusals: type[Exception]
     retry: Retry = field(default_factory=Retry)
+    _groups: Groups[Request, Outcome] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_groups", Groups(self.handle_together))
 
     def handle(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Any:
         """Do what was asked and return the handler's answer.
@@ -52,6 +57,8 @@ class MessageBus(Generic[U]):
         Raises the domain's refusal (nothing changed), MessageIdReused, or Unavailable (try again later).
         """
         request = Request(command, metadata or Metadata.first("internal"), message_id)
+        if stream := self.routes.stream(command):
+            return self._groups.run(stream, request).unwrap()
         return self.handle_together([request])[0].unwrap()
 
     def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:

@@ -164,9 +164,13 @@ class Product:
         """The product as its whole history left it."""
         product = cls(sku, archive=archive)
         for event in history:
-            product._apply(event)
-            product._version_when_loaded += 1
+            product.relive(event)
         return product
+
+    def relive(self, event: Event) -> None:
+        """Take in the next event of its past: it counts in the version, and is not new."""
+        self._apply(event)
+        self._version_when_loaded += 1
 
     @property
     def version_number(self) -> int:

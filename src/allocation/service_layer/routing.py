@@ -13,8 +13,8 @@ def routes(
 ) -> Routes[UnitOfWork]:
     route: Routes[UnitOfWork] = Routes()
 
-    route.command(commands.CreateBatch, handlers.add_batch)
-    route.command(commands.Allocate, handlers.allocate)
+    route.command(commands.CreateBatch, handlers.add_batch, stream=lambda cmd: cmd.sku)
+    route.command(commands.Allocate, handlers.allocate, stream=lambda cmd: cmd.sku)
     route.command(commands.ChangeBatchQuantity, handlers.change_batch_quantity)
 
     # in the same transaction

@@ -118,7 +118,7 @@ class SqlDeliveries:
             "lease": self.lease,
         }
         with self._transaction() as transaction:
-            return dict(transaction.execute(_CLAIM, asked).tuples().all())
+            return {row.stream: row.token for row in transaction.execute(_CLAIM, asked)}
 
     def settle(self, effect: str, claims: Sequence[Claim]) -> None:
         with self._transaction() as transaction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row, select
 
 from messaging.codec import Codec
 from messaging.envelope import Metadata, Recorded
@@ -27,7 +27,8 @@ _APPEND = insert_rows(
 
 
 class SqlEventLog:
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, open_connection: Connection, codec: Codec) -> None:
+        self._connection = open_connection
         self._codec = codec
         self._rows: list[dict[str, object]] = []
 
@@ -48,6 +49,11 @@ class SqlEventLog:
                 "effects": list(effects),
             }
         )
+
+    def history(self, stream: str) -> list[object]:
+        """The events of a stream, as this transaction sees them. Raises UnreadableMessage."""
+        in_order = select(tables.event_log).where(tables.event_log.c.stream == stream).order_by("version")
+        return [recorded_from(row, self._codec).event for row in self._connection.execute(in_order)]
 
     def statements(self) -> Iterable[Statement]:
         if self._rows:

@@ -25,7 +25,7 @@ class SqlTransaction:
 
     def __init__(self, open_connection: Connection, codec: Codec, refusals: Mapping[str, type[Exception]]) -> None:
         self.connection = open_connection
-        self.event_log = SqlEventLog(codec)
+        self.event_log = SqlEventLog(open_connection, codec)
         self.outbox = SqlOutbox()
         self.inbox = SqlInbox(open_connection, refusals)
         self._writers: list[Writer] = [self.event_log, self.outbox, self.inbox]

@@ -1,0 +1,71 @@
+"""A second bounded context on the same machinery: customers' loyalty points, kept as events alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from messaging import unit_of_work
+from messaging.codec import Codec
+from messaging.envelope import NewEvent
+from messaging.routes import Effect, Routes
+
+
+@dataclass(frozen=True)
+class ChangePoints:
+    customer: str
+    by: int
+
+
+@dataclass(frozen=True)
+class PointsChanged:
+    customer: str
+    by: int
+
+
+class NotEnoughPoints(Exception):
+    """More were to be redeemed than the customer has."""
+
+
+CODEC = Codec({"points_changed.v1": PointsChanged})
+REFUSALS: dict[str, type[Exception]] = {"not_enough_points": NotEnoughPoints}
+
+
+class Accounts:
+    """The accounts of one unit of work, each the sum of its history."""
+
+    def __init__(self, history: Callable[[str], list[object]]) -> None:
+        self._history = history
+        self._known: dict[str, list[object]] = {}
+        self._new: list[NewEvent[object]] = []
+
+    def change(self, customer: str, by: int) -> int:
+        past = self._known.setdefault(customer, self._history(customer))
+        balance = sum(event.by for event in past if isinstance(event, PointsChanged)) + by
+        if balance < 0:
+            raise NotEnoughPoints(f"{customer} has {balance - by} points, not {-by}")
+        past.append(PointsChanged(customer, by))
+        self._new.append(NewEvent(customer, len(past), past[-1]))
+        return balance
+
+    def collect_new_events(self) -> Iterator[NewEvent[object]]:
+        while self._new:
+            yield self._new.pop(0)
+
+
+class UnitOfWork(unit_of_work.UnitOfWork, Protocol):
+    @property
+    def accounts(self) -> Accounts: ...
+
+
+def change_points(cmd: ChangePoints, uow: UnitOfWork) -> int:
+    """The new balance."""
+    return uow.accounts.change(cmd.customer, cmd.by)
+
+
+def routes(tell_customer: Effect[PointsChanged]) -> Routes[UnitOfWork]:
+    route: Routes[UnitOfWork] = Routes()
+    route.command(ChangePoints, change_points, stream=lambda cmd: cmd.customer)
+    route.effect(PointsChanged, tell_customer)
+    return route
