@@ -134,7 +134,7 @@ class Service:
         self.notifications = FakeNotifications()
         table = routes(self.notifications, self.publisher)
         self.bus: MessageBus[UnitOfWork] = MessageBus(
-            table, self.unit_of_work, DomainError, Retry(sleep=lambda _: None)
+            table, self.unit_of_work, DomainError, Retry(conflict_deadline=0.1, outage_deadline=0.01)
         )
         self.relay = Relay(table, MemoryDeliveries(self.memory))
 

@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
 from messaging.envelope import Metadata, Recorded
-from messaging.errors import DuplicateMessage, HalfDone, MessageIdReused
+from messaging.errors import HalfDone, MessageIdReused
 from messaging.grouping import Groups
 from messaging.retry import Retry
 from messaging.routes import Routes
@@ -54,7 +54,7 @@ class MessageBus(Generic[U]):
     def handle(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Any:
         """Do what was asked and return the handler's answer.
 
-        Raises the domain's refusal (nothing changed), MessageIdReused, or Unavailable (try again later).
+        Raises the domain's refusal (nothing changed), MessageIdReused, StillRunning, or Unavailable (try again later).
         """
         request = Request(command, metadata or Metadata.first("internal"), message_id)
         if stream := self.routes.stream(command):
@@ -64,7 +64,7 @@ class MessageBus(Generic[U]):
     def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
         """Do all that was asked, in this order, in one transaction; a refused request changes nothing.
 
-        Raises MessageIdReused and Unavailable for all of them.
+        Raises MessageIdReused, StillRunning and Unavailable for all of them.
         """
         handlers = [self.routes.handler(type(request.command)) for request in requests]
 
@@ -76,14 +76,11 @@ class MessageBus(Generic[U]):
                 uow.commit()
                 return outcomes
 
-        try:
-            return self.retry(attempt)
-        except DuplicateMessage:
-            if len(requests) == 1:
-                return [self._first_outcome(requests[0])]
-            return [outcome for request in requests for outcome in self.handle_together([request])]
+        return self.retry(attempt)
 
     def _run(self, handler: Callable[[Any, U], object], request: Request, uow: U) -> Outcome:
+        if first := self._first_outcome(request, uow):
+            return first
         try:
             outcome = Outcome(handler(request.command, uow))
         except self.refusals as refusal:
@@ -94,6 +91,16 @@ class MessageBus(Generic[U]):
         if request.message_id:
             uow.inbox.remember(request.message_id, request.fingerprint, outcome)
         return replace(outcome, changed=changed)
+
+    @staticmethod
+    def _first_outcome(request: Request, uow: U) -> Outcome | None:
+        remembered = uow.inbox.recall(request.message_id) if request.message_id else None
+        if remembered is None:
+            return None
+        fingerprint, outcome = remembered
+        if fingerprint != request.fingerprint:
+            raise MessageIdReused(request.message_id or "")
+        return outcome
 
     def _follow_up(self, uow: U, cause: Metadata) -> bool:
         """Whether anything had happened."""
@@ -114,13 +121,3 @@ class MessageBus(Generic[U]):
     @staticmethod
     def _new_events(uow: U, cause: Metadata) -> list[Recorded[object]]:
         return [Recorded(new.stream, new.version, new.event, cause.next()) for new in uow.collect_new_events()]
-
-    def _first_outcome(self, request: Request) -> Outcome:
-        assert request.message_id is not None, "only a message id makes a duplicate"
-        with self.unit_of_work() as uow:
-            remembered = uow.inbox.recall(request.message_id)
-        assert remembered is not None, "inbox marks outlive every retry"
-        fingerprint, outcome = remembered
-        if fingerprint != request.fingerprint:
-            raise MessageIdReused(request.message_id)
-        return outcome

@@ -5,7 +5,7 @@ MessagingError
 ├── HalfDone                a handler refused after it had changed something: a fault in the program
 ├── UnreadableMessage       no type we know, or not of its shape
 ├── MessageIdReused         this message id came before, with another body
-├── DuplicateMessage        this message id came before; its first outcome stands
+├── StillRunning            this message id came before, and is at work; its outcome can be asked for soon
 ├── ConcurrencyConflict     someone was faster; the same again on fresh state may succeed
 └── Unavailable             the surroundings fail: database, broker, mail; later may do
     ├── Disconnected        ... before anything was committed: running again is safe
@@ -37,8 +37,9 @@ class MessageIdReused(MessagingError):
         super().__init__(f"message id {message_id} was used before with another body")
 
 
-class DuplicateMessage(MessagingError):
-    pass
+class StillRunning(MessagingError):
+    def __init__(self, message_id: str) -> None:
+        super().__init__(f"message id {message_id} is still at work")
 
 
 class ConcurrencyConflict(MessagingError):

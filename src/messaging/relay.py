@@ -104,7 +104,10 @@ class Relay:
                 busy = self.deliver(effect) > 0
             except Unavailable as error:
                 log.warning("the outbox is out of reach", extra={"effect": effect, "error": str(error)})
-                busy, pause = False, 1.0
+                busy, pause = False, self.longest_pause
+            except Exception:
+                log.exception("the relay failed, and goes on", extra={"effect": effect})
+                busy, pause = False, self.longest_pause
             if not busy:
                 stop.wait(pause)
             pause = self.shortest_pause if busy else min(pause * 2, self.longest_pause)

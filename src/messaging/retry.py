@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
 
-from messaging.errors import ConcurrencyConflict, Disconnected, Unavailable
+from messaging.errors import ConcurrencyConflict, Disconnected, StillRunning, Unavailable
 
 R = TypeVar("R")
 
@@ -25,9 +25,9 @@ class Retry:
     sleep: Callable[[float], None] = time.sleep
 
     def __call__(self, attempt: Callable[[], R]) -> R:
-        """What the attempt returned; raises Unavailable when none succeeded in time."""
+        """What the attempt returned; raises Unavailable, or StillRunning, when none succeeded in time."""
         retrying = Retrying(
-            retry=retry_if_exception_type((ConcurrencyConflict, Disconnected)),
+            retry=retry_if_exception_type((ConcurrencyConflict, Disconnected, StillRunning)),
             wait=wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             stop=self._too_late,
             sleep=self.sleep,
@@ -36,6 +36,8 @@ class Retry:
             return retrying(attempt)
         except RetryError as given_up:
             error = given_up.last_attempt.exception()
+            if isinstance(error, StillRunning):
+                raise error from None
             tries = given_up.last_attempt.attempt_number
             raise Unavailable(f"given up after {tries} tries: {error}") from error
 

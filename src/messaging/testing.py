@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from messaging.envelope import Recorded
-from messaging.errors import ConcurrencyConflict, DuplicateMessage
+from messaging.errors import ConcurrencyConflict
 from messaging.relay import Claim, Letter
 from messaging.unit_of_work import Outcome
 
@@ -72,13 +72,13 @@ class MemoryTransaction:
         self._inbox[message_id] = fingerprint, outcome
 
     def recall(self, message_id: str) -> tuple[str, Outcome] | None:
-        return self.memory.inbox.get(message_id)
+        return self._inbox.get(message_id) or self.memory.inbox.get(message_id)
 
     def commit(self) -> None:
         memory = self.memory
         with memory.lock:
             if duplicates := self._inbox.keys() & memory.inbox.keys():
-                raise DuplicateMessage(f"handled before: {duplicates}")
+                raise ConcurrencyConflict(f"handled meanwhile: {duplicates}")
             lengths = {recorded.stream: len(memory.log[recorded.stream]) for recorded in self._log}
             for recorded in self._log:
                 lengths[recorded.stream] += 1

@@ -44,11 +44,11 @@ class Outbox(Protocol):
 
 class Inbox(Protocol):
     def remember(self, message_id: str, fingerprint: str, outcome: Outcome) -> None:
-        """Keep the outcome. Raises DuplicateMessage, at the commit, when the id was there before."""
+        """Keep the outcome. Raises ConcurrencyConflict, at the commit, when someone else just kept one."""
         ...
 
     def recall(self, message_id: str) -> tuple[str, Outcome] | None:
-        """The fingerprint and outcome kept under this id."""
+        """The fingerprint and outcome kept under this id. Raises StillRunning when another transaction is about to."""
         ...
 
 
@@ -71,6 +71,6 @@ class UnitOfWork(Protocol):
     def commit(self) -> None:
         """Make all of it true at once.
 
-        Raises ConcurrencyConflict or DuplicateMessage (nothing happened), OutcomeUnknown (it may have).
+        Raises ConcurrencyConflict (nothing happened), OutcomeUnknown (it may have).
         """
         ...

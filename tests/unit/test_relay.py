@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event, Thread
 
+import pytest
+
 from messaging.envelope import Metadata, Recorded
 from messaging.errors import Unavailable, UnreadableMessage
 from messaging.relay import Claim, Letter, Relay, RetryLater
@@ -153,6 +155,30 @@ def test_stops_delivering_before_its_claim_runs_out() -> None:
 
 def _unreadable() -> Recorded[object]:
     raise UnreadableMessage
+
+
+class BrokenOnce(MemoryDeliveries):
+    broken = True
+
+    def claim(self, effect: str) -> list[Claim]:
+        if self.broken:
+            self.broken = False
+            raise ZeroDivisionError
+        return super().claim(effect)
+
+
+def test_a_fault_does_not_stop_the_relay(caplog: pytest.LogCaptureFixture) -> None:
+    stop, told = Event(), Event()
+    table: Routes[object] = Routes()
+    table.effect(Said, Tell("tell", lambda _: told.set()))
+    thread = Thread(target=Relay(table, BrokenOnce(memory_with("tell", a=["one"]))).run, args=(stop,))
+    thread.start()
+    try:
+        assert told.wait(10), "the relay stopped at a fault"
+    finally:
+        stop.set()
+        thread.join(10)
+    assert "the relay failed, and goes on" in caplog.text
 
 
 class UnreadableDeliveries(MemoryDeliveries):

@@ -12,7 +12,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from messaging.errors import (
     ConcurrencyConflict,
     Disconnected,
-    DuplicateMessage,
     MessagingError,
     OutcomeUnknown,
     Unavailable,
@@ -52,7 +51,7 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
     if original.sqlstate == "42P01":  # undefined_table
         return Unavailable(f"the database's schema is not there yet, or old; migrate it first ({text.splitlines()[0]})")
     if original.sqlstate in _CONFLICTS:
-        return DuplicateMessage(text) if original.diag.constraint_name == "inbox_pkey" else ConcurrencyConflict(text)
+        return ConcurrencyConflict(text)
     lost = original.sqlstate is None and isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError))
     if lost or original.sqlstate in _OUTAGES or (original.sqlstate or "").startswith("08"):
         return OutcomeUnknown(text) if committing else Disconnected(text)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
+from messaging.errors import StillRunning
 from messaging.sql import tables
 from messaging.sql.statements import Statement, arrays_of, insert_rows
 from messaging.unit_of_work import Outcome
@@ -21,17 +22,23 @@ class SqlInbox:
         self._connection = connection
         self._refusals = refusals
         self._names = {kind: name for name, kind in refusals.items()}
-        self._rows: list[dict[str, object]] = []
+        self._rows: list[dict[str, Any]] = []
 
     def remember(self, message_id: str, fingerprint: str, outcome: Outcome) -> None:
         self._rows.append({"message_id": message_id, "fingerprint": fingerprint, "outcome": self._encode(outcome)})
 
     def recall(self, message_id: str) -> tuple[str, Outcome] | None:
-        query = select(tables.inbox.c.fingerprint, tables.inbox.c.outcome).where(
-            tables.inbox.c.message_id == message_id
-        )
-        row = self._connection.execute(query).one_or_none()
-        return row and (row.fingerprint, self._decode(row.outcome))
+        for pending in self._rows:  # handled in this very transaction
+            if pending["message_id"] == message_id:
+                return pending["fingerprint"], self._decode(pending["outcome"])
+        kept = select(tables.inbox.c.fingerprint, tables.inbox.c.outcome).where(tables.inbox.c.message_id == message_id)
+        # The lock goes with the transaction, so that whoever has it is at work on the message, or was killed.
+        ours = self._connection.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(message_id, 0))))
+        if row := self._connection.execute(kept).one_or_none():
+            return row.fingerprint, self._decode(row.outcome)
+        if not ours:
+            raise StillRunning(message_id)
+        return None
 
     def statements(self) -> Iterable[Statement]:
         if self._rows:

@@ -1,0 +1,1 @@
+"""Where requests come in. Entrypoints do not know each other."""

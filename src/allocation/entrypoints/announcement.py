@@ -1,0 +1,68 @@
+"""Tells a person at the terminal where everything is, once it is ready."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+import redis
+from rich.console import Console
+
+from allocation.adapters.redis_eventpublisher import redis_client
+from allocation.config import Settings
+from allocation.entrypoints.redis_eventconsumer import CHANGE_BATCH_QUANTITY_CHANNEL
+
+
+class Announcement:
+    def __init__(self, settings: Settings, products: str) -> None:
+        self._settings = settings
+        self._products = products
+        self._redis = redis_client(settings.redis_url)
+        self._begun = time.monotonic()
+        self._made = False
+
+    def make_when_ready(self) -> None:
+        """Print it the first time that API and consumer are there; until then look, briefly, each time."""
+        if not self._made and self._api_is_ready() and self._consumer_listens():
+            self._made = True
+            self._print()
+
+    @property
+    def _api(self) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._settings.host, self._settings.host)  # noqa: S104 - compared, not bound
+        return f"http://{host}:{self._settings.port}"
+
+    def _api_is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._api}/readyz", timeout=1) as answer:  # noqa: S310 - always http
+                return bool(json.load(answer)["status"] == "ready")
+        except (OSError, ValueError):
+            return False
+
+    def _consumer_listens(self) -> bool:
+        try:
+            return any(count for _, count in self._redis.pubsub_numsub(CHANGE_BATCH_QUANTITY_CHANNEL))
+        except redis.RedisError:
+            return False
+
+    def _print(self) -> None:
+        settings = self._settings
+        mails = settings.smtp_url or f"{settings.home / 'mail'}/*.eml"
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(f"\n[bold green]Ready[/] after {time.monotonic() - self._begun:.1f} s.")
+        console.print(f"  API       [bold]{self._api}[/]   (try {self._api}/readyz)")
+        console.print(f"  database  {_without_password(settings.database_url)}")
+        console.print(f"  redis     {_without_password(settings.redis_url)}")
+        if self._products:
+            console.print(f"            {self._products}, embedded; passwords in {settings.home / 'servers.json'}")
+        console.print(f"  mails     {mails}")
+        console.print("Ctrl-C stops everything.\n")
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    return parts._replace(scheme=parts.scheme.partition("+")[0], netloc=user.partition(":")[0] + at + hosts).geturl()

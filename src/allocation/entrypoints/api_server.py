@@ -1,0 +1,71 @@
+"""Serves the API with gunicorn: several processes, each with several threads and its own service."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+from flask import Flask
+from gunicorn import glogging, util
+from gunicorn.app.base import BaseApplication
+from gunicorn.config import Config
+
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
+from allocation.entrypoints.flask_app import create_app
+
+_DRAIN = 3
+
+
+class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
+    """Leaves rendering to the service's own logging."""
+
+    def setup(self, cfg: Config) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
+class ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    def __init__(self, settings: Settings, threads: int) -> None:
+        self._settings = settings
+        self._threads = threads
+        super().__init__()
+
+    def load_config(self) -> None:
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        options = {
+            "bind": f"{host}:{self._settings.port}",
+            "workers": self._settings.workers,
+            "threads": self._threads,
+            "worker_class": "gthread",
+            "graceful_timeout": _DRAIN,
+            "keepalive": 5,
+            "timeout": 30,
+            "control_socket_disable": True,
+            "limit_request_line": 8190,
+            "loglevel": self._settings.log_level.lower(),
+            "logger_class": Logger,
+            "proc_name": "allocation serve",
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Called in each worker, after the fork: nothing with a connection is shared between processes."""
+        return create_app(bootstrap(self._settings, connections=self._threads))
+
+
+def serve(settings: Settings, threads: int) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the requests in flight."""
+    util.write_error = _write_json_error  # gunicorn answers malformed HTTP in HTML, and has no setting for it
+    ApiServer(settings, threads).run()
+
+
+def _write_json_error(client: socket.socket, status: int, reason: str, message: str) -> None:
+    body = json.dumps({"message": f"{reason}: {message}" if message else reason}).encode()
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    util.write_nonblock(client, head.encode("latin1") + body)

@@ -1,0 +1,173 @@
+"""The HTTP API."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import TypeVar
+from uuid import uuid4
+
+from flask import Flask, Response, g, jsonify, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.routing import BaseConverter
+
+from allocation import validation
+from allocation.bootstrap import Service, bootstrap
+from allocation.config import Settings
+from allocation.domain.model import BatchConflict, DomainError, LineConflict
+from allocation.validation import BadInput, Schema
+from messaging.envelope import Metadata
+from messaging.errors import MessageIdReused, StillRunning, Unavailable
+
+log = logging.getLogger(__name__)
+
+LARGEST_BODY = 64 * 1024
+_READ_ANYWAY = 16 * 1024 * 1024
+_LONGEST_ID = 255
+
+C = TypeVar("C")
+
+
+class AnyText(BaseConverter):
+    """The rest of the path, whatever it holds: an order id may have slashes, even in front."""
+
+    regex = ".+"
+    part_isolating = False
+
+
+def create_app(service: Service | None = None) -> Flask:
+    """The WSGI application; without a service, one as the environment says."""
+    service = service or bootstrap(Settings.from_env(os.environ))
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.url_map.merge_slashes = False
+    app.url_map.converters["any_text"] = AnyText
+    _add_routes(app, service)
+    _add_errors(app)
+    _add_request_ids(app)
+    return app
+
+
+def _add_routes(app: Flask, service: Service) -> None:
+    bus = service.bus
+
+    @app.post("/add_batch")
+    def add_batch() -> ResponseReturnValue:
+        bus.handle(_body(validation.CREATE_BATCH), g.metadata, _message_id())
+        return _text("OK", 201)
+
+    @app.post("/allocate")
+    def allocate() -> ResponseReturnValue:
+        command = _body(validation.ALLOCATE)
+        batchref = bus.handle(command, g.metadata, _message_id())
+        if _asks_for_json():
+            outcome = "allocated" if batchref else "out of stock"
+            return jsonify(outcome=outcome, batchref=batchref, orderid=command.orderid, sku=command.sku), 202
+        return _text("OK", 202)
+
+    @app.get("/allocations/<any_text:orderid>")
+    def allocations(orderid: str) -> ResponseReturnValue:
+        if found := service.views.allocations(orderid):
+            return jsonify(found)
+        return _text("not found", 404)
+
+    @app.get("/healthz")
+    def healthz() -> ResponseReturnValue:
+        return jsonify(status="alive")
+
+    @app.get("/readyz")
+    def readyz() -> ResponseReturnValue:
+        readiness = service.readiness()
+        return jsonify(readiness), 200 if readiness["status"] != "not ready" else 503
+
+
+def _add_errors(app: Flask) -> None:
+    @app.errorhandler(BadInput)
+    def bad_input(error: BadInput) -> ResponseReturnValue:
+        return _refusal(str(error), 400)
+
+    @app.errorhandler(DomainError)
+    def refused(error: DomainError) -> ResponseReturnValue:
+        return _refusal(str(error), 409 if isinstance(error, (BatchConflict, LineConflict)) else 400)
+
+    @app.errorhandler(MessageIdReused)
+    def reused(_: MessageIdReused) -> ResponseReturnValue:
+        return _refusal("the Idempotency-Key was used before with another body", 422)
+
+    @app.errorhandler(StillRunning)
+    def still_running(_: StillRunning) -> ResponseReturnValue:
+        return _later("the first request with this Idempotency-Key is still at work; ask again", 409)
+
+    @app.errorhandler(Unavailable)
+    def unavailable(error: Unavailable) -> ResponseReturnValue:
+        log.warning("unavailable", extra={"error": str(error)})
+        return _later("the service can't do this right now; try again", 503)
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> ResponseReturnValue:
+        answer = Response.force_type(error.get_response(request.environ), request.environ)  # keeps headers like Allow
+        answer.data = jsonify(message=error.description).data
+        answer.content_type = "application/json"
+        return answer
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def too_large(_: RequestEntityTooLarge) -> ResponseReturnValue:
+        # A client that is still sending would get a reset connection instead of the answer.
+        request.environ["wsgi.input"].read(_READ_ANYWAY)
+        return _refusal(f"the body is larger than {LARGEST_BODY} bytes", 413)
+
+    @app.errorhandler(Exception)
+    def fault(error: Exception) -> ResponseReturnValue:
+        log.exception("a fault in the program", extra={"error": repr(error)})
+        return _refusal("internal error", 500)
+
+
+def _add_request_ids(app: Flask) -> None:
+    """One id for all that follows from a request; a caller may bring its own as `X-Request-ID`."""
+
+    @app.before_request
+    def take_request_id() -> None:
+        given = request.headers.get("X-Request-ID", "")
+        usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_ID
+        g.metadata = Metadata.first("http", correlation_id=given if usable else str(uuid4()))
+
+    @app.after_request
+    def give_request_id(response: Response) -> Response:
+        response.headers["X-Request-ID"] = g.metadata.correlation_id
+        return response
+
+
+def _body(schema: Schema[C]) -> C:
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType(f"the content type must be application/json, not {request.mimetype or 'missing'!r}")
+    return schema.read_json(request.get_data(cache=False))
+
+
+def _message_id() -> str | None:
+    """The Idempotency-Key: with it the same request again gives the first answer again."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not (key.isascii() and key.isprintable() and 0 < len(key) <= _LONGEST_ID):
+        raise BadInput(f"Idempotency-Key: must be 1 to {_LONGEST_ID} printable ASCII characters")
+    return f"http:{key}"
+
+
+def _asks_for_json() -> bool:
+    return any(mimetype == "application/json" for mimetype, _ in request.accept_mimetypes)
+
+
+def _text(body: str, status: int) -> Response:
+    return Response(body, status, mimetype="text/plain")
+
+
+def _later(message: str, status: int) -> Response:
+    answer = _refusal(message, status)
+    answer.headers["Retry-After"] = "1"
+    return answer
+
+
+def _refusal(message: str, status: int) -> Response:
+    return Response(json.dumps({"message": message}), status, mimetype="application/json")
