@@ -1,0 +1,115 @@
+# `make` lists the commands. On a fresh machine `make run` and `make test` need Python 3.11+, make and git, nothing else.
+
+COMPOSE ?= docker compose
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
+BIN := .venv/bin
+
+# What a caller's shell may have exported for another project, and would bend this one.
+unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONWARNINGS MYPYPATH VIRTUAL_ENV CONDA_PREFIX PIP_TARGET PIP_PREFIX PIP_USER
+
+.NOTPARALLEL: # the order of prerequisites is the order of work, under -j too
+.PHONY: help run migrate check test unit-tests integration-tests e2e-tests static-checks lint typecheck format black \
+	build up down logs all clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# --- the service on embedded servers; its data is kept in var/ ---------------
+
+run: .venv/ready-to-run ## start everything and print the addresses, until Ctrl-C
+	@exec $(BIN)/allocation run
+
+migrate: .venv/ready-to-run ## bring the database schema up to date
+	@exec $(BIN)/allocation migrate
+
+check: .venv/ready-to-run ## prove that the books balance
+	@exec $(BIN)/allocation check
+
+# --- tests -------------------------------------------------------------------
+
+test: static-checks unit-tests integration-tests e2e-tests ## every check and every test, up to the first layer that fails
+
+unit-tests: .venv/ready-to-test ## the rules and the machinery, without any server
+	@$(BIN)/python -m pytest tests/unit
+
+integration-tests: .venv/ready-to-test ## against a real PostgreSQL and a real Redis-compatible server
+	@$(BIN)/python -m pytest tests/integration
+
+e2e-tests: .venv/ready-to-test ## real processes, over HTTP and Redis
+	@$(BIN)/python -m pytest tests/e2e
+
+static-checks: lint typecheck ## all that can be said about the code without running it
+
+lint: .venv/ready-to-test ## style, formatting and the direction of imports
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports --no-logo
+
+typecheck: .venv/ready-to-test ## mypy, strict
+	@$(BIN)/mypy
+
+format: .venv/ready-to-test ## put the code in its standard form
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+black: format ## the book's name for `format`
+
+# --- the same service on Docker, by the book's names -------------------------
+
+build: ## build the image
+	$(COMPOSE) build
+
+up: ## start everything in containers, in the background
+	$(COMPOSE) up --detach
+
+down: ## stop and remove the containers; the data stays
+	$(COMPOSE) down --remove-orphans
+
+logs: ## the last 100 lines of every container
+	$(COMPOSE) logs --tail=100
+
+all: down build up test ## start afresh in containers, then test
+
+# --- installation ------------------------------------------------------------
+
+clean: ## remove what was installed, built or cached, never the data
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+# A .venv that is half made, was moved or came with a copied folder does not hold its own path: it is made again.
+ifneq ($(shell test -x $(BIN)/python && cat .venv/made-in 2>/dev/null),$(CURDIR))
+.PHONY: .venv/made-in
+endif
+
+.venv/made-in:
+	@found=; \
+	for python in $(PYTHONS); do \
+		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		found=$$python; \
+		$$python -c 'import ensurepip, venv' 2>/dev/null || continue; \
+		echo "Creating .venv with $$($$python --version) ..."; \
+		$$python -m venv --clear .venv && pwd -P >$@; \
+		exit; \
+	done; \
+	if [ -n "$$found" ]; then \
+		echo "$$found lacks venv: install it (Debian, Ubuntu: apt install $${found##*/}-venv), then try again." >&2; \
+	else \
+		echo "No Python 3.11 or newer among: $(PYTHONS). Install one, or say where it is: make PYTHON=/path/to/python3" >&2; \
+	fi; \
+	exit 1
+
+.venv/ready-to-run: extras := embedded
+.venv/ready-to-test: extras := embedded,dev
+
+# uv installs in a fraction of pip's time, but wants a place for its cache. Where it cannot be had or fails, pip does.
+.venv/ready-to-run .venv/ready-to-test: pyproject.toml .venv/made-in
+	@echo "Installing .[$(extras)] ..."
+	@pip="$(BIN)/python -m pip --disable-pip-version-check"; \
+	[ -w "$$HOME" ] || export UV_CACHE_DIR=.venv/cache; \
+	{ $$pip install uv && $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --editable '.[$(extras)]' \
+		|| $$pip install --editable '.[$(extras)]'; } >.venv/install.log 2>&1 </dev/null || { \
+		tail -n 15 .venv/install.log >&2; \
+		echo "Could not install (the whole log: .venv/install.log). Is the package index reachable?" >&2; \
+		exit 1; \
+	}
+	@touch .venv/ready-to-run $@
