@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from allocation.domain.commands import Command
-from allocation.domain.events import Allocated, Deallocated, Event
+from allocation.domain.events import Allocated, BatchCreated, Deallocated, Event
 from allocation.domain.model import Batch, DomainError, LineKey, Product, Promise, UnknownBatch
 from allocation.service_layer.ports import UnitOfWork
 from allocation.service_layer.routing import routes
 from messaging.bus import MessageBus
 from messaging.envelope import NewEvent, Recorded
+from messaging.errors import ConcurrencyConflict
 from messaging.relay import Relay
 from messaging.retry import Retry
 from messaging.testing import Memory, MemoryDeliveries, MemoryTransaction
@@ -80,8 +81,29 @@ class FakeUnitOfWork(MemoryTransaction):
         return self.products.collect_new_events()
 
     def commit(self) -> None:
+        self._require_identities_of_our_own()
         super().commit()
         self.allocations_view.commit()
+
+    def _require_identities_of_our_own(self) -> None:
+        """As the tables keyed by batch reference and by order line do it."""
+        committed = FakeProducts(MemoryTransaction(self.memory))
+        broken = {
+            (e.orderid, e.lineid) for e in (recorded.event for recorded in self._log) if isinstance(e, Deallocated)
+        }
+        for recorded in self._log:
+            theirs = [product for product in committed.all() if product.sku != recorded.stream]
+            event = recorded.event
+            if isinstance(event, BatchCreated) and any(
+                batch.reference == event.ref for product in theirs for batch in product.batches
+            ):
+                raise ConcurrencyConflict(f"batch {event.ref} was created meanwhile")
+            if isinstance(event, Allocated) and any(
+                promise.line.key == (event.orderid, event.lineid) and promise.line.key not in broken
+                for product in theirs
+                for promise in product.promises
+            ):
+                raise ConcurrencyConflict(f"line {event.lineid} of order {event.orderid} was allocated meanwhile")
 
 
 class FakeAllocationsView:

@@ -22,10 +22,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """An effect to carry out: `read` gives the event, or raises UnreadableMessage."""
+    """An effect to carry out: `read` gives the event, or raises UnreadableMessage.
+
+    Of the `attempts` that failed so far, `faults` were not the surroundings' doing.
+    """
 
     version: int
     attempts: int
+    faults: int
     read: Callable[[], Recorded[object]]
 
 
@@ -47,6 +51,7 @@ class Failure:
     version: int
     reason: str
     retry_in: float | None
+    is_fault: bool
 
 
 class Deliveries(Protocol):
@@ -66,17 +71,19 @@ class Deliveries(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """How long to wait after a failure, and how often a failure that is not the surroundings' fault may come."""
+    """How long to wait after a failure (seconds), and how often one may come that is not the surroundings' doing."""
 
     first_wait: float = 0.1
     longest_wait: float = 30.0
-    most_attempts: int = 10
+    most_faults: int = 10
 
-    def after(self, letter: Letter, error: Exception) -> float | None:
-        attempt = letter.attempts + 1
-        if not isinstance(error, Unavailable) and attempt >= self.most_attempts:
-            return None
-        return min(self.first_wait * 2.0 ** min(letter.attempts, 30), self.longest_wait)
+    def after(self, letter: Letter, error: Exception) -> Failure:
+        if isinstance(error, MessagingError) and not isinstance(error, Unavailable):
+            return Failure(letter.version, str(error), None, is_fault=True)  # unreadable, or of no effect: never
+        is_fault = not isinstance(error, Unavailable)
+        wait = min(self.first_wait * 2.0 ** min(letter.attempts, 30), self.longest_wait)
+        given_up = is_fault and letter.faults + 1 >= self.most_faults
+        return Failure(letter.version, repr(error), None if given_up else wait, is_fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +137,8 @@ class Relay:
                 recorded = letter.read()
                 self.routes.find_effect(type(recorded.event), effect)(recorded)
             except Exception as error:  # noqa: BLE001 - whatever an effect raises, other streams must go on
-                claim.failure = self._failure(letter, error)
+                claim.failure = self.retry_later.after(letter, error)
                 about = {"effect": effect, "stream": claim.stream, "version": letter.version, "error": repr(error)}
                 log.warning("an effect failed", extra=about | {"retry_in": claim.failure.retry_in})
                 return
             claim.delivered.append(letter.version)
-
-    def _failure(self, letter: Letter, error: Exception) -> Failure:
-        if isinstance(error, MessagingError) and not isinstance(error, Unavailable):
-            return Failure(letter.version, str(error), None)  # unreadable, or of no effect we know: never
-        return Failure(letter.version, repr(error), self.retry_later.after(letter, error))

@@ -23,6 +23,7 @@ class Waiting:
     recorded: Recorded[object]
     effect: str
     attempts: int = 0
+    faults: int = 0
     reason: str = ""
     dead: bool = False
 
@@ -118,9 +119,10 @@ class MemoryDeliveries:
                     self._memory.outbox.remove(one)
                 elif claim.failure and one.recorded.version == claim.failure.version:
                     one.attempts += 1
+                    one.faults += claim.failure.is_fault
                     one.reason = claim.failure.reason
                     one.dead = claim.failure.retry_in is None
 
 
 def _letter(waiting: Waiting) -> Letter:
-    return Letter(waiting.recorded.version, waiting.attempts, lambda: waiting.recorded)
+    return Letter(waiting.recorded.version, waiting.attempts, waiting.faults, lambda: waiting.recorded)

@@ -44,7 +44,7 @@ def memory_with(effect: str, **words: list[str]) -> Memory:
 def relay_for(memory: Memory, *effects: Tell) -> Relay:
     table: Routes[object] = Routes()
     table.effect(Said, *effects)
-    return Relay(table, MemoryDeliveries(memory), RetryLater(most_attempts=3))
+    return Relay(table, MemoryDeliveries(memory), RetryLater(most_faults=3))
 
 
 def test_delivers_in_the_order_of_the_stream() -> None:
@@ -111,11 +111,19 @@ def test_what_no_effect_is_known_for_is_dead_at_once() -> None:
 
 
 def test_waits_longer_after_each_failure_but_not_for_ever() -> None:
-    later = RetryLater(first_wait=0.1, longest_wait=30, most_attempts=10)
+    later = RetryLater(first_wait=0.1, longest_wait=30)
 
-    waits = [later.after(Letter(1, attempts, _unreadable), Unavailable()) for attempts in (0, 1, 2, 20, 10_000)]
+    failures = [later.after(Letter(1, attempts, 0, _unreadable), Unavailable()) for attempts in (0, 1, 2, 20, 10_000)]
 
-    assert waits == [0.1, 0.2, 0.4, 30, 30]
+    assert [failure.retry_in for failure in failures] == [0.1, 0.2, 0.4, 30, 30]
+
+
+def test_an_outage_does_not_count_against_an_effect() -> None:
+    later = RetryLater(most_faults=3)
+    after_a_long_outage = Letter(1, attempts=1_000, faults=1, read=_unreadable)
+
+    assert later.after(after_a_long_outage, ValueError()).retry_in is not None
+    assert later.after(Letter(1, attempts=1_001, faults=2, read=_unreadable), ValueError()).retry_in is None
 
 
 def test_a_slow_effect_delays_no_other() -> None:
@@ -183,7 +191,7 @@ def test_a_fault_does_not_stop_the_relay(caplog: pytest.LogCaptureFixture) -> No
 
 class UnreadableDeliveries(MemoryDeliveries):
     def claim(self, effect: str) -> list[Claim]:
-        return [Claim("a", token=1, letters=[Letter(1, 0, _unreadable)])]
+        return [Claim("a", token=1, letters=[Letter(1, 0, 0, _unreadable)])]
 
 
 def test_what_cannot_be_read_is_dead_at_once() -> None:

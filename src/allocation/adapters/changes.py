@@ -157,6 +157,6 @@ _DELETE_ALLOCATIONS = delete(allocations).where(
 )
 _given = rows_of(order_lines.c.orderid, order_lines.c.lineid, order_lines.c.sku, order_lines.c.version)
 _this_line = and_(order_lines.c.orderid == _given.c.orderid, order_lines.c.lineid == _given.c.lineid)
-_UPDATE_ORDER_LINES = update(order_lines).values(version=_given.c.version).where(_this_line)
+_UPDATE_ORDER_LINES = update(order_lines).values(sku=_given.c.sku, version=_given.c.version).where(_this_line)
 _INSERT_ORDER_LINES = insert_rows(order_lines, "orderid", "lineid", "sku", "version")
 _INSERT_ALLOCATIONS = insert_rows(allocations, "sku", "version", "orderid", "lineid", "qty", "batchref")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine, text
 
 from messaging.errors import Unavailable
+from messaging.retry import Retry
 from messaging.sql.connections import connection
 
 REVISION = "0001"
@@ -12,7 +13,11 @@ REVISION = "0001"
 
 def require_current_schema(engine: Engine) -> None:
     """Raises Unavailable when the database can't be reached, or its schema is not the one we need."""
-    with connection(engine, "AUTOCOMMIT") as open_connection:
-        found = open_connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+    def ask() -> object:
+        with connection(engine, "AUTOCOMMIT") as open_connection:
+            return open_connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+    found = Retry()(ask)  # a connection that was cut while it was at rest says nothing about the database
     if found != REVISION:
         raise Unavailable(f"the database's schema is at revision {found}, not {REVISION}; migrate it first")

@@ -257,9 +257,11 @@ class Product:
                 yield promise
 
     def _find_promise(self, key: LineKey) -> Promise | None:
-        if key in self._promises:
-            return self._promises[key]
-        return self._archive.promise(key)
+        if promise := self._promises.get(key):
+            return promise
+        promise = self._archive.promise(key)
+        broken_by_us = key in self._promises
+        return None if broken_by_us and promise and promise.line.sku == self.sku else promise
 
     def _find_batch(self, reference: str) -> Batch | None:
         if reference in self._batches:

@@ -64,5 +64,7 @@ class Announcement:
 
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    return parts._replace(scheme=parts.scheme.partition("+")[0], netloc=user.partition(":")[0] + at + hosts).geturl()
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user = credentials.partition(":")[0]
+    netloc = f"{user}@{hosts}" if user else hosts
+    return parts._replace(scheme=parts.scheme.partition("+")[0], netloc=netloc).geturl()

@@ -46,9 +46,9 @@ _CLAIM = text("""
 """)
 
 _LETTERS = text("""
-    SELECT letter.attempts, event_log.* FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
+    SELECT letter.attempts, letter.faults, event_log.* FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
     CROSS JOIN LATERAL (
-        SELECT stream, version, attempts FROM outbox
+        SELECT stream, version, attempts, faults FROM outbox
         WHERE effect = :effect AND stream = claimed.stream ORDER BY version LIMIT :letters) AS letter
     JOIN event_log ON event_log.stream = letter.stream AND event_log.version = letter.version
     ORDER BY event_log.stream, event_log.version
@@ -73,7 +73,7 @@ _DELIVERED = text("""
 """)
 
 _FAILED = text("""
-    UPDATE outbox SET attempts = attempts + 1, reason = :reason, last_failed_at = now(),
+    UPDATE outbox SET attempts = attempts + 1, faults = faults + :faults, reason = :reason, last_failed_at = now(),
            first_failed_at = coalesce(first_failed_at, now()),
            retry_at = now() + make_interval(secs => :retry_in),
            dead_at = CASE WHEN CAST(:retry_in AS float) IS NULL THEN now() END
@@ -106,7 +106,9 @@ class SqlDeliveries:
             ).all()
         letters = defaultdict(list)
         for row in rows:
-            letters[row.stream].append(Letter(row.version, row.attempts, partial(recorded_from, row, self._codec)))
+            letters[row.stream].append(
+                Letter(row.version, row.attempts, row.faults, partial(recorded_from, row, self._codec))
+            )
         return [Claim(stream, token, letters[stream]) for stream, token in tokens.items()]
 
     def _claim_streams(self, effect: str, after: str) -> dict[str, int]:
@@ -144,6 +146,7 @@ class SqlDeliveries:
                             "version": failure.version,
                             "reason": failure.reason,
                             "retry_in": failure.retry_in,
+                            "faults": int(failure.is_fault),
                         },
                     )
 

@@ -52,6 +52,7 @@ outbox = Table(
     Column("stream", Key, primary_key=True),
     Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("faults", Integer, nullable=False, server_default=text("0")),
     Column("reason", Text),
     Column("first_failed_at", Moment),
     Column("last_failed_at", Moment),
