@@ -34,11 +34,14 @@ class Codec:
 
     def decode(self, name: str, data: JsonObject) -> object:
         """The message. Raises UnreadableMessage for a name we do not know (yet) or data not of its shape."""
-        while name in self._upcasters:
-            name, data = self._upcasters[name](data)
+        try:
+            while name in self._upcasters:
+                name, data = self._upcasters[name](data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreadableMessage(f"not a {name}: {error!r}") from error
+        if name not in self._adapters:
+            raise UnreadableMessage(f"no message is known as {name}")
         try:
             return self._adapters[name].validate_python(data)
-        except KeyError:
-            raise UnreadableMessage(f"no message is known as {name}") from None
         except ValidationError as error:
             raise UnreadableMessage(f"not a {name}: {error}") from error

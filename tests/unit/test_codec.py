@@ -100,3 +100,5 @@ def test_old_versions_are_upcast_step_by_step() -> None:
     assert codec.decode("out_of_stock.v1", {"orderid": "o1", "sku": "TABLE"}) == events.OutOfStock(
         "o1", "TABLE", 1, "TABLE"
     )
+    with pytest.raises(UnreadableMessage, match=r"not a out_of_stock\.v2: KeyError"):
+        codec.decode("out_of_stock.v1", {"orderid": "o1"})

@@ -46,12 +46,12 @@ _CLAIM = text("""
 """)
 
 _LETTERS = text("""
-    SELECT letter.attempts, letter.faults, event_log.* FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
+    SELECT letter.*, id, type, data, correlation_id, causation_id, source, time FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
     CROSS JOIN LATERAL (
         SELECT stream, version, attempts, faults FROM outbox
         WHERE effect = :effect AND stream = claimed.stream ORDER BY version LIMIT :letters) AS letter
-    JOIN event_log ON event_log.stream = letter.stream AND event_log.version = letter.version
-    ORDER BY event_log.stream, event_log.version
+    LEFT JOIN event_log ON event_log.stream = letter.stream AND event_log.version = letter.version
+    ORDER BY letter.stream, letter.version
 """)
 
 _DELIVERED = text("""

@@ -47,9 +47,9 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
     original = error.orig if isinstance(error, DBAPIError) else error
     if not isinstance(original, psycopg.Error):
         return None
-    text = str(original).strip()
+    text = " ".join(str(original).split())
     if original.sqlstate == "42P01":  # undefined_table
-        return Unavailable(f"the database's schema is not there yet, or old; migrate it first ({text.splitlines()[0]})")
+        return Unavailable(f"the database's schema is not there yet, or old; migrate it first ({text})")
     if original.sqlstate in _CONFLICTS:
         return ConcurrencyConflict(text)
     lost = original.sqlstate is None and isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError))

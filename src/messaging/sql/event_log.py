@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, select
 
 from messaging.codec import Codec
 from messaging.envelope import Metadata, Recorded
+from messaging.errors import UnreadableMessage
 from messaging.sql import tables
 from messaging.sql.statements import Statement, arrays_of, insert_rows
 
@@ -62,5 +63,7 @@ class SqlEventLog:
 
 def recorded_from(row: Row[tuple[object, ...]], codec: Codec) -> Recorded[object]:
     """The event in a row of the log. Raises UnreadableMessage."""
+    if row.id is None:
+        raise UnreadableMessage(f"the log has no version {row.version} of {row.stream}")
     metadata = Metadata(str(row.id), row.correlation_id, row.causation_id, row.source, row.time)
     return Recorded(row.stream, row.version, codec.decode(row.type, row.data), metadata)

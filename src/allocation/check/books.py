@@ -1,0 +1,77 @@
+"""The books at one moment, and the sentence that says whether they balance."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+
+from sqlalchemy import Connection, Engine, text
+
+from allocation.check import batches, effects, histories, lines
+from allocation.check.difference import Difference
+from messaging.sql.connections import connection
+
+_FIGURES = text("""
+    SELECT (SELECT count(*) FROM products) AS products,
+           (SELECT count(*) FROM batches) AS batches,
+           (SELECT count(*) FROM allocations) AS allocations,
+           (SELECT count(*) FROM event_log) AS events,
+           (SELECT count(*) FROM outbox WHERE dead_at IS NULL) AS waiting,
+           (SELECT count(*) FROM outbox WHERE dead_at IS NOT NULL) AS dead
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    products: int
+    batches: int
+    allocations: int
+    events: int
+    waiting: int
+    dead: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.products:,} products, {self.batches:,} batches, {self.allocations:,} allocations, "
+            f"{self.events:,} events; {self.waiting:,} effects waiting, {self.dead:,} dead"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    snapshot: Connection
+
+    def figures(self) -> Figures:
+        return Figures(**self.snapshot.execute(_FIGURES).mappings().one())
+
+    def differences(self) -> Iterator[Difference]:
+        """All of them, as they are found; none means that the books balance."""
+        return chain.from_iterable(part.differences(self.snapshot) for part in (histories, batches, lines, effects))
+
+
+@contextmanager
+def open_books(engine: Engine) -> Iterator[Books]:
+    """The books as they are at this moment, whatever is written meanwhile. Raises Unavailable."""
+    with connection(engine.execution_options(postgresql_readonly=True), "REPEATABLE READ") as snapshot:
+        snapshot.execute(text("SET LOCAL cursor_tuple_fraction = 1"))  # plan for all rows, not for the first ones
+        yield Books(snapshot)
+
+
+def balance(engine: Engine, say: Callable[[str], None], most_listed: int = sys.maxsize) -> bool:
+    """Whether the books balance; says so in a line, after one for each difference. Raises Unavailable."""
+    found = 0
+    with open_books(engine) as books:
+        for difference in books.differences():
+            found += 1
+            if found <= most_listed:
+                say(str(difference))
+        if not found:
+            say(f"The books balance: {books.figures()}.")
+            return True
+    differences = "1 difference" if found == 1 else f"{found:,} differences"
+    unlisted = f", {found - most_listed:,} of them not listed" if found > most_listed else ""
+    say(f"The books do not balance: {differences}{unlisted}.")
+    return False

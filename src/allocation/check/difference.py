@@ -1,0 +1,31 @@
+"""Where the books do not balance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`what` names the thing and its key; `expected` and `found` read on as a sentence, None as "none"."""
+
+    what: str
+    expected: object
+    found: object
+
+    def __str__(self) -> str:
+        expected = "none" if self.expected is None else self.expected
+        found = "none" if self.found is None else self.found
+        return f"{self.what}: expected {expected}, found {found}"
+
+
+def the_batch(reference: str, sku: str) -> str:
+    return f"batch {reference!r} of {sku!r}"  # repr: whatever the name holds, this stays one line
+
+
+def the_event(version: int, stream: str) -> str:
+    return f"event {version} of {stream!r}"
+
+
+def the_line(orderid: str, lineid: str) -> str:
+    return f"line {lineid!r} of order {orderid!r}"

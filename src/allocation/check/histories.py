@@ -1,0 +1,125 @@
+"""Every product against its history: version, batches and promises are what its events say when they are replayed.
+
+The log and what is stored are walked side by side, one SKU at a time, so that no more is ever in memory than one SKU's
+batches and promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, select
+
+from allocation.adapters.tables import allocations, batches, products
+from allocation.adapters.wire_names import CODEC
+from allocation.check.difference import Difference, the_batch, the_event, the_line
+from allocation.check.streams import pairs, side_by_side, stream
+from allocation.domain.events import Allocated, Event
+from allocation.domain.model import Batch, LineKey, OrderLine, Product, Promise
+from messaging.errors import UnreadableMessage
+from messaging.sql.tables import event_log
+
+_EVENTS = select(event_log.c.stream, event_log.c.version, event_log.c.type, event_log.c.data).order_by(
+    event_log.c.stream, event_log.c.version
+)
+_PRODUCTS = select(products.c.sku, products.c.version_number).order_by(products.c.sku)
+_BATCHES = select(batches).order_by(batches.c.sku, batches.c.reference)
+_ALLOCATIONS = select(allocations).order_by(allocations.c.sku, allocations.c.version)
+
+
+def differences(connection: Connection) -> Iterator[Difference]:
+    streams = (stream(connection, statement) for statement in (_EVENTS, _PRODUCTS, _BATCHES, _ALLOCATIONS))
+    for sku, (log, product, batches_of_sku, allocations_of_sku) in side_by_side(*streams):
+        history = History(sku)
+        for row in log:
+            yield from history.take(row)
+        yield from history.version_differences(next(iter(product), None))
+        if history.is_whole:
+            yield from history.batch_differences(batches_of_sku)
+            yield from history.promise_differences(allocations_of_sku)
+
+
+class History:
+    """One product's events, taken from the log one by one, and the product as they leave it.
+
+    When one is missing or makes no sense, the history is not whole: later events are still looked at, each for itself,
+    but where they lead can't be known.
+    """
+
+    def __init__(self, sku: str) -> None:
+        self.is_whole = True
+        self._sku = sku
+        self._last_version = 0
+        self._product = Product(sku)
+        self._versions: dict[LineKey, int] = {}  # under which each line was promised
+
+    def take(self, row: Row[Any]) -> Iterator[Difference]:
+        for difference in self._faults(row):
+            self.is_whole = False
+            yield difference
+        self._last_version = row.version
+
+    def _faults(self, row: Row[Any]) -> Iterator[Difference]:
+        following = self._last_version + 1
+        if row.version != following:
+            yield Difference(f"history of {self._sku!r}, version after {self._last_version}", following, row.version)
+        what = the_event(row.version, self._sku)
+        try:
+            event = cast(Event, CODEC.decode(row.type, row.data))
+        except UnreadableMessage as error:
+            yield Difference(what, "one that can be read", " ".join(str(error).split()))
+            return
+        if event.sku != self._sku:
+            yield Difference(f"{what}, SKU", repr(self._sku), repr(event.sku))
+        elif self.is_whole:
+            try:
+                self._replay(event, row.version)
+            except KeyError as unknown:
+                yield Difference(f"{what}, batch", "one created before", unknown)
+
+    def _replay(self, event: Event, version: int) -> None:
+        self._product.relive(event)
+        if isinstance(event, Allocated):
+            self._versions[OrderLine(event.orderid, event.sku, event.qty, event.lineid).key] = version
+
+    def version_differences(self, stored: Row[Any] | None) -> Iterator[Difference]:
+        expected = self._last_version or None
+        found = stored.version_number if stored else None
+        if found != expected:
+            yield Difference(f"product {self._sku!r}, version by its history", expected, found)
+
+    def batch_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
+        replayed = sorted((batch.reference, batch) for batch in self._product.batches)
+        for reference, expected, found in pairs(replayed, ((row.reference, row) for row in stored)):
+            what = the_batch(reference, self._sku)
+            if expected is None or found is None:
+                yield Difference(f"{what}, rows by its history", int(bool(expected)), int(bool(found)))
+                continue
+            for name in _BATCH_FIELDS:
+                if getattr(expected, name) != getattr(found, name):
+                    field = f"{what}, {name.replace('_', ' ')} by its history"
+                    yield Difference(field, getattr(expected, name), getattr(found, name))
+
+    def promise_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
+        replayed = ((self._versions[promise.line.key], promise) for promise in self._product.promises)
+        for version, expected, found in pairs(replayed, ((row.version, _promise(row)) for row in stored)):
+            if expected != found:
+                yield Difference(
+                    f"allocation {version} of {self._sku!r} by its history", _in_words(expected), _in_words(found)
+                )
+
+
+_BATCH_FIELDS = [field.name for field in fields(Batch)]
+
+
+def _promise(row: Row[Any]) -> Promise:
+    return Promise(OrderLine(row.orderid, row.sku, row.qty, row.lineid), row.batchref)
+
+
+def _in_words(promise: Promise | None) -> str | None:
+    if promise is None:
+        return None
+    line = promise.line
+    return f"{line.qty} of {line.sku!r} for {the_line(line.orderid, line.lineid)} from batch {promise.batchref!r}"
