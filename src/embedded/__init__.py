@@ -1,0 +1,10 @@
+"""A real PostgreSQL and a real Valkey, or Redis, from wheels: for `make run`, the command line and the tests.
+
+Other programs than the wheels': EMBEDDED_POSTGRES_BIN, a folder, and EMBEDDED_REDIS_SERVER, a file.
+"""
+
+from embedded.errors import EmbeddedServersError
+from embedded.notice import Servers
+from embedded.sharing import ensure_running, servers
+
+__all__ = ["EmbeddedServersError", "Servers", "ensure_running", "servers"]

@@ -1,0 +1,128 @@
+"""Programs of a server: run to their end, or kept running. On Linux none outlives the process that started it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedded.errors import EmbeddedServersError
+from embedded.files import open_log
+from embedded.waiting import wait_for
+
+LAUNCH = Path(__file__).with_name("launch.py")
+
+START_WITHIN = 30.0
+"""Seconds. A machine under load, or a long log to recover from, is no reason to fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """As whom a program runs (see `launch.become`), where, and which signal ends it when we die."""
+
+    folder: Path = Path("/")
+    identity: str = ""
+    on_our_death: signal.Signals = signal.SIGTERM
+
+    def command(self, program: Path, *arguments: str) -> list[str]:
+        orders = [str(os.getpid()), str(int(self.on_our_death)), self.identity, str(self.folder)]
+        return [sys.executable, "-I", "-S", str(LAUNCH), *orders, str(program), *arguments]
+
+    def run(self, program: Path, *arguments: str, stdin: str = "") -> str:
+        """What the program prints, or an error that quotes the line in which it complains."""
+        try:
+            result = subprocess.run(
+                self.command(program, *arguments),
+                input=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env=_environment(),
+                timeout=START_WITHIN,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EmbeddedServersError(f"{program} was not done within {START_WITHIN:.0f} s") from error
+        if result.returncode != 0:
+            raise EmbeddedServersError(f"{program} failed: {_complaint(result.stdout)}")
+        return result.stdout
+
+
+class Process:
+    """A program kept running, whose output is appended to a log."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(
+        self, launcher: Launcher, program: Path, *arguments: str, stdin: str = "", ready: Callable[[], bool]
+    ) -> None:
+        """Returns when the server is `ready`."""
+        with open_log(self._log) as output:
+            said_before = output.tell()
+            self._process = subprocess.Popen(
+                launcher.command(program, *arguments),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+                start_new_session=True,  # a terminal's Ctrl-C is not meant for it
+            )
+        assert self._process.stdin
+        with suppress(BrokenPipeError), self._process.stdin as pipe:
+            pipe.write(stdin.encode())
+        wait_for(lambda: not self.alive or ready(), within=START_WITHIN)
+        if not self.alive:
+            said = self._log.read_bytes()[said_before:].decode(errors="replace")
+            raise EmbeddedServersError(f"{program} did not start: {_complaint(said)} (more in {self._log})")
+        if not ready():
+            self.end(signal.SIGKILL)
+            raise EmbeddedServersError(f"{program} was not ready within {START_WITHIN:.0f} s (see {self._log})")
+
+    @property
+    def pid(self) -> int:
+        assert self._process, "known from the first start on"
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def end(self, *signals: signal.Signals, patience: float = 10.0) -> None:
+        """Send each signal, if the one before has not helped within `patience` seconds, then SIGKILL; wait for it."""
+        if not self._process:
+            return
+        for each in signals:
+            self._process.send_signal(each)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+                return
+        self._process.kill()
+        self._process.wait()
+
+
+def version_of(program: Path, pattern: str) -> tuple[str, str]:
+    """The product and its version, as the groups of `pattern` find them in what `--version` prints."""
+    said = Launcher().run(program, "--version")
+    if not (found := re.search(pattern, said)):
+        raise EmbeddedServersError(f"{program} is not what it should be: --version says {_complaint(said)!r}")
+    return found[1], found[2]
+
+
+def _complaint(output: str) -> str:
+    """The line that most likely says what is wrong."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["nothing was said"]
+    return next(
+        (line for line in reversed(lines) if re.search("fatal|panic|error|fail", line, re.IGNORECASE)), lines[-1]
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but in English, since we look for words in what is printed."""
+    return {**os.environ, "LC_ALL": "C"}
