@@ -23,6 +23,20 @@ from messaging.relay import Relay
 from messaging.retry import Retry
 from messaging.sql.dead_letters import SqlDeadLetters
 from messaging.sql.deliveries import SqlDeliveries
+from messaging.sql.exclusive import KEEPALIVES, is_ours, make_exclusive
+from messaging.sql.housekeeping import Housekeeping
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """The way in for pub/sub, which reaches every subscriber: only one process at a time can commit on its bus."""
+
+    engine: Engine
+    bus: MessageBus[UnitOfWork]
+
+    def is_ours(self) -> bool:
+        """Whether we are that process. Raises Unavailable."""
+        return is_ours(self.engine)
 
 
 @dataclass(frozen=True)
@@ -32,9 +46,11 @@ class Service:
     engine: Engine
     redis: redis.Redis
     bus: MessageBus[UnitOfWork]
+    bridge: Bridge
     relay: Relay
     views: Views
     dead_letters: SqlDeadLetters
+    housekeeping: Housekeeping
 
     def readiness(self) -> dict[str, str]:
         """`status` is ready, degraded (Redis is away: orders are taken, news waits) or not ready; the rest says why."""
@@ -44,6 +60,7 @@ class Service:
 
     def close(self) -> None:
         self.engine.dispose()
+        self.bridge.engine.dispose()
         self.redis.close()
 
     def _database(self) -> str:
@@ -73,18 +90,24 @@ def bootstrap(
     client = redis_client(settings.redis_url)
     retry = Retry()
     table = routes(notifications or notifications_for(settings), publisher or RedisEventPublisher(client))
+    exclusive = make_exclusive(database_engine(settings.database_url, connections=1, options=KEEPALIVES), "the bridge")
     return Service(
         engine=engine,
         redis=client,
         bus=MessageBus(table, unit_of_work(engine), DomainError, retry),
+        bridge=Bridge(exclusive, MessageBus(table, unit_of_work(exclusive), DomainError, retry)),
         relay=Relay(table, SqlDeliveries(engine, CODEC)),
         views=Views(engine, retry),
         dead_letters=SqlDeadLetters(engine),
+        housekeeping=Housekeeping(engine),
     )
 
 
-def database_engine(url: str, connections: int = 10) -> Engine:
-    """A pool that neither grows nor waits long, and connections that notice when the other side is gone."""
+def database_engine(url: str, connections: int = 10, options: str = "") -> Engine:
+    """A pool that neither grows nor waits long, and connections that notice when the other side is gone.
+
+    `options` are the server's, as on its command line.
+    """
     return create_engine(
         url,
         pool_size=connections,
@@ -93,6 +116,7 @@ def database_engine(url: str, connections: int = 10) -> Engine:
         connect_args={
             "connect_timeout": 2,
             "application_name": "allocation",
+            "options": options,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

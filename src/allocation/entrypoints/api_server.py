@@ -9,6 +9,7 @@ from flask import Flask
 from gunicorn import glogging, util
 from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
+from gunicorn.workers.gthread import ThreadWorker
 
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
@@ -26,6 +27,16 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
         self.error_log.propagate = True
 
 
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """Stops listening when it is told to end: gunicorn's own would leave new clients waiting, and then reset them."""
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for listener in self.sockets:
+                listener.close()
+
+
 class ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     def __init__(self, settings: Settings, threads: int) -> None:
         self._settings = settings
@@ -38,7 +49,7 @@ class ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no typ
             "bind": f"{host}:{self._settings.port}",
             "workers": self._settings.workers,
             "threads": self._threads,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "graceful_timeout": _DRAIN,
             "keepalive": 5,
             "timeout": 30,

@@ -13,18 +13,31 @@ from allocation.domain.model import DomainError
 from allocation.validation import CHANGE_BATCH_QUANTITY, BadInput
 from messaging.envelope import Metadata
 from messaging.errors import Unavailable
+from messaging.sql.exclusive import Occupied
 
 log = logging.getLogger(__name__)
 
 CHANGE_BATCH_QUANTITY_CHANNEL = "change_batch_quantity"
 _LISTEN = 0.5
 _RECONNECT = 0.2
+_LOOK_AGAIN = 0.5
 
 
 def run(service: Service, stop: Event) -> None:
-    """Handle messages one after another, in the order sent, until told to stop."""
-    for body in messages(service.redis, stop):
-        handle_until_settled(service, body, stop)
+    """Handle messages one after another, in the order sent, until told to stop.
+
+    Of several consumers one has the bridge and listens; when it is gone another has it within a second.
+    """
+    while not stop.is_set():
+        try:
+            if service.bridge.is_ours():
+                for body in messages(service.redis, stop):
+                    handle_until_settled(service, body, stop)
+        except Occupied:
+            log.warning("another consumer has the bridge now")
+        except Unavailable as error:
+            log.warning("the database is away", extra={"error": str(error)})
+        stop.wait(_LOOK_AGAIN)
 
 
 def messages(client: redis.Redis, stop: Event) -> Iterator[bytes]:
@@ -44,11 +57,13 @@ def messages(client: redis.Redis, stop: Event) -> Iterator[bytes]:
 
 def handle_until_settled(service: Service, body: bytes, stop: Event) -> None:
     """Handle a message, or keep it as a dead letter; wait for the database as long as it takes, since pub/sub will not
-    say it again."""
+    say it again. Raises Occupied when another consumer has the bridge."""
     pause = 0.1
     while not stop.is_set():
         try:
             handle(service, body)
+        except Occupied:
+            raise  # whoever has the bridge now has heard the message too
         except Unavailable as error:
             log.warning("will try again", extra={"error": str(error)})
             stop.wait(pause)
@@ -61,7 +76,7 @@ def handle(service: Service, body: bytes) -> None:
     """Handle one message; what can't be read, is refused or fails becomes a dead letter. Raises Unavailable."""
     try:
         command = CHANGE_BATCH_QUANTITY.read_json(body)
-        service.bus.handle(command, Metadata.first("redis"))
+        service.bridge.bus.handle(command, Metadata.first("redis"))
     except Unavailable:
         raise
     except (BadInput, DomainError) as error:

@@ -46,7 +46,8 @@ _CLAIM = text("""
 """)
 
 _LETTERS = text("""
-    SELECT letter.*, id, type, data, correlation_id, causation_id, source, time FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
+    SELECT letter.*, id, type, data, correlation_id, causation_id, source, time
+    FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
     CROSS JOIN LATERAL (
         SELECT stream, version, attempts, faults FROM outbox
         WHERE effect = :effect AND stream = claimed.stream ORDER BY version LIMIT :letters) AS letter

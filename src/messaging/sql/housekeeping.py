@@ -1,0 +1,50 @@
+"""Forgets what nobody can ask for any more, in small batches, so that the tables that should not grow do not.
+
+Outbox rows go when their effect is done, and the event log stays for good; what remains are the inbox's marks.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from threading import Event
+
+from sqlalchemy import Engine, text
+
+from messaging.errors import MessagingError
+from messaging.sql.connections import connection
+
+log = logging.getLogger(__name__)
+
+# Any number of processes may do this at once: they take different rows.
+_FORGET = text("""
+    DELETE FROM inbox WHERE message_id IN (
+        SELECT message_id FROM inbox WHERE received_at < now() - make_interval(secs => :age)
+        ORDER BY received_at LIMIT :batch FOR UPDATE SKIP LOCKED)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """`keep` is for how long a message id is remembered: the answer to the same request is replayed that long."""
+
+    engine: Engine
+    keep: timedelta = timedelta(hours=24)
+    batch: int = 1_000
+    every: float = 60.0
+
+    def run(self, stop: Event) -> None:
+        """Tidy up now and then until told to stop."""
+        while not stop.is_set():
+            try:
+                while self.forget_old_messages() == self.batch and not stop.is_set():
+                    pass
+            except MessagingError as error:
+                log.warning("could not tidy up", extra={"error": str(error)})
+            stop.wait(self.every)
+
+    def forget_old_messages(self) -> int:
+        """Forget one batch; returns how many. Raises MessagingError."""
+        with connection(self.engine, "READ COMMITTED") as open_connection, open_connection.begin():
+            return open_connection.execute(_FORGET, {"age": self.keep.total_seconds(), "batch": self.batch}).rowcount

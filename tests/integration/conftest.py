@@ -1,0 +1,193 @@
+"""A database of its own for each test, copied from a migrated template, and a Redis emptied before it."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier
+from typing import Any, Protocol
+from uuid import uuid4
+
+import pytest
+import redis
+from sqlalchemy import Engine, NullPool, create_engine, make_url, text
+
+import embedded
+from allocation import migrations
+from allocation.adapters.redis_eventpublisher import redis_client
+from allocation.bootstrap import Service, bootstrap, database_engine
+from allocation.check import open_books
+from allocation.config import Settings, postgres_url
+
+
+@pytest.fixture(scope="session")
+def template(servers: embedded.Servers) -> Iterator[tuple[Engine, str]]:
+    """An engine that creates databases, and the name of the migrated one to copy."""
+    url = postgres_url(servers.database_url)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE DATABASE migrated"))
+    migrations.upgrade(_with_database(url, "migrated"))
+    yield engine, "migrated"
+    engine.dispose()
+
+
+@pytest.fixture
+def database_url(template: tuple[Engine, str]) -> Iterator[str]:
+    """A database with the current schema and nothing in it."""
+    engine, original = template
+    name = f"test_{uuid4().hex}"
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {original}"))
+    yield _with_database(engine.url.render_as_string(hide_password=False), name)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = database_engine(database_url, connections=40)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def redis_url(servers: embedded.Servers) -> Iterator[str]:
+    client = redis_client(servers.redis_url)
+    client.flushall()
+    yield servers.redis_url
+    client.close()
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    return replace(Settings(), database_url=database_url, redis_url=redis_url, home=tmp_path)
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[Service]:
+    """The whole service, wired as in production."""
+    service = bootstrap(settings, connections=40)
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def redis_server(redis_url: str) -> Iterator[redis.Redis]:
+    client = redis_client(redis_url)
+    yield client
+    client.close()
+
+
+class Sql(Protocol):
+    def __call__(self, statement: str, /, **parameters: object) -> list[tuple[Any, ...]]: ...
+
+
+@pytest.fixture
+def sql(database_url: str) -> Sql:
+    """Asks or changes the test's database around all our code, each time on a new connection; returns rows."""
+    engine = create_engine(database_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+
+    def run(statement: str, /, **parameters: object) -> list[tuple[Any, ...]]:
+        with engine.connect() as connection:
+            result = connection.execute(text(statement), parameters)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    return run
+
+
+@pytest.fixture
+def unmigrated_url(template: tuple[Engine, str]) -> Iterator[str]:
+    """A database with nothing in it, not even a schema."""
+    engine, _ = template
+    name = f"empty_{uuid4().hex}"
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield _with_database(engine.url.render_as_string(hide_password=False), name)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def cut_connections(template: tuple[Engine, str], database_url: str) -> Iterator[Callable[[], int]]:
+    """Ends every connection to the test's database, as a restart of the server would; says how many there were."""
+    engine, _ = template
+    client_connections = text("""
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = :name AND backend_type = 'client backend'
+    """)
+
+    def cut() -> int:
+        with engine.connect() as connection:
+            return len(connection.execute(client_connections, {"name": make_url(database_url).database}).all())
+
+    with warnings.catch_warnings():
+        # A connection in use while another thread throws the pool away is left to the garbage collector.
+        warnings.filterwarnings("ignore", "<psycopg.Connection", ResourceWarning)
+        yield cut
+        gc.collect()
+
+
+@pytest.fixture
+def database_away(
+    template: tuple[Engine, str], database_url: str, cut_connections: Callable[[], int]
+) -> Callable[[], AbstractContextManager[None]]:
+    """Within it the test's database takes no connection, as while its server is down."""
+    engine, _ = template
+    name = make_url(database_url).database
+
+    @contextmanager
+    def away() -> Iterator[None]:
+        with engine.connect() as connection:
+            connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+            try:
+                cut_connections()
+                yield
+            finally:
+                connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+
+    return away
+
+
+@pytest.fixture
+def differences(engine: Engine) -> Callable[[], list[str]]:
+    """What `allocation check` would list; empty when the books balance."""
+
+    def found() -> list[str]:
+        with open_books(engine) as books:
+            return [str(difference) for difference in books.differences()]
+
+    return found
+
+
+class AtOnce(Protocol):
+    def __call__(self, *calls: Callable[[], object]) -> list[Any]: ...
+
+
+@pytest.fixture
+def at_once() -> AtOnce:
+    """Makes all calls at the same moment, each in a thread of its own; gives what each returned or raised."""
+
+    def run(*calls: Callable[[], object]) -> list[Any]:
+        start = Barrier(len(calls))
+
+        def make(call: Callable[[], object]) -> object:
+            start.wait(10)
+            try:
+                return call()
+            except Exception as error:  # noqa: BLE001 - it is the answer
+                return error
+
+        with ThreadPoolExecutor(len(calls)) as pool:
+            return list(pool.map(make, calls))
+
+    return run
+
+
+def _with_database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
