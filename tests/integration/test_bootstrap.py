@@ -1,0 +1,231 @@
+"""The whole service, wired as in production: what it says of itself, and how it outlives its surroundings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from allocation import migrations
+from allocation.adapters.notifications import FileNotifications, SmtpNotifications
+from allocation.bootstrap import Service, bootstrap, notifications_for
+from allocation.config import Settings, postgres_url
+from allocation.domain import commands
+from allocation.service_layer.handlers import PublishLineAllocated
+from embedded.postgres import Postgres
+from embedded.valkey import Redis
+from messaging.errors import Unavailable
+
+NOWHERE = "127.0.0.1:1"
+
+
+@pytest.fixture
+def build() -> Iterator[Callable[[Settings], Service]]:
+    built = []
+
+    def build(settings: Settings) -> Service:
+        built.append(bootstrap(settings))
+        return built[-1]
+
+    yield build
+    for service in built:
+        service.close()
+
+
+Build = Callable[[Settings], Service]
+
+
+# --- readiness ---------------------------------------------------------------
+
+
+def test_is_ready_when_database_and_redis_are_there(service: Service) -> None:
+    assert service.readiness() == {"status": "ready", "database": "ok", "redis": "ok"}
+
+
+def test_is_not_ready_before_the_database_is_migrated_and_is_afterwards(
+    settings: Settings, unmigrated_url: str, build: Build
+) -> None:
+    service = build(replace(settings, database_url=unmigrated_url))
+
+    before = service.readiness()
+    migrations.upgrade(unmigrated_url)
+
+    assert (before["status"], before["redis"]) == ("not ready", "ok")
+    assert "migrate it first" in before["database"]
+    assert service.readiness()["status"] == "ready", "without a restart"
+
+
+def test_is_not_ready_on_a_schema_of_another_release(service: Service, sql: Callable[..., object]) -> None:
+    sql("UPDATE alembic_version SET version_num = 'next'")
+
+    assert service.readiness()["status"] == "not ready"
+
+
+def test_is_not_ready_when_the_database_is_out_of_reach(settings: Settings, build: Build) -> None:
+    service = build(replace(settings, database_url=f"postgresql+psycopg://allocation@{NOWHERE}/allocation"))
+
+    begun = time.monotonic()
+    readiness = service.readiness()
+
+    assert (readiness["status"], readiness["redis"]) == ("not ready", "ok")
+    assert "connection failed" in readiness["database"]
+    assert time.monotonic() - begun < 5
+
+
+def test_is_degraded_when_redis_is_out_of_reach_and_takes_orders_all_the_same(settings: Settings, build: Build) -> None:
+    service = build(replace(settings, redis_url=f"redis://{NOWHERE}/0"))
+
+    assert service.readiness() == {"status": "degraded", "database": "ok", "redis": "unreachable"}
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    assert service.bus.handle(commands.Allocate("o1", "LAMP", 1)) == "b1"
+    assert service.relay.deliver(PublishLineAllocated.name) == 0, "the news waits"
+
+
+def test_a_readiness_probe_never_tells_a_password(settings: Settings, build: Build) -> None:
+    url = make_url(settings.database_url).set(password="open-sesame", port=1)
+    service = build(replace(settings, database_url=url.render_as_string(hide_password=False)))
+
+    assert "open-sesame" not in str(service.readiness())
+
+
+# --- parts -------------------------------------------------------------------
+
+
+def test_nothing_is_connected_before_it_is_used(settings: Settings, build: Build) -> None:
+    nowhere = replace(
+        settings,
+        database_url=f"postgresql+psycopg://x@{NOWHERE}/x",
+        redis_url=f"redis://{NOWHERE}/0",
+        home=Path("/nowhere"),
+    )
+
+    build(nowhere)
+
+
+def test_mails_go_to_the_server_that_is_set_and_else_to_files(settings: Settings) -> None:
+    assert isinstance(notifications_for(replace(settings, smtp_url="smtp://localhost:1025")), SmtpNotifications)
+    assert isinstance(notifications_for(replace(settings, smtp_url="")), FileNotifications)
+
+
+def test_never_takes_more_connections_than_it_was_given(settings: Settings) -> None:
+    service = bootstrap(settings, connections=2)
+    try:
+        with service.bus.unit_of_work() as one, service.bus.unit_of_work() as two:
+            one.products.get("LAMP")
+            two.products.get("LAMP")
+            with pytest.raises(Unavailable, match="no free database connection"):
+                service.views.allocations("o1")
+    finally:
+        service.close()
+
+
+# --- the surroundings come and go --------------------------------------------
+
+
+def test_the_first_call_after_all_connections_were_cut_works(
+    service: Service, cut_connections: Callable[[], int]
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    for number in range(3):
+        assert cut_connections() > 0
+
+        assert service.bus.handle(commands.Allocate(f"o{number}", "LAMP", 1)) == "b1"
+
+    assert cut_connections() > 0
+    assert service.readiness()["status"] == "ready"
+
+
+def test_a_connection_cut_while_writing_is_made_good_by_running_again(
+    service: Service, sql: Callable[..., list[tuple[object, ...]]]
+) -> None:
+    """The first transaction that logs an event is ended by the server in the middle of the pipeline."""
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    sql("""
+        CREATE SEQUENCE writes;
+        CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS '
+            BEGIN
+                IF nextval(''writes'') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+                RETURN NEW;
+            END';
+        CREATE TRIGGER cut BEFORE INSERT ON event_log FOR EACH ROW EXECUTE FUNCTION cut();
+    """)
+
+    assert service.bus.handle(commands.Allocate("o1", "LAMP", 1)) == "b1"
+
+    assert sql("SELECT last_value FROM writes") == [(2,)]
+    assert sql("SELECT allocated_quantity FROM batches") == [(1,)]
+
+
+def test_while_the_database_is_away_callers_are_told_within_seconds(
+    service: Service, database_away: Callable[[], AbstractContextManager[None]]
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+
+    with database_away():
+        begun = time.monotonic()
+        with pytest.raises(Unavailable, match="given up after"):
+            service.bus.handle(commands.Allocate("o1", "LAMP", 1))
+        assert time.monotonic() - begun < 5
+
+    assert service.bus.handle(commands.Allocate("o1", "LAMP", 1)) == "b1"
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A server that a test may stop."""
+    server = Postgres(tmp_path / "postgres", durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Redis]:
+    server = Redis(tmp_path / "redis", durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_service_outlives_its_database(settings: Settings, build: Build, own_postgres: Postgres) -> None:
+    url = postgres_url(own_postgres.url)
+    migrations.upgrade(url)
+    service = build(replace(settings, database_url=url))
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    service.bus.handle(commands.Allocate("o1", "LAMP", 1))
+
+    own_postgres.stop()
+    assert service.readiness()["status"] == "not ready"
+    with pytest.raises(Unavailable):
+        service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+    with pytest.raises(Unavailable):
+        service.relay.deliver(PublishLineAllocated.name)
+
+    own_postgres.start()
+    assert service.bus.handle(commands.Allocate("o2", "LAMP", 1)) == "b1", "the first call after it is back"
+    assert service.views.allocations("o1") == [{"sku": "LAMP", "batchref": "b1"}]
+    assert service.relay.deliver(PublishLineAllocated.name) == 2
+    assert service.readiness()["status"] == "ready"
+
+
+def test_a_service_outlives_its_redis(
+    settings: Settings, build: Build, own_redis: Redis, sql: Callable[..., list[tuple[object, ...]]]
+) -> None:
+    service = build(replace(settings, redis_url=own_redis.url))
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    assert service.readiness()["status"] == "ready"
+
+    own_redis.stop()
+    service.bus.handle(commands.Allocate("o1", "LAMP", 1))
+    assert service.relay.deliver(PublishLineAllocated.name) == 0
+    assert service.readiness()["status"] == "degraded"
+
+    own_redis.start()
+    sql("UPDATE outbox SET retry_at = clock_timestamp()")
+    assert service.relay.deliver(PublishLineAllocated.name) == 1
+    assert service.readiness()["status"] == "ready"

@@ -1,0 +1,629 @@
+"""`allocation check` sees every kind of difference, names it, and sees none where there is none."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from itertools import count
+from pathlib import Path
+from threading import Event, Thread
+
+import hypothesis
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import strategies as st
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from allocation.adapters import tables
+from allocation.bootstrap import Service
+from allocation.check import balance, open_books
+from allocation.config import Settings
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
+from allocation.domain.model import DomainError
+from allocation.entrypoints.cli import check
+from messaging.sql import tables as messaging_tables
+
+PUBLISH, MAIL = "publish_line_allocated", "send_out_of_stock_notification"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A service with a history, and a way to falsify it."""
+
+    service: Service
+    settings: Settings
+
+    def falsify(self, *statements: str) -> None:
+        with self.service.engine.begin() as connection:
+            for statement in statements:
+                assert connection.execute(text(statement)).rowcount != 0, f"nothing falsified by {statement}"
+
+    def check(self, *options: str) -> Result:
+        return CliRunner().invoke(check, options, obj=self.settings, catch_exceptions=False)
+
+    def differences(self) -> list[str]:
+        """What `allocation check` lists, once it has failed as it should."""
+        checked = self.check("--all")
+        *differences, verdict = checked.output.splitlines()
+        many = "1 difference" if len(differences) == 1 else f"{len(differences)} differences"
+        assert (checked.exit_code, verdict) == (1, f"The books do not balance: {many}.")
+        return differences
+
+
+@pytest.fixture
+def ledger(service: Service, settings: Settings) -> Ledger:
+    """Two tables' worth of history: b1 keeps o1's line, o2's moved to b2; CHAIR ran out, and nobody was told yet."""
+    for command in (
+        CreateBatch("b1", "TABLE", 50),
+        CreateBatch("b2", "TABLE", 50, eta=date(2030, 1, 1)),
+        Allocate("o1", "TABLE", 20),
+        Allocate("o2", "TABLE", 20),
+        ChangeBatchQuantity("b1", 25),  # versions 5 to 7: changed, o2 out of b1, into b2
+        CreateBatch("c1", "CHAIR", 5),
+        Allocate("o1", "CHAIR", 5),
+        Allocate("o3", "CHAIR", 1),
+    ):
+        service.bus.handle(command)
+    assert service.relay.deliver(PUBLISH) == 4
+    return Ledger(service, settings)
+
+
+def test_an_empty_database_balances(settings: Settings) -> None:
+    checked = CliRunner().invoke(check, obj=settings)
+
+    assert checked.exit_code == 0
+    assert checked.output == (
+        "The books balance: 0 products, 0 batches, 0 allocations, 0 events; 0 effects waiting, 0 dead.\n"
+    )
+
+
+def test_says_that_the_books_balance_and_how_much_was_checked(ledger: Ledger) -> None:
+    checked = ledger.check()
+
+    assert checked.exit_code == 0
+    assert checked.output == (
+        "The books balance: 2 products, 3 batches, 3 allocations, 10 events; 1 effects waiting, 0 dead.\n"
+    )
+
+
+def test_a_dead_effect_is_not_missing(ledger: Ledger) -> None:
+    ledger.falsify("UPDATE outbox SET dead_at = now()")
+
+    assert "0 effects waiting, 1 dead" in ledger.check().output
+
+
+def test_sees_a_wrong_allocated_quantity(ledger: Ledger) -> None:
+    ledger.falsify("UPDATE batches SET allocated_quantity = 19 WHERE reference = 'b1'")
+
+    assert ledger.differences() == [
+        "batch 'b1' of 'TABLE', allocated quantity by its history: expected 20, found 19",
+        "batch 'b1' of 'TABLE', allocated quantity by its lines: expected 20, found 19",
+    ]
+
+
+def test_sees_a_batch_promised_more_than_it_holds(ledger: Ledger) -> None:
+    ledger.falsify(
+        "ALTER TABLE batches DROP CONSTRAINT batches_never_oversold",
+        "UPDATE batches SET purchased_quantity = 10 WHERE reference = 'b1'",
+    )
+
+    assert ledger.differences() == [
+        "batch 'b1' of 'TABLE', purchased quantity by its history: expected 25, found 10",
+        "batch 'b1' of 'TABLE', allocated quantity: expected from 0 to the purchased 10, found 20",
+    ]
+
+
+def test_sees_a_batch_promised_less_than_nothing(ledger: Ledger) -> None:
+    ledger.falsify(
+        "ALTER TABLE batches DROP CONSTRAINT batches_never_oversold",
+        "UPDATE batches SET allocated_quantity = -1 WHERE reference = 'b1'",
+    )
+
+    assert ledger.differences() == [
+        "batch 'b1' of 'TABLE', allocated quantity by its history: expected 20, found -1",
+        "batch 'b1' of 'TABLE', allocated quantity by its lines: expected 20, found -1",
+        "batch 'b1' of 'TABLE', allocated quantity: expected from 0 to the purchased 25, found -1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("purchased_quantity = 60", "purchased quantity by its history: expected 50, found 60"),
+        ("initial_quantity = 60", "initial quantity by its history: expected 50, found 60"),
+        ("eta = '2030-01-02'", "eta by its history: expected 2030-01-01, found 2030-01-02"),
+        ("eta = NULL", "eta by its history: expected 2030-01-01, found none"),
+        ("added = 3", "added by its history: expected 2, found 3"),
+    ],
+)
+def test_sees_a_field_not_as_its_events_left_it(ledger: Ledger, change: str, named: str) -> None:
+    ledger.falsify(f"UPDATE batches SET {change} WHERE reference = 'b2'")
+
+    assert ledger.differences() == [f"batch 'b2' of 'TABLE', {named}"]
+
+
+def test_sees_a_batch_that_no_event_created(ledger: Ledger) -> None:
+    ledger.falsify(
+        "INSERT INTO batches (sku, reference, initial_quantity, purchased_quantity, allocated_quantity, added)"
+        " VALUES ('TABLE', 'b9', 1, 1, 0, 9)",
+        "INSERT INTO batch_references (sku, reference) VALUES ('TABLE', 'b9')",
+    )
+
+    assert ledger.differences() == ["batch 'b9' of 'TABLE', rows by its history: expected 0, found 1"]
+
+
+def test_sees_a_batch_that_is_gone(ledger: Ledger) -> None:
+    ledger.falsify("DELETE FROM batches WHERE reference = 'b2'")
+
+    assert ledger.differences() == [
+        "batch 'b2' of 'TABLE', rows by its history: expected 1, found 0",
+        "batch 'b2' of 'TABLE', allocated quantity by its lines: expected 20, found none",
+        "batch reference 'b2', SKU by its batch: expected none, found 'TABLE'",
+    ]
+
+
+def test_sees_a_reference_of_no_batch(ledger: Ledger) -> None:
+    ledger.falsify("INSERT INTO batch_references (sku, reference) VALUES ('TABLE', 'b9')")
+
+    assert ledger.differences() == ["batch reference 'b9', SKU by its batch: expected none, found 'TABLE'"]
+
+
+def test_sees_a_batch_without_reference(ledger: Ledger) -> None:
+    ledger.falsify("DELETE FROM batch_references WHERE reference = 'b1'")
+
+    assert ledger.differences() == ["batch reference 'b1', SKU by its batch: expected 'TABLE', found none"]
+
+
+def test_sees_a_reference_under_another_sku(ledger: Ledger) -> None:
+    ledger.falsify("UPDATE batch_references SET sku = 'CHAIR' WHERE reference = 'b1'")
+
+    assert ledger.differences() == ["batch reference 'b1', SKU by its batch: expected 'TABLE', found 'CHAIR'"]
+
+
+def test_sees_a_wrong_product_version(ledger: Ledger) -> None:
+    ledger.falsify("UPDATE products SET version_number = 8 WHERE sku = 'TABLE'")
+
+    assert ledger.differences() == ["product 'TABLE', version by its history: expected 7, found 8"]
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_sees_a_product_without_events(ledger: Ledger, version: int) -> None:
+    ledger.falsify(f"INSERT INTO products (sku, version_number) VALUES ('LAMP', {version})")
+
+    assert ledger.differences() == [f"product 'LAMP', version by its history: expected none, found {version}"]
+
+
+def test_sees_events_without_product(ledger: Ledger) -> None:
+    ledger.falsify("DELETE FROM products WHERE sku = 'CHAIR'")
+
+    assert ledger.differences() == ["product 'CHAIR', version by its history: expected 3, found none"]
+
+
+def test_sees_the_gap_that_a_deleted_event_leaves(ledger: Ledger) -> None:
+    ledger.falsify("DELETE FROM event_log WHERE stream = 'TABLE' AND version = 2")
+
+    assert ledger.differences() == ["history of 'TABLE', version after 1: expected 2, found 3"]
+
+
+def test_sees_that_the_first_event_is_gone(ledger: Ledger) -> None:
+    ledger.falsify("DELETE FROM event_log WHERE stream = 'TABLE' AND version = 1")
+
+    assert ledger.differences() == ["history of 'TABLE', version after 0: expected 1, found 2"]
+
+
+def test_sees_that_the_last_event_is_gone(ledger: Ledger) -> None:
+    ledger.falsify("DELETE FROM event_log WHERE stream = 'TABLE' AND version = 7")
+
+    assert ledger.differences() == [
+        "product 'TABLE', version by its history: expected 6, found 7",
+        "batch 'b2' of 'TABLE', allocated quantity by its history: expected 0, found 20",
+        "allocation 7 of 'TABLE' by its history: "
+        "expected none, found 20 of 'TABLE' for line 'TABLE' of order 'o2' from batch 'b2'",
+        f"effect '{PUBLISH}' of 'TABLE', delivered count up to version 7: expected 2, found 3",
+        f"effect '{PUBLISH}' of 'TABLE', delivered version: expected at most 6, the last event's, found 7",
+    ]
+
+
+def test_sees_that_a_whole_history_is_gone(ledger: Ledger) -> None:
+    ledger.falsify("DELETE FROM event_log WHERE stream = 'CHAIR'")
+
+    assert ledger.differences() == [
+        "product 'CHAIR', version by its history: expected none, found 3",
+        "batch 'c1' of 'CHAIR', rows by its history: expected 0, found 1",
+        "allocation 2 of 'CHAIR' by its history: "
+        "expected none, found 5 of 'CHAIR' for line 'CHAIR' of order 'o1' from batch 'c1'",
+        f"effect '{MAIL}' of event 3 of 'CHAIR': expected none, since no such event names it, found waiting",
+        f"effect '{PUBLISH}' of 'CHAIR', delivered count up to version 2: expected 0, found 1",
+        f"effect '{PUBLISH}' of 'CHAIR', delivered version: expected at most 0, the last event's, found 2",
+    ]
+
+
+def test_sees_an_altered_event(ledger: Ledger) -> None:
+    ledger.falsify(alter(3, "qty", "21"))
+
+    assert ledger.differences() == [
+        "batch 'b1' of 'TABLE', allocated quantity by its history: expected 21, found 20",
+        "allocation 3 of 'TABLE' by its history: "
+        "expected 21 of 'TABLE' for line 'TABLE' of order 'o1' from batch 'b1', "
+        "found 20 of 'TABLE' for line 'TABLE' of order 'o1' from batch 'b1'",
+    ]
+
+
+def test_sees_an_altered_event_about_another_line(ledger: Ledger) -> None:
+    ledger.falsify(alter(3, "lineid", '""'), alter(4, "orderid", '"o9"'))
+
+    assert ledger.differences() == [
+        "allocation 4 of 'TABLE' by its history: "
+        "expected 20 of 'TABLE' for line 'TABLE' of order 'o9' from batch 'b1', found none"
+    ]
+
+
+def test_sees_an_event_of_another_product(ledger: Ledger) -> None:
+    ledger.falsify(alter(5, "sku", '"CHAIR"'))
+
+    assert ledger.differences() == ["event 5 of 'TABLE', SKU: expected 'TABLE', found 'CHAIR'"]
+
+
+def test_sees_an_event_about_a_batch_that_never_was(ledger: Ledger) -> None:
+    ledger.falsify(alter(3, "batchref", '"b9"'))
+
+    assert ledger.differences() == ["event 3 of 'TABLE', batch: expected one created before, found 'b9'"]
+
+
+def test_sees_past_an_event_of_unknown_type(ledger: Ledger) -> None:
+    ledger.falsify(
+        "UPDATE event_log SET type = 'painted.v1' WHERE stream = 'CHAIR' AND version IN (2, 3)",
+        alter(3, "qty", "21"),
+    )
+
+    assert ledger.differences() == [
+        "event 2 of 'CHAIR': expected one that can be read, found no message is known as painted.v1",
+        "event 3 of 'CHAIR': expected one that can be read, found no message is known as painted.v1",
+        "batch 'b1' of 'TABLE', allocated quantity by its history: expected 21, found 20",
+        "allocation 3 of 'TABLE' by its history: "
+        "expected 21 of 'TABLE' for line 'TABLE' of order 'o1' from batch 'b1', "
+        "found 20 of 'TABLE' for line 'TABLE' of order 'o1' from batch 'b1'",
+    ]
+
+
+@pytest.mark.parametrize("data", ['{"ref": "b1"}', "[]", "null", "7"])
+def test_sees_an_event_not_of_its_shape(ledger: Ledger, data: str) -> None:
+    ledger.falsify(f"UPDATE event_log SET data = '{data}' WHERE stream = 'TABLE' AND version = 1")
+
+    (difference,) = ledger.differences()
+    assert difference.startswith("event 1 of 'TABLE': expected one that can be read, found not a batch_created.v1")
+
+
+COUNTS = "rows in allocations, order_lines and allocations_view: expected 1, 1 and 1, found"
+
+
+def test_sees_a_missing_allocation(ledger: Ledger) -> None:
+    ledger.falsify("DELETE FROM allocations WHERE sku = 'TABLE' AND orderid = 'o1'")
+
+    assert ledger.differences() == [
+        "allocation 3 of 'TABLE' by its history: "
+        "expected 20 of 'TABLE' for line 'TABLE' of order 'o1' from batch 'b1', found none",
+        "batch 'b1' of 'TABLE', allocated quantity by its lines: expected 0, found 20",
+        f"line 'TABLE' of order 'o1', {COUNTS} 0, 1 and 1",
+    ]
+
+
+def test_sees_a_line_allocated_twice(ledger: Ledger) -> None:
+    ledger.falsify(
+        "INSERT INTO allocations (sku, version, orderid, lineid, qty, batchref)"
+        " VALUES ('TABLE', 4, 'o2', 'TABLE', 20, 'b2')"
+    )
+
+    assert ledger.differences() == [
+        "allocation 4 of 'TABLE' by its history: "
+        "expected none, found 20 of 'TABLE' for line 'TABLE' of order 'o2' from batch 'b2'",
+        "batch 'b2' of 'TABLE', allocated quantity by its lines: expected 40, found 20",
+        f"line 'TABLE' of order 'o2', {COUNTS} 2, 1 and 1",
+        "line 'TABLE' of order 'o2', allocation named in order_lines: expected 4 of 'TABLE', found 7 of 'TABLE'",
+    ]
+
+
+def test_sees_an_allocation_from_another_batch(ledger: Ledger) -> None:
+    ledger.falsify("UPDATE allocations SET batchref = 'b2' WHERE sku = 'TABLE' AND orderid = 'o1'")
+
+    assert ledger.differences() == [
+        "allocation 3 of 'TABLE' by its history: "
+        "expected 20 of 'TABLE' for line 'TABLE' of order 'o1' from batch 'b1', "
+        "found 20 of 'TABLE' for line 'TABLE' of order 'o1' from batch 'b2'",
+        "batch 'b1' of 'TABLE', allocated quantity by its lines: expected 0, found 20",
+        "batch 'b2' of 'TABLE', allocated quantity by its lines: expected 40, found 20",
+        "line 'TABLE' of order 'o1' in allocations_view: "
+        "expected 20 of 'TABLE' from batch 'b2', found 20 of 'TABLE' from batch 'b1'",
+    ]
+
+
+@pytest.mark.parametrize(("table", "found"), [("order_lines", "1, 0 and 1"), ("allocations_view", "1, 1 and 0")])
+def test_sees_a_missing_row(ledger: Ledger, table: str, found: str) -> None:
+    ledger.falsify(f"DELETE FROM {table} WHERE sku = 'TABLE' AND orderid = 'o1'")
+
+    assert ledger.differences() == [f"line 'TABLE' of order 'o1', {COUNTS} {found}"]
+
+
+@pytest.mark.parametrize(("table", "found"), [("order_lines", "0, 1 and 0"), ("allocations_view", "0, 0 and 1")])
+def test_sees_a_row_of_a_line_that_is_not_allocated(ledger: Ledger, table: str, found: str) -> None:
+    ledger.falsify(f"UPDATE {table} SET orderid = 'o9' WHERE orderid = 'o2'")
+
+    assert f"line 'TABLE' of order 'o9', {COUNTS} {found}" in ledger.differences()
+
+
+@pytest.mark.parametrize(("table", "found"), [("order_lines", "1, 2 and 1"), ("allocations_view", "1, 1 and 2")])
+def test_sees_a_row_that_is_there_twice(ledger: Ledger, table: str, found: str) -> None:
+    ledger.falsify(
+        f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey",
+        f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM {table} WHERE orderid = 'o2'",
+    )
+
+    assert ledger.differences() == [f"line 'TABLE' of order 'o2', {COUNTS} {found}"]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("sku = 'CHAIR'", "20 of 'CHAIR' from batch 'b1'"),
+        ("qty = 19", "19 of 'TABLE' from batch 'b1'"),
+        ("batchref = 'b2'", "20 of 'TABLE' from batch 'b2'"),
+    ],
+)
+def test_sees_a_wrong_row_in_the_read_model(ledger: Ledger, change: str, found: str) -> None:
+    ledger.falsify(f"UPDATE allocations_view SET {change} WHERE orderid = 'o1' AND lineid = 'TABLE'")
+
+    expected = "20 of 'TABLE' from batch 'b1'"
+    assert ledger.differences() == [
+        f"line 'TABLE' of order 'o1' in allocations_view: expected {expected}, found {found}"
+    ]
+
+
+@pytest.mark.parametrize(("change", "found"), [("version = 4", "4 of 'TABLE'"), ("sku = 'CHAIR'", "3 of 'CHAIR'")])
+def test_sees_an_order_line_that_names_another_allocation(ledger: Ledger, change: str, found: str) -> None:
+    ledger.falsify(f"UPDATE order_lines SET {change} WHERE orderid = 'o1' AND lineid = 'TABLE'")
+
+    assert ledger.differences() == [
+        f"line 'TABLE' of order 'o1', allocation named in order_lines: expected 3 of 'TABLE', found {found}"
+    ]
+
+
+def test_sees_an_effect_that_was_never_delivered_and_does_not_wait(ledger: Ledger) -> None:
+    ledger.falsify("DELETE FROM outbox")
+
+    assert ledger.differences() == [
+        f"effect '{MAIL}' of event 3 of 'CHAIR': expected waiting, since only version 0 is delivered, found none"
+    ]
+
+
+def test_sees_an_effect_that_was_delivered_and_still_waits(ledger: Ledger) -> None:
+    ledger.falsify(f"INSERT INTO outbox (effect, stream, version) VALUES ('{PUBLISH}', 'TABLE', 4)")
+
+    assert ledger.differences() == [
+        f"effect '{PUBLISH}' of event 4 of 'TABLE': "
+        "expected nothing waiting up to the delivered version 7, found waiting"
+    ]
+
+
+@pytest.mark.parametrize("stream", ["CHAIR", "LAMP"])
+def test_sees_an_effect_that_no_event_names(ledger: Ledger, stream: str) -> None:
+    ledger.falsify(f"INSERT INTO outbox (effect, stream, version) VALUES ('{MAIL}', '{stream}', 1)")
+
+    assert ledger.differences() == [
+        f"effect '{MAIL}' of event 1 of '{stream}': expected none, since no such event names it, found waiting"
+    ]
+
+
+@pytest.mark.parametrize("effects", ["[]", "{}", "null", '"mail"'])
+def test_sees_an_event_that_no_longer_names_its_effect(ledger: Ledger, effects: str) -> None:
+    ledger.falsify(f"UPDATE event_log SET effects = '{effects}' WHERE stream = 'TABLE' AND version = 4")
+
+    assert ledger.differences() == [
+        f"effect '{PUBLISH}' of 'TABLE', delivered count up to version 7: expected 2, found 3"
+    ]
+
+
+def test_sees_an_event_that_names_one_effect_more(ledger: Ledger) -> None:
+    ledger.falsify("""UPDATE event_log SET effects = '["wave"]' WHERE stream = 'TABLE' AND version = 1""")
+
+    assert ledger.differences() == [
+        "effect 'wave' of event 1 of 'TABLE': expected waiting, since only version 0 is delivered, found none"
+    ]
+
+
+def test_sees_a_wrong_delivered_count(ledger: Ledger) -> None:
+    ledger.falsify("UPDATE deliveries SET delivered_count = 4 WHERE stream = 'TABLE'")
+
+    assert ledger.differences() == [
+        f"effect '{PUBLISH}' of 'TABLE', delivered count up to version 7: expected 3, found 4"
+    ]
+
+
+def test_sees_effects_delivered_beyond_the_history(ledger: Ledger) -> None:
+    ledger.falsify("UPDATE deliveries SET delivered_version = 8 WHERE stream = 'TABLE'")
+
+    assert ledger.differences() == [
+        f"effect '{PUBLISH}' of 'TABLE', delivered version: expected at most 7, the last event's, found 8"
+    ]
+
+
+def test_sees_effects_neither_delivered_nor_waiting(ledger: Ledger) -> None:
+    ledger.falsify("UPDATE deliveries SET delivered_version = 3 WHERE stream = 'TABLE'")
+
+    assert ledger.differences() == [
+        f"effect '{PUBLISH}' of event 4 of 'TABLE': expected waiting, since only version 3 is delivered, found none",
+        f"effect '{PUBLISH}' of event 7 of 'TABLE': expected waiting, since only version 3 is delivered, found none",
+        f"effect '{PUBLISH}' of 'TABLE', delivered count up to version 3: expected 1, found 3",
+    ]
+
+
+def test_sees_effects_delivered_for_a_product_without_history(ledger: Ledger) -> None:
+    ledger.falsify(
+        f"INSERT INTO deliveries (effect, stream, delivered_version, delivered_count) VALUES ('{MAIL}', 'LAMP', 1, 1)"
+    )
+
+    assert ledger.differences() == [
+        f"effect '{MAIL}' of 'LAMP', delivered count up to version 1: expected 0, found 1",
+        f"effect '{MAIL}' of 'LAMP', delivered version: expected at most 0, the last event's, found 1",
+    ]
+
+
+def test_lists_a_hundred_and_says_how_many_more(ledger: Ledger) -> None:
+    ledger.falsify("INSERT INTO batch_references (sku, reference) SELECT 'X', 'x' || i FROM generate_series(1, 150) i")
+
+    *differences, verdict = ledger.check().output.splitlines()
+
+    assert len(differences) == 100
+    assert verdict == "The books do not balance: 150 differences, 50 of them not listed."
+    assert len(ledger.differences()) == 150
+
+
+def test_a_name_can_not_fake_a_line(ledger: Ledger) -> None:
+    ledger.falsify(r"INSERT INTO batch_references (sku, reference) VALUES ('X', E'b9\nThe books balance')")
+
+    assert ledger.differences() == [
+        r"batch reference 'b9\nThe books balance', SKU by its batch: expected none, found 'X'"
+    ]
+
+
+def test_sees_one_moment_of_the_books_and_can_not_write(ledger: Ledger) -> None:
+    with open_books(ledger.service.engine) as books:
+        before = books.figures()
+        ledger.service.bus.handle(Allocate("o4", "TABLE", 1))
+        ledger.service.relay.deliver(MAIL)
+
+        assert books.figures() == before
+        assert list(books.differences()) == []
+        with pytest.raises(DBAPIError, match="read-only transaction"):
+            books.snapshot.execute(text("DELETE FROM outbox"))
+
+
+skus = st.sampled_from(["TABLE", "CHAIR"])
+references = st.sampled_from(["b1", "b2", "b3", "b4"])
+orders = st.sampled_from(["o1", "o2", "o3", "o4", "o5"])
+etas = st.none() | st.dates(date(2030, 1, 1), date(2030, 1, 3))
+happenings = st.one_of(
+    st.builds(CreateBatch, references, skus, st.integers(0, 30), etas),
+    st.builds(Allocate, orders, skus, st.integers(1, 12), st.sampled_from(["", "1"])),
+    st.builds(ChangeBatchQuantity, references, st.integers(0, 30)),
+    st.sampled_from([PUBLISH, MAIL]),
+)
+
+
+@hypothesis.settings(
+    max_examples=25, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(st.lists(happenings, max_size=30))
+def test_whatever_is_asked_the_books_balance(service: Service, happenings: list[Command | str]) -> None:
+    empty(service.engine)
+    for happening in happenings:
+        if isinstance(happening, str):
+            service.relay.deliver(happening)
+        else:
+            ask(service, happening)
+
+    assert verdict(service).startswith("The books balance")
+
+
+def test_the_books_balance_while_the_service_works(service: Service) -> None:
+    enough = time.monotonic() + 2
+    verdicts = set()
+    with relay_at_work(service), ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(ask_at_random, service, seed, enough) for seed in range(3)]
+        while time.monotonic() < enough:
+            verdicts.add(verdict(service))
+        asked = sum(writer.result() for writer in writers)
+        eventually(lambda: "0 effects waiting" in verdict(service), "effects still wait")
+
+    assert [each for each in verdicts if not each.startswith("The books balance")] == []
+    assert len(verdicts) > 3, "nothing was written between two checks"
+    assert asked > 50
+
+
+def test_a_database_out_of_reach_is_said_plainly() -> None:
+    checked = run_check(DATABASE_URL="postgresql://allocation@127.0.0.1:1/allocation")
+
+    assert (checked.returncode, checked.stdout) == (1, "")
+    assert checked.stderr.startswith("Error: ")
+    assert '"127.0.0.1", port 1' in checked.stderr
+    assert "Traceback" not in checked.stderr
+
+
+def test_without_a_database_url_the_embedded_servers_are_checked(tmp_path: Path) -> None:
+    checked = run_check(ALLOCATION_HOME=str(tmp_path))
+
+    assert checked.returncode == 1
+    assert "migrate it first" in checked.stderr, "a new database has no schema yet"
+
+
+def run_check(**environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    command = [sys.executable, "-m", "allocation", "check"]
+    return subprocess.run(command, env=inherited | environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def alter(version: int, field: str, value: str) -> str:
+    """SQL that changes one field in an event of TABLE; the value is JSON."""
+    changed = f"jsonb_set(data, '{{{field}}}', '{value}')"
+    return f"UPDATE event_log SET data = {changed} WHERE stream = 'TABLE' AND version = {version}"
+
+
+def empty(engine: Engine) -> None:
+    names = [table.name for table in (*tables.metadata.sorted_tables, *messaging_tables.metadata.sorted_tables)]
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(names)}"))
+
+
+def ask(service: Service, command: Command) -> None:
+    with suppress(DomainError):
+        service.bus.handle(command)
+
+
+def ask_at_random(service: Service, seed: int, until: float) -> int:
+    """Returns how many commands were tried."""
+    choose = random.Random(seed)
+    for asked in count():
+        if time.monotonic() > until:
+            return asked
+        sku, reference = choose.choice("ABCD"), f"{choose.choice('ABCD')}{choose.randrange(5)}"
+        commands: list[Command] = [
+            CreateBatch(f"{sku}{reference[1]}", sku, choose.randrange(200)),
+            Allocate(f"o{seed}-{asked}", sku, choose.randint(1, 10)),
+            Allocate(f"o{choose.randrange(50)}", sku, choose.randint(1, 10)),
+            ChangeBatchQuantity(reference, choose.randrange(200)),
+        ]
+        ask(service, choose.choice(commands))
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def relay_at_work(service: Service) -> Iterator[None]:
+    stop = Event()
+    thread = Thread(target=service.relay.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def verdict(service: Service) -> str:
+    """All that the check has to say, in one text."""
+    said: list[str] = []
+    balance(service.engine, said.append)
+    return "\n".join(said)
+
+
+def eventually(true: Callable[[], bool], otherwise: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, otherwise

@@ -1,0 +1,243 @@
+"""Whoever comes at the same time: nothing is sold twice, nothing is lost, and every answer is true."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import date
+from functools import partial
+from itertools import chain, cycle
+from threading import Event
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from allocation.bootstrap import Service, bootstrap
+from allocation.config import Settings
+from allocation.domain import commands
+from allocation.domain.commands import Command
+from allocation.domain.model import BatchConflict, LineConflict
+from messaging.bus import Request
+from messaging.unit_of_work import Outcome
+
+AtOnce = Callable[..., list[Any]]
+Differences = Callable[[], list[str]]
+Sql = Callable[..., list[tuple[Any, ...]]]
+
+tomorrow = date(2026, 1, 2)
+
+
+class Processes:
+    """Several services on one database, as in several processes: they share no lock and no queue."""
+
+    def __init__(self, services: list[Service]) -> None:
+        self.services = services
+        self._turn = cycle(services)
+
+    def call(self, command: Command) -> Callable[[], object]:
+        """To ask the next process for this."""
+        return partial(next(self._turn).bus.handle, command)
+
+    def given(self, *asked: Command) -> None:
+        for command in asked:
+            self.services[0].bus.handle(command)
+
+
+@pytest.fixture
+def processes(settings: Settings) -> Iterator[Processes]:
+    services = [bootstrap(settings, connections=8) for _ in range(4)]
+    yield Processes(services)
+    for service in services:
+        service.close()
+
+
+@pytest.fixture(params=["one process", "four processes"])
+def clients(request: pytest.FixtureRequest, processes: Processes) -> Processes:
+    return Processes(processes.services[:1]) if request.param == "one process" else processes
+
+
+def history(sql: Sql, sku: str) -> list[str]:
+    return [kind for (kind,) in sql("SELECT type FROM event_log WHERE stream = :sku ORDER BY version", sku=sku)]
+
+
+# --- stock -------------------------------------------------------------------
+
+
+def test_two_writers_of_one_product_never_both_win(
+    processes: Processes, at_once: AtOnce, differences: Differences
+) -> None:
+    for number in range(10):
+        sku, ref = f"LAMP-{number}", f"b-{number}"
+        processes.given(commands.CreateBatch(ref, sku, 10))
+
+        answers = at_once(*(processes.call(commands.Allocate(f"{sku}-o{client}", sku, 7)) for client in range(4)))
+
+        assert Counter(answers) == {ref: 1, None: 3}
+    assert differences() == []
+
+
+def test_clients_at_once_sell_what_is_there_and_no_more(
+    clients: Processes, at_once: AtOnce, sql: Sql, differences: Differences
+) -> None:
+    clients.given(commands.CreateBatch("b1", "LAMP", 20))
+
+    def ask_for_three(client: int) -> dict[str, object]:
+        lines = [f"o{client}-{number}" for number in range(3)]
+        return {orderid: clients.call(commands.Allocate(orderid, "LAMP", 1))() for orderid in lines}
+
+    answers = at_once(*(partial(ask_for_three, client) for client in range(16)))
+
+    told = dict(chain.from_iterable(answer.items() for answer in answers))
+    assert Counter(told.values()) == {"b1": 20, None: 28}
+    sold = {orderid for (orderid,) in sql("SELECT orderid FROM allocations_view")}
+    assert sold == {orderid for orderid, batchref in told.items() if batchref}, "who was told so has it, nobody else"
+    assert differences() == []
+
+
+def test_an_allocation_racing_a_quantity_change_never_oversells(
+    processes: Processes, at_once: AtOnce, sql: Sql, differences: Differences
+) -> None:
+    for number in range(12):
+        sku = f"LAMP-{number}"
+        processes.given(
+            commands.CreateBatch(f"{sku}-b1", sku, 10),
+            commands.CreateBatch(f"{sku}-b2", sku, 6, tomorrow),
+            commands.Allocate(f"{sku}-o1", sku, 4),
+        )
+
+        answers = at_once(
+            processes.call(commands.Allocate(f"{sku}-o2", sku, 6)),
+            processes.call(commands.ChangeBatchQuantity(f"{sku}-b1", 4)),
+            processes.call(commands.Allocate(f"{sku}-o3", sku, 6)),
+        )
+
+        assert not [answer for answer in answers if isinstance(answer, Exception)]
+        stock = sql("SELECT reference, purchased_quantity - allocated_quantity FROM batches WHERE sku = :sku", sku=sku)
+        assert dict(stock) == {f"{sku}-b1": 0, f"{sku}-b2": 0}, "o1 and one of the others, whoever came first"
+        assert history(sql, sku).count("out_of_stock.v1") == 1, "the other one was told"
+    assert differences() == []
+
+
+# --- the same, twice ---------------------------------------------------------
+
+
+def test_the_same_line_sent_at_the_same_time_is_allocated_once(
+    clients: Processes, at_once: AtOnce, sql: Sql, differences: Differences
+) -> None:
+    clients.given(commands.CreateBatch("b1", "LAMP", 10), commands.CreateBatch("b2", "LAMP", 10))
+
+    answers = at_once(*(clients.call(commands.Allocate("o1", "LAMP", 6, "line-1")) for _ in range(8)))
+
+    assert answers == ["b1"] * 8
+    assert history(sql, "LAMP") == ["batch_created.v1", "batch_created.v1", "allocated.v1"]
+    assert differences() == []
+
+
+def test_one_line_asked_for_under_two_skus_at_the_same_time_is_allocated_under_one(
+    processes: Processes, at_once: AtOnce, differences: Differences
+) -> None:
+    for number in range(8):
+        skus = [f"{sku}-{number}" for sku in ("LAMP", "TABLE")]
+        processes.given(*(commands.CreateBatch(f"b-{sku}", sku, 10) for sku in skus))
+
+        answers = at_once(*(processes.call(commands.Allocate(f"o{number}", sku, 1, "line-1")) for sku in skus))
+
+        assert sorted(type(answer).__name__ for answer in answers) == [LineConflict.__name__, "str"]
+    assert differences() == []
+
+
+def test_the_same_batch_created_by_many_at_once_is_created_once(
+    clients: Processes, at_once: AtOnce, sql: Sql, differences: Differences
+) -> None:
+    answers = at_once(*(clients.call(commands.CreateBatch("b1", "LAMP", 10, tomorrow)) for _ in range(8)))
+
+    assert answers == [None] * 8
+    assert history(sql, "LAMP") == ["batch_created.v1"]
+    assert differences() == []
+
+
+def test_one_reference_given_to_several_batches_at_once_is_taken_by_one(
+    processes: Processes, at_once: AtOnce, sql: Sql, differences: Differences
+) -> None:
+    answers = at_once(*(processes.call(commands.CreateBatch("b1", f"LAMP-{number}", 10)) for number in range(8)))
+
+    assert sum(answer is None for answer in answers) == 1
+    assert sum(isinstance(answer, BatchConflict) for answer in answers) == 7
+    assert sql("SELECT count(*) FROM products") == [(1,)]
+    assert differences() == []
+
+
+# --- readers -----------------------------------------------------------------
+
+
+def test_a_reader_during_a_reallocation_never_sees_a_line_missing(processes: Processes, at_once: AtOnce) -> None:
+    writer, reader = processes.services[:2]
+    processes.given(
+        commands.CreateBatch("b1", "LAMP", 10),
+        commands.CreateBatch("b2", "LAMP", 10, tomorrow),
+        *(commands.Allocate("o1", "LAMP", 3, lineid) for lineid in ("l1", "l2", "l3")),
+    )
+    done = Event()
+    seen: list[tuple[str, ...]] = []
+    both = {("b1",) * 3, ("b2",) * 3}
+
+    def move_to_and_fro() -> None:
+        deadline = monotonic() + 20
+        try:
+            while len(seen) < 200 or not set(seen) >= both:
+                assert monotonic() < deadline, f"only {len(seen)} looks, of {set(seen)}"
+                for ref, empty in (("b2", "b1"), ("b1", "b2")):
+                    writer.bus.handle(commands.ChangeBatchQuantity(ref, 10))
+                    writer.bus.handle(commands.ChangeBatchQuantity(empty, 0))
+        finally:
+            done.set()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.append(tuple(row["batchref"] for row in reader.views.allocations("o1")))
+
+    outcomes = at_once(move_to_and_fro, look, look)
+
+    assert outcomes == [None] * 3
+    assert set(seen) == both, "seen in both places, always all three, and always all in one"
+
+
+# --- groups ------------------------------------------------------------------
+
+
+def test_groups_that_meet_crosswise_both_succeed(
+    processes: Processes, at_once: AtOnce, sql: Sql, differences: Differences
+) -> None:
+    """Each waits for what the other has written: the database ends one of them, which runs again."""
+    sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 10', current_database()); END $$")
+    one, other = processes.services[:2]
+
+    for number in range(10):
+        there = [Request(commands.CreateBatch(f"{sku}-{number}", sku, 1)) for sku in "ABCD"]
+        back = [Request(commands.CreateBatch(f"{sku}-{number}'", sku, 1)) for sku in "DCBA"]
+        outcomes = at_once(partial(one.bus.handle_together, there), partial(other.bus.handle_together, back))
+        assert outcomes == [[Outcome()] * 4] * 2
+
+    assert sql("SELECT DISTINCT version_number FROM products") == [(20,)]
+    assert differences() == []
+
+
+# --- many --------------------------------------------------------------------
+
+
+def test_threads_share_one_bus(service: Service, at_once: AtOnce, sql: Sql, differences: Differences) -> None:
+    def work(thread: int) -> list[object]:
+        answers = []
+        for number in range(25):
+            name, sku = f"{thread}-{number}", f"LAMP-{number % 5}"
+            service.bus.handle(commands.CreateBatch(f"b{name}", sku, 1))
+            answers.append(service.bus.handle(commands.Allocate(f"o{name}", sku, 1)))
+        return answers
+
+    answers = list(chain.from_iterable(at_once(*(partial(work, thread) for thread in range(8)))))
+
+    assert len(set(answers)) == 200, "each its own batch, none out of stock"
+    assert {batchref for (batchref,) in sql("SELECT batchref FROM allocations_view")} == set(answers)
+    assert sql("SELECT count(*) FROM event_log") == [(400,)]
+    assert differences() == []

@@ -1,0 +1,175 @@
+"""The schema that migrations build is the schema that the program declares, up, down and up again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, NullPool, create_engine, text
+
+from allocation import migrations
+from allocation.adapters import tables
+from allocation.adapters.schema import REVISION, require_current_schema
+from messaging.errors import Unavailable
+from messaging.sql import tables as messaging_tables
+
+METADATA = [messaging_tables.metadata, tables.metadata]
+
+# What Alembic's comparison does not look at, and all else that can be said of a table.
+_CATALOGUE = """
+    SELECT 'table', relname::text, concat_ws(' ', relpersistence::text, array_to_string(reloptions, ' '))
+    FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT 'comment', relname::text, obj_description(oid) FROM pg_class
+    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT 'column', format('%s.%s', attrelid::regclass, attname),
+           concat_ws(' ', format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN 'not null' END,
+                     'identity:' || attidentity::text, 'generated:' || attgenerated::text,
+                     pg_get_expr(adbin, adrelid), collname)
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+    LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+    LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+    WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND attnum > 0 AND NOT attisdropped
+    UNION ALL
+    SELECT 'constraint', format('%s.%s', conrelid::regclass, conname), pg_get_constraintdef(oid)
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL
+    SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    ORDER BY 1, 2
+"""
+
+
+@pytest.fixture
+def empty(unmigrated_url: str) -> Iterator[Engine]:
+    engine = create_engine(unmigrated_url, poolclass=NullPool)
+    yield engine
+    engine.dispose()
+
+
+def catalogue(engine: Engine) -> dict[tuple[str, str], str]:
+    """Everything that PostgreSQL knows of our tables, but for Alembic's own."""
+    with engine.connect() as connection:
+        rows = connection.execute(text(_CATALOGUE)).all()
+    return {(kind, name): definition for kind, name, definition in rows if "alembic_version" not in name}
+
+
+def url_of(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
+
+
+def test_the_migrated_schema_is_the_declared_one(engine: Engine, empty: Engine) -> None:
+    """`engine` is on a migrated database; the other one is made from the declarations."""
+    for metadata in METADATA:
+        metadata.create_all(empty)
+
+    migrated, declared = catalogue(engine), catalogue(empty)
+
+    assert migrated == declared
+    assert {name for kind, name in migrated if kind == "table"} == {
+        name for metadata in METADATA for name in metadata.tables
+    }
+
+
+def test_alembic_finds_no_difference_either(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, METADATA) == []  # type: ignore[arg-type]  # several are allowed
+
+
+def test_what_the_guarantees_rest_on_is_in_the_database(engine: Engine) -> None:
+    """So that declarations and migrations can't lose it together."""
+    found = catalogue(engine)
+
+    assert found["constraint", "event_log.event_log_pkey"] == "PRIMARY KEY (stream, version)"
+    assert found["constraint", "batch_references.batch_references_pkey"] == "PRIMARY KEY (reference)"
+    assert found["constraint", "order_lines.order_lines_pkey"] == "PRIMARY KEY (orderid, lineid)"
+    assert found["constraint", "inbox.inbox_pkey"] == "PRIMARY KEY (message_id)"
+    assert found["constraint", "batches.batches_never_oversold"] == (
+        "CHECK (((0 <= allocated_quantity) AND (allocated_quantity <= purchased_quantity)))"
+    )
+    assert found["column", "batches.is_open"] == (
+        "boolean not null identity: generated:s (allocated_quantity < purchased_quantity)"
+    )
+    assert found["index", "batches_open"].endswith("(sku) WHERE is_open")
+    assert found["column", "products.sku"].endswith(" C"), "compared byte by byte"
+
+
+def test_the_revision_that_the_program_needs_is_the_last_one() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+
+    assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
+
+
+def test_up_down_and_up_again(empty: Engine) -> None:
+    assert migrations.upgrade(url_of(empty)) == REVISION
+    migrated = catalogue(empty)
+    require_current_schema(empty)
+
+    migrations.downgrade(url_of(empty), "base")
+    assert catalogue(empty) == {}
+    with pytest.raises(Unavailable, match="at revision None, not"):
+        require_current_schema(empty)
+
+    migrations.upgrade(url_of(empty))
+    assert catalogue(empty) == migrated
+    require_current_schema(empty)
+
+
+def test_migrating_again_keeps_what_is_there(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty))
+    with empty.begin() as connection:
+        connection.execute(text("INSERT INTO products VALUES ('LAMP', 1)"))
+
+    migrations.upgrade(url_of(empty))
+
+    with empty.connect() as connection:
+        assert connection.execute(text("SELECT sku FROM products")).scalars().all() == ["LAMP"]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty: Engine) -> None:
+    with empty.begin() as connection:
+        connection.execute(text("CREATE TABLE products (in_the_way text)"))
+
+    with pytest.raises(Exception, match='"products" already exists'):
+        migrations.upgrade(url_of(empty))
+
+    assert {name for kind, name in catalogue(empty) if kind == "table"} == {"products"}
+    with empty.connect() as connection:
+        assert connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None
+
+
+def test_another_revision_is_not_taken_for_the_needed_one(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+
+    with pytest.raises(Unavailable, match=f"at revision 0000, not {REVISION}; migrate it first"):
+        require_current_schema(engine)
+
+
+def test_a_database_out_of_reach_is_said_in_a_sentence() -> None:
+    with pytest.raises(Unavailable, match="connection failed"):
+        migrations.upgrade("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+
+
+def test_processes_that_migrate_an_empty_database_at_the_same_time_all_succeed(empty: Engine) -> None:
+    command = [sys.executable, "-m", "allocation", "migrate"]
+    environment = {**os.environ, "DATABASE_URL": url_of(empty), "REDIS_URL": "redis://127.0.0.1:1/0"}
+
+    processes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    outcomes = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+
+    assert outcomes == [(f"The schema is at revision {REVISION}.\n", "", 0)] * 3
+    require_current_schema(empty)

@@ -1,0 +1,492 @@
+"""The outbox on a real database: every event reaches the outside, in order, whatever happens to those who carry it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from tests.fakes import FakeNotifications
+
+from allocation import migrations
+from allocation.adapters.wire_names import CODEC
+from allocation.bootstrap import Service, database_engine
+from allocation.domain import commands
+from allocation.domain.events import Allocated
+from allocation.domain.model import InvalidSku, OrderLine
+from allocation.service_layer.handlers import PublishLineAllocated, SendOutOfStockNotification
+from allocation.service_layer.ports import Notifications
+from allocation.service_layer.routing import routes
+from embedded.waiting import wait_for
+from messaging.bus import Request
+from messaging.envelope import Metadata, Recorded
+from messaging.errors import Unavailable
+from messaging.relay import Claim, Failure, Relay, RetryLater
+from messaging.sql.deliveries import SqlDeliveries
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+
+PUBLISH = PublishLineAllocated.name
+MAIL = SendOutOfStockNotification.name
+PATIENCE = 20.0
+
+
+@dataclass
+class Publisher:
+    """Writes down what it is told; `before` is called first, and may raise. Never two of a stream at a time."""
+
+    before: Callable[[Recorded[Allocated]], object] = lambda _: None
+    told: list[Recorded[Allocated]] = field(default_factory=list)
+    overlaps: list[str] = field(default_factory=list)
+    _at_work: set[str] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock)
+
+    def line_allocated(self, recorded: Recorded[Allocated]) -> None:
+        with self._lock:
+            if recorded.stream in self._at_work:
+                self.overlaps.append(recorded.stream)
+            self._at_work.add(recorded.stream)
+        try:
+            self.before(recorded)
+            self.told.append(recorded)
+        finally:
+            self._at_work.discard(recorded.stream)
+
+    @property
+    def orders(self) -> list[str]:
+        return [recorded.event.orderid for recorded in self.told]
+
+    def versions(self) -> dict[str, list[int]]:
+        told = defaultdict(list)
+        for recorded in self.told:
+            told[recorded.stream].append(recorded.version)
+        return dict(told)
+
+
+class MailServerDown:
+    def send(self, *, message_id: str, to: str, subject: str, body: str) -> None:
+        raise Unavailable("no mail today")
+
+
+@pytest.fixture
+def publisher() -> Publisher:
+    return Publisher()
+
+
+@pytest.fixture
+def notifications() -> FakeNotifications:
+    return FakeNotifications()
+
+
+def relay_on(
+    engine: Engine,
+    publisher: Publisher,
+    notifications: Notifications | None = None,
+    **options: Any,
+) -> Relay:
+    table = routes(notifications or FakeNotifications(), publisher)
+    return Relay(table, SqlDeliveries(engine, CODEC, **options), RetryLater(first_wait=60, longest_wait=100_000))
+
+
+@pytest.fixture
+def relay(engine: Engine, publisher: Publisher, notifications: FakeNotifications) -> Relay:
+    return relay_on(engine, publisher, notifications)
+
+
+def allocated(service: Service, sku: str, *orders: str) -> None:
+    """Purchase the SKU and allocate these orders: versions 2 and up."""
+    asked = [commands.CreateBatch(f"b-{sku}", sku, 10_000), *(commands.Allocate(order, sku, 1) for order in orders)]
+    service.bus.handle_together([Request(command) for command in asked])
+
+
+def deliver_all(relay: Relay, effect: str) -> None:
+    while relay.deliver(effect):
+        pass
+
+
+def waiting(sql: Sql) -> list[tuple[Any, ...]]:
+    return sql("SELECT effect, stream, version FROM outbox ORDER BY effect, stream, version")
+
+
+@contextmanager
+def running(relay: Relay) -> Iterator[None]:
+    """The relay at work in a thread, as in its process."""
+    stop = Event()
+    thread = Thread(target=relay.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(PATIENCE)
+    assert not thread.is_alive(), "the relay did not stop when told to"
+
+
+# --- after the commit --------------------------------------------------------
+
+
+def test_nothing_is_told_before_it_is_committed(service: Service, relay: Relay, publisher: Publisher) -> None:
+    allocated(service, "LAMP")
+
+    with service.bus.unit_of_work() as uow:
+        uow.products.get("LAMP").allocate(OrderLine("o1", "LAMP", 1))
+        for new in uow.collect_new_events():
+            recorded = Recorded(new.stream, new.version, new.event, Metadata.first("test"))
+            uow.event_log.append(recorded, [PUBLISH])
+            uow.outbox.post(recorded, PUBLISH)
+        assert relay.deliver(PUBLISH) == 0
+        uow.commit()
+
+    assert relay.deliver(PUBLISH) == 1
+    assert publisher.orders == ["o1"]
+
+
+def test_what_was_refused_leaves_nothing_to_tell(service: Service, sql: Sql) -> None:
+    with pytest.raises(InvalidSku):
+        service.bus.handle(commands.Allocate("o1", "LAMP", 1))
+
+    assert waiting(sql) == []
+
+
+def test_what_is_told_can_be_read_at_once(service: Service, engine: Engine) -> None:
+    read = []
+    publisher = Publisher(before=lambda recorded: read.append(service.views.allocations(recorded.event.orderid)))
+    allocated(service, "LAMP", "o1")
+
+    relay_on(engine, publisher).deliver(PUBLISH)
+
+    assert read == [[{"sku": "LAMP", "batchref": "b-LAMP"}]]
+
+
+# --- order -------------------------------------------------------------------
+
+
+def test_events_of_a_stream_are_told_in_their_order_however_few_are_claimed_at_a_time(
+    service: Service, engine: Engine, publisher: Publisher, sql: Sql
+) -> None:
+    orders = [f"o{number}" for number in range(7)]
+    allocated(service, "LAMP", *orders)
+
+    deliver_all(relay_on(engine, publisher, letters=2), PUBLISH)
+
+    assert publisher.orders == orders
+    assert publisher.versions() == {"LAMP": [2, 3, 4, 5, 6, 7, 8]}
+    assert waiting(sql) == []
+
+
+def test_what_is_told_is_the_event_as_it_was_recorded(
+    service: Service, relay: Relay, publisher: Publisher, sql: Sql
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LÄMP-🛋", 10))
+    metadata = Metadata.first("http", correlation_id="request-1")
+
+    service.bus.handle(commands.Allocate("o1", "LÄMP-🛋", 3, "line-1"), metadata)
+    relay.deliver(PUBLISH)
+
+    [told] = publisher.told
+    [(stored_id,)] = sql("SELECT id::text FROM event_log WHERE type = 'allocated.v1'")
+    assert (told.stream, told.version) == ("LÄMP-🛋", 2)
+    assert told.event == Allocated("o1", "LÄMP-🛋", 3, "b1", "line-1")
+    assert told.metadata.id == stored_id
+    assert (told.metadata.correlation_id, told.metadata.causation_id) == ("request-1", metadata.id)
+    assert (told.metadata.source, told.metadata.time.tzinfo is not None) == ("http", True)
+
+
+@pytest.mark.parametrize("skus", ["ABCDE", "ABCD"])
+def test_every_stream_gets_its_turn_when_there_are_more_than_one_claim_takes(
+    service: Service, engine: Engine, publisher: Publisher, skus: str
+) -> None:
+    for sku in skus:
+        allocated(service, sku, *(f"{sku}{number}" for number in range(4)))
+    relay = relay_on(engine, publisher, streams=2, letters=1)
+
+    told = 0
+    while told < 2 * len(skus):
+        told += relay.deliver(PUBLISH)
+
+    assert publisher.orders == [f"{sku}{number}" for number in range(2) for sku in skus], "round and round"
+
+
+def test_many_streams_are_all_told(service: Service, engine: Engine, publisher: Publisher, sql: Sql) -> None:
+    for number in range(23):
+        allocated(service, f"LAMP-{number}", f"o{number}")
+
+    deliver_all(relay_on(engine, publisher, streams=5), PUBLISH)
+
+    assert sorted(publisher.orders) == sorted(f"o{number}" for number in range(23))
+    assert waiting(sql) == []
+
+
+# --- failures ----------------------------------------------------------------
+
+
+def fail_for(orderid: str, error: Exception) -> Publisher:
+    def fail(recorded: Recorded[Allocated]) -> None:
+        if recorded.event.orderid == orderid:
+            raise error
+
+    return Publisher(before=fail)
+
+
+def test_what_fails_holds_up_its_own_stream_and_effect_only(
+    service: Service, engine: Engine, notifications: FakeNotifications, sql: Sql
+) -> None:
+    allocated(service, "LAMP", "o1", "o2", "o3")
+    allocated(service, "TABLE", "o4")
+    service.bus.handle(commands.Allocate("o5", "LAMP", 100_000))
+    publisher = fail_for("o2", Unavailable("not now"))
+    relay = relay_on(engine, publisher, notifications)
+
+    deliver_all(relay, PUBLISH)
+    deliver_all(relay, MAIL)
+
+    assert publisher.orders == ["o1", "o4"]
+    assert [mail.subject for mail in notifications.sent] == ["Out of stock for LAMP"]
+    assert waiting(sql) == [(PUBLISH, "LAMP", 3), (PUBLISH, "LAMP", 4)]
+
+
+def test_a_mail_that_fails_does_not_hold_up_the_news(service: Service, engine: Engine, publisher: Publisher) -> None:
+    allocated(service, "LAMP", "o1")
+    service.bus.handle(commands.Allocate("o2", "LAMP", 100_000))
+    service.bus.handle(commands.Allocate("o3", "LAMP", 1))
+    relay = relay_on(engine, publisher, MailServerDown())
+
+    deliver_all(relay, MAIL)
+    deliver_all(relay, PUBLISH)
+
+    assert publisher.orders == ["o1", "o3"]
+
+
+def test_what_failed_is_tried_again_when_its_time_has_come_and_not_before(
+    service: Service, engine: Engine, sql: Sql
+) -> None:
+    allocated(service, "LAMP", "o1")
+    tries = []
+
+    def fail_twice(recorded: Recorded[Allocated]) -> None:
+        tries.append(recorded.metadata.id)
+        if len(tries) < 3:
+            raise Unavailable("not now")
+
+    publisher = Publisher(before=fail_twice)
+    relay = relay_on(engine, publisher)
+    waits = "SELECT attempts, reason, extract(epoch FROM retry_at - last_failed_at) FROM outbox"
+
+    relay.deliver(PUBLISH)
+    assert sql(waits) == [(1, "Unavailable('not now')", 60)]
+    assert (relay.deliver(PUBLISH), len(tries)) == (0, 1), "not before its time"
+
+    sql("UPDATE outbox SET retry_at = clock_timestamp()")
+    relay.deliver(PUBLISH)
+    assert sql(waits) == [(2, "Unavailable('not now')", 120)]
+
+    sql("UPDATE outbox SET retry_at = clock_timestamp()")
+    assert relay.deliver(PUBLISH) == 1
+    assert tries == [publisher.told[0].metadata.id] * 3, "with the same id on every repeat"
+
+
+AN_EVENT_OF_NO_SUCH_EFFECT = """
+    type = 'batch_created.v1', data = '{"ref": "b1", "sku": "LAMP", "qty": 1, "eta": null}'
+"""
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("type = 'allocated.v99'", "no message is known as allocated.v99"),
+        ("data = data - 'sku'", "not a allocated.v1"),
+        (AN_EVENT_OF_NO_SUCH_EFFECT.replace(":", r"\:"), "BatchCreated has no effect publish_line_allocated"),
+    ],
+)
+def test_what_cannot_be_read_is_dead_at_once_and_holds_its_stream(
+    service: Service, engine: Engine, sql: Sql, damage: str, reason: str
+) -> None:
+    allocated(service, "LAMP", "o1", "o2", "o3")
+    allocated(service, "TABLE", "o4")
+    sql(f"UPDATE event_log SET {damage} WHERE stream = 'LAMP' AND version = 3")
+    publisher = Publisher()
+
+    deliver_all(relay_on(engine, publisher), PUBLISH)
+
+    assert publisher.orders == ["o1", "o4"]
+    [(version, why)] = sql("SELECT version, reason FROM outbox WHERE dead_at IS NOT NULL")
+    assert version == 3
+    assert reason in why
+    assert sql("SELECT attempts FROM outbox WHERE version = 4") == [(0,)], "the next one waits"
+
+
+def test_what_the_log_has_lost_is_not_passed_over(
+    service: Service, relay: Relay, publisher: Publisher, sql: Sql
+) -> None:
+    allocated(service, "LAMP", "o1", "o2")
+    sql("DELETE FROM event_log WHERE version = 2 RETURNING version")
+
+    deliver_all(relay, PUBLISH)
+
+    assert publisher.told == []
+    assert sql("SELECT reason FROM outbox WHERE dead_at IS NOT NULL") == [("the log has no version 2 of LAMP",)]
+
+
+def test_what_keeps_failing_for_its_own_sake_is_dead_after_ten_attempts_until_someone_wakes_it(
+    service: Service, engine: Engine, sql: Sql
+) -> None:
+    allocated(service, "LAMP", "o1", "o2")
+    publisher = fail_for("o1", ValueError("can't be told"))
+    relay = relay_on(engine, publisher)
+
+    for _ in range(12):
+        relay.deliver(PUBLISH)
+        sql("UPDATE outbox SET retry_at = clock_timestamp() WHERE retry_at IS NOT NULL")
+
+    assert sql("SELECT attempts, dead_at IS NOT NULL FROM outbox ORDER BY version") == [(10, True), (0, False)]
+    publisher.before = lambda _: None
+    sql("UPDATE outbox SET dead_at = NULL")
+    assert relay.deliver(PUBLISH) == 2
+
+
+def test_what_was_told_but_not_written_down_is_told_again_with_the_same_id(
+    service: Service, engine: Engine, cut_connections: Callable[[], int], sql: Sql
+) -> None:
+    allocated(service, "LAMP", "o1")
+    cuts = [cut_connections]
+    publisher = Publisher(before=lambda _: cuts and cuts.pop()())
+    relay = relay_on(engine, publisher)
+
+    with pytest.raises(Unavailable):
+        relay.deliver(PUBLISH)
+    sql("UPDATE deliveries SET claimed_until = clock_timestamp()")
+    relay.deliver(PUBLISH)
+
+    assert publisher.orders == ["o1", "o1"]
+    assert len({recorded.metadata.id for recorded in publisher.told}) == 1
+    assert waiting(sql) == []
+
+
+# --- several relays ----------------------------------------------------------
+
+
+def test_what_one_relay_has_claimed_no_other_gets(service: Service, engine: Engine) -> None:
+    allocated(service, "LAMP", "o1")
+    one, other = SqlDeliveries(engine, CODEC), SqlDeliveries(engine, CODEC)
+
+    [mine] = one.claim(PUBLISH)
+    assert other.claim(PUBLISH) == []
+    one.settle(PUBLISH, [mine])
+
+    [theirs] = other.claim(PUBLISH)
+    assert [letter.version for letter in theirs.letters] == [2], "let go of undone"
+
+
+def test_a_claim_that_ran_out_is_taken_over_and_whoever_comes_late_changes_nothing(
+    service: Service, engine: Engine, sql: Sql
+) -> None:
+    allocated(service, "LAMP", "o1", "o2")
+    slow, quick, third = (SqlDeliveries(engine, CODEC) for _ in range(3))
+    [late] = slow.claim(PUBLISH)
+    sql("UPDATE deliveries SET claimed_until = clock_timestamp()")
+
+    [taken_over] = quick.claim(PUBLISH)
+    late.delivered, late.failure = [2], Failure(3, "too late to say so", retry_in=None, is_fault=True)
+    slow.settle(PUBLISH, [late])
+
+    assert sql("SELECT version, dead_at, attempts FROM outbox ORDER BY version") == [(2, None, 0), (3, None, 0)]
+    assert third.claim(PUBLISH) == [], "the claim of the quick one still holds"
+    taken_over.delivered = [2, 3]
+    quick.settle(PUBLISH, [taken_over])
+    assert waiting(sql) == []
+    assert sql("SELECT delivered_version, delivered_count, claimed_by FROM deliveries") == [(3, 2, None)]
+
+
+def test_a_claim_lasts_as_long_as_the_lease_says(service: Service, engine: Engine, sql: Sql) -> None:
+    allocated(service, "LAMP", "o1")
+
+    SqlDeliveries(engine, CODEC, lease=1234).claim(PUBLISH)
+
+    [(seconds,)] = sql("SELECT extract(epoch FROM claimed_until - clock_timestamp()) FROM deliveries")
+    assert 1200 < seconds < 1234
+
+
+def test_how_far_each_effect_has_got_is_counted(service: Service, relay: Relay, sql: Sql) -> None:
+    allocated(service, "LAMP", "o1", "o2")
+    service.bus.handle(commands.Allocate("o3", "LAMP", 100_000))
+    deliver_all(relay, PUBLISH)
+    service.bus.handle(commands.Allocate("o4", "LAMP", 1))
+    deliver_all(relay, PUBLISH)
+
+    counted = "SELECT effect, stream, delivered_version, delivered_count FROM deliveries"
+
+    assert sql(counted) == [(PUBLISH, "LAMP", 5, 3)]
+
+
+def test_several_relays_tell_everything_once_in_order_and_never_two_of_a_stream_at_a_time(
+    service: Service, engine: Engine, sql: Sql
+) -> None:
+    skus = [f"LAMP-{number}" for number in range(12)]
+    publisher = Publisher(before=lambda recorded: service.views.allocations(recorded.event.orderid))
+    relays = [relay_on(engine, publisher, streams=3, letters=2) for _ in range(4)]
+
+    with running(relays[0]), running(relays[1]), running(relays[2]), running(relays[3]):
+        for number in range(10):
+            for sku in skus:
+                allocated(service, sku, f"{sku}-o{number}")
+        assert wait_for(lambda: not waiting(sql), within=PATIENCE), f"never told: {waiting(sql)}"
+
+    assert publisher.versions() == {sku: list(range(2, 12)) for sku in skus}
+    assert publisher.overlaps == []
+
+
+def test_relays_that_claim_at_the_same_moment_share_the_streams(
+    service: Service, engine: Engine, at_once: Callable[..., list[Any]]
+) -> None:
+    for round_ in range(5):
+        skus = {f"LAMP-{round_}-{number}" for number in range(6)}
+        for sku in skus:
+            allocated(service, sku, sku)
+
+        claims: list[list[Claim]] = at_once(*(lambda: SqlDeliveries(engine, CODEC).claim(PUBLISH) for _ in range(4)))
+
+        got = [claim.stream for one in claims for claim in one if claim.stream in skus]
+        assert sorted(got) == sorted(skus), "each stream by exactly one"
+
+
+# --- the surroundings fail ---------------------------------------------------
+
+
+def test_a_relay_whose_connections_are_cut_goes_on(
+    service: Service, engine: Engine, publisher: Publisher, cut_connections: Callable[[], int]
+) -> None:
+    with running(relay_on(engine, publisher, lease=1.0)):
+        for number in range(3):
+            orderid = f"o{number}"
+            allocated(service, "LAMP", orderid)
+            assert wait_for(lambda: orderid in publisher.orders, within=PATIENCE), f"{orderid} was never told"  # noqa: B023 - called at once
+            assert cut_connections() > 0
+
+    assert list(dict.fromkeys(publisher.orders)) == ["o0", "o1", "o2"], "in order, and some perhaps twice"
+
+
+def test_a_relay_that_comes_before_the_migration_waits_for_it(
+    unmigrated_url: str, publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = database_engine(unmigrated_url)
+    relay = relay_on(engine, publisher)
+    with pytest.raises(Unavailable, match="migrate it first"):
+        relay.deliver(PUBLISH)
+
+    with running(relay):
+        assert wait_for(lambda: caplog.messages.count("the outbox is out of reach") >= 4, within=PATIENCE), caplog.text
+        migrations.upgrade(unmigrated_url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                """INSERT INTO event_log (stream, version, id, type, data, correlation_id, source, time, effects)
+                   VALUES ('LAMP', 1, gen_random_uuid(), 'allocated.v1', '{"orderid": "o1", "sku": "LAMP", "qty": 1,
+                           "batchref": "b1", "lineid": "LAMP"}', 'c', 'test', now(), '[]')"""
+            )
+            connection.exec_driver_sql("INSERT INTO outbox VALUES ('publish_line_allocated', 'LAMP', 1)")
+        assert wait_for(lambda: publisher.orders == ["o1"], within=PATIENCE), "never told"
+    engine.dispose()

@@ -1,0 +1,300 @@
+"""Products from rows and back: nothing is lost on the way, and no more is loaded than a rule needs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import IntegrityError
+
+from allocation.adapters.changes import Changes
+from allocation.adapters.repository import SqlAlchemyArchive
+from allocation.bootstrap import Service
+from allocation.domain import commands, events
+from allocation.domain.model import Batch, LineConflict, OrderLine, Promise
+from messaging.bus import Request
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+
+tomorrow, later = date(2026, 1, 2), date(2026, 2, 1)
+
+
+@contextmanager
+def archive(engine: Engine) -> Iterator[SqlAlchemyArchive]:
+    with engine.connect() as connection:
+        yield SqlAlchemyArchive(connection, Changes())
+
+
+def given(service: Service, *asked: commands.Command) -> None:
+    for outcome in service.bus.handle_together([Request(command) for command in asked]):
+        outcome.unwrap()
+
+
+def loaded_batches(service: Service, sku: str) -> list[Batch]:
+    with service.bus.unit_of_work() as uow:
+        return uow.products.get(sku).batches
+
+
+# --- round trips -------------------------------------------------------------
+
+
+def test_every_field_of_a_batch_comes_back(service: Service) -> None:
+    given(service, commands.CreateBatch("b0", "LAMP", 1), commands.CreateBatch("b1", "LAMP", 50, tomorrow))
+    given(service, commands.Allocate("o1", "LAMP", 7))
+
+    given(service, commands.ChangeBatchQuantity("b1", 40))
+
+    assert loaded_batches(service, "LAMP")[-1] == Batch(
+        reference="b1",
+        sku="LAMP",
+        eta=tomorrow,
+        initial_quantity=50,
+        purchased_quantity=40,
+        allocated_quantity=7,
+        added=2,
+    )
+
+
+def test_every_field_of_a_promise_comes_back(service: Service, engine: Engine) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 50))
+
+    given(service, commands.Allocate("o1", "LAMP", 7, "line-1"))
+
+    with archive(engine) as stored:
+        assert stored.promise(("o1", "line-1")) == Promise(OrderLine("o1", "LAMP", 7, "line-1"), "b1")
+        assert stored.promise(("o1", "line-2")) is None
+
+
+def test_batches_come_back_in_the_order_of_preference(service: Service) -> None:
+    given(service, commands.CreateBatch("late", "LAMP", 1, later), commands.CreateBatch("first", "LAMP", 1))
+    given(service, commands.CreateBatch("early", "LAMP", 1, tomorrow), commands.CreateBatch("second", "LAMP", 1))
+
+    assert [batch.reference for batch in loaded_batches(service, "LAMP")] == ["first", "second", "early", "late"]
+
+
+def test_the_largest_quantities_come_back(service: Service) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 1_000_000_000), commands.CreateBatch("b2", "LAMP", 1_000_000_000))
+
+    given(service, commands.Allocate("o1", "LAMP", 1_000_000), commands.ChangeBatchQuantity("b1", 999_999_999))
+
+    [first, _] = loaded_batches(service, "LAMP")
+    assert (first.purchased_quantity, first.allocated_quantity) == (999_999_999, 1_000_000)
+
+
+def test_names_are_told_apart_by_every_byte(service: Service) -> None:
+    """É in one code point and in two, upper and lower case: different SKUs, as in the caller's own system."""
+    skus = ["caf\u00c9", "cafE\u0301", "CAF\u00c9", "caf\u00e9"]
+
+    given(service, *(commands.CreateBatch(f"b{number}", sku, number) for number, sku in enumerate(skus)))
+
+    for number, sku in enumerate(skus):
+        assert service.bus.handle(commands.CreateBatch(f"b{number}", sku, number)) is None, "known as it was written"
+        given(service, commands.ChangeBatchQuantity(f"b{number}", 5))
+        assert [batch.reference for batch in loaded_batches(service, sku)] == [f"b{number}"]
+
+
+def test_the_longest_names_fit_everywhere_at_once(service: Service, differences: Callable[[], list[str]]) -> None:
+    chance = random.Random(1)  # incompressible, so that nothing fits by luck
+    sku, ref, other, orderid, lineid = (
+        "".join(chr(chance.randrange(0x1F300, 0x1FAF0)) for _ in range(255)) for _ in range(5)
+    )
+    given(service, commands.CreateBatch(ref, sku, 10), commands.CreateBatch(other, sku, 10, tomorrow))
+    given(service, commands.Allocate(orderid, sku, 4, lineid))
+
+    given(service, commands.ChangeBatchQuantity(ref, 0))
+
+    assert service.views.allocations(orderid) == [{"sku": sku, "batchref": other}]
+    assert service.bus.handle(commands.Allocate(orderid, sku, 4, lineid)) == other
+    assert len(service.relay.deliveries.claim("publish_line_allocated")) == 1
+    assert differences() == []
+
+
+# --- constant time -----------------------------------------------------------
+
+
+def test_exhausted_batches_are_not_loaded(service: Service) -> None:
+    given(service, *(commands.CreateBatch(f"b{number}", "LAMP", 5) for number in range(4)))
+    given(service, *(commands.Allocate(f"o{number}", "LAMP", 5) for number in range(3)))
+
+    assert [batch.reference for batch in loaded_batches(service, "LAMP")] == ["b3"]
+
+
+def test_a_product_without_open_batches_is_still_known(service: Service) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 5), commands.Allocate("o1", "LAMP", 5))
+
+    assert loaded_batches(service, "LAMP") == []
+    assert service.bus.handle(commands.Allocate("o2", "LAMP", 5)) is None, "out of stock, not an invalid SKU"
+
+
+def test_an_exhausted_batch_is_found_by_its_name(service: Service) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 5), commands.Allocate("o1", "LAMP", 5))
+
+    given(service, commands.CreateBatch("b1", "LAMP", 5))
+    given(service, commands.ChangeBatchQuantity("b1", 6))
+
+    assert service.bus.handle(commands.Allocate("o2", "LAMP", 1)) == "b1"
+
+
+def test_a_line_promised_from_an_exhausted_batch_is_known(service: Service) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 5), commands.Allocate("o1", "LAMP", 5))
+    given(service, commands.CreateBatch("b2", "LAMP", 5))
+
+    assert service.bus.handle(commands.Allocate("o1", "LAMP", 5)) == "b1"
+    with pytest.raises(LineConflict, match="5 of LAMP"):
+        service.bus.handle(commands.Allocate("o1", "LAMP", 4))
+
+
+@dataclass
+class Statements:
+    """What was sent to the database: at once, each a round trip, and together in pipelines."""
+
+    at_once: list[str] = field(default_factory=list)
+    in_pipelines: list[str] = field(default_factory=list)
+
+    def note(self, connection: Connection, statement: str) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        on = driver.pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF
+        (self.in_pipelines if on else self.at_once).append(" ".join(statement.split()[:3]))
+
+
+@contextmanager
+def watched(service: Service) -> Iterator[Statements]:
+    statements = Statements()
+
+    def note(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        statements.note(connection, statement)
+
+    event.listen(service.engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(service.engine, "before_cursor_execute", note)
+
+
+def test_an_allocation_reads_twice_and_writes_once(service: Service) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 100))
+
+    with watched(service) as statements:
+        service.bus.handle(commands.Allocate("o1", "LAMP", 7))
+
+    assert len(statements.at_once) == 2, f"the product with its batches, and the line: {statements.at_once}"
+    assert statements.in_pipelines == [
+        "INSERT INTO event_log",
+        "INSERT INTO outbox",
+        "UPDATE products SET",
+        "UPDATE batches SET",
+        "INSERT INTO order_lines",
+        "INSERT INTO allocations",
+        "INSERT INTO allocations_view",
+    ]
+
+
+def test_a_group_of_allocations_writes_with_as_few_statements_as_one(service: Service) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 1000))
+
+    with watched(service) as statements:
+        given(service, *(commands.Allocate(f"o{number}", "LAMP", 7) for number in range(100)))
+
+    assert len(statements.at_once) == 1 + 100
+    assert len(statements.in_pipelines) == 7
+
+
+def test_a_repeated_allocation_writes_nothing(service: Service) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 100), commands.Allocate("o1", "LAMP", 7))
+
+    with watched(service) as statements:
+        service.bus.handle(commands.Allocate("o1", "LAMP", 7))
+
+    assert statements.in_pipelines == []
+
+
+# --- promises of earlier transactions ----------------------------------------
+
+
+def orders(service: Service, sku: str) -> dict[str, str]:
+    with service.engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT orderid, batchref FROM allocations_view WHERE sku = %s", (sku,))
+        return {row.orderid: row.batchref for row in rows}
+
+
+def test_a_batch_cut_moves_its_newest_lines_however_many(
+    service: Service, sql: Sql, differences: Callable[[], list[str]]
+) -> None:
+    """More than are read at a time."""
+    lines = [f"o{number:03}" for number in range(540)]
+    given(service, commands.CreateBatch("b1", "LAMP", 540), commands.CreateBatch("b2", "LAMP", 540, tomorrow))
+    given(service, *(commands.Allocate(orderid, "LAMP", 1) for orderid in lines))
+
+    service.bus.handle(commands.ChangeBatchQuantity("b1", 30))
+
+    assert orders(service, "LAMP") == {orderid: "b1" if orderid < "o030" else "b2" for orderid in lines}
+    broken = sql("SELECT data ->> 'orderid' FROM event_log WHERE type = 'deallocated.v1' ORDER BY version")
+    assert [orderid for (orderid,) in broken] == lines[30:], "recorded and placed oldest promise first"
+    assert differences() == []
+
+
+def test_a_batch_cut_reads_no_more_lines_than_it_breaks(service: Service) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 600), commands.CreateBatch("b2", "LAMP", 600, tomorrow))
+    given(service, *(commands.Allocate(f"o{number}", "LAMP", 1) for number in range(600)))
+
+    with watched(service) as statements:
+        service.bus.handle(commands.ChangeBatchQuantity("b1", 599))
+
+    assert len(statements.at_once) == 4, f"batch, product, batch as it is full, one chunk: {statements.at_once}"
+
+
+def test_a_line_placed_again_counts_as_newly_promised(service: Service, engine: Engine) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 10), commands.CreateBatch("b2", "LAMP", 20, tomorrow))
+    given(service, commands.Allocate("moved", "LAMP", 10))
+    given(service, commands.Allocate("stays", "LAMP", 10))
+    given(service, commands.ChangeBatchQuantity("b1", 0))
+    assert orders(service, "LAMP") == {"moved": "b2", "stays": "b2"}
+
+    given(service, commands.ChangeBatchQuantity("b2", 10))
+
+    assert orders(service, "LAMP") == {"stays": "b2"}, "the one that was moved later is the newer promise"
+
+
+def test_a_line_that_lost_its_place_may_be_asked_for_again(service: Service, sql: Sql) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 10), commands.Allocate("o1", "LAMP", 10))
+    given(service, commands.ChangeBatchQuantity("b1", 0))
+    assert sql("SELECT orderid FROM order_lines UNION ALL SELECT orderid FROM allocations") == []
+
+    given(service, commands.CreateBatch("b2", "LAMP", 10))
+
+    assert service.bus.handle(commands.Allocate("o1", "LAMP", 10)) == "b2"
+
+
+# --- the last line of defence ------------------------------------------------
+
+
+@pytest.mark.parametrize("allocated", ["purchased_quantity + 1", "-1"])
+def test_the_database_refuses_to_promise_more_than_there_is_or_less_than_nothing(
+    service: Service, sql: Sql, allocated: str
+) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 10))
+
+    with pytest.raises(IntegrityError, match="batches_never_oversold"):
+        sql(f"UPDATE batches SET allocated_quantity = {allocated}")
+
+
+def test_the_database_never_sees_the_moment_in_which_a_batch_is_short(service: Service, engine: Engine) -> None:
+    """All changes of a row in one transaction are written as one."""
+    given(service, commands.CreateBatch("b1", "LAMP", 10), commands.Allocate("o1", "LAMP", 6))
+    given(service, commands.Allocate("o2", "LAMP", 4))
+
+    given(service, commands.ChangeBatchQuantity("b1", 5), commands.ChangeBatchQuantity("b1", 6))
+
+    [batch] = loaded_batches(service, "LAMP")
+    assert (batch.purchased_quantity, batch.allocated_quantity) == (6, 4)
+    assert events.OutOfStock("o1", "LAMP", 6, "LAMP") in [
+        recorded.event
+        for claim in service.relay.deliveries.claim("send_out_of_stock_notification")
+        for recorded in (letter.read() for letter in claim.letters)
+    ]
