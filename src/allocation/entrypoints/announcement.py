@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 import redis
@@ -21,6 +21,7 @@ class Announcement:
         self._settings = settings
         self._products = products
         self._redis = redis_client(settings.redis_url)
+        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # not by way of `http_proxy`
         self._begun = time.monotonic()
         self._made = False
 
@@ -37,9 +38,9 @@ class Announcement:
 
     def _api_is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self._api}/readyz", timeout=1) as answer:  # noqa: S310 - always http
+            with self._open(f"{self._api}/readyz", timeout=1) as answer:
                 return bool(json.load(answer)["status"] == "ready")
-        except (OSError, ValueError):
+        except (OSError, HTTPException, ValueError):
             return False
 
     def _consumer_listens(self) -> bool:

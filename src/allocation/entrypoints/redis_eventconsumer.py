@@ -13,6 +13,7 @@ from allocation.domain.model import DomainError
 from allocation.validation import CHANGE_BATCH_QUANTITY, BadInput
 from messaging.envelope import Metadata
 from messaging.errors import Unavailable
+from messaging.sql.dead_letters import DeadMessage
 from messaging.sql.exclusive import Occupied
 
 log = logging.getLogger(__name__)
@@ -87,3 +88,19 @@ def handle(service: Service, body: bytes) -> None:
         service.dead_letters.bury(source=CHANGE_BATCH_QUANTITY_CHANNEL, body=body, reason=repr(error))
     else:
         log.info("handled", extra={"channel": CHANGE_BATCH_QUANTITY_CHANNEL, "command": repr(command)})
+
+
+def retry(service: Service, letter: DeadMessage) -> str | None:
+    """Handle a dead message after all, once however often this is tried; the reason when it is refused again.
+
+    Raises Unavailable.
+    """
+    try:
+        command = CHANGE_BATCH_QUANTITY.read_json(letter.body)
+        message_id = f"dead-letter:{letter.number}:{letter.attempts}"
+        service.bus.handle(command, Metadata.first("dead-letters"), message_id)
+    except (BadInput, DomainError) as error:
+        service.dead_letters.fail_again(letter, str(error))
+        return str(error)
+    service.dead_letters.settle_message(letter)
+    return None

@@ -1,19 +1,151 @@
-"""Messages from outside that can't be handled: kept as they came, with the reason."""
+"""What was given up is kept, with the reason, until someone decides: messages from outside, and effects.
+
+A message is a row of its own, as it came. An effect stays where it is, in the outbox, and holds its stream, so that
+order is kept whatever is decided.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, insert
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select, text, update
 
 from messaging.sql import tables
 from messaging.sql.connections import connection
 
+_letters, _outbox, _log = tables.dead_letters, tables.outbox, tables.event_log
+
+# What is dropped counts as delivered, so that what comes after it may be; the drop itself is kept for good.
+_DROP_EFFECT = text("""
+    WITH dropped AS (
+        DELETE FROM outbox WHERE effect = :effect AND stream = :stream AND version = :version AND dead_at IS NOT NULL
+        RETURNING effect, stream, version, reason
+    ), noted AS (
+        INSERT INTO dropped_effects (effect, stream, version, reason, dropped_by)
+        SELECT effect, stream, version, reason, :by FROM dropped
+    )
+    UPDATE deliveries SET delivered_count = delivered_count + 1, delivered_version = dropped.version
+    FROM dropped WHERE deliveries.effect = dropped.effect AND deliveries.stream = dropped.stream
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadMessage:
+    """A message from outside, as it came, and why it could not be handled."""
+
+    number: int
+    source: str
+    body: bytes
+    reason: str
+    attempts: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+
+    @property
+    def id(self) -> str:
+        return f"message:{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEffect:
+    """An effect of one event, the first that waits in its stream, and why it could not be carried out."""
+
+    effect: str
+    stream: str
+    version: int
+    reason: str
+    attempts: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+    waiting_behind: int
+
+    @property
+    def id(self) -> str:
+        return f"effect:{self.effect}:{self.version}:{self.stream}"
+
 
 class SqlDeadLetters:
+    """All of it raises Unavailable."""
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def bury(self, *, source: str, body: bytes, reason: str, message_id: str | None = None) -> None:
-        """Keep the message. Raises Unavailable."""
+        """Keep a message."""
         row = {"source": source, "message_id": message_id, "body": body, "reason": reason}
+        with self._transaction() as transaction:
+            transaction.execute(insert(_letters).values(row))
+
+    def messages(self) -> list[DeadMessage]:
+        """The oldest first."""
+        columns = (
+            _letters.c.id.label("number"),
+            _letters.c.source,
+            _letters.c.body,
+            _letters.c.reason,
+            _letters.c.attempts,
+            _letters.c.first_failed_at,
+            _letters.c.last_failed_at,
+        )
+        with self._transaction() as transaction:
+            return [DeadMessage(*row) for row in transaction.execute(select(*columns).order_by(_letters.c.id))]
+
+    def effects(self) -> list[DeadEffect]:
+        """The oldest first."""
+        behind = _outbox.alias("behind")
+        waiting = (
+            select(func.count())
+            .where(behind.c.effect == _outbox.c.effect, behind.c.stream == _outbox.c.stream)
+            .where(behind.c.version > _outbox.c.version)
+            .scalar_subquery()
+        )
+        columns = (
+            _outbox.c.effect,
+            _outbox.c.stream,
+            _outbox.c.version,
+            _outbox.c.reason,
+            _outbox.c.attempts,
+            _outbox.c.first_failed_at,
+            _outbox.c.last_failed_at,
+            waiting,
+        )
+        dead = select(*columns).where(_outbox.c.dead_at.is_not(None)).order_by(_outbox.c.dead_at)
+        with self._transaction() as transaction:
+            return [DeadEffect(*row) for row in transaction.execute(dead)]
+
+    def settle_message(self, letter: DeadMessage) -> None:
+        """Forget a message: it was handled after all, or dropped."""
+        with self._transaction() as transaction:
+            transaction.execute(delete(_letters).where(_letters.c.id == letter.number))
+
+    def fail_again(self, letter: DeadMessage, reason: str) -> None:
+        with self._transaction() as transaction:
+            transaction.execute(
+                update(_letters)
+                .where(_letters.c.id == letter.number)
+                .values(reason=reason, attempts=_letters.c.attempts + 1, last_failed_at=func.now())
+            )
+
+    def retry_effect(self, letter: DeadEffect) -> None:
+        """Have the relay try it again, at once and as if it had never failed for its own sake."""
+        with self._transaction() as transaction:
+            transaction.execute(
+                update(_outbox)
+                .where(_outbox.c.effect == letter.effect, _outbox.c.stream == letter.stream)
+                .where(_outbox.c.version == letter.version, _outbox.c.dead_at.is_not(None))
+                .values(dead_at=None, retry_at=None, faults=0)
+            )
+
+    def drop_effect(self, letter: DeadEffect, by: str) -> None:
+        """Let the effect never happen, and those behind it go on; who dropped it is kept for good."""
+        about = {"effect": letter.effect, "stream": letter.stream, "version": letter.version, "by": by}
+        with self._transaction() as transaction:
+            transaction.execute(_DROP_EFFECT, about)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
         with connection(self._engine, "READ COMMITTED") as open_connection, open_connection.begin():
-            open_connection.execute(insert(tables.dead_letters).values(row))
+            yield open_connection

@@ -75,6 +75,18 @@ deliveries = Table(
     postgresql_with={"fillfactor": "70"},
 )
 
+dropped_effects = Table(
+    "dropped_effects",
+    metadata,
+    Column("effect", Key, primary_key=True),
+    Column("stream", Key, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", Text, nullable=False),
+    Column("dropped_by", Text, nullable=False),
+    Column("dropped_at", Moment, nullable=False, server_default=text("now()")),
+    comment="Dead effects that someone decided will never happen; they count as delivered.",
+)
+
 inbox = Table(
     "inbox",
     metadata,

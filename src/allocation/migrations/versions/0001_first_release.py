@@ -42,6 +42,17 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "70"},
     )
     op.create_table(
+        "dropped_effects",
+        sa.Column("effect", _KEY, nullable=False),
+        sa.Column("stream", _KEY, nullable=False),
+        sa.Column("version", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("dropped_by", sa.Text(), nullable=False),
+        sa.Column("dropped_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("effect", "stream", "version"),
+        comment="Dead effects that someone decided will never happen; they count as delivered.",
+    )
+    op.create_table(
         "event_log",
         sa.Column("stream", _KEY, nullable=False),
         sa.Column("version", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -171,5 +182,6 @@ def downgrade() -> None:
     op.drop_table("outbox")
     op.drop_table("inbox")
     op.drop_table("event_log")
+    op.drop_table("dropped_effects")
     op.drop_table("deliveries")
     op.drop_table("dead_letters")

@@ -1,0 +1,130 @@
+"""`allocation import` and `allocation export`, as they are typed and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from allocation.config import Settings
+from allocation.entrypoints.csv_files import Condition
+
+
+@click.group("import")
+def import_() -> None:
+    """Take in batches or orders from a CSV file."""
+
+
+@click.group()
+def export() -> None:
+    """Write what is allocated to a CSV file."""
+
+
+def _conditions(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[Condition]:
+    try:
+        return [Condition.parse(text) for text in given]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _mapping(_: click.Context, __: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    mapped: dict[str, str] = {}
+    for text in given:
+        field, _equals, column = text.partition("=")
+        if not (field and column):
+            raise click.BadParameter(f"{text!r} is not of the form field=column")
+        if field in mapped:
+            raise click.BadParameter(f"{field!r} is given twice")
+        mapped[field] = column
+    return mapped
+
+
+def _file_and_options(command: Callable[..., None]) -> Callable[..., None]:
+    parameters: list[Any] = [
+        click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)),
+        click.option(
+            "--map",
+            "mapped",
+            metavar="FIELD=COLUMN",
+            multiple=True,
+            callback=_mapping,
+            help="Take a field from a column of another name. Repeatable.",
+        ),
+        click.option(
+            "--where",
+            metavar="COLUMN=VALUE[,VALUE...]",
+            multiple=True,
+            callback=_conditions,
+            help="Only rows where the column has one of the values; with != none of them. The empty value counts: "
+            "shipped_date!= keeps rows with a date, shipped_date= those without. Repeatable: all must hold.",
+        ),
+        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most the first N of these rows."),
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="Change nothing, tell nobody, make nobody wait: decide every row on temporary copies of the stock "
+            "it names, as it is now, and say what would happen.",
+        ),
+        click.option("-v", "--verbose", is_flag=True, help="Print the result of every row, not only of refused ones."),
+        click.pass_obj,
+    ]
+    for parameter in reversed(parameters):
+        command = parameter(command)
+    return command
+
+
+@import_.command(short_help="Add the batches of a CSV file.")
+@_file_and_options
+def batches(settings: Settings, **options: Any) -> None:
+    """Add the batches of a CSV FILE: columns ref, sku, qty and, if there is one, eta.
+
+    FILE is in UTF-8, plain or gzipped; - reads standard input. An eta is a date as YYYY-MM-DD; without one a batch is
+    in the warehouse. Other columns are ignored.
+
+    A batch that is there already, just so, is left alone, so a file may be imported again at any time: after an
+    interruption that goes on where it stopped. Rows that can't be taken are printed with their number (the header is
+    row 1) and the reason; the others go in all the same.
+
+    Exit status: 0, or 1 when a row was refused or not all could be read or stored, or 2 when the options or columns
+    do not fit and nothing was done.
+    """
+    from allocation.entrypoints.csv_import import BATCHES
+    from allocation.entrypoints.csv_session import import_file
+
+    import_file(settings, BATCHES, **options)
+
+
+@import_.command(short_help="Allocate the order lines of a CSV file.")
+@_file_and_options
+def orders(settings: Settings, **options: Any) -> None:
+    """Allocate the order lines of a CSV FILE, in its order: columns orderid, sku, qty and, if there is one, lineid.
+
+    FILE is in UTF-8, plain or gzipped; - reads standard input. A line is known by its order and its line id; without
+    one, by its order and SKU. Other columns are ignored.
+
+    A line that is allocated already, just so, is left alone, so a file may be imported again at any time: after an
+    interruption that goes on where it stopped, and lines that were out of stock are tried again. Rows that can't be
+    taken are printed with their number (the header is row 1) and the reason; the others go in all the same.
+
+    Exit status: 0, or 1 when a row was refused or not all could be read or stored, or 2 when the options or columns
+    do not fit and nothing was done. Out of stock is not a failure.
+    """
+    from allocation.entrypoints.csv_import import ORDERS
+    from allocation.entrypoints.csv_session import import_file
+
+    import_file(settings, ORDERS, **options)
+
+
+@export.command(short_help="Write all allocated lines to a CSV file.")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@click.pass_obj
+def allocations(settings: Settings, file: Path) -> None:
+    """Write all allocated lines to a CSV FILE: orderid, lineid, sku, qty, batchref, in the order of allocation.
+
+    FILE is gzipped if it is named .gz; - is standard output. It appears, or replaces an older one, when it is complete.
+    """
+    from allocation.entrypoints.csv_session import export_file
+
+    export_file(settings, file)

@@ -1,0 +1,78 @@
+"""The allocations as a CSV file, of any size."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy import Engine, select
+
+from allocation.adapters.tables import allocations_view
+from messaging.sql.connections import connection
+
+STDOUT = Path("-")
+
+_COLUMNS = ("orderid", "lineid", "sku", "qty", "batchref")
+_ROWS_AT_A_TIME = 2_000
+
+
+def export_allocations(engine: Engine, path: Path) -> int:
+    """Write one row per allocated line, in the order of allocation, and return how many.
+
+    All rows are of one moment. The file appears, or replaces an older one, when it is complete. Raises Unavailable.
+    """
+    query = (
+        select(*(allocations_view.c[name] for name in _COLUMNS))
+        .order_by(allocations_view.c.position)
+        .execution_options(yield_per=_ROWS_AT_A_TIME)  # a cursor on the server, so that neither side holds it all
+    )
+    with connection(engine, "REPEATABLE READ") as open_connection, _opened(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        count = 0
+        for some in open_connection.execute(query).partitions():
+            writer.writerows(some)
+            count += len(some)
+    return count
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    """Text to the path, gzipped if its name says so; only what can be replaced is: never a device or a pipe."""
+    with ExitStack() as stack:
+        if path == STDOUT:
+            raw: IO[bytes] = sys.stdout.buffer
+        elif path.exists() and not path.is_file():
+            raw = stack.enter_context(path.open("wb"))
+        else:
+            raw = stack.enter_context(_replacing(path.resolve()))
+        packed = stack.enter_context(gzip.open(raw, "wb", compresslevel=6)) if path.suffix == ".gz" else raw
+        text = io.TextIOWrapper(packed, encoding="utf-8", newline="")
+        try:
+            yield text
+        finally:
+            text.detach()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file beside the path, which takes its place, with its permissions, when all is written and on the disk."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as stream:
+            if path.exists():
+                shutil.copymode(path, beside)
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

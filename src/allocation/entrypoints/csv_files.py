@@ -1,0 +1,156 @@
+"""Rows from a CSV file, plain or gzipped, of any size, each with the number by which a person finds it."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST_ROW = 1024 * 1024
+STDIN = Path("-")
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_DAMAGED_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
+
+
+class BadCsv(Exception):
+    """The file can't be read any further; says which row is at fault."""
+
+    def __init__(self, row: int, fault: str) -> None:
+        super().__init__(f"row {row} {fault}")
+
+
+class UnfitColumns(Exception):
+    """A column that is needed is not there, or is there twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Texts by column. The header is row 1, and empty lines count, as they do in a spreadsheet."""
+
+    number: int
+    values: Mapping[str, str]
+
+
+class CsvFile:
+    """Iterate once. UTF-8, with or without a byte order mark; a fault is found in its own row, and not before.
+
+    No more than one row, of at most LONGEST_ROW bytes, is held at a time.
+    """
+
+    def __init__(self, stream: io.BufferedIOBase, raw: io.BufferedReader) -> None:
+        self._stream = stream
+        self._raw = raw
+        self._room = LONGEST_ROW
+        self._records = csv.reader(self._lines(), strict=True)
+        self.rows_read = 0
+        self.columns = self._header()
+
+    @property
+    def size(self) -> int | None:
+        """Of the file as it lies on the disk; a pipe has none."""
+        return os.fstat(self._raw.fileno()).st_size if self._raw.seekable() else None
+
+    @property
+    def bytes_read(self) -> int:
+        """Of that size."""
+        return self._raw.tell() if self._raw.seekable() else 0
+
+    def require(self, column: str) -> None:
+        """Raises UnfitColumns."""
+        if column not in self.columns:
+            raise UnfitColumns(f"there is no column {column!r} among {', '.join(map(repr, self.columns))}")
+        if self.columns.count(column) > 1:
+            raise UnfitColumns(f"there is more than one column {column!r}")
+
+    def __iter__(self) -> Iterator[Row]:
+        """Raises BadCsv."""
+        while (record := self._next_record()) is not None:
+            if not record:
+                continue
+            if len(record) != len(self.columns):
+                raise BadCsv(self.rows_read, f"has {len(record)} fields, but the header has {len(self.columns)}")
+            yield Row(self.rows_read, dict(zip(self.columns, record, strict=True)))
+
+    def _header(self) -> list[str]:
+        if header := self._next_record():
+            return header
+        raise BadCsv(1, "is empty, but must name the columns")
+
+    def _next_record(self) -> list[str] | None:
+        self._room = LONGEST_ROW
+        row = self.rows_read + 1
+        try:
+            record = next(self._records, None)
+        except UnicodeDecodeError as error:
+            raise BadCsv(row, "is not text in UTF-8") from error
+        except csv.Error as error:
+            raise BadCsv(row, _in_words(error)) from error
+        except _DAMAGED_GZIP as error:
+            raise BadCsv(row, f"can't be unpacked: the gzip file is damaged or cut short ({error})") from error
+        except OSError as error:
+            raise BadCsv(row, f"can't be read: {error.strerror}") from error
+        if record is not None:
+            self.rows_read = row
+        return record
+
+    def _lines(self) -> Iterator[str]:
+        encoding = "utf-8-sig"
+        while line := self._stream.readline(self._room + 1):
+            self._room -= len(line)
+            if self._room < 0:
+                raise csv.Error(f"is longer than {LONGEST_ROW:,} bytes; is a quote never closed?")
+            if b"\0" in line:
+                raise csv.Error("has a NUL byte")
+            yield line.decode(encoding)
+            encoding = "utf-8"
+
+
+def _in_words(error: csv.Error) -> str:
+    said = str(error)
+    if said.startswith(("has", "is")):
+        return said
+    if "new-line character" in said:
+        return "has a carriage return alone; lines must end with LF or CRLF"
+    if "field larger" in said:
+        return f"has a field longer than {csv.field_size_limit():,} characters; is a quote never closed?"
+    return f"has quotes that don't match ({said})"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[CsvFile]:
+    """The file, or standard input for `-`; whether it is gzipped is seen from its first bytes. Raises BadCsv."""
+    with open(0, "rb", closefd=False) if path == STDIN else path.open("rb") as raw:
+        if raw.peek(2).startswith(_GZIP_MAGIC):
+            with gzip.open(raw) as unpacked:
+                yield CsvFile(unpacked, raw)
+        else:
+            yield CsvFile(raw, raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Whether a column's text is, or with `!=` is not, one of some values; the empty text is a value too."""
+
+    column: str
+    values: frozenset[str]
+    wanted: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """`column=value[,value...]` or `column!=value[,value...]`. Raises ValueError."""
+        column, equals, values = text.partition("=")
+        wanted = not column.endswith("!")
+        column = column if wanted else column[:-1]
+        if not (equals and column):
+            raise ValueError(f"{text!r} is not of the form column=value[,value...] or column!=value[,value...]")
+        return cls(column, frozenset(values.split(",")), wanted)
+
+    def holds(self, row: Row) -> bool:
+        return (row.values[self.column] in self.values) is self.wanted

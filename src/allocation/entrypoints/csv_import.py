@@ -1,0 +1,192 @@
+"""Rows of a file as commands, many to a transaction, each with a result of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from allocation.domain.commands import Allocate, CreateBatch
+from allocation.entrypoints.csv_files import BadCsv, Row
+from allocation.validation import ALLOCATE, CREATE_BATCH, BadInput, Schema
+from messaging.bus import MessageBus, Request
+from messaging.envelope import Metadata
+from messaging.errors import ConcurrencyConflict, Unavailable
+from messaging.unit_of_work import Outcome, UnitOfWork
+
+MOST_ROWS_TOGETHER = 100
+"""In one transaction; more gain little, and hold up those who write the same products for longer."""
+
+MOST_SETBACKS = 60
+"""One after another, of a tenth of a second each; all but the first few are those of a single row."""
+
+T = TypeVar("T")
+U = TypeVar("U", bound=UnitOfWork)
+
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,100}")
+
+
+class Result(StrEnum):
+    ADDED = "added"
+    ALLOCATED = "allocated"
+    OUT_OF_STOCK = "out of stock"
+    ALREADY_THERE = "already there"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    number: int
+    result: Result
+    detail: str
+
+    def __str__(self) -> str:
+        return f"row {self.number}: {self.result}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file may hold: its fields, and the results that its rows may have, as they are counted."""
+
+    schema: Schema[Any]
+    required: tuple[str, ...]
+    optional: str
+    results: tuple[Result, ...]
+    result_of: Callable[[Any, Outcome], tuple[Result, str]]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return *self.required, self.optional
+
+    def columns(self, mapped: Mapping[str, str], found: Iterable[str]) -> dict[str, str]:
+        """Where each field is taken from; an optional one that is neither mapped nor found is left out."""
+        columns = {field: mapped.get(field, field) for field in self.fields}
+        if self.optional not in mapped and self.optional not in found:
+            del columns[self.optional]
+        return columns
+
+    def command(self, row: Row, columns: Mapping[str, str]) -> object:
+        """Raises BadInput."""
+        given: dict[str, object] = {field: row.values[column] for field, column in columns.items()}
+        if not given.get(self.optional):
+            given.pop(self.optional, None)
+        qty = str(given["qty"])
+        if _WHOLE_NUMBER.fullmatch(qty):
+            given["qty"] = int(qty)
+        return self.schema.read_fields(given)
+
+
+def _result_of_batch(cmd: CreateBatch, outcome: Outcome) -> tuple[Result, str]:
+    result = Result.ADDED if outcome.changed else Result.ALREADY_THERE
+    return result, f"batch {cmd.ref}, {cmd.qty:,} of {cmd.sku}, {f'eta {cmd.eta}' if cmd.eta else 'in the warehouse'}"
+
+
+def _result_of_line(cmd: Allocate, outcome: Outcome) -> tuple[Result, str]:
+    line = f"order {cmd.orderid}, line {cmd.lineid or cmd.sku}, {cmd.qty:,} of {cmd.sku}"
+    if outcome.result is None:
+        return Result.OUT_OF_STOCK, line
+    result = Result.ALLOCATED if outcome.changed else Result.ALREADY_THERE
+    return result, f"{line} from batch {outcome.result}"
+
+
+BATCHES = Kind(
+    schema=CREATE_BATCH,
+    required=("ref", "sku", "qty"),
+    optional="eta",
+    results=(Result.ADDED, Result.ALREADY_THERE, Result.REFUSED),
+    result_of=_result_of_batch,
+)
+ORDERS = Kind(
+    schema=ALLOCATE,
+    required=("orderid", "sku", "qty"),
+    optional="lineid",
+    results=(Result.ALLOCATED, Result.OUT_OF_STOCK, Result.ALREADY_THERE, Result.REFUSED),
+    result_of=_result_of_line,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """`handle_together` is that of a bus, or of a dry run.
+
+    A transaction of many rows loses to others that write the same products; it is then tried with half as many, and
+    grows again while it succeeds. So an import gives way to a busy service, and still gets on.
+    """
+
+    handle_together: Callable[[Sequence[Request]], list[Outcome]]
+    kind: Kind
+    columns: Mapping[str, str]
+
+    def __call__(self, rows: Iterable[Row]) -> Iterator[list[RowResult]]:
+        """The results of the rows in their order, as they are committed.
+
+        Raises BadCsv after the rows before the bad one are done, and Unavailable after those that could be done.
+        """
+        correlation_id = str(uuid4())
+        readings = (self._read(row, correlation_id) for row in rows)
+        size = MOST_ROWS_TOGETHER
+        setbacks = 0
+        for chunk in _chunks(readings, MOST_ROWS_TOGETHER):
+            done = 0
+            while done < len(chunk):
+                try:
+                    results = self._settle(chunk[done : done + size])
+                except Unavailable as error:
+                    setbacks += 1
+                    if setbacks > MOST_SETBACKS or not isinstance(error.__cause__, ConcurrencyConflict):
+                        raise
+                    size = max(1, size // 2)
+                else:
+                    yield results
+                    done += len(results)
+                    size = min(size + size // 8 + 1, MOST_ROWS_TOGETHER)
+                    setbacks = 0
+
+    def _read(self, row: Row, correlation_id: str) -> _Reading:
+        try:
+            command = self.kind.command(row, self.columns)
+        except BadInput as error:
+            return _Reading(row.number, error)
+        return _Reading(row.number, Request(command, Metadata.first("import", correlation_id)))
+
+    def _settle(self, chunk: Sequence[_Reading]) -> list[RowResult]:
+        requests = [reading.content for reading in chunk if isinstance(reading.content, Request)]
+        outcomes = iter(self.handle_together(requests) if requests else [])
+        return [self._result(reading, outcomes) for reading in chunk]
+
+    def _result(self, reading: _Reading, outcomes: Iterator[Outcome]) -> RowResult:
+        if isinstance(reading.content, BadInput):
+            return RowResult(reading.number, Result.REFUSED, str(reading.content))
+        outcome = next(outcomes)
+        if outcome.refusal:
+            return RowResult(reading.number, Result.REFUSED, str(outcome.refusal))
+        return RowResult(reading.number, *self.kind.result_of(reading.content.command, outcome))
+
+
+def hasty(bus: MessageBus[U]) -> MessageBus[U]:
+    """The bus, but giving up soon where others are faster: an import goes on with fewer rows then."""
+    return replace(bus, retry=replace(bus.retry, conflict_deadline=0.1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    number: int
+    content: Request | BadInput
+
+
+def _chunks(readings: Iterable[T], size: int) -> Iterator[list[T]]:
+    """By the `size`; when the file can't be read any further, what was read before the fault, and then the fault."""
+    chunk: list[T] = []
+    try:
+        for reading in readings:
+            chunk.append(reading)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except BadCsv:
+        yield chunk
+        raise
+    yield chunk

@@ -1,0 +1,163 @@
+"""One import or export from its beginning to its end: the file, the database, and what a person sees of it."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from allocation import migrations
+from allocation.bootstrap import Service, bootstrap, database_engine
+from allocation.config import Settings
+from allocation.entrypoints.csv_dry_run import dry_runs
+from allocation.entrypoints.csv_export import STDOUT, export_allocations
+from allocation.entrypoints.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
+from allocation.entrypoints.csv_import import Import, Kind, Result, RowResult, hasty
+from allocation.entrypoints.csv_progress import progress
+from allocation.entrypoints.surroundings import Surroundings, surroundings
+from messaging.errors import Unavailable
+
+
+def import_file(
+    settings: Settings,
+    kind: Kind,
+    *,
+    file: Path,
+    mapped: dict[str, str],
+    where: list[Condition],
+    limit: int | None,
+    dry_run: bool,
+    verbose: bool,
+) -> None:
+    """Exit with 0 if every row was taken. Raises ClickException, Unavailable."""
+    fault = ""
+    with ExitStack() as stack:
+        rows = stack.enter_context(_readable(file))
+        columns = _columns(kind, mapped, where, rows)
+        service = stack.enter_context(_service(settings))
+        bus = stack.enter_context(dry_runs(service.bus, service.engine)) if dry_run else hasty(service.bus)
+        wanted = (row for row in rows if all(condition.holds(row) for condition in where))
+        report = Report(kind, rows, verbose=verbose)
+        try:
+            report.follow(Import(bus.handle_together, kind, columns)(islice(wanted, limit)))
+        except BadCsv as error:
+            fault = str(error)
+        except Unavailable as error:
+            fault = str(error).splitlines()[0]
+        except KeyboardInterrupt:
+            fault = "interrupted"
+    click.echo(f"{report.counts} (dry run: nothing was changed)" if dry_run else report.counts)
+    if where and not (report.last_row or fault):
+        click.echo(f"None of {rows.rows_read - 1:,} rows is one that --where asks for.", err=True)
+    if fault and dry_run:
+        raise click.ClickException(fault)
+    if fault:
+        how_far = f"Rows up to {report.last_row} are done" if report.last_row else "Nothing is done"
+        raise click.ClickException(f"{fault}. {how_far}; import the file again for the rest.")
+    if report.any_refused:
+        raise SystemExit(1)
+
+
+def export_file(settings: Settings, file: Path) -> None:
+    """Raises ClickException, Unavailable."""
+    with _with_schema(settings) as around:
+        engine = database_engine(around.settings.database_url, connections=1)
+        try:
+            count = export_allocations(engine, file)
+        except BrokenPipeError:  # whoever read it has had enough
+            raise
+        except OSError as error:
+            raise click.ClickException(f"can't write {file}: {error.strerror}") from error
+        finally:
+            engine.dispose()
+    click.echo(f"{count:,} allocated lines written", err=file == STDOUT)
+
+
+class Report:
+    """Refused rows, or all of them, how far it is, and the counts."""
+
+    def __init__(self, kind: Kind, file: CsvFile, *, verbose: bool) -> None:
+        self._kind = kind
+        self._file = file
+        self._verbose = verbose
+        self._counts: Counter[Result] = Counter()
+        self.last_row = 0
+
+    @property
+    def any_refused(self) -> bool:
+        return bool(self._counts[Result.REFUSED])
+
+    @property
+    def counts(self) -> str:
+        return ", ".join(f"{self._counts[result]:,} {result}" for result in self._kind.results)
+
+    def follow(self, results: Iterable[list[RowResult]]) -> None:
+        """Results to stdout, how far it is to stderr."""
+        with progress(self._file.size) as show:
+            for some in results:
+                for row in some:
+                    self._counts[row.result] += 1
+                    self.last_row = row.number
+                    if self._verbose or row.result is Result.REFUSED:
+                        sys.stdout.write(f"{row}\n")
+                sys.stdout.flush()
+                show(self._file.bytes_read, self.counts)
+
+
+@contextmanager
+def _with_schema(settings: Settings) -> Iterator[Surroundings]:
+    """An embedded database is migrated, since nobody else may have done it; another one is its owner's."""
+    with surroundings(settings, with_redis=False) as around:
+        if not settings.database_url:
+            migrations.upgrade(around.settings.database_url)
+        yield around
+
+
+@contextmanager
+def _service(settings: Settings) -> Iterator[Service]:
+    with _with_schema(settings) as around:
+        never_spoken_to = "redis://"  # what follows from an import waits in the outbox for a relay
+        service = bootstrap(replace(around.settings, redis_url=around.settings.redis_url or never_spoken_to))
+        try:
+            yield service
+        finally:
+            service.close()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[CsvFile]:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(opened(path))
+        except OSError as error:
+            raise click.ClickException(f"can't read {path}: {error.strerror}") from error
+        except BadCsv as error:
+            raise click.ClickException(f"can't read {path}: {error}") from error
+        yield file
+
+
+class _DoesNotFit(click.ClickException):
+    """The options are well-formed, but not for this file; nothing was done."""
+
+    exit_code = 2
+
+
+def _columns(kind: Kind, mapped: dict[str, str], where: list[Condition], file: CsvFile) -> dict[str, str]:
+    for field in mapped:
+        if field not in kind.fields:
+            raise click.UsageError(f"there is no field {field!r} to map; there are {', '.join(kind.fields)}")
+    columns = kind.columns(mapped, file.columns)
+    hints = {condition.column: "--where names it" for condition in where}
+    hints |= {column: f"say with --map {field}=COLUMN where {field} is" for field, column in columns.items()}
+    for column, hint in hints.items():
+        try:
+            file.require(column)
+        except UnfitColumns as error:
+            raise _DoesNotFit(f"{error}; {hint}") from error
+    return columns

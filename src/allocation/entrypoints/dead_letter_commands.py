@@ -1,0 +1,153 @@
+"""`allocation dead-letters`: what was given up, and what to do about it."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import click
+
+from allocation.config import Settings
+from allocation.entrypoints.surroundings import surroundings
+
+if TYPE_CHECKING:
+    from allocation.bootstrap import Service
+    from messaging.sql.dead_letters import DeadEffect, DeadMessage
+
+DeadLetter: TypeAlias = "DeadMessage | DeadEffect"
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one letter a line.")
+all_option = click.option("--all", "every", is_flag=True, help="All of them, the oldest first.")
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """List, show, retry or drop what could not be handled.
+
+    A message from outside is dead when it can't be read or is refused; an effect, when it keeps failing for its own
+    sake. Later effects of the same SKU wait behind a dead one.
+    """
+
+
+@dead_letters.command("list")
+@as_json_option
+@click.pass_obj
+def list_letters(settings: Settings, as_json: bool) -> None:
+    """List them, the oldest first."""
+    with _service(settings) as service:
+        letters = _all(service)
+    if as_json:
+        for letter in letters:
+            click.echo(_json(letter))
+    elif letters:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("id", "attempts", "last failed", "reason", box=None, pad_edge=False)
+        for letter in letters:
+            table.add_row(letter.id, str(letter.attempts), f"{letter.last_failed_at:%Y-%m-%d %H:%M:%S}", letter.reason)
+        Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    else:
+        click.echo("There are no dead letters.")
+
+
+@dead_letters.command()
+@click.argument("letter_id", metavar="ID")
+@as_json_option
+@click.pass_obj
+def show(settings: Settings, letter_id: str, as_json: bool) -> None:
+    """Show one, whole."""
+    with _service(settings) as service:
+        letter = _find(service, letter_id)
+    if as_json:
+        click.echo(_json(letter))
+        return
+    for name, value in _fields(letter).items():
+        click.echo(f"{name.replace('_', ' '):16} {value}")
+
+
+@dead_letters.command()
+@click.argument("letter_id", metavar="ID", required=False)
+@all_option
+@click.pass_obj
+def retry(settings: Settings, letter_id: str | None, every: bool) -> None:
+    """Try one again; safe to repeat. Exit code 1 when a message is refused again."""
+    from allocation.entrypoints import redis_eventconsumer
+    from messaging.sql.dead_letters import DeadEffect
+
+    refused = False
+    with _service(settings) as service:
+        for letter in _chosen(service, letter_id, every):
+            if isinstance(letter, DeadEffect):
+                service.dead_letters.retry_effect(letter)
+                click.echo(f"{letter.id}: the relay will try again")
+            elif reason := redis_eventconsumer.retry(service, letter):
+                refused = True
+                click.echo(f"{letter.id}: {reason}")
+            else:
+                click.echo(f"{letter.id}: handled")
+    if refused:
+        raise SystemExit(1)
+
+
+@dead_letters.command()
+@click.argument("letter_id", metavar="ID", required=False)
+@all_option
+@click.pass_obj
+def drop(settings: Settings, letter_id: str | None, every: bool) -> None:
+    """Give one up for good; the effects that wait behind it go on."""
+    from messaging.sql.dead_letters import DeadEffect
+
+    with _service(settings) as service:
+        for letter in _chosen(service, letter_id, every):
+            if isinstance(letter, DeadEffect):
+                service.dead_letters.drop_effect(letter, by=getpass.getuser())
+            else:
+                service.dead_letters.settle_message(letter)
+            click.echo(f"{letter.id}: dropped")
+
+
+@contextmanager
+def _service(settings: Settings) -> Iterator[Service]:
+    from allocation.bootstrap import bootstrap
+
+    with surroundings(settings) as around:
+        service = bootstrap(around.settings, connections=2)
+        try:
+            yield service
+        finally:
+            service.close()
+
+
+def _all(service: Service) -> list[DeadLetter]:
+    return [*service.dead_letters.messages(), *service.dead_letters.effects()]
+
+
+def _find(service: Service, letter_id: str) -> DeadLetter:
+    for letter in _all(service):
+        if letter.id == letter_id:
+            return letter
+    raise click.ClickException(f"there is no dead letter {letter_id}; see `allocation dead-letters list`")
+
+
+def _chosen(service: Service, letter_id: str | None, every: bool) -> list[DeadLetter]:
+    if every == (letter_id is not None):
+        raise click.UsageError("give either an ID or --all")
+    return _all(service) if letter_id is None else [_find(service, letter_id)]
+
+
+def _fields(letter: DeadLetter) -> dict[str, Any]:
+    fields = {"id": letter.id} | asdict(letter)
+    for name in ("first_failed_at", "last_failed_at"):
+        fields[name] = fields[name].isoformat()
+    if "body" in fields:
+        fields["body"] = fields["body"].decode("utf-8", errors="backslashreplace")
+    return fields
+
+
+def _json(letter: DeadLetter) -> str:
+    return json.dumps(_fields(letter), ensure_ascii=False)

@@ -1,0 +1,79 @@
+"""What the command line says before it needs a server."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from allocation.config import Settings
+from allocation.entrypoints.csv_commands import export, import_
+
+
+def ask(*arguments: str) -> Result:
+    command, *rest = arguments
+    return CliRunner().invoke({"import": import_, "export": export}[command], rest, obj=Settings())
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> str:
+    path = tmp_path / "lines.csv"
+    path.write_text("order_id,line_no,sku,qty\n10248,1,NW-11,12\n")
+    return str(path)
+
+
+def test_names_the_column_that_is_missing_and_the_way_out(lines: str) -> None:
+    result = ask("import", "orders", lines, "--map", "lineid=line_no")
+    assert (result.exit_code, result.output) == (
+        2,
+        "Error: there is no column 'orderid' among 'order_id', 'line_no', 'sku', 'qty'; "
+        "say with --map orderid=COLUMN where orderid is\n",
+    )
+
+
+def test_names_the_column_that_a_condition_misses(lines: str) -> None:
+    result = ask("import", "orders", lines, "--map", "orderid=order_id", "--where", "kind=sale")
+    assert (result.exit_code, result.output) == (
+        2,
+        "Error: there is no column 'kind' among 'order_id', 'line_no', 'sku', 'qty'; --where names it\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--map", "orderid"], "'orderid' is not of the form field=column"),
+        (["--map", "=order_id"], "'=order_id' is not of the form field=column"),
+        (["--map", "orderid="], "'orderid=' is not of the form field=column"),
+        (["--map", "sku=a", "--map", "sku=b"], "'sku' is given twice"),
+        (["--map", "eta=x"], "there is no field 'eta' to map; there are orderid, sku, qty, lineid"),
+        (["--where", "kind"], "'kind' is not of the form column=value[,value...] or column!=value[,value...]"),
+        (["--limit", "0"], "0 is not in the range x>=1"),
+    ],
+)
+def test_says_what_is_wrong_with_an_option(lines: str, options: list[str], said: str) -> None:
+    result = ask("import", "orders", lines, *options)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_says_when_there_is_no_such_file() -> None:
+    result = ask("import", "batches", "nowhere.csv")
+    assert result.exit_code == 2
+    assert "File 'nowhere.csv' does not exist." in result.output
+
+
+def test_says_when_the_file_has_no_header(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.csv"
+    empty.touch()
+    result = ask("import", "batches", str(empty))
+    assert (result.exit_code, result.output) == (
+        1,
+        f"Error: can't read {empty}: row 1 is empty, but must name the columns\n",
+    )
+
+
+@pytest.mark.parametrize("command", [("import", "batches"), ("import", "orders"), ("export", "allocations")])
+def test_explains_itself(command: tuple[str, ...]) -> None:
+    result = ask(*command, "--help")
+    assert result.exit_code == 0
+    assert "FILE" in result.output

@@ -1,0 +1,131 @@
+"""Rows from CSV files: well made, oddly made and broken."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from allocation.entrypoints.csv_files import LONGEST_ROW, BadCsv, Condition, Row, UnfitColumns, opened
+
+Write = Callable[[bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(content: bytes) -> Path:
+        path = tmp_path / "file.csv"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    with opened(path) as file:
+        return [(row.number, dict(row.values)) for row in file]
+
+
+def fault(path: Path) -> tuple[list[int], str]:
+    """The numbers of the rows before the fault, and what is said of it."""
+    numbers = []
+    try:
+        with opened(path) as file:
+            for row in file:
+                numbers.append(row.number)  # noqa: PERF401 - those before the fault count too
+    except BadCsv as error:
+        return numbers, str(error)
+    pytest.fail("there is no fault")
+
+
+@pytest.mark.parametrize(
+    "content", [b"sku,qty\nCHAIR,1\n", b"sku,qty\r\nCHAIR,1\r\n", b"sku,qty\nCHAIR,1", b'sku,"qty"\n"CHAIR",1\n']
+)
+def test_reads_lines_as_every_system_writes_them(write: Write, content: bytes) -> None:
+    assert rows(write(content)) == [(2, {"sku": "CHAIR", "qty": "1"})]
+
+
+def test_does_not_take_a_byte_order_mark_for_a_part_of_the_first_name(write: Write) -> None:
+    assert rows(write(b"\xef\xbb\xbfsku\nCHAIR\n")) == [(2, {"sku": "CHAIR"})]
+
+
+def test_unpacks_what_is_gzipped_whatever_its_name(write: Write) -> None:
+    assert rows(write(gzip.compress(b"sku\nCHAIR\n"))) == [(2, {"sku": "CHAIR"})]
+
+
+def test_keeps_commas_quotes_and_line_ends_inside_quotes(write: Write) -> None:
+    assert rows(write(b'sku\n"a ""b"", c\nd"\n')) == [(2, {"sku": 'a "b", c\nd'})]
+
+
+def test_numbers_rows_as_a_spreadsheet_does(write: Write) -> None:
+    assert [number for number, _ in rows(write(b'sku\nCHAIR\n\n"TAB\nLE"\nLAMP\n'))] == [2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("bad_row", "said"),
+    [
+        (b"LAMP,1,2\n", "row 3 has 3 fields, but the header has 2"),
+        (b"LAMP\n", "row 3 has 1 fields, but the header has 2"),
+        (b"LA\0MP,1\n", "row 3 has a NUL byte"),
+        (b"L\xc4MP,1\n", "row 3 is not text in UTF-8"),
+        (b'"LA"MP,1\n', "row 3 has quotes that don't match (',' expected after '\"')"),
+        (b'"LAMP,1\n', "row 3 has quotes that don't match (unexpected end of data)"),
+        (b"LAMP,1\rSOFA,2\n", "row 3 has a carriage return alone; lines must end with LF or CRLF"),
+        (b"x" * 131_073 + b",1\n", "row 3 has a field longer than 131,072 characters; is a quote never closed?"),
+        (b"," * LONGEST_ROW + b"\n", "row 3 is longer than 1,048,576 bytes; is a quote never closed?"),
+        (b'"x\n",' * (LONGEST_ROW // 4), "row 3 is longer than 1,048,576 bytes; is a quote never closed?"),
+    ],
+)
+def test_names_the_row_at_fault_and_gives_those_before_it(write: Write, bad_row: bytes, said: str) -> None:
+    good = b"sku,qty\nCHAIR,1\n"
+    assert fault(write(good + bad_row)) == ([2], said)
+    assert fault(write(gzip.compress(good + bad_row))) == ([2], said)
+
+
+def test_gives_what_can_be_unpacked_of_a_damaged_gzip_file(write: Write) -> None:
+    whole = gzip.compress(b"sku\n" + b"".join(b"SKU-%d\n" % (n * n) for n in range(20_000)))
+    numbers, said = fault(write(whole[: len(whole) // 2]))
+    assert numbers == list(range(2, len(numbers) + 2))
+    assert said.startswith(f"row {len(numbers) + 2} can't be unpacked: the gzip file is damaged or cut short")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf"])
+def test_wants_a_header(write: Write, content: bytes) -> None:
+    assert fault(write(content)) == ([], "row 1 is empty, but must name the columns")
+
+
+def test_names_a_missing_column_and_those_that_are_there(write: Write) -> None:
+    with opened(write(b"product,qty\n")) as file, pytest.raises(UnfitColumns) as raised:
+        file.require("sku")
+    assert str(raised.value) == "there is no column 'sku' among 'product', 'qty'"
+
+
+def test_minds_a_column_that_is_there_twice_only_if_it_is_needed(write: Write) -> None:
+    with opened(write(b"sku,note,note\n")) as file:
+        file.require("sku")
+        with pytest.raises(UnfitColumns, match="more than one column 'note'"):
+            file.require("note")
+
+
+@pytest.mark.parametrize(
+    ("condition", "kept"),
+    [
+        ("kind=sale", ["sale"]),
+        ("kind=sale,free", ["sale", "free"]),
+        ("kind=", [""]),
+        ("kind!=", ["sale", "free", "a=b"]),
+        ("kind!=sale", ["free", "", "a=b"]),
+        ("kind!=sale,", ["free", "a=b"]),
+        ("kind=a=b", ["a=b"]),
+        ("kind=SALE", []),
+    ],
+)
+def test_keeps_the_rows_that_a_condition_asks_for(condition: str, kept: list[str]) -> None:
+    wanted = Condition.parse(condition)
+    assert [kind for kind in ["sale", "free", "", "a=b"] if wanted.holds(Row(2, {"kind": kind}))] == kept
+
+
+@pytest.mark.parametrize("text", ["", "kind", "=sale", "!=sale"])
+def test_a_condition_names_a_column(text: str) -> None:
+    with pytest.raises(ValueError, match="is not of the form"):
+        Condition.parse(text)

@@ -1,0 +1,198 @@
+"""What becomes of the rows of a file, on the service in memory."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date
+from itertools import islice
+from typing import TypeAlias
+
+import pytest
+from tests.fakes import Service
+
+from allocation.domain.commands import Allocate, CreateBatch
+from allocation.entrypoints.csv_files import BadCsv, Row
+from allocation.entrypoints.csv_import import (
+    BATCHES,
+    MOST_ROWS_TOGETHER,
+    ORDERS,
+    Import,
+    Kind,
+    Result,
+    RowResult,
+    hasty,
+)
+from messaging.bus import Request
+from messaging.errors import ConcurrencyConflict, Unavailable
+from messaging.unit_of_work import Outcome
+
+HandleTogether: TypeAlias = Callable[[Sequence[Request]], list[Outcome]]
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+def file(*rows: dict[str, str]) -> list[Row]:
+    return [Row(number, values) for number, values in enumerate(rows, start=2)]
+
+
+def batch(ref: str, sku: str = "CHAIR", qty: str = "10", eta: str = "") -> dict[str, str]:
+    return {"ref": ref, "sku": sku, "qty": qty, "eta": eta}
+
+
+def line(orderid: str, sku: str = "CHAIR", qty: str = "1", lineid: str = "") -> dict[str, str]:
+    return {"orderid": orderid, "lineid": lineid, "sku": sku, "qty": qty}
+
+
+def results_of(handle_together: HandleTogether, kind: Kind, rows: Iterable[Row]) -> Iterator[RowResult]:
+    run = Import(handle_together, kind, columns={field: field for field in kind.fields})
+    return (result for results in run(rows) for result in results)
+
+
+def importing(service: Service, kind: Kind, rows: Iterable[Row]) -> list[tuple[int, Result]]:
+    return [(row.number, row.result) for row in results_of(hasty(service.bus).handle_together, kind, rows)]
+
+
+def test_adds_batches_and_finds_them_there_the_second_time(service: Service) -> None:
+    rows = file(batch("b1"), batch("b2", eta="2011-01-02"))
+    assert importing(service, BATCHES, rows) == [(2, Result.ADDED), (3, Result.ADDED)]
+    before = list(service.memory.log["CHAIR"])
+    assert importing(service, BATCHES, rows) == [(2, Result.ALREADY_THERE), (3, Result.ALREADY_THERE)]
+    assert service.memory.log["CHAIR"] == before
+
+
+def test_allocates_lines_in_the_order_of_the_file(service: Service) -> None:
+    importing(service, BATCHES, file(batch("b1", qty="10")))
+    rows = file(line("o1", qty="6"), line("o2", qty="5"), line("o3", qty="4"), line("o1", qty="6"))
+    assert importing(service, ORDERS, rows) == [
+        (2, Result.ALLOCATED),
+        (3, Result.OUT_OF_STOCK),
+        (4, Result.ALLOCATED),
+        (5, Result.ALREADY_THERE),
+    ]
+    assert service.allocations == {"o1": "b1", "o3": "b1"}
+
+
+def test_a_refused_row_keeps_nobody_else_out(service: Service) -> None:
+    rows = file(
+        batch("b1"),
+        batch("b1", qty="11"),
+        batch("b2", qty="many"),
+        batch("b3", qty="1.5"),
+        batch("b4", qty="-1"),
+        batch("b5", qty="9" * 30),
+        batch("b6", sku=" CHAIR"),
+        batch("b7", eta="tomorrow"),
+        batch("", qty="1"),
+        batch("b8"),
+    )
+    results = importing(service, BATCHES, rows)
+    assert results[0] == (2, Result.ADDED)
+    assert results[-1] == (11, Result.ADDED)
+    assert {result for _, result in results[1:-1]} == {Result.REFUSED}
+
+
+def test_says_why_a_row_is_refused_and_what_was_done_about_others(service: Service) -> None:
+    run = Import(service.bus.handle_together, BATCHES, {field: field for field in BATCHES.fields})
+    rows = file(
+        batch("b1", qty="1200"), batch("b1", eta="2011-01-02"), batch("b2", eta="2011-01-02"), batch("b3", qty="")
+    )
+    assert [str(row) for results in run(rows) for row in results] == [
+        "row 2: added: batch b1, 1,200 of CHAIR, in the warehouse",
+        "row 3: refused: Batch b1 exists already with 1200 of CHAIR, eta none (in the warehouse)",
+        "row 4: added: batch b2, 10 of CHAIR, eta 2011-01-02",
+        "row 5: refused: qty: input should be a valid integer, not ''",
+    ]
+    rows = file(line("o1"), line("o1"), line("o1", qty="2"), line("o2", sku="SOFA"), line("o3", qty="1500", lineid="7"))
+    assert [str(row) for row in results_of(service.bus.handle_together, ORDERS, rows)] == [
+        "row 2: allocated: order o1, line CHAIR, 1 of CHAIR from batch b1",
+        "row 3: already there: order o1, line CHAIR, 1 of CHAIR from batch b1",
+        "row 4: refused: Line CHAIR of order o1 is allocated already with 1 of CHAIR",
+        "row 5: refused: Invalid sku SOFA",
+        "row 6: out of stock: order o3, line 7, 1,500 of CHAIR",
+    ]
+
+
+def test_takes_fields_from_the_columns_they_are_mapped_to() -> None:
+    row = Row(2, {"order_id": "o1", "line_no": "3", "sku": "CHAIR", "qty": "2"})
+    columns = ORDERS.columns({"orderid": "order_id", "lineid": "line_no"}, row.values)
+    assert ORDERS.command(row, columns) == Allocate("o1", "CHAIR", 2, "3")
+
+
+def test_an_optional_field_may_be_empty_or_have_no_column() -> None:
+    columns = BATCHES.columns({}, ["ref", "sku", "qty"])
+    assert BATCHES.command(Row(2, {"ref": "b", "sku": "s", "qty": "1"}), columns) == CreateBatch("b", "s", 1, None)
+    columns = BATCHES.columns({}, ["ref", "sku", "qty", "eta"])
+    assert BATCHES.command(Row(2, batch("b", "s", "1")), columns) == CreateBatch("b", "s", 1, None)
+    assert BATCHES.command(Row(2, batch("b", "s", "1", "2011-01-02T10:30")), columns) == CreateBatch(
+        "b", "s", 1, date(2011, 1, 2)
+    )
+
+
+def test_an_optional_field_that_is_mapped_must_have_its_column() -> None:
+    assert BATCHES.columns({"eta": "due"}, ["ref", "sku", "qty"])["eta"] == "due"
+
+
+def test_what_follows_from_one_import_can_be_found_together(service: Service) -> None:
+    importing(service, BATCHES, file(batch("b1"), batch("b2", sku="TABLE")))
+    importing(service, BATCHES, file(batch("b3", sku="LAMP")))
+    first, second, third = (service.memory.log[sku][0].metadata for sku in ("CHAIR", "TABLE", "LAMP"))
+    assert first.correlation_id == second.correlation_id != third.correlation_id
+    assert first.source == "import"
+
+
+@pytest.mark.parametrize("before", [0, 1, MOST_ROWS_TOGETHER - 1, MOST_ROWS_TOGETHER, MOST_ROWS_TOGETHER + 1])
+def test_rows_before_a_fault_in_the_file_are_done(service: Service, before: int) -> None:
+    def broken_file() -> Iterator[Row]:
+        yield from file(*(batch(f"b{number}") for number in range(before)))
+        raise BadCsv(before + 2, "is broken")
+
+    results = results_of(service.bus.handle_together, BATCHES, broken_file())
+    assert [row.result for row in islice(results, before)] == [Result.ADDED] * before
+    assert len(service.memory.log.get("CHAIR", [])) == before
+    with pytest.raises(BadCsv):
+        next(results)
+
+
+class BusyBus:
+    """A bus that loses to others with more than `most` requests at once."""
+
+    def __init__(self, service: Service, most: int) -> None:
+        self._service = service
+        self.most = most
+        self.tried: list[int] = []
+
+    def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
+        self.tried.append(len(requests))
+        if len(requests) > self.most:
+            raise Unavailable("given up") from ConcurrencyConflict("someone was faster")
+        return self._service.bus.handle_together(requests)
+
+
+def test_gives_way_to_others_with_fewer_rows_in_a_transaction_and_then_grows_again(service: Service) -> None:
+    rows = file(*(batch(f"b{number}") for number in range(10 * MOST_ROWS_TOGETHER)))
+    bus = BusyBus(service, most=1)
+    results = results_of(bus.handle_together, BATCHES, rows)
+    first = next(results)
+    assert bus.tried[0] == MOST_ROWS_TOGETHER
+    assert bus.tried[-1] == 1
+    bus.most = MOST_ROWS_TOGETHER
+    assert [row.number for row in (first, *results)] == [row.number for row in rows], "every row once, in order"
+    assert bus.tried.count(MOST_ROWS_TOGETHER) > 1
+
+
+def test_ends_when_even_a_single_row_loses_every_time(service: Service) -> None:
+    with pytest.raises(Unavailable):
+        next(results_of(BusyBus(service, most=0).handle_together, BATCHES, file(batch("b1"))))
+
+
+def test_does_not_take_an_outage_for_a_conflict() -> None:
+    asked: list[Sequence[Request]] = []
+
+    def away(requests: Sequence[Request]) -> list[Outcome]:
+        asked.append(requests)
+        raise Unavailable("the database is away")
+
+    with pytest.raises(Unavailable):
+        next(results_of(away, BATCHES, file(batch("b1"), batch("b2"))))
+    assert len(asked) == 1
