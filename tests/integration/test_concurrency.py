@@ -12,12 +12,14 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, text
 
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
 from allocation.domain.commands import Command
 from allocation.domain.model import BatchConflict, LineConflict
+from embedded.waiting import wait_for
 from messaging.bus import Request
 from messaging.unit_of_work import Outcome
 
@@ -203,23 +205,70 @@ def test_a_reader_during_a_reallocation_never_sees_a_line_missing(processes: Pro
     assert set(seen) == both, "seen in both places, always all three, and always all in one"
 
 
-# --- groups ------------------------------------------------------------------
+# --- what the database gives up ----------------------------------------------
+
+FAIL_ONCE = """
+    CREATE SEQUENCE IF NOT EXISTS {name};
+    CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF nextval('{name}') = 1 THEN RAISE EXCEPTION 'once' USING ERRCODE = '{sqlstate}'; END IF;
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER {name} AFTER INSERT ON event_log {deferrable}
+        FOR EACH ROW EXECUTE FUNCTION {name}();
+"""
+
+
+@pytest.mark.parametrize("deferrable", ["", "DEFERRABLE INITIALLY DEFERRED"], ids=["while writing", "at the commit"])
+def test_a_transaction_that_the_database_gives_up_runs_again(
+    service: Service, sql: Sql, differences: Differences, deferrable: str
+) -> None:
+    """Serialization failure, deadlock, lock not available; and before the commit: time-out, standby, shutting down."""
+    conflicts, outages = ["40001", "40P01", "55P03"], ["57014", "25006", "53300", "57P01"]
+    for sqlstate in conflicts if deferrable else conflicts + outages:
+        name = f"fail_once_{sqlstate.lower()}"
+        sql(FAIL_ONCE.format(name=name, sqlstate=sqlstate, deferrable=deferrable))
+
+        assert service.bus.handle(commands.CreateBatch(sqlstate, "LAMP", 1)) is None
+
+        assert sql(f"SELECT last_value FROM {name}") == [(2,)], "it failed once, and then succeeded"
+    assert differences() == []
 
 
 def test_groups_that_meet_crosswise_both_succeed(
-    processes: Processes, at_once: AtOnce, sql: Sql, differences: Differences
+    processes: Processes, at_once: AtOnce, sql: Sql, engine: Engine, differences: Differences
 ) -> None:
-    """Each waits for what the other has written: the database ends one of them, which runs again."""
-    sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 10', current_database()); END $$")
+    """Each waits for what the other has written, until the database ends one of them, which runs again."""
+    sql("""
+        DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = 10', current_database()); END $$;
+        CREATE FUNCTION wait_before_the_second() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF current_setting('test.begun', true) = 'yes' THEN PERFORM pg_advisory_xact_lock_shared(1); END IF;
+            PERFORM set_config('test.begun', 'yes', true);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER wait_before_the_second BEFORE INSERT ON event_log
+            FOR EACH ROW EXECUTE FUNCTION wait_before_the_second();
+    """)
     one, other = processes.services[:2]
+    there = [Request(commands.CreateBatch(f"{sku}-1", sku, 1)) for sku in ("LAMP", "TABLE")]
+    back = [Request(commands.CreateBatch(f"{sku}-2", sku, 1)) for sku in ("TABLE", "LAMP")]
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted"
 
-    for number in range(10):
-        there = [Request(commands.CreateBatch(f"{sku}-{number}", sku, 1)) for sku in "ABCD"]
-        back = [Request(commands.CreateBatch(f"{sku}-{number}'", sku, 1)) for sku in "DCBA"]
-        outcomes = at_once(partial(one.bus.handle_together, there), partial(other.bus.handle_together, back))
-        assert outcomes == [[Outcome()] * 4] * 2
+    def let_them_meet() -> None:
+        with engine.connect() as gate:
+            gate.execute(text("SELECT pg_advisory_lock(1)"))
+            met.set()
+            assert wait_for(lambda: sql(waiting) == [(2,)], within=20), f"only {sql(waiting)} came"
 
-    assert sql("SELECT DISTINCT version_number FROM products") == [(20,)]
+    def go(service: Service, group: list[Request]) -> list[Outcome]:
+        assert met.wait(20)
+        return service.bus.handle_together(group)
+
+    met = Event()
+    outcomes = at_once(let_them_meet, partial(go, one, there), partial(go, other, back))
+
+    assert outcomes == [None, [Outcome()] * 2, [Outcome()] * 2]
+    assert sql("SELECT version_number FROM products") == [(2,), (2,)]
+    assert sql("SELECT deadlocks > 0 FROM pg_stat_database WHERE datname = current_database()") == [(True,)]
     assert differences() == []
 
 

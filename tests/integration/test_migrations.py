@@ -13,11 +13,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 from allocation import migrations
 from allocation.adapters import tables
 from allocation.adapters.schema import REVISION, require_current_schema
+from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 from messaging.sql import tables as messaging_tables
 
@@ -165,11 +166,23 @@ def test_processes_that_migrate_an_empty_database_at_the_same_time_all_succeed(e
     command = [sys.executable, "-m", "allocation", "migrate"]
     environment = {**os.environ, "DATABASE_URL": url_of(empty), "REDIS_URL": "redis://127.0.0.1:1/0"}
 
-    processes = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
+    with empty.connect() as gate, empty.connect() as watch:
+        gate.execute(text("LOCK TABLE pg_class IN SHARE MODE"))  # nobody can create a table, so all meet there
+        processes = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(3)
+        ]
+        assert wait_for(lambda: number_waiting(watch) == 3, within=60), f"only {number_waiting(watch)} came"
+        gate.rollback()
     outcomes = [(*process.communicate(timeout=60), process.returncode) for process in processes]
 
     assert outcomes == [(f"The schema is at revision {REVISION}.\n", "", 0)] * 3
     require_current_schema(empty)
+
+
+def number_waiting(connection: Connection) -> int:
+    """How many others wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    found = connection.execute(text(waiting)).scalar_one()
+    connection.rollback()
+    return int(found)

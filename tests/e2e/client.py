@@ -1,0 +1,153 @@
+"""The service as those outside see it: the book's three routes and its two channels, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+from uuid import uuid4
+
+import redis
+import requests
+from redis.client import PubSub
+from tests.e2e.waiting import PATIENCE
+
+CHANGE_BATCH_QUANTITY = "change_batch_quantity"
+LINE_ALLOCATED = "line_allocated"
+
+
+def random_sku(name: str = "") -> str:
+    return f"sku-{name}-{_random()}"
+
+
+def random_batchref(name: str = "") -> str:
+    return f"batch-{name}-{_random()}"
+
+
+def random_orderid(name: str = "") -> str:
+    return f"order-{name}-{_random()}"
+
+
+def _random() -> str:
+    return uuid4().hex[:8]  # `random` begins anew with each test
+
+
+class Client:
+    """Threads may share it. Every request has a connection of its own, so none is left to break when servers die."""
+
+    def __init__(self, url: str, redis_url: str) -> None:
+        self.url = url
+        self._redis_url = redis_url
+
+    def add_batch(self, ref: str, sku: str, qty: int, eta: str | None = None) -> None:
+        answer = self._ask("POST", "/add_batch", {"ref": ref, "sku": sku, "qty": qty, "eta": eta})
+        assert (answer.status_code, answer.text) == (201, "OK")
+
+    def allocate(self, orderid: str, sku: str, qty: int = 1, **further: str) -> None:
+        answer = self.try_to_allocate(orderid, sku, qty, **further)
+        assert (answer.status_code, answer.text) == (202, "OK")
+
+    def try_to_allocate(self, orderid: str, sku: str, qty: int = 1, **further: str) -> requests.Response:
+        return self._ask("POST", "/allocate", {"orderid": orderid, "sku": sku, "qty": qty} | further)
+
+    def allocations(self, orderid: str) -> list[dict[str, str]]:
+        answer = self._ask("GET", f"/allocations/{quote(orderid, safe='')}")
+        if answer.status_code == 404:
+            assert answer.text == "not found"
+            return []
+        assert answer.status_code == 200, answer.text
+        return answer.json()  # type: ignore[no-any-return]
+
+    def batches_of(self, orderid: str) -> list[str]:
+        """Where the order's lines are, in the order in which they were allocated."""
+        return [line["batchref"] for line in self.allocations(orderid)]
+
+    def change_batch_quantity(self, ref: str, qty: int) -> None:
+        self.say(CHANGE_BATCH_QUANTITY, json.dumps({"batchref": ref, "qty": qty}).encode())
+
+    def say(self, channel: str, body: bytes) -> None:
+        with redis.Redis.from_url(self._redis_url) as connection:
+            assert connection.publish(channel, body), f"nobody listens to {channel}"
+
+    @contextmanager
+    def listening(self, *skus: str) -> Iterator[News]:
+        """Hear every `line_allocated` of these products from now on."""
+        with (
+            redis.Redis.from_url(self._redis_url) as connection,
+            connection.pubsub() as pubsub,
+        ):
+            pubsub.subscribe(LINE_ALLOCATED)
+            confirmation = pubsub.get_message(timeout=PATIENCE)
+            assert confirmation["type"] == "subscribe"
+            yield News(pubsub, skus)
+
+    def is_ready(self) -> bool:
+        """The API is, and so are its surroundings."""
+        try:
+            answer = self._ask("GET", "/readyz")
+        except requests.ConnectionError:
+            return False
+        return answer.status_code == 200 and answer.json()["status"] == "ready"
+
+    def takes_connections(self) -> bool:
+        where = urlsplit(self.url)
+        try:
+            socket.create_connection((where.hostname, where.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def is_listened_to(self) -> bool:
+        """Somebody takes in quantity changes."""
+        try:
+            with redis.Redis.from_url(self._redis_url) as connection:
+                return bool(connection.pubsub_numsub(CHANGE_BATCH_QUANTITY)[0][1])
+        except redis.RedisError:
+            return False
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> requests.Response:
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy is between us
+            return session.request(method, self.url + path, json=body, timeout=PATIENCE)
+
+
+class News:
+    """What is heard on `line_allocated`, each message once: a repeat has the same id."""
+
+    def __init__(self, pubsub: PubSub, skus: Collection[str]) -> None:
+        self._pubsub = pubsub
+        self._skus = skus
+        self._heard: set[str] = set()
+
+    def next(self) -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if message := self._pubsub.get_message(timeout=0.1):
+                said: dict[str, Any] = json.loads(message["data"])
+                if said["sku"] in self._skus and said["metadata"]["id"] not in self._heard:
+                    self._heard.add(said["metadata"]["id"])
+                    return said
+        raise AssertionError(f"not within {PATIENCE:.0f} s: {LINE_ALLOCATED} is heard of {' or '.join(self._skus)}")
+
+    def about(self, orderid: str) -> dict[str, Any]:
+        """The next message about this order, whatever else is said before."""
+        while (said := self.next())["orderid"] != orderid:
+            pass
+        return said
+
+
+def assert_works(api: Client) -> None:
+    """Every part: the API takes an order, the relay tells of it, the consumer hears of a change."""
+    sku, order, batch, spare = random_sku(), random_orderid(), random_batchref(), random_batchref("spare")
+    with api.listening(sku) as news:
+        api.add_batch(batch, sku, 10)
+        api.add_batch(spare, sku, 10)
+        api.allocate(order, sku, 10)
+        assert news.about(order)["batchref"] == batch
+        api.change_batch_quantity(batch, 0)
+        assert news.about(order)["batchref"] == spare
+        assert api.batches_of(order) == [spare]
