@@ -106,11 +106,15 @@ class Relay:
 
     def _run(self, effect: str, stop: Event) -> None:
         pause = self.shortest_pause
+        out_of_reach = ""
         while not stop.is_set():
             try:
                 busy = self.deliver(effect) > 0
+                out_of_reach = ""
             except Unavailable as error:
-                log.warning("the outbox is out of reach", extra={"effect": effect, "error": str(error)})
+                if out_of_reach != str(error):  # once, not five times a second
+                    out_of_reach = str(error)
+                    log.warning("the outbox is out of reach", extra={"effect": effect, "error": out_of_reach})
                 busy, pause = False, self.longest_pause
             except Exception:
                 log.exception("the relay failed, and goes on", extra={"effect": effect})
