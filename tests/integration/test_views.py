@@ -68,6 +68,21 @@ def test_a_moved_line_is_seen_in_its_new_place_as_the_latest(service: Service) -
     assert service.views.allocations("o1") == [{"sku": "TABLE", "batchref": "b3"}, {"sku": "LAMP", "batchref": "b2"}]
 
 
+def test_the_order_of_allocation_does_not_depend_on_where_rows_happen_to_lie(
+    service: Service, sql: Callable[[str], object]
+) -> None:
+    """The latest row lies where the first one was."""
+    given(service, commands.CreateBatch("b1", "LAMP", 1), commands.CreateBatch("b2", "LAMP", 1, tomorrow))
+    given(service, commands.CreateBatch("b3", "TABLE", 2))
+    given(service, commands.Allocate("o1", "LAMP", 1, "z"), commands.Allocate("o1", "TABLE", 1, "y"))
+    given(service, commands.ChangeBatchQuantity("b1", 0))
+    sql("VACUUM allocations_view")
+
+    given(service, commands.Allocate("o1", "TABLE", 1, "x"))
+
+    assert [line["batchref"] for line in service.views.allocations("o1")] == ["b3", "b2", "b3"]
+
+
 def test_a_line_that_lost_its_place_is_no_longer_seen(service: Service) -> None:
     given(service, commands.CreateBatch("b1", "LAMP", 1), commands.Allocate("o1", "LAMP", 1))
 
