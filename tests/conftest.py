@@ -15,7 +15,7 @@ from hypothesis import settings
 import embedded
 
 # `make test` looks at some examples of each law, every time at others; HYPOTHESIS_PROFILE=thorough at many.
-settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=2_000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 

@@ -493,10 +493,13 @@ if NORTHWIND_BATCHES.exists() and NORTHWIND_LINES.exists():
     def test_has_no_stock_for_sixteen_of_the_lines_that_northwind_had_open(shell: Shell) -> None:
         shell.imports("batches", NORTHWIND_BATCHES, "--map", "ref=batch_ref", "--where", "scenario=snapshot")
         still_open: list[str | Path] = ["orders", NORTHWIND_LINES, *NORTHWIND_COLUMNS, "--where", "shipped_date="]
-        sold_out_and_not_on_order = ["row 2088: refused: Invalid sku NW-17", "row 2093: refused: Invalid sku NW-53"]
+        sold_out_and_not_on_order = [
+            "row 2088: out of stock: Invalid sku NW-17",
+            "row 2093: out of stock: Invalid sku NW-53",
+        ]
         assert shell.imports(*still_open).stdout.splitlines() == [
             *sold_out_and_not_on_order,
-            "57 allocated, 14 out of stock, 0 already there, 2 refused",
+            "57 allocated, 16 out of stock, 0 already there, 0 refused",
         ]
         assert shell.books_balance()
 

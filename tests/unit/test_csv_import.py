@@ -108,7 +108,7 @@ def test_says_why_a_row_is_refused_and_what_was_done_about_others(service: Servi
         "row 2: allocated: order o1, line CHAIR, 1 of CHAIR from batch b1",
         "row 3: already there: order o1, line CHAIR, 1 of CHAIR from batch b1",
         "row 4: refused: Line CHAIR of order o1 is allocated already with 1 of CHAIR",
-        "row 5: refused: Invalid sku SOFA",
+        "row 5: out of stock: Invalid sku SOFA",
         "row 6: out of stock: order o3, line 7, 1,500 of CHAIR",
     ]
 

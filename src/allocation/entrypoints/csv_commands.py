@@ -106,7 +106,8 @@ def orders(settings: Settings, **options: Any) -> None:
 
     A line that is allocated already, just so, is left alone, so a file may be imported again at any time: after an
     interruption that goes on where it stopped, and lines that were out of stock are tried again. Rows that can't be
-    taken are printed with their number (the header is row 1) and the reason; the others go in all the same.
+    taken are printed with their number (the header is row 1) and the reason; the others go in all the same. A SKU that
+    was never purchased counts as out of stock, and is printed too, since it may be a slip of the pen.
 
     Exit status: 0, or 1 when a row was refused or not all could be read or stored, or 2 when the options or columns
     do not fit and nothing was done. Out of stock is not a failure.

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from allocation.domain.commands import Allocate, CreateBatch
+from allocation.domain.model import InvalidSku
 from allocation.entrypoints.csv_files import BadCsv, Row
 from allocation.validation import ALLOCATE, CREATE_BATCH, BadInput, Schema
 from messaging.bus import MessageBus, Request
@@ -42,6 +43,7 @@ class RowResult:
     number: int
     result: Result
     detail: str
+    needs_attention: bool = False
 
     def __str__(self) -> str:
         return f"row {self.number}: {self.result}: {self.detail}"
@@ -159,10 +161,12 @@ class Import:
 
     def _result(self, reading: _Reading, outcomes: Iterator[Outcome]) -> RowResult:
         if isinstance(reading.content, BadInput):
-            return RowResult(reading.number, Result.REFUSED, str(reading.content))
+            return RowResult(reading.number, Result.REFUSED, str(reading.content), needs_attention=True)
         outcome = next(outcomes)
+        if isinstance(outcome.refusal, InvalidSku):  # nothing of it was ever purchased: no stock, or a slip of the pen
+            return RowResult(reading.number, Result.OUT_OF_STOCK, str(outcome.refusal), needs_attention=True)
         if outcome.refusal:
-            return RowResult(reading.number, Result.REFUSED, str(outcome.refusal))
+            return RowResult(reading.number, Result.REFUSED, str(outcome.refusal), needs_attention=True)
         return RowResult(reading.number, *self.kind.result_of(reading.content.command, outcome))
 
 

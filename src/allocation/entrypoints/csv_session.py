@@ -104,7 +104,7 @@ class Report:
                 for row in some:
                     self._counts[row.result] += 1
                     self.last_row = row.number
-                    if self._verbose or row.result is Result.REFUSED:
+                    if self._verbose or row.needs_attention:
                         sys.stdout.write(f"{row}\n")
                 sys.stdout.flush()
                 show(self._file.bytes_read, self.counts)
