@@ -108,6 +108,7 @@ def database_engine(url: str, connections: int = 10, options: str = "") -> Engin
 
     `options` are the server's, as on its command line.
     """
+    of_the_session = {"options": options} if options else {}  # given empty, they would hide those in the URL
     return create_engine(
         url,
         pool_size=connections,
@@ -116,10 +117,10 @@ def database_engine(url: str, connections: int = 10, options: str = "") -> Engin
         connect_args={
             "connect_timeout": 2,
             "application_name": "allocation",
-            "options": options,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
+            **of_the_session,
         },
     )
 

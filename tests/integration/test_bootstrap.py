@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 
 from allocation import migrations
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
-from allocation.bootstrap import Service, bootstrap, notifications_for
+from allocation.bootstrap import Service, bootstrap, database_engine, notifications_for
 from allocation.config import Settings, postgres_url
 from allocation.domain import commands
 from allocation.service_layer.handlers import PublishLineAllocated
@@ -229,3 +229,11 @@ def test_a_service_outlives_its_redis(
     sql("UPDATE outbox SET retry_at = clock_timestamp()")
     assert service.relay.deliver(PublishLineAllocated.name) == 1
     assert service.readiness()["status"] == "ready"
+
+
+def test_options_in_the_url_reach_the_server(database_url: str) -> None:
+    engine = database_engine(f"{database_url}?options=-c%20search_path%3Delsewhere")
+
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW search_path").scalar() == "elsewhere"
+    engine.dispose()
