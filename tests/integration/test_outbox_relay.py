@@ -83,6 +83,11 @@ def notifications() -> FakeNotifications:
     return FakeNotifications()
 
 
+def deliveries(engine: Engine, **options: Any) -> SqlDeliveries:
+    """With claims that do not run out because the machine is slow."""
+    return SqlDeliveries(engine, CODEC, **({"lease": 600} | options))
+
+
 def relay_on(
     engine: Engine,
     publisher: Publisher,
@@ -90,7 +95,7 @@ def relay_on(
     **options: Any,
 ) -> Relay:
     table = routes(notifications or FakeNotifications(), publisher)
-    return Relay(table, SqlDeliveries(engine, CODEC, **options), RetryLater(first_wait=60, longest_wait=100_000))
+    return Relay(table, deliveries(engine, **options), RetryLater(first_wait=60, longest_wait=100_000))
 
 
 @pytest.fixture
@@ -371,7 +376,7 @@ def test_what_was_told_but_not_written_down_is_told_again_with_the_same_id(
 
 def test_what_one_relay_has_claimed_no_other_gets(service: Service, engine: Engine) -> None:
     allocated(service, "LAMP", "o1")
-    one, other = SqlDeliveries(engine, CODEC), SqlDeliveries(engine, CODEC)
+    one, other = deliveries(engine), deliveries(engine)
 
     [mine] = one.claim(PUBLISH)
     assert other.claim(PUBLISH) == []
@@ -384,7 +389,7 @@ def test_what_one_relay_has_claimed_no_other_gets(service: Service, engine: Engi
 def test_a_relay_gets_those_streams_that_are_free(service: Service, engine: Engine) -> None:
     for sku in "ABCD":
         allocated(service, sku, f"o-{sku}")
-    one, other = SqlDeliveries(engine, CODEC, streams=2), SqlDeliveries(engine, CODEC, streams=2)
+    one, other = deliveries(engine, streams=2), deliveries(engine, streams=2)
 
     assert [claim.stream for claim in one.claim(PUBLISH)] == ["A", "B"]
     assert [claim.stream for claim in other.claim(PUBLISH)] == ["C", "D"]
@@ -394,7 +399,7 @@ def test_a_claim_that_ran_out_is_taken_over_and_whoever_comes_late_changes_nothi
     service: Service, engine: Engine, sql: Sql
 ) -> None:
     allocated(service, "LAMP", "o1", "o2")
-    slow, quick, third = (SqlDeliveries(engine, CODEC) for _ in range(3))
+    slow, quick, third = (deliveries(engine) for _ in range(3))
     [late] = slow.claim(PUBLISH)
     sql("UPDATE deliveries SET claimed_until = clock_timestamp()")
 
@@ -413,7 +418,7 @@ def test_a_claim_that_ran_out_is_taken_over_and_whoever_comes_late_changes_nothi
 def test_a_claim_lasts_as_long_as_the_lease_says(service: Service, engine: Engine, sql: Sql) -> None:
     allocated(service, "LAMP", "o1")
 
-    SqlDeliveries(engine, CODEC, lease=1234).claim(PUBLISH)
+    deliveries(engine, lease=1234).claim(PUBLISH)
 
     [(seconds,)] = sql("SELECT extract(epoch FROM claimed_until - clock_timestamp()) FROM deliveries")
     assert 1200 < seconds < 1234
@@ -456,7 +461,7 @@ def test_relays_that_claim_at_the_same_moment_share_the_streams(
         for sku in skus:
             allocated(service, sku, sku)
 
-        claims: list[list[Claim]] = at_once(*(lambda: SqlDeliveries(engine, CODEC).claim(PUBLISH) for _ in range(4)))
+        claims: list[list[Claim]] = at_once(*(lambda: deliveries(engine).claim(PUBLISH) for _ in range(4)))
 
         got = [claim.stream for one in claims for claim in one if claim.stream in skus]
         assert sorted(got) == sorted(skus), "each stream by exactly one"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from io import BytesIO
 from typing import cast
 from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
+from gunicorn.http.errors import InvalidChunkSize
 from hypothesis import given
 from hypothesis import strategies as st
 from tests import fakes
@@ -110,8 +112,9 @@ def test_the_same_line_again_is_fine_and_a_changed_one_is_a_conflict(api: Api) -
     assert len(api.service.history("TABLE")) == 2
 
 
-def test_an_unknown_order_is_not_found(api: Api) -> None:
-    answer = api.client.get("/allocations/nix")
+@pytest.mark.parametrize("orderid", ["nix", "%00", "a%00b", "a%0Ab", "%FF"])
+def test_an_unknown_or_impossible_order_is_not_found(api: Api, orderid: str) -> None:
+    answer = api.client.get(f"/allocations/{orderid}")
 
     assert (answer.status_code, answer.text) == (404, "not found")
 
@@ -136,6 +139,7 @@ BAD_LINES = {
     "quantity true": LINE | {"qty": True},
     "quantity null": LINE | {"qty": None},
     "quantity not a number": b'{"orderid": "o", "sku": "s", "qty": NaN}',
+    "not a number under an unknown key": b'{"orderid": "o", "sku": "TABLE", "qty": 1, "x": NaN}',
     "quantity beyond all bounds": b'{"orderid": "o", "sku": "s", "qty": 1e400}',
     "quantity 0": LINE | {"qty": 0},
     "quantity negative": LINE | {"qty": -1},
@@ -208,6 +212,31 @@ def test_a_body_over_the_limit_is_refused(api: Api) -> None:
 
     assert (fits.status_code, over.status_code) == (201, 413)
     assert (over.json or {})["message"] == "the body is larger than 65536 bytes"
+
+
+def test_a_body_in_chunks_over_the_limit_is_refused_not_cut_off(api: Api) -> None:
+    body = json.dumps(BATCH).encode().ljust(LARGEST_BODY + 1)
+    chunked = {"wsgi.input": BytesIO(body), "wsgi.input_terminated": True, "CONTENT_TYPE": "application/json"}
+
+    answer = api.client.post("/add_batch", environ_overrides=chunked)
+
+    assert answer.status_code == 413
+    assert "TABLE" not in api.service.memory.log
+
+
+class BrokenChunks:
+    """As gunicorn gives a body whose chunks are none."""
+
+    def read(self, _: int = -1, /) -> bytes:
+        raise InvalidChunkSize(b"zz")
+
+
+def test_a_body_that_breaks_off_is_bad_input(api: Api) -> None:
+    chunked = {"wsgi.input": BrokenChunks(), "wsgi.input_terminated": True, "CONTENT_TYPE": "application/json"}
+
+    answer = api.client.post("/add_batch", environ_overrides=chunked)
+
+    assert (answer.status_code, answer.json) == (400, {"message": "the body can't be read: Invalid chunk size: b'zz'"})
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/allocate", 405), ("POST", "/nowhere", 404)])

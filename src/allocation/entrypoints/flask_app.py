@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
+from contextlib import suppress
 from typing import TypeVar
 from uuid import uuid4
 
 from flask import Flask, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
@@ -26,6 +29,7 @@ log = logging.getLogger(__name__)
 LARGEST_BODY = 64 * 1024
 _READ_ANYWAY = 16 * 1024 * 1024
 _LONGEST_ID = 255
+_PATIENCE = 1.0
 
 C = TypeVar("C")
 
@@ -33,7 +37,7 @@ C = TypeVar("C")
 class AnyText(BaseConverter):
     """The rest of the path, whatever it holds: an order id may have slashes, even in front."""
 
-    regex = ".+"
+    regex = r"[\s\S]+"
     part_isolating = False
 
 
@@ -41,7 +45,7 @@ def create_app(service: Service | None = None) -> Flask:
     """The WSGI application; without a service, one as the environment says."""
     service = service or bootstrap(Settings.from_env(os.environ))
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # a body sent in chunks is cut off here: one byte tells
     app.url_map.merge_slashes = False
     app.url_map.converters["any_text"] = AnyText
     _add_routes(app, service)
@@ -69,7 +73,7 @@ def _add_routes(app: Flask, service: Service) -> None:
 
     @app.get("/allocations/<any_text:orderid>")
     def allocations(orderid: str) -> ResponseReturnValue:
-        if found := service.views.allocations(orderid):
+        if "\0" not in orderid and (found := service.views.allocations(orderid)):  # which no text in the database has
             return jsonify(found)
         return _text("not found", 404)
 
@@ -114,9 +118,10 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(RequestEntityTooLarge)
     def too_large(_: RequestEntityTooLarge) -> ResponseReturnValue:
-        # A client that is still sending would get a reset connection instead of the answer.
-        request.environ["wsgi.input"].read(_READ_ANYWAY)
-        return _refusal(f"the body is larger than {LARGEST_BODY} bytes", 413)
+        _read_what_is_being_sent()
+        answer = _refusal(f"the body is larger than {LARGEST_BODY} bytes", 413)
+        answer.headers["Connection"] = "close"
+        return answer
 
     @app.errorhandler(Exception)
     def fault(error: Exception) -> ResponseReturnValue:
@@ -142,7 +147,13 @@ def _add_request_ids(app: Flask) -> None:
 def _body(schema: Schema[C]) -> C:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType(f"the content type must be application/json, not {request.mimetype or 'missing'!r}")
-    return schema.read_json(request.get_data(cache=False))
+    try:
+        body = request.get_data(cache=False)
+    except (OSError, ParseException) as error:  # a client that has gone, or chunks that are none
+        raise BadInput(f"the body can't be read: {error}") from error
+    if len(body) > LARGEST_BODY:
+        raise RequestEntityTooLarge
+    return schema.read_json(body)
 
 
 def _message_id() -> str | None:
@@ -153,6 +164,18 @@ def _message_id() -> str | None:
     if not (key.isascii() and key.isprintable() and 0 < len(key) <= _LONGEST_ID):
         raise BadInput(f"Idempotency-Key: must be 1 to {_LONGEST_ID} printable ASCII characters")
     return f"http:{key}"
+
+
+def _read_what_is_being_sent() -> None:
+    """A client that is still sending would get a reset connection instead of the answer; one that only said it would
+    send is not waited for."""
+    if connection := request.environ.get("gunicorn.socket"):
+        connection.settimeout(_PATIENCE)
+    enough = time.monotonic() + 5 * _PATIENCE
+    with suppress(OSError):
+        for _ in range(_READ_ANYWAY // LARGEST_BODY):
+            if time.monotonic() > enough or not request.environ["wsgi.input"].read(LARGEST_BODY):
+                break
 
 
 def _asks_for_json() -> bool:
