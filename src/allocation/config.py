@@ -109,7 +109,8 @@ def _url(name: str, given: str, schemes: tuple[str, ...], expected: str) -> str:
         port_is_readable = url.port is None or url.port > 0
     except ValueError:
         raise SettingError(f"{name} can't be read; expected {expected}") from None
-    if url.scheme not in schemes or not url.hostname or not port_is_readable:
+    number = url.path.strip("/")
+    if url.scheme not in schemes or not url.hostname or not port_is_readable or not (number + "0").isdigit():
         raise SettingError(f"{name} can't be read; expected {expected}")
     return given
 

@@ -34,7 +34,7 @@ def servers(home: Path, *, durable: bool = True) -> Iterator[Servers]:
         home.mkdir(parents=True, exist_ok=True)
         lock = open_private(home / "users.lock", "a")
     except OSError as error:
-        raise EmbeddedServersError(f"cannot keep servers in {home}: {error}") from error
+        raise EmbeddedServersError(f"cannot keep servers in {home} (ALLOCATION_HOME): {error}") from error
     with lock:
         if not wait_for(lambda: try_lock(lock, shared=True), within=READY_WITHIN):
             raise EmbeddedServersError(f"the servers in {home} do not come to an end (see {_log(home)})")
@@ -50,7 +50,7 @@ def ensure_running(home: Path, *, durable: bool = True) -> Servers:
     try:
         notice = wait_for(lambda: read_notice(home) or _start_supervisor(home, durable), within=READY_WITHIN)
     except OSError as error:
-        raise EmbeddedServersError(f"cannot keep servers in {home}: {error}") from error
+        raise EmbeddedServersError(f"cannot keep servers in {home} (ALLOCATION_HOME): {error}") from error
     if not notice:
         raise EmbeddedServersError(f"the servers in {home} are not ready after {READY_WITHIN:.0f} s (see {_log(home)})")
     if durable and not notice.durable:

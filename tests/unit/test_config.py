@@ -57,6 +57,7 @@ def test_urls_win_over_the_book_s_variables() -> None:
         ("DATABASE_URL", "postgresql://user:secret@db:5432"),
         ("REDIS_URL", "http://:secret@here"),
         ("REDIS_URL", "redis://:secret@here:99999/0"),
+        ("REDIS_URL", "redis://:secret@here:6379/notanumber"),
         ("SMTP_URL", "mail.example.com"),
         ("PORT", "http"),
         ("PORT", "0"),

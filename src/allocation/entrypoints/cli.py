@@ -190,5 +190,5 @@ def _refuse_taken_port(settings: Settings) -> None:
             probe.bind((settings.host, settings.port))
         except OSError as error:
             where = f"{settings.host}:{settings.port}"
-            message = f"can't listen on {where} ({error.strerror}); choose another port with --port or PORT"
+            message = f"can't listen on {where} ({error.strerror}); choose another with HOST, and --port or PORT"
             raise click.ClickException(message) from error
