@@ -13,7 +13,7 @@ from allocation.domain.model import Batch, DomainError, LineKey, Product, Promis
 from allocation.service_layer.ports import UnitOfWork
 from allocation.service_layer.routing import routes
 from messaging.bus import MessageBus
-from messaging.envelope import NewEvent, Recorded
+from messaging.envelope import Delivery, NewEvent, Recorded
 from messaging.errors import ConcurrencyConflict
 from messaging.relay import Relay
 from messaging.retry import Retry
@@ -124,10 +124,10 @@ class FakeAllocationsView:
 
 @dataclass
 class FakePublisher:
-    published: list[Recorded[Allocated]] = field(default_factory=list)
+    published: list[Recorded[Event]] = field(default_factory=list)
 
-    def line_allocated(self, recorded: Recorded[Allocated]) -> None:
-        self.published.append(recorded)
+    def publish(self, delivery: Delivery[Event]) -> None:
+        self.published.append(delivery.recorded)
 
 
 @dataclass(frozen=True)

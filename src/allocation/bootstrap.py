@@ -8,28 +8,34 @@ import redis
 from sqlalchemy import Engine, create_engine
 
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
-from allocation.adapters.redis_eventpublisher import RedisEventPublisher, redis_client
+from allocation.adapters.redis_channels import command_group, event_stream
+from allocation.adapters.redis_eventpublisher import RedisEventPublisher
 from allocation.adapters.schema import require_current_schema
 from allocation.adapters.unit_of_work import unit_of_work
-from allocation.adapters.wire_names import CODEC
+from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.config import Settings
 from allocation.domain.model import DomainError
+from allocation.service_layer.handlers import PublishEvent
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from allocation.service_layer.routing import routes
 from allocation.views import Views
 from messaging.bus import MessageBus
 from messaging.errors import Unavailable
+from messaging.redis.client import redis_client
+from messaging.redis.group import ConsumerGroup
+from messaging.redis.refill import Refill
 from messaging.relay import Relay
 from messaging.retry import Retry
 from messaging.sql.dead_letters import SqlDeadLetters
 from messaging.sql.deliveries import SqlDeliveries
 from messaging.sql.exclusive import KEEPALIVES, is_ours, make_exclusive
 from messaging.sql.housekeeping import Housekeeping
+from messaging.sql.retelling import SqlTold
 
 
 @dataclass(frozen=True)
-class Bridge:
-    """The way in for pub/sub, which reaches every subscriber: only one process at a time can commit on its bus."""
+class OneAtATime:
+    """A way in that keeps an order: only one process at a time can commit on its bus."""
 
     engine: Engine
     bus: MessageBus[UnitOfWork]
@@ -46,8 +52,11 @@ class Service:
     engine: Engine
     redis: redis.Redis
     bus: MessageBus[UnitOfWork]
-    bridge: Bridge
+    bridge: OneAtATime
+    commands: OneAtATime
+    command_group: ConsumerGroup
     relay: Relay
+    refill: Refill
     views: Views
     dead_letters: SqlDeadLetters
     housekeeping: Housekeeping
@@ -61,6 +70,7 @@ class Service:
     def close(self) -> None:
         self.engine.dispose()
         self.bridge.engine.dispose()
+        self.commands.engine.dispose()
         self.redis.close()
 
     def _database(self) -> str:
@@ -89,14 +99,23 @@ def bootstrap(
     engine = database_engine(settings.database_url, connections)
     client = redis_client(settings.redis_url)
     retry = Retry()
-    table = routes(notifications or notifications_for(settings), publisher or RedisEventPublisher(client))
-    exclusive = make_exclusive(database_engine(settings.database_url, connections=1, options=KEEPALIVES), "the bridge")
+    events = event_stream(client)
+    table = routes(notifications or notifications_for(settings), publisher or RedisEventPublisher(events))
+    deliveries = SqlDeliveries(engine, CODEC)
+
+    def one_at_a_time(name: str) -> OneAtATime:
+        exclusive = make_exclusive(database_engine(settings.database_url, connections=1, options=KEEPALIVES), name)
+        return OneAtATime(exclusive, MessageBus(table, unit_of_work(exclusive), DomainError, retry))
+
     return Service(
         engine=engine,
         redis=client,
         bus=MessageBus(table, unit_of_work(engine), DomainError, retry),
-        bridge=Bridge(exclusive, MessageBus(table, unit_of_work(exclusive), DomainError, retry)),
-        relay=Relay(table, SqlDeliveries(engine, CODEC)),
+        bridge=one_at_a_time("the bridge"),
+        commands=one_at_a_time("the command stream"),
+        command_group=command_group(client),
+        relay=Relay(table, deliveries),
+        refill=Refill(PublishEvent.name, events, deliveries, SqlTold(engine, CODEC), CLOUD_EVENTS.encode),
         views=Views(engine, retry),
         dead_letters=SqlDeadLetters(engine),
         housekeeping=Housekeeping(engine),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+_SENTINELS = re.compile(r"redis\+sentinel://([^@/]*@)?[^@/:,\[\]]+(:\d+)?(,[^@/:,\[\]]+(:\d+)?)*/[^/]+(/\d*)?")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("console", "json")
 
@@ -89,6 +91,11 @@ def postgres_url(given: str) -> str:
 
 def _redis_url(env: Mapping[str, str]) -> str:
     if url := env.get("REDIS_URL"):
+        if url.startswith("redis+sentinel://"):
+            if not _SENTINELS.fullmatch(url):
+                expected = "redis+sentinel://[:password@]host:port,host:port/service-name/db"
+                raise SettingError(f"REDIS_URL can't be read; expected {expected}")
+            return url
         return _url("REDIS_URL", url, ("redis", "rediss"), "redis://[:password@]host:port/db")
     if host := env.get("REDIS_HOST"):
         return f"redis://{host}:{63791 if host == 'localhost' else 6379}/0"

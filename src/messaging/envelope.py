@@ -49,3 +49,16 @@ class Recorded(Generic[M_co]):
     version: int
     event: M_co
     metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[M_co]):
+    """An event on its way outside, by one effect.
+
+    `after` is the version that this effect was carried out for last, 0 for none. The `token` rises with every claim on
+    the stream: who remembers the highest can tell whoever comes late.
+    """
+
+    recorded: Recorded[M_co]
+    after: int
+    token: int

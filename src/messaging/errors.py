@@ -7,6 +7,7 @@ MessagingError
 ├── MessageIdReused         this message id came before, with another body
 ├── StillRunning            this message id came before, and is at work; its outcome can be asked for soon
 ├── ConcurrencyConflict     someone was faster; the same again on fresh state may succeed
+├── ClaimLost               another relay has taken the stream over; what is left of it is no longer ours to do
 └── Unavailable             the surroundings fail: database, broker, mail; later may do
     ├── Disconnected        ... before anything was committed: running again is safe
     └── OutcomeUnknown      ... while committing: only a message id can tell
@@ -43,6 +44,10 @@ class StillRunning(MessagingError):
 
 
 class ConcurrencyConflict(MessagingError):
+    pass
+
+
+class ClaimLost(MessagingError):
     pass
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
-from messaging.envelope import Recorded
+from messaging.envelope import Delivery
 from messaging.errors import RoutingError
 
 M = TypeVar("M")
@@ -17,7 +17,8 @@ U = TypeVar("U")
 class Effect(Protocol[M_contra]):
     """What the outside is told of an event, after the commit, at least once, in commit order within a stream.
 
-    Raises Unavailable when the surroundings fail: it is tried again until they are back.
+    Raises Unavailable when the surroundings fail: it is tried again until they are back. Raises ClaimLost when it can
+    tell that another relay has the stream by now.
     """
 
     @property
@@ -25,7 +26,7 @@ class Effect(Protocol[M_contra]):
         """Its name in the outbox: explicit, since rows outlive releases."""
         ...
 
-    def __call__(self, recorded: Recorded[M_contra], /) -> None: ...
+    def __call__(self, delivery: Delivery[M_contra], /) -> None: ...
 
 
 class Routes(Generic[U]):

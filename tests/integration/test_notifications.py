@@ -194,7 +194,7 @@ def test_out_of_stock_is_mailed_once_the_mail_server_is_back(settings: Settings,
     service.bus.handle(commands.Allocate("o1", sku, 2, "line-1"))
 
     assert service.relay.deliver(SendOutOfStockNotification.name) == 0
-    [(attempts, dead_at)] = sql("SELECT attempts, dead_at FROM outbox")
+    [(attempts, dead_at)] = sql("SELECT attempts, dead_at FROM outbox WHERE effect = 'send_out_of_stock_notification'")
     assert (attempts, dead_at) == (1, None)
     sql("UPDATE outbox SET retry_at = clock_timestamp()")
     controller = Controller(inbox, hostname="127.0.0.1", port=port)

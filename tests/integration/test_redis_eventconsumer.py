@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
@@ -13,7 +14,8 @@ import redis
 
 from allocation.bootstrap import Service
 from allocation.domain import commands
-from allocation.entrypoints.redis_eventconsumer import handle, handle_until_settled, run
+from allocation.entrypoints.inbound import until_possible
+from allocation.entrypoints.redis_eventconsumer import handle, run
 from embedded.waiting import wait_for
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -162,7 +164,7 @@ def test_a_message_that_comes_while_the_database_is_away_is_not_lost(
     service: Service, sql: Sql, database_away: DatabaseAway, caplog: pytest.LogCaptureFixture, body: bytes
 ) -> None:
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
-    consumer = Thread(target=handle_until_settled, args=(service, body, Event()))
+    consumer = Thread(target=until_possible, args=(partial(handle, service, body), Event()))
 
     with database_away():
         consumer.start()
@@ -194,7 +196,7 @@ def test_the_next_message_waits_until_the_database_is_back(
 def test_stops_when_told_to_though_the_database_is_away(
     service: Service, stop: Event, database_away: DatabaseAway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    consumer = Thread(target=handle_until_settled, args=(service, changed_to(7), stop))
+    consumer = Thread(target=until_possible, args=(partial(handle, service, changed_to(7)), stop))
 
     with database_away():
         consumer.start()

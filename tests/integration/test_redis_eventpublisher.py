@@ -12,22 +12,29 @@ from typing import Any
 import pytest
 import redis
 
-from allocation.adapters.redis_eventpublisher import RedisEventPublisher, redis_client
+from allocation.adapters.redis_channels import event_stream
+from allocation.adapters.redis_eventpublisher import RedisEventPublisher
 from allocation.bootstrap import Service
 from allocation.domain import commands
-from allocation.domain.events import Allocated
-from allocation.service_layer.handlers import PublishLineAllocated
-from messaging.envelope import Metadata, Recorded
+from allocation.domain.events import Allocated, Event
+from allocation.service_layer.handlers import PublishEvent
+from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errors import Unavailable
+from messaging.redis.client import redis_client
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
-RECORDED = Recorded(
+RECORDED: Recorded[Event] = Recorded(
     "LAMP",
     7,
     Allocated(orderid="o1", sku="LAMP", qty=3, batchref="b1", lineid="line-1"),
     Metadata("m-7", "c-1", "m-6", "http", datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)),
 )
+
+
+def publish(client: redis.Redis, recorded: Recorded[Event] = RECORDED, token: int = 1) -> None:
+    """As the first of its SKU that Redis is told, and again."""
+    RedisEventPublisher(event_stream(client)).publish(Delivery(recorded, 0, token))
 
 
 class Listener:
@@ -58,7 +65,7 @@ def listener(redis_server: redis.Redis) -> Iterator[Listener]:
 
 def test_publishes_exactly_what_was_promised_to_other_systems(redis_url: str, listener: Listener) -> None:
     with redis_client(redis_url) as client:
-        RedisEventPublisher(client).line_allocated(RECORDED)
+        publish(client)
 
     assert json.loads(listener.hears()) == {
         "orderid": "o1",
@@ -81,7 +88,7 @@ def test_any_name_arrives_as_it_was_written(redis_url: str, listener: Listener) 
     event = Allocated(orderid=name, sku=name, qty=1, batchref=name, lineid=name)
 
     with redis_client(redis_url) as client:
-        RedisEventPublisher(client).line_allocated(Recorded(name, 1, event, RECORDED.metadata))
+        publish(client, Recorded(name, 1, event, RECORDED.metadata))
 
     body = listener.hears()
     assert {json.loads(body)[field] for field in ("orderid", "sku", "batchref", "lineid")} == {name}
@@ -92,7 +99,7 @@ def test_what_is_published_is_what_was_recorded(service: Service, listener: List
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
     service.bus.handle(commands.Allocate("o1", "LAMP", 3), Metadata.first("http", correlation_id="request-1"))
 
-    service.relay.deliver(PublishLineAllocated.name)
+    service.relay.deliver(PublishEvent.name)
 
     heard = json.loads(listener.hears())
     [(event_id,)] = sql("SELECT id::text FROM event_log WHERE version = 2")
@@ -102,11 +109,10 @@ def test_what_is_published_is_what_was_recorded(service: Service, listener: List
 
 def test_a_connection_that_was_cut_is_made_again(redis_url: str, redis_server: redis.Redis, listener: Listener) -> None:
     with redis_client(redis_url) as client:
-        publisher = RedisEventPublisher(client)
-        publisher.line_allocated(RECORDED)
+        publish(client)
         redis_server.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")  # type: ignore[no-untyped-call]
 
-        publisher.line_allocated(RECORDED)
+        publish(client)
 
     assert listener.hears() == listener.hears()
 
@@ -115,7 +121,7 @@ def test_redis_that_is_down_is_told_at_once() -> None:
     with redis_client("redis://127.0.0.1:1/0") as client:
         begun = time.monotonic()
         with pytest.raises(Unavailable, match="redis"):
-            RedisEventPublisher(client).line_allocated(RECORDED)
+            publish(client)
 
         assert time.monotonic() - begun < 2
 
@@ -126,7 +132,7 @@ def test_redis_that_hangs_is_not_waited_for_long() -> None:
         with redis_client(f"redis://127.0.0.1:{port}/0?socket_timeout=0.2") as client:
             begun = time.monotonic()
             with pytest.raises(Unavailable, match="redis"):
-                RedisEventPublisher(client).line_allocated(RECORDED)
+                publish(client)
 
             assert time.monotonic() - begun < 5
 
@@ -144,4 +150,4 @@ def test_a_wrong_password_is_a_fault_of_the_surroundings(redis_url: str) -> None
         redis_client(redis_url.replace("redis://:", "redis://:wrong-")) as client,
         pytest.raises(Unavailable, match="redis"),
     ):
-        RedisEventPublisher(client).line_allocated(RECORDED)
+        publish(client)

@@ -112,7 +112,7 @@ def test_the_longest_names_fit_everywhere_at_once(service: Service, differences:
 
     assert service.views.allocations(orderid) == [{"sku": sku, "batchref": other}]
     assert service.bus.handle(commands.Allocate(orderid, sku, 4, lineid)) == other
-    assert len(service.relay.deliveries.claim("publish_line_allocated")) == 1
+    assert len(service.relay.deliveries.claim("publish_event")) == 1
     assert differences() == []
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 
 import pytest
 
 from messaging.bus import MessageBus, Request
-from messaging.envelope import Metadata, NewEvent, Recorded
+from messaging.envelope import Delivery, Metadata, NewEvent
 from messaging.errors import (
     ConcurrencyConflict,
     Disconnected,
@@ -66,8 +66,8 @@ class Shout:
     name: str
     heard: list[str] = field(default_factory=list)
 
-    def __call__(self, recorded: Recorded[Said]) -> None:
-        self.heard.append(recorded.event.word)
+    def __call__(self, delivery: Delivery[Said]) -> None:
+        self.heard.append(delivery.recorded.event.word)
 
 
 def say(cmd: Say, uow: Talk) -> str:
@@ -103,6 +103,20 @@ class World:
 
     def log(self) -> list[object]:
         return [recorded.event for recorded in self.memory.log["talk"]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    what: str
+    how_often: int = 1
+
+
+def test_a_field_that_a_later_release_adds_does_not_make_old_messages_look_new() -> None:
+    later = make_dataclass("Asked", [("what", str), ("how_often", int, 1), ("how_loud", int, 0)], frozen=True)
+
+    assert Request(later("x")).fingerprint == Request(Asked("x")).fingerprint
+    assert Request(later("x", how_loud=1)).fingerprint != Request(Asked("x")).fingerprint
+    assert Request(Asked("x")).fingerprint != Request(Asked("y")).fingerprint
 
 
 def failing(*faults: Exception) -> tuple[World, list[Exception]]:

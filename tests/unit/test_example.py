@@ -11,7 +11,7 @@ import pytest
 from examples.loyalty import Accounts, ChangePoints, NotEnoughPoints, PointsChanged, UnitOfWork, routes
 
 from messaging.bus import MessageBus
-from messaging.envelope import NewEvent, Recorded
+from messaging.envelope import Delivery, NewEvent
 from messaging.relay import Relay
 from messaging.testing import Memory, MemoryDeliveries, MemoryTransaction
 
@@ -21,8 +21,8 @@ class Letters:
     name: ClassVar[str] = "tell_customer"
     written: list[PointsChanged] = field(default_factory=list)
 
-    def __call__(self, recorded: Recorded[PointsChanged]) -> None:
-        self.written.append(recorded.event)
+    def __call__(self, delivery: Delivery[PointsChanged]) -> None:
+        self.written.append(delivery.recorded.event)
 
 
 class MemoryUnitOfWork(MemoryTransaction):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from tests.fakes import Service
@@ -39,12 +40,21 @@ def test_an_unknown_sku_is_refused(service: Service) -> None:
         service.when(commands.Allocate("o1", "NONEXISTENTSKU", 10))
 
 
+def test_every_event_is_published(service: Service) -> None:
+    service.given(commands.CreateBatch("b1", "LAMP", 5), commands.Allocate("o1", "LAMP", 5))
+
+    service.when(commands.ChangeBatchQuantity("b1", 4))
+
+    assert [one.event for one in service.publisher.published] == service.history("LAMP")
+    assert {type(one.event) for one in service.publisher.published} == {*get_args(events.Event)}
+
+
 def test_an_allocation_is_published_with_its_metadata(service: Service) -> None:
     service.given(commands.CreateBatch("b1", "LAMP", 100))
 
     service.when(commands.Allocate("o1", "LAMP", 10, "line-1"))
 
-    [published] = service.publisher.published
+    _, published = service.publisher.published
     assert published.event == events.Allocated("o1", "LAMP", 10, "b1", "line-1")
     assert (published.stream, published.version) == ("LAMP", 2)
 

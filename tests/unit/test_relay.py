@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Thread
 
 import pytest
 
-from messaging.envelope import Metadata, Recorded
-from messaging.errors import Unavailable, UnreadableMessage
+from messaging.envelope import Delivery, Metadata, Recorded
+from messaging.errors import ClaimLost, Unavailable, UnreadableMessage
 from messaging.relay import Claim, Letter, Relay, RetryLater
 from messaging.routes import Routes
 from messaging.testing import Memory, MemoryDeliveries, Waiting
@@ -27,10 +27,12 @@ class Tell:
     name: str
     on: Callable[[str], None] = lambda _: None
     told: list[str] = field(default_factory=list)
+    deliveries: list[Delivery[Said]] = field(default_factory=list)
 
-    def __call__(self, recorded: Recorded[Said]) -> None:
-        self.on(recorded.event.word)
-        self.told.append(recorded.event.word)
+    def __call__(self, delivery: Delivery[Said]) -> None:
+        self.on(delivery.recorded.event.word)
+        self.told.append(delivery.recorded.event.word)
+        self.deliveries.append(delivery)
 
 
 def memory_with(effect: str, **words: list[str]) -> Memory:
@@ -113,9 +115,11 @@ def test_what_no_effect_is_known_for_is_dead_at_once() -> None:
 def test_waits_longer_after_each_failure_but_not_for_ever() -> None:
     later = RetryLater(first_wait=0.1, longest_wait=30)
 
-    failures = [later.after(Letter(1, attempts, 0, _unreadable), Unavailable()) for attempts in (0, 1, 2, 20, 10_000)]
+    def waits(error: Exception) -> list[float | None]:
+        return [later.after(Letter(1, attempts, 0, _unreadable), error).retry_in for attempts in (0, 1, 2, 20, 10_000)]
 
-    assert [failure.retry_in for failure in failures] == [0.1, 0.2, 0.4, 30, 30]
+    assert waits(ValueError()) == [0.1, 0.2, 0.4, 30, 30]
+    assert waits(Unavailable()) == [0.1, 0.2, 0.4, 2, 2], "an outage that is over is noticed soon"
 
 
 def test_an_outage_does_not_count_against_an_effect() -> None:
@@ -161,6 +165,85 @@ def test_stops_delivering_before_its_claim_runs_out() -> None:
     assert [waiting.recorded.version for waiting in memory.outbox] == [2]
 
 
+def test_tells_an_effect_what_came_before_and_by_which_claim() -> None:
+    tell = Tell("tell")
+    memory = memory_with("tell", a=["one", "two"])
+    relay = relay_for(memory, tell)
+
+    relay.deliver("tell")
+    memory.outbox.append(Waiting(Recorded("a", 5, Said("five"), Metadata.first("test")), "tell"))
+    relay.deliver("tell")
+
+    assert [(one.recorded.version, one.after, one.token) for one in tell.deliveries] == [
+        (1, 0, 1),
+        (2, 1, 1),
+        (5, 2, 1),
+    ]
+
+
+def test_whoever_comes_late_leaves_the_rest_to_the_one_who_has_taken_over() -> None:
+    def refuse(_: str) -> None:
+        raise ClaimLost("another has it")
+
+    memory = memory_with("tell", a=["one", "two"])
+
+    assert relay_for(memory, Tell("tell", refuse)).deliver("tell") == 0
+
+    assert [(one.attempts, one.dead) for one in memory.outbox] == [(0, False), (0, False)]
+
+
+class LostDeliveries(MemoryDeliveries):
+    def extend(self, effect: str, claims: Sequence[Claim]) -> list[str]:
+        return []
+
+
+def test_stops_when_a_claim_could_not_be_kept_up() -> None:
+    memory = memory_with("tell", a=["one", "two"])
+    tell = Tell("tell")
+    table: Routes[object] = Routes()
+    table.effect(Said, tell)
+    relay = Relay(table, LostDeliveries(memory))
+    tell.on = lambda _: relay.keep_claims()
+
+    relay.deliver("tell")
+
+    assert tell.told == ["one"]
+
+
+def assert_set(event: Event) -> None:
+    assert event.wait(10)
+
+
+class ShortLeases(MemoryDeliveries):
+    lease = 0.02
+
+    def __init__(self, memory: Memory, kept_up: Event) -> None:
+        super().__init__(memory)
+        self.extended = 0
+        self.kept_up = kept_up
+
+    def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:
+        self.extended += 1
+        if self.extended == 3:
+            self.kept_up.set()
+        return super().extend(effect, claims)
+
+
+def test_a_claim_is_kept_up_as_long_as_its_effect_takes() -> None:
+    stop, kept_up = Event(), Event()
+    table: Routes[object] = Routes()
+    table.effect(Said, Tell("tell", lambda _: assert_set(kept_up)))
+    deliveries = ShortLeases(memory_with("tell", a=["one"]), kept_up)
+    thread = Thread(target=Relay(table, deliveries).run, args=(stop,))
+    thread.start()
+    try:
+        assert kept_up.wait(10), "nobody keeps up the claim"
+    finally:
+        stop.set()
+        kept_up.set()
+        thread.join(10)
+
+
 def _unreadable() -> Recorded[object]:
     raise UnreadableMessage
 
@@ -191,7 +274,7 @@ def test_a_fault_does_not_stop_the_relay(caplog: pytest.LogCaptureFixture) -> No
 
 class UnreadableDeliveries(MemoryDeliveries):
     def claim(self, effect: str) -> list[Claim]:
-        return [Claim("a", token=1, letters=[Letter(1, 0, 0, _unreadable)])]
+        return [Claim("a", token=1, after=0, letters=[Letter(1, 0, 0, _unreadable)])]
 
 
 def test_what_cannot_be_read_is_dead_at_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-from tests.fakes import FakePublisher, Service
+from tests.fakes import FakeNotifications, FakePublisher, Service
 
 from allocation.domain import commands, events
 from allocation.service_layer import handlers
@@ -29,10 +29,10 @@ def test_a_command_has_one_handler() -> None:
 
 def test_an_effect_has_a_name_of_its_own() -> None:
     route: Routes[UnitOfWork] = Routes()
-    route.effect(events.Allocated, handlers.PublishLineAllocated(FakePublisher()))
+    route.effect(events.Allocated, handlers.PublishEvent(FakePublisher()))
 
-    with pytest.raises(RoutingError, match="Allocated has an effect publish_line_allocated already"):
-        route.effect(events.Allocated, handlers.PublishLineAllocated(FakePublisher()))
+    with pytest.raises(RoutingError, match="Allocated has an effect publish_event already"):
+        route.effect(events.Allocated, handlers.PublishEvent(FakePublisher()))
 
 
 def test_type_checking_refuses_a_wrong_pair() -> None:
@@ -40,4 +40,4 @@ def test_type_checking_refuses_a_wrong_pair() -> None:
     route: Routes[UnitOfWork] = Routes()
     route.command(commands.Allocate, handlers.add_batch)  # type: ignore[arg-type]
     route.event(events.Allocated, handlers.reallocate)  # type: ignore[arg-type]
-    route.effect(events.OutOfStock, handlers.PublishLineAllocated(FakePublisher()))  # type: ignore[misc]
+    route.effect(events.Allocated, handlers.SendOutOfStockNotification(FakeNotifications(), "us"))  # type: ignore[misc]

@@ -1,44 +1,38 @@
-"""Tells the world over Redis."""
+"""Tells the world over Redis: every event in a stream, and allocations over pub/sub too, as the book has it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
 
-import redis
-
-from allocation.domain.events import Allocated
-from messaging.envelope import Metadata, Recorded
-from messaging.errors import Unavailable
-
-LINE_ALLOCATED = "line_allocated"
+from allocation.adapters.redis_channels import LINE_ALLOCATED
+from allocation.adapters.wire_names import CLOUD_EVENTS
+from allocation.domain.events import Allocated, Event
+from messaging.envelope import Delivery, Recorded
+from messaging.redis.event_stream import EventStream, News
 
 
 class RedisEventPublisher:
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream
 
-    def line_allocated(self, recorded: Recorded[Allocated]) -> None:
-        """Publish on the channel `line_allocated`. Pub/sub reaches only those who listen at that moment."""
-        body = asdict(recorded.event) | {"metadata": _public(recorded.metadata)}
-        try:
-            self._client.publish(LINE_ALLOCATED, json.dumps(body, ensure_ascii=False))
-        except redis.RedisError as error:
-            raise Unavailable(f"redis: {error}") from error
+    def publish(self, delivery: Delivery[Event]) -> None:
+        """Append to the stream `allocation.events`; publish an allocation on the channel `line_allocated`, which
+        reaches only those who listen at that moment."""
+        recorded = delivery.recorded
+        news = News(
+            subject=recorded.stream,
+            token=delivery.token,
+            after=delivery.after,
+            version=recorded.version,
+            body=CLOUD_EVENTS.encode(recorded),
+            channel=LINE_ALLOCATED if isinstance(recorded.event, Allocated) else "",
+            message=_message(recorded) if isinstance(recorded.event, Allocated) else b"",
+        )
+        self._stream.tell(news)
 
 
-def _public(metadata: Metadata) -> dict[str, Any]:
-    return asdict(metadata) | {"time": metadata.time.isoformat()}
-
-
-def redis_client(url: str) -> redis.Redis:
-    """A client that fails within seconds rather than hang, and leaves retrying to those who know what is safe."""
-    return redis.Redis.from_url(
-        url,
-        decode_responses=False,  # a channel may carry bytes that are no text, and must not break on them
-        socket_connect_timeout=2.0,
-        socket_timeout=5.0,
-        socket_keepalive=True,
-        health_check_interval=15,
-    )
+def _message(recorded: Recorded[Event]) -> bytes:
+    """The book's shape, and more."""
+    metadata = asdict(recorded.metadata) | {"time": recorded.metadata.time.isoformat()}
+    return json.dumps(asdict(recorded.event) | {"metadata": metadata}, ensure_ascii=False).encode()

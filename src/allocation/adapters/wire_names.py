@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from allocation.domain import events, model
+from messaging.cloud_events import CloudEvents
 from messaging.codec import Codec
 
 CODEC = Codec(
@@ -14,6 +15,8 @@ CODEC = Codec(
         "out_of_stock.v1": events.OutOfStock,
     }
 )
+
+CLOUD_EVENTS = CloudEvents(CODEC, source="/allocation", prefix="allocation")
 
 REFUSALS: dict[str, type[Exception]] = {
     "invalid_sku": model.InvalidSku,

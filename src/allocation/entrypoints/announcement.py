@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import redis
 from rich.console import Console
 
-from allocation.adapters.redis_eventpublisher import redis_client
+from allocation.adapters import redis_channels
 from allocation.config import Settings
-from allocation.entrypoints.redis_eventconsumer import CHANGE_BATCH_QUANTITY_CHANNEL
+from messaging.redis.client import redis_client
 
 
 class Announcement:
@@ -45,7 +45,7 @@ class Announcement:
 
     def _consumer_listens(self) -> bool:
         try:
-            return any(count for _, count in self._redis.pubsub_numsub(CHANGE_BATCH_QUANTITY_CHANNEL))
+            return any(count for _, count in self._redis.pubsub_numsub(redis_channels.CHANGE_BATCH_QUANTITY))
         except redis.RedisError:
             return False
 

@@ -76,7 +76,7 @@ def show(settings: Settings, letter_id: str, as_json: bool) -> None:
 @click.pass_obj
 def retry(settings: Settings, letter_id: str | None, every: bool) -> None:
     """Try one again; safe to repeat. Exit code 1 when a message is refused again."""
-    from allocation.entrypoints import redis_eventconsumer
+    from allocation.entrypoints import inbound
     from messaging.sql.dead_letters import DeadEffect
 
     refused = False
@@ -85,7 +85,7 @@ def retry(settings: Settings, letter_id: str | None, every: bool) -> None:
             if isinstance(letter, DeadEffect):
                 service.dead_letters.retry_effect(letter)
                 click.echo(f"{letter.id}: the relay will try again")
-            elif reason := redis_eventconsumer.retry(service, letter):
+            elif reason := inbound.retry(service, letter):
                 refused = True
                 click.echo(f"{letter.id}: {reason}")
             else:

@@ -1,4 +1,4 @@
-"""Tells the outside what happened, from the outbox; and tidies up behind."""
+"""Tells the outside what happened, from the outbox; tells Redis again what it has forgotten; and tidies up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from allocation.bootstrap import Service
 
 def run(service: Service, stop: Event) -> None:
     """Carry out effects until told to stop."""
-    housekeeping = Thread(target=service.housekeeping.run, args=(stop,), name="housekeeping")
-    housekeeping.start()
+    beside = [
+        Thread(target=service.housekeeping.run, args=(stop,), name="housekeeping"),
+        Thread(target=service.refill.run, args=(stop,), name="refill"),
+    ]
+    for thread in beside:
+        thread.start()
     service.relay.run(stop)
-    housekeeping.join()
+    for thread in beside:
+        thread.join()

@@ -8,7 +8,7 @@ from typing import ClassVar
 from allocation.domain import commands, events
 from allocation.domain.model import OrderLine
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
-from messaging.envelope import Recorded
+from messaging.envelope import Delivery
 
 
 def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> None:
@@ -37,12 +37,12 @@ def remove_from_allocations_view(event: events.Deallocated, uow: UnitOfWork) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class PublishLineAllocated:
+class PublishEvent:
     publisher: Publisher
-    name: ClassVar[str] = "publish_line_allocated"
+    name: ClassVar[str] = "publish_event"
 
-    def __call__(self, recorded: Recorded[events.Allocated]) -> None:
-        self.publisher.line_allocated(recorded)
+    def __call__(self, delivery: Delivery[events.Event]) -> None:
+        self.publisher.publish(delivery)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ class SendOutOfStockNotification:
     stock_team: str
     name: ClassVar[str] = "send_out_of_stock_notification"
 
-    def __call__(self, recorded: Recorded[events.OutOfStock]) -> None:
-        event = recorded.event
+    def __call__(self, delivery: Delivery[events.OutOfStock]) -> None:
+        event = delivery.recorded.event
         self.notifications.send(
-            message_id=recorded.metadata.id,
+            message_id=delivery.recorded.metadata.id,
             to=self.stock_team,
             subject=f"Out of stock for {event.sku}",
             body=f"Out of stock for {event.sku}\n\n"

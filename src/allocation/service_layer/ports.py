@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from allocation.domain.events import Allocated, Deallocated
+from allocation.domain.events import Allocated, Deallocated, Event
 from allocation.domain.model import Product
 from messaging import unit_of_work
-from messaging.envelope import Recorded
+from messaging.envelope import Delivery
 
 
 class Products(Protocol):
@@ -45,6 +45,6 @@ class Notifications(Protocol):
 
 
 class Publisher(Protocol):
-    def line_allocated(self, recorded: Recorded[Allocated]) -> None:
-        """Tell the world that a line was allocated. Raises Unavailable."""
+    def publish(self, delivery: Delivery[Event]) -> None:
+        """Tell the world what has happened. Raises Unavailable, and ClaimLost when another has told it meanwhile."""
         ...

@@ -22,7 +22,11 @@ def routes(
     route.event(events.Deallocated, handlers.remove_from_allocations_view, handlers.reallocate)
 
     # after the commit
-    route.effect(events.Allocated, handlers.PublishLineAllocated(publisher))
-    route.effect(events.OutOfStock, handlers.SendOutOfStockNotification(notifications, stock_team))
+    publish = handlers.PublishEvent(publisher)
+    route.effect(events.BatchCreated, publish)
+    route.effect(events.BatchQuantityChanged, publish)
+    route.effect(events.Allocated, publish)
+    route.effect(events.Deallocated, publish)
+    route.effect(events.OutOfStock, publish, handlers.SendOutOfStockNotification(notifications, stock_team))
 
     return route

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
 from messaging.sql import tables
 from messaging.sql.connections import connection
@@ -73,11 +74,11 @@ class SqlDeadLetters:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def bury(self, *, source: str, body: bytes, reason: str, message_id: str | None = None) -> None:
-        """Keep a message."""
-        row = {"source": source, "message_id": message_id, "body": body, "reason": reason}
+    def bury(self, *, source: str, body: bytes, reason: str, message_id: str | None = None, attempts: int = 1) -> None:
+        """Keep a message; one with a `message_id` once, however often it is buried."""
+        row = {"source": source, "message_id": message_id, "body": body, "reason": reason, "attempts": attempts}
         with self._transaction() as transaction:
-            transaction.execute(insert(_letters).values(row))
+            transaction.execute(insert(_letters).values(row).on_conflict_do_nothing())
 
     def messages(self) -> list[DeadMessage]:
         """The oldest first."""

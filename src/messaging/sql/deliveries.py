@@ -8,21 +8,27 @@ from __future__ import annotations
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import takewhile
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from messaging.codec import Codec
 from messaging.relay import Claim, Letter
 from messaging.sql.connections import connection
 from messaging.sql.event_log import recorded_from
 
+# A token is the moment of its claim in microseconds: it rises even when the database was restored from a backup.
+_MOMENT = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
+_TOKEN = f"greatest(mine.token + 1, {_MOMENT})"
+
 # Visits each waiting stream once, by the primary key, however many letters wait in it; a stream whose first letter is
 # dead or not due is passed over, and one claimed by another relay too.
-_CLAIM = text("""
+_CLAIM = text(f"""
     WITH RECURSIVE heads AS (
         (SELECT stream, retry_at, dead_at FROM outbox
          WHERE effect = :effect AND stream > :after ORDER BY stream, version LIMIT 1)
@@ -37,19 +43,44 @@ _CLAIM = text("""
           AND (deliveries.claimed_until IS NULL OR deliveries.claimed_until < clock_timestamp())
         LIMIT :streams
     )
-    INSERT INTO deliveries AS mine (effect, stream, claimed_by, claimed_until)
-    SELECT :effect, stream, :relay, clock_timestamp() + make_interval(secs => :lease) FROM due ORDER BY stream
+    INSERT INTO deliveries AS mine (effect, stream, token, claimed_by, claimed_until)
+    SELECT :effect, stream, {_MOMENT}, :relay, clock_timestamp() + make_interval(secs => :lease)
+    FROM due ORDER BY stream
     ON CONFLICT (effect, stream) DO UPDATE
-        SET token = mine.token + 1, claimed_by = excluded.claimed_by, claimed_until = excluded.claimed_until
+        SET token = {_TOKEN}, claimed_by = excluded.claimed_by, claimed_until = excluded.claimed_until
         WHERE mine.claimed_until IS NULL OR mine.claimed_until < clock_timestamp()
-    RETURNING stream, token
+    RETURNING stream, token, delivered_version
+""")  # noqa: S608 - the token is our own
+
+# For streams by name, with or without letters that wait.
+_CLAIM_THESE = text(f"""
+    WITH free AS (
+        SELECT stream FROM deliveries
+        WHERE effect = :effect AND stream = ANY(:streams)
+          AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+        ORDER BY stream FOR UPDATE SKIP LOCKED
+    )
+    UPDATE deliveries AS mine SET token = {_TOKEN}, claimed_by = :relay,
+           claimed_until = clock_timestamp() + make_interval(secs => :lease)
+    FROM free WHERE mine.effect = :effect AND mine.stream = free.stream
+    RETURNING mine.stream, mine.token, mine.delivered_version
+""")  # noqa: S608 - the token is our own
+
+_EXTEND = text("""
+    UPDATE deliveries SET claimed_until = clock_timestamp() + make_interval(secs => :lease)
+    FROM unnest(CAST(:streams AS text[]), CAST(:tokens AS bigint[])) AS held(stream, token)
+    WHERE deliveries.effect = :effect AND deliveries.stream = held.stream AND deliveries.token = held.token
+      AND claimed_until IS NOT NULL
+    RETURNING deliveries.stream
 """)
 
+# A head that another relay has just settled a failure of is dead, or not due: known only now.
 _LETTERS = text("""
     SELECT letter.*, id, type, data, correlation_id, causation_id, source, time
     FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
     CROSS JOIN LATERAL (
-        SELECT stream, version, attempts, faults FROM outbox
+        SELECT stream, version, attempts, faults,
+               dead_at IS NULL AND (retry_at IS NULL OR retry_at <= clock_timestamp()) AS is_due FROM outbox
         WHERE effect = :effect AND stream = claimed.stream ORDER BY version LIMIT :letters) AS letter
     LEFT JOIN event_log ON event_log.stream = letter.stream AND event_log.version = letter.version
     ORDER BY letter.stream, letter.version
@@ -94,25 +125,33 @@ class SqlDeliveries:
 
     def claim(self, effect: str) -> list[Claim]:
         after = self._after.get(effect, "")
-        tokens = self._claim_streams(effect, after)
-        if not tokens and after:
-            tokens = self._claim_streams(effect, "")
-        if not tokens:
+        claims = self._claim_streams(effect, after)
+        if not claims and after:
+            claims = self._claim_streams(effect, "")
+        if not claims:
             self._after[effect] = ""
             return []
-        self._after[effect] = max(tokens) if len(tokens) == self._streams else ""
+        names = [claim.stream for claim in claims]
+        self._after[effect] = max(names) if len(names) == self._streams else ""
         with self._transaction() as transaction:  # after the claim was committed: nothing older can appear any more
-            rows = transaction.execute(
-                _LETTERS, {"effect": effect, "streams": list(tokens), "letters": self._letters}
-            ).all()
-        letters = defaultdict(list)
+            rows = transaction.execute(_LETTERS, {"effect": effect, "streams": names, "letters": self._letters}).all()
+        by_stream = defaultdict(list)
         for row in rows:
-            letters[row.stream].append(
+            by_stream[row.stream].append(row)
+        for claim in claims:
+            claim.letters = [
                 Letter(row.version, row.attempts, row.faults, partial(recorded_from, row, self._codec))
-            )
-        return [Claim(stream, token, letters[stream]) for stream, token in tokens.items()]
+                for row in takewhile(lambda row: row.is_due, by_stream[claim.stream])
+            ]
+        return claims
 
-    def _claim_streams(self, effect: str, after: str) -> dict[str, int]:
+    def claim_these(self, effect: str, streams: Collection[str]) -> list[Claim]:
+        """Claim these streams as far as nobody has them, without their letters."""
+        asked = {"effect": effect, "streams": list(streams), "relay": self._relay, "lease": self.lease}
+        with self._transaction() as transaction:
+            return [_claim_in(row) for row in transaction.execute(_CLAIM_THESE, asked)]
+
+    def _claim_streams(self, effect: str, after: str) -> list[Claim]:
         asked = {
             "effect": effect,
             "after": after,
@@ -121,7 +160,17 @@ class SqlDeliveries:
             "lease": self.lease,
         }
         with self._transaction() as transaction:
-            return {row.stream: row.token for row in transaction.execute(_CLAIM, asked)}
+            return [_claim_in(row) for row in transaction.execute(_CLAIM, asked)]
+
+    def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:
+        asked = {
+            "effect": effect,
+            "streams": [claim.stream for claim in claims],
+            "tokens": [claim.token for claim in claims],
+            "lease": self.lease,
+        }
+        with self._transaction() as transaction:
+            return set(transaction.execute(_EXTEND, asked).scalars())
 
     def settle(self, effect: str, claims: Sequence[Claim]) -> None:
         with self._transaction() as transaction:
@@ -155,3 +204,7 @@ class SqlDeliveries:
     def _transaction(self) -> Iterator[Connection]:
         with connection(self._engine, "READ COMMITTED") as open_connection, open_connection.begin():
             yield open_connection
+
+
+def _claim_in(row: Row[Any]) -> Claim:
+    return Claim(row.stream, row.token, row.delivered_version, letters=())

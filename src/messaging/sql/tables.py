@@ -109,5 +109,6 @@ dead_letters = Table(
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("first_failed_at", Moment, nullable=False, server_default=text("now()")),
     Column("last_failed_at", Moment, nullable=False, server_default=text("now()")),
+    Index("dead_letters_message", "source", "message_id", unique=True, postgresql_where=text("message_id IS NOT NULL")),
     comment="Messages from outside that could not be read or were refused, as they came.",
 )

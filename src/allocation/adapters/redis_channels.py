@@ -1,0 +1,31 @@
+"""Where we speak and listen on Redis. Others know these names: never change one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import timedelta
+
+import redis
+
+from messaging.redis.event_stream import EventStream
+from messaging.redis.group import ConsumerGroup
+
+EVENTS = "allocation.events"
+LINE_ALLOCATED = "line_allocated"
+COMMANDS = "allocation.commands"
+CHANGE_BATCH_QUANTITY = "change_batch_quantity"
+
+EVENTS_STAY = timedelta(days=7)
+COMMANDS_STAY = timedelta(hours=12)  # less than the inbox remembers them: read again, they are known
+
+
+def event_stream(client: redis.Redis) -> EventStream:
+    return EventStream(client, EVENTS, EVENTS_STAY)
+
+
+def command_group(client: redis.Redis) -> ConsumerGroup:
+    consumer = f"{socket.gethostname()}:{os.getpid()}"
+    return ConsumerGroup(
+        client, stream=COMMANDS, field="command", group="allocation", consumer=consumer, keep=COMMANDS_STAY
+    )

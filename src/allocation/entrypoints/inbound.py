@@ -1,0 +1,81 @@
+"""Messages from other systems: read into commands, and kept as dead letters when they can't be handled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+from allocation.adapters import redis_channels
+from allocation.bootstrap import Service
+from allocation.domain.model import DomainError
+from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, Schema
+from messaging.bus import Request
+from messaging.cloud_events import CloudEvent
+from messaging.envelope import Metadata
+from messaging.errors import MessageIdReused, StillRunning, Unavailable, UnreadableMessage
+from messaging.sql.dead_letters import DeadMessage
+from messaging.sql.exclusive import Occupied
+
+log = logging.getLogger(__name__)
+
+SCHEMAS: dict[str, Schema[Any]] = {
+    "allocation.create_batch.v1": CREATE_BATCH,
+    "allocation.allocate.v1": ALLOCATE,
+    "allocation.change_batch_quantity.v1": CHANGE_BATCH_QUANTITY,
+}
+
+REFUSED = (UnreadableMessage, DomainError, MessageIdReused)
+"""What handling a message raises that will not get better by itself."""
+
+_LONGEST_PAUSE = 5.0
+
+
+def read(source: str, body: bytes) -> Request:
+    """The command in a message from a channel or stream. Raises UnreadableMessage."""
+    if source == redis_channels.CHANGE_BATCH_QUANTITY:
+        return Request(CHANGE_BATCH_QUANTITY.read_json(body), Metadata.first("redis"))
+    event = CloudEvent.read_json(body)
+    if event.type not in SCHEMAS:
+        raise UnreadableMessage(f"type: should be one of {', '.join(SCHEMAS)}, not {event.type!r}")
+    return Request(SCHEMAS[event.type].read_fields(event.data), event.metadata, event.message_id)
+
+
+def until_possible(attempt: Callable[[], None], stop: Event) -> bool:
+    """Try at least once, and again while the surroundings fail, as long as it takes; whether it was done at last.
+
+    Raises Occupied when another process has come to be at work instead.
+    """
+    pause = 0.1
+    while True:
+        try:
+            attempt()
+        except Occupied:
+            raise
+        except (Unavailable, StillRunning) as error:
+            log.warning("will try again", extra={"error": str(error)})
+            if stop.wait(pause):
+                return False
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        else:
+            return True
+
+
+def retry(service: Service, letter: DeadMessage) -> str | None:
+    """Handle a dead message after all, once however often this is tried; the reason when it is refused again.
+
+    Raises Unavailable.
+    """
+    try:
+        request = read(letter.source, letter.body)
+        anew = f"dead-letter:{letter.number}:{letter.attempts}"
+        try:
+            service.bus.handle(request.command, request.metadata, request.message_id or anew)
+        except DomainError:  # its refusal is remembered under its own id, and may be out of date
+            service.bus.handle(request.command, request.metadata, anew)
+    except REFUSED as error:
+        service.dead_letters.fail_again(letter, str(error))
+        return str(error)
+    service.dead_letters.settle_message(letter)
+    return None

@@ -1,0 +1,139 @@
+"""Takes in commands from the Redis stream `allocation.commands`, in its order, each once.
+
+Of several consumers one is at work; when it is gone another takes over, with what was read and not acknowledged.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from threading import Event
+
+from allocation.adapters import redis_channels
+from allocation.bootstrap import Service
+from allocation.entrypoints.inbound import REFUSED, read, until_possible
+from messaging.bus import Request
+from messaging.errors import StillRunning, Unavailable, UnreadableMessage
+from messaging.redis.group import Entry
+from messaging.sql.exclusive import Occupied
+
+log = logging.getLogger(__name__)
+
+MOST_TRIES = 5
+"""So often is a message read that ends in a fault of the program, or ends the program. Then it is a dead letter."""
+
+_TOGETHER = 50
+_LISTEN = 0.5
+_LOOK_AGAIN = 0.5
+_PAUSE_AFTER_A_FAULT = 0.2
+_TRIM_EVERY = 60.0
+
+
+def run(service: Service, stop: Event) -> None:
+    """Handle commands until told to stop."""
+    while not stop.is_set():
+        try:
+            if service.commands.is_ours():
+                _take_over(service)
+                _work(service, stop)
+        except Occupied:
+            log.warning("another consumer is at the command stream now")
+        except Unavailable as error:
+            log.warning("the database or redis is away", extra={"error": str(error)})
+        stop.wait(_LOOK_AGAIN)
+
+
+def _take_over(service: Service) -> None:
+    lost = service.command_group.take_over()
+    for entry in lost:
+        _bury(service, entry, "deleted from the stream before it was handled")
+    log.info("reading", extra={"stream": redis_channels.COMMANDS})
+
+
+def _work(service: Service, stop: Event) -> None:
+    group = service.command_group
+    some_are_pending = True  # whoever was here before us may have died of one of them: so one by one
+    trim_at = 0.0
+    while not stop.is_set():
+        if time.monotonic() >= trim_at:
+            group.trim()
+            trim_at = time.monotonic() + _TRIM_EVERY
+        if some_are_pending:
+            entry = group.first_pending()
+            some_are_pending = entry is not None
+            if entry and not _handle_one(service, entry, stop):
+                stop.wait(_PAUSE_AFTER_A_FAULT)
+        elif entries := group.new(_TOGETHER, _LISTEN):
+            some_are_pending = not _handle_together(service, entries)
+
+
+def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
+    """Handle entries in one transaction and acknowledge them; False, and nothing of it, if that can't be."""
+    requests: list[tuple[Entry, Request]] = []
+    refused: list[tuple[Entry, str]] = []
+    for entry in entries:
+        try:
+            requests.append((entry, _read(entry)))
+        except UnreadableMessage as error:
+            refused.append((entry, str(error)))
+    try:
+        outcomes = service.commands.bus.handle_together([request for _, request in requests])
+    except Occupied:
+        raise
+    except Exception as error:  # noqa: BLE001 - alone, each gets what is its own
+        log.warning("not all together", extra={"stream": redis_channels.COMMANDS, "error": str(error)})
+        return False
+    for (entry, _), outcome in zip(requests, outcomes, strict=True):
+        if outcome.refusal:
+            refused.append((entry, str(outcome.refusal)))
+    for entry, reason in refused:
+        _bury(service, entry, reason)
+    service.command_group.acknowledge(entries)
+    log.info("handled", extra={"stream": redis_channels.COMMANDS, "messages": len(entries), "refused": len(refused)})
+    return True
+
+
+def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
+    """Handle an entry, or keep it as a dead letter, and acknowledge it; False if it stays pending."""
+    try:
+        if not until_possible(partial(_settle, service, entry), stop):
+            return False
+    except Occupied:
+        raise
+    except Exception:
+        log.exception("a fault in the program", extra={"stream": redis_channels.COMMANDS, "entry": entry.id})
+        return False
+    service.command_group.acknowledge([entry])
+    return True
+
+
+def _settle(service: Service, entry: Entry) -> None:
+    if entry.tries > MOST_TRIES:
+        _bury(service, entry, f"read {entry.tries} times and never acknowledged")
+        return
+    try:
+        request = _read(entry)
+        service.commands.bus.handle(request.command, request.metadata, request.message_id)
+    except REFUSED as error:
+        _bury(service, entry, str(error))
+    except (Unavailable, StillRunning):
+        raise
+    except Exception as error:
+        if entry.tries < MOST_TRIES:
+            raise
+        _bury(service, entry, repr(error))
+
+
+def _read(entry: Entry) -> Request:
+    if entry.body is None:
+        raise UnreadableMessage("the entry was deleted, or has no field `command`")
+    return read(redis_channels.COMMANDS, entry.body)
+
+
+def _bury(service: Service, entry: Entry, reason: str) -> None:
+    log.warning("refused", extra={"stream": redis_channels.COMMANDS, "entry": entry.id, "error": reason})
+    service.dead_letters.bury(
+        source=redis_channels.COMMANDS, message_id=entry.id, body=entry.body or b"", reason=reason, attempts=entry.tries
+    )

@@ -1,0 +1,54 @@
+"""Clients that fail within seconds rather than hang, and faults in the machinery's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.sentinel import Sentinel
+
+from messaging.errors import Unavailable
+
+SENTINEL = "redis+sentinel"
+
+# Retrying is left to those who know what is safe to repeat.
+_LIMITS: dict[str, Any] = {
+    "decode_responses": False,  # a channel may carry bytes that are no text, and must not break on them
+    "socket_connect_timeout": 2.0,
+    "socket_timeout": 5.0,
+    "socket_keepalive": True,
+    "health_check_interval": 15,
+}
+
+
+def redis_client(url: str) -> redis.Redis:
+    """A client for `redis://`, `rediss://`, or the primary that sentinels name:
+    `redis+sentinel://[:password@]host:port,host:port/service-name/db`."""
+    if url.startswith(f"{SENTINEL}://"):
+        return _of_sentinels(url)
+    return redis.Redis.from_url(url, **_LIMITS)
+
+
+def _of_sentinels(url: str) -> redis.Redis:
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    name, _, number = parts.path.strip("/").partition("/")
+    sentinels = [(host, int(port or 26379)) for host, _, port in (one.partition(":") for one in hosts.split(","))]
+    known = {"username": unquote(user) or None, "password": unquote(password) or None}
+    quick = {"socket_connect_timeout": 0.5, "socket_timeout": 0.5}
+    sentinel = Sentinel(sentinels, sentinel_kwargs=quick, **_LIMITS)  # type: ignore[no-untyped-call]
+    client: redis.Redis = sentinel.master_for(name, db=int(number or 0), **known)  # type: ignore[no-untyped-call]
+    return client
+
+
+@contextmanager
+def redis_faults() -> Iterator[None]:
+    """Raises Unavailable for whatever Redis or the way to it does wrong."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise Unavailable(f"redis: {error}") from error

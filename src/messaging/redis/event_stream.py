@@ -1,0 +1,129 @@
+"""Events into a Redis stream: per subject in order and without gaps, even when relays come late or Redis forgets.
+
+Beside the stream a hash remembers, for each subject, the highest token that has told of it and the last version told.
+One script looks there and tells, or refuses: a lower token belongs to a relay that was replaced meanwhile, and a
+version that does not follow means that Redis has lost what came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import redis
+
+from messaging.errors import ClaimLost, Unavailable
+from messaging.redis.client import redis_faults
+
+# KEYS: the stream, the hash. ARGV: subject, token, after, version, seconds to keep, body, channel, message.
+# The field '' is no subject: it says of which Redis it is known that nothing is missing.
+_TELL = """
+local stream, hash = KEYS[1], KEYS[2]
+if redis.call('EXISTS', stream) == 0 then
+    redis.call('DEL', hash)
+    redis.call('XDEL', stream, redis.call('XADD', stream, '*', 'event', ''))
+end
+local known = redis.call('HGET', hash, ARGV[1]) or '0:0'
+local token, version = string.match(known, '(%d+):(%d+)')
+if tonumber(ARGV[2]) < tonumber(token) then return 'late' end
+if tonumber(ARGV[3]) > tonumber(version) then
+    redis.call('HDEL', hash, '')
+    return 'gap'
+end
+redis.call('HSET', hash, ARGV[1], ARGV[2] .. ':' .. ARGV[4])
+if ARGV[6] ~= '' then
+    local oldest = (redis.call('TIME')[1] - ARGV[5]) .. '000'
+    redis.call('XADD', stream, 'MINID', '~', oldest, '*', 'event', ARGV[6])
+end
+if ARGV[7] ~= '' then redis.call('PUBLISH', ARGV[7], ARGV[8]) end
+return 'told'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is told of a subject's `version`, which follows `after`. An empty body only says how far it has got.
+
+    `channel` and `message`: also said over pub/sub, to whoever listens at that moment.
+    """
+
+    subject: str
+    token: int
+    after: int
+    version: int
+    body: bytes = b""
+    channel: str = ""
+    message: bytes = b""
+
+
+class EventStream:
+    """Entries stay for `keep`, by the clock of Redis. All of it raises Unavailable."""
+
+    def __init__(self, client: redis.Redis, name: str, keep: timedelta) -> None:
+        self.keep = keep
+        self._client = client
+        self._told = f"{{{name}}}.told"  # the braces keep both keys on one node of a cluster
+        self._keys = [name, self._told]
+        self._tell = client.register_script(_TELL)
+
+    def tell(self, news: News) -> None:
+        """Append, and publish. Raises ClaimLost when a higher token has told of the subject."""
+        with redis_faults():
+            answer = self._tell(keys=self._keys, args=self._arguments(news))
+        self._judge(answer, news)
+
+    def tell_all(self, news: Sequence[News]) -> None:
+        """The same for several at once, in their order. Raises for the first that was refused."""
+        with redis_faults(), self._client.pipeline(transaction=False) as pipeline:
+            for one in news:
+                self._tell(keys=self._keys, args=self._arguments(one), client=pipeline)
+            answers = pipeline.execute()
+        for answer, one in zip(answers, news, strict=True):
+            self._judge(answer, one)
+
+    def versions(self, subjects: Sequence[str]) -> list[int]:
+        """The last version told of each, 0 for none."""
+        with redis_faults():
+            if not self._client.exists(self._keys[0]):
+                return [0] * len(subjects)
+            found: Iterable[bytes | None] = self._client.hmget(self._told, list(subjects))  # type: ignore[assignment]
+        return [int(known.rpartition(b":")[2]) if known else 0 for known in found]
+
+    def home(self) -> str:
+        """Names the Redis we speak to: another after a restart, a failover, or when the address leads elsewhere."""
+        with redis_faults():
+            try:
+                server, replication = self._client.info("server"), self._client.info("replication")
+            except redis.ResponseError:  # some hosts do not tell
+                return "unknown"
+        return f"{server.get('run_id')}:{replication.get('master_replid')}"
+
+    def is_complete(self, home: str) -> bool:
+        """Whether it is known that nothing is missing here."""
+        with redis_faults():
+            there = self._client.exists(self._keys[0])
+            return bool(there) and self._client.hget(self._told, "") == home.encode()
+
+    def begin_check(self) -> None:
+        """Someone looks whether anything is missing. What is lost while they look ends the check."""
+        with redis_faults():
+            if self._client.exists(self._keys[0]):
+                self._client.hset(self._told, "", "checking")
+
+    def end_check(self, home: str) -> None:
+        """They found it complete."""
+        with redis_faults():
+            if self._client.hget(self._told, "") == b"checking":
+                self._client.hset(self._told, "", home)
+
+    def _arguments(self, news: News) -> list[bytes | str | int]:
+        kept = int(self.keep.total_seconds())
+        return [news.subject, news.token, news.after, news.version, kept, news.body, news.channel, news.message]
+
+    @staticmethod
+    def _judge(answer: bytes, news: News) -> None:
+        if answer == b"late":
+            raise ClaimLost(f"another relay has told of {news.subject} meanwhile")
+        if answer == b"gap":
+            raise Unavailable(f"redis has lost what came before version {news.version} of {news.subject}")

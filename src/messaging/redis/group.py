@@ -1,0 +1,130 @@
+"""A Redis stream read by one consumer group: nothing is passed over, whatever happens to those who read.
+
+An entry is pending from when it is read until it is acknowledged. One consumer at a time is to be at work, or entries
+are handled out of their order; who takes over takes what is pending too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import redis
+
+from messaging.redis.client import redis_faults
+
+_PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`body` is what its field held; None when the entry was deleted, or has no such field.
+
+    `tries` counts how often it was read, by whomever.
+    """
+
+    id: str
+    body: bytes | None
+    tries: int = 1
+
+
+class ConsumerGroup:
+    """All of it raises Unavailable. What was acknowledged stays in the stream for `keep`, by the clock of Redis."""
+
+    def __init__(
+        self, client: redis.Redis, *, stream: str, field: str, group: str, consumer: str, keep: timedelta
+    ) -> None:
+        self.stream = stream
+        self._client = client
+        self._field = field.encode()
+        self._group = group
+        self._consumer = consumer
+        self._keep = keep
+
+    def take_over(self) -> list[Entry]:
+        """Make the group if it is not there, and what is pending with others ours.
+
+        Returns entries that were deleted while they were pending: nobody can handle them any more.
+        """
+        with self._faults():
+            self._make_group()
+            ours = self._consumer.encode()
+            ids = [found["message_id"] for found in self._pending() if found["consumer"] != ours]
+            if ids:  # without counting it as a try
+                self._client.xclaim(self.stream, self._group, self._consumer, 0, ids, justid=True)
+            still_there = {found["message_id"] for found in self._pending()}
+            for consumer in self._client.xinfo_consumers(self.stream, self._group):
+                if consumer["name"] != ours and not consumer["pending"]:
+                    self._client.xgroup_delconsumer(self.stream, self._group, consumer["name"])
+        return [Entry(_text(one), None) for one in ids if one not in still_there]
+
+    def first_pending(self) -> Entry | None:
+        """The oldest entry that was read and not acknowledged; reading it again counts as a try."""
+        with self._faults():
+            entries = self._read("0", 1, None)
+            if not entries:
+                return None
+            [entry] = entries
+            counted = self._client.xpending_range(self.stream, self._group, entry.id, entry.id, 1)
+        return Entry(entry.id, entry.body, int(counted[0]["times_delivered"]) if counted else 1)
+
+    def new(self, most: int, wait: float) -> list[Entry]:
+        """The next entries, in order; `wait` seconds for the first one."""
+        with self._faults():
+            return self._read(">", most, max(1, int(wait * 1000)))
+
+    def acknowledge(self, entries: Sequence[Entry]) -> None:
+        with self._faults():
+            if entries:
+                self._client.xack(self.stream, self._group, *(entry.id for entry in entries))
+
+    def trim(self) -> int:
+        """Delete what every group has acknowledged and is old enough; returns how many entries."""
+        with self._faults():
+            seconds, _ = self._client.time()
+            oldest = [(int(seconds - self._keep.total_seconds()) * 1000, 0)]
+            for group in self._client.xinfo_groups(self.stream):
+                oldest.append(_id(group["last-delivered-id"]))
+                if pending := self._client.xpending(self.stream, group["name"])["min"]:
+                    oldest.append(_id(pending))
+            return int(self._client.xtrim(self.stream, minid="{}-{}".format(*min(oldest)), approximate=True))
+
+    def _make_group(self) -> None:
+        try:
+            self._client.xgroup_create(self.stream, self._group, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    def _pending(self) -> Iterator[dict[str, Any]]:
+        beyond = "-"
+        while found := self._client.xpending_range(self.stream, self._group, beyond, "+", _PAGE):
+            yield from found
+            beyond = f"({_text(found[-1]['message_id'])}"
+
+    def _read(self, beyond: str, most: int, block: int | None) -> list[Entry]:
+        answer: Any = self._client.xreadgroup(self._group, self._consumer, {self.stream: beyond}, most, block)
+        found = answer[0][1] if answer else []
+        return [Entry(_text(one), (fields or {}).get(self._field)) for one, fields in found]
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        with redis_faults():
+            try:
+                yield
+            except redis.ResponseError as error:
+                if str(error).startswith("NOGROUP"):  # Redis has forgotten: begin anew, the inbox knows what is done
+                    self._make_group()
+                raise
+
+
+def _text(entry_id: object) -> str:
+    return entry_id.decode() if isinstance(entry_id, bytes) else str(entry_id)
+
+
+def _id(entry_id: object) -> tuple[int, int]:
+    moment, _, number = _text(entry_id).partition("-")
+    return int(moment), int(number)

@@ -1,0 +1,115 @@
+"""Tells again what Redis has forgotten, from the log: after a restart, a failover, a flush, or at a new address.
+
+Each stream is claimed while it is refilled, so that what is new waits behind what is old.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from threading import Event
+from typing import Protocol
+
+from messaging.envelope import Recorded
+from messaging.errors import ClaimLost, Unavailable, UnreadableMessage
+from messaging.redis.event_stream import EventStream, News
+from messaging.relay import Claim, Deliveries, Letter
+
+log = logging.getLogger(__name__)
+
+
+class ClaimsByName(Deliveries, Protocol):
+    def claim_these(self, effect: str, streams: Collection[str]) -> list[Claim]:
+        """Claim these streams as far as nobody has them, without their letters."""
+        ...
+
+
+class Told(Protocol):
+    """What was told, as the database remembers it."""
+
+    def last_versions(self, effect: str, beyond: str, most: int) -> Mapping[str, int]:
+        """The last version told of each stream, for the next streams in order after `beyond`."""
+        ...
+
+    def letters(
+        self, effect: str, spans: Mapping[str, tuple[int, int]], younger_than: timedelta
+    ) -> Iterator[tuple[str, Letter]]:
+        """What was told of some streams, each after one version and up to another, with the stream's name; in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refill:
+    """`encode` gives the body of an entry."""
+
+    effect: str
+    stream: EventStream
+    deliveries: ClaimsByName
+    told: Told
+    encode: Callable[[Recorded[object]], bytes]
+    every: float = 1.0
+    streams_at_once: int = 100
+    letters_at_once: int = 500
+
+    def run(self, stop: Event) -> None:
+        """Look now and then whether Redis has lost anything, until told to stop."""
+        away = ""
+        while not stop.is_set():
+            try:
+                if told := self.refill():
+                    log.warning("redis had lost events, and has them again", extra={"events": told})
+                away = ""
+            except Unavailable as error:
+                if away != str(error):
+                    away = str(error)
+                    log.warning("can't see whether redis has lost events", extra={"error": away})
+            except Exception:
+                log.exception("the refill failed, and goes on")
+            stop.wait(self.every)
+
+    def refill(self) -> int:
+        """Tell what is missing; returns how many events. Raises Unavailable."""
+        home = self.stream.home()
+        if self.stream.is_complete(home):
+            return 0
+        self.stream.begin_check()
+        events, complete, beyond = 0, True, ""
+        while last_versions := self.told.last_versions(self.effect, beyond, self.streams_at_once):
+            beyond = max(last_versions)
+            here = dict(zip(last_versions, self.stream.versions(list(last_versions)), strict=True))
+            behind = {stream: here[stream] for stream, last in last_versions.items() if here[stream] < last}
+            if behind:
+                claims = self.deliveries.claim_these(self.effect, behind)
+                complete = complete and len(claims) == len(behind)
+                try:
+                    events += self._tell_again(claims, behind)
+                except ClaimLost:
+                    complete = False
+                finally:
+                    self.deliveries.settle(self.effect, claims)
+        if complete:
+            self.stream.end_check(home)
+        return events
+
+    def _tell_again(self, claims: Sequence[Claim], here: Mapping[str, int]) -> int:
+        by_stream = {claim.stream: claim for claim in claims}
+        spans = {claim.stream: (here[claim.stream], claim.after) for claim in claims}
+        events, batch = 0, list[News]()
+        for stream, letter in self.told.letters(self.effect, spans, self.stream.keep):
+            try:
+                body = self.encode(letter.read())
+            except UnreadableMessage as error:
+                about = {"stream": stream, "version": letter.version, "error": str(error)}
+                log.error("the log holds what can't be told again", extra=about)  # noqa: TRY400 - it says all
+                continue
+            batch.append(News(stream, by_stream[stream].token, 0, letter.version, body))
+            events += 1
+            if len(batch) == self.letters_at_once:
+                self.stream.tell_all(batch)
+                self.deliveries.extend(self.effect, claims)
+                batch.clear()
+        caught_up = [News(claim.stream, claim.token, 0, claim.after) for claim in claims]
+        self.stream.tell_all([*batch, *caught_up])
+        return events

@@ -1,0 +1,58 @@
+"""What an effect was carried out for, read from the log, to do it again where the outside has forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from functools import partial
+
+from sqlalchemy import Engine, text
+
+from messaging.codec import Codec
+from messaging.relay import Letter
+from messaging.sql.connections import connection
+from messaging.sql.event_log import recorded_from
+
+_LAST_VERSIONS = text("""
+    SELECT stream, delivered_version FROM deliveries
+    WHERE effect = :effect AND stream > :beyond AND delivered_version > 0 ORDER BY stream LIMIT :most
+""")
+
+_LETTERS = text("""
+    SELECT event_log.stream, version, id, type, data, correlation_id, causation_id, source, time
+    FROM unnest(CAST(:streams AS text[]), CAST(:afters AS bigint[]), CAST(:up_to AS bigint[]))
+        AS span(stream, after, up_to)
+    JOIN event_log ON event_log.stream = span.stream AND version > span.after AND version <= span.up_to
+    WHERE time > now() - make_interval(secs => :seconds) AND effects ? :effect
+      AND NOT EXISTS (SELECT FROM dropped_effects AS dropped WHERE dropped.effect = :effect
+                      AND dropped.stream = event_log.stream AND dropped.version = event_log.version)
+    ORDER BY event_log.stream, version
+""")
+
+
+class SqlTold:
+    """All of it raises Unavailable."""
+
+    def __init__(self, engine: Engine, codec: Codec) -> None:
+        self._engine = engine
+        self._codec = codec
+
+    def last_versions(self, effect: str, beyond: str, most: int) -> Mapping[str, int]:
+        asked = {"effect": effect, "beyond": beyond, "most": most}
+        with connection(self._engine, "AUTOCOMMIT") as open_connection:
+            return {row.stream: row.delivered_version for row in open_connection.execute(_LAST_VERSIONS, asked)}
+
+    def letters(
+        self, effect: str, spans: Mapping[str, tuple[int, int]], younger_than: timedelta
+    ) -> Iterator[tuple[str, Letter]]:
+        asked = {
+            "effect": effect,
+            "streams": list(spans),
+            "afters": [after for after, _ in spans.values()],
+            "up_to": [up_to for _, up_to in spans.values()],
+            "seconds": younger_than.total_seconds(),
+        }
+        with connection(self._engine, "READ COMMITTED") as open_connection:
+            rows = open_connection.execution_options(stream_results=True, yield_per=500).execute(_LETTERS, asked)
+            for row in rows:
+                yield row.stream, Letter(row.version, 0, 0, partial(recorded_from, row, self._codec))

@@ -1,0 +1,434 @@
+"""The stream `allocation.commands`: each message takes effect once, in order, whatever becomes of those who read it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+import redis
+
+from allocation.adapters.redis_channels import COMMANDS
+from allocation.bootstrap import Service, bootstrap
+from allocation.config import Settings
+from allocation.domain import commands
+from allocation.entrypoints import redis_commands
+from allocation.entrypoints.inbound import retry
+from allocation.entrypoints.redis_commands import MOST_TRIES, run
+from embedded.waiting import wait_for
+from messaging.errors import Unavailable
+from messaging.redis.group import ConsumerGroup
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+GROUP = "allocation"
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def redis_url(every_redis_url: str) -> str:
+    return every_redis_url
+
+
+@pytest.fixture
+def start_another(settings: Settings) -> Iterator[Callable[[], Service]]:
+    """The same service in what would be another process."""
+    with ExitStack() as clean_up:
+
+        def start() -> Service:
+            service = bootstrap(settings)
+            clean_up.callback(service.close)
+            group = service.command_group
+            group._consumer = f"consumer-{random.randrange(10**9)}"  # as another process has
+            return service
+
+        yield start
+
+
+@contextmanager
+def consuming(service: Service) -> Iterator[Event]:
+    """At work until the event is set."""
+    stop = Event()
+    thread = Thread(target=run, args=(service, stop))
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(PATIENCE)
+        service.commands.engine.dispose()  # as when its process has ended
+    assert not thread.is_alive(), "the consumer did not stop when told to"
+
+
+class Producer:
+    """Another system."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._number = 0
+
+    def send(self, kind: str, data: dict[str, Any], **attributes: Any) -> dict[str, Any]:
+        self._number += 1
+        event: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": f"m{self._number}",
+            "source": "/shop",
+            "type": f"allocation.{kind}.v1",
+        }
+        event |= {"data": data, **attributes}
+        self.send_raw(json.dumps(event))
+        return event
+
+    def send_raw(self, body: str | bytes, field: str = "command") -> str:
+        entry_id: bytes = self._client.xadd(COMMANDS, {field: body})  # type: ignore[assignment]
+        return entry_id.decode()
+
+    def create_batch(self, ref: str, sku: str, qty: int) -> dict[str, Any]:
+        return self.send("create_batch", {"ref": ref, "sku": sku, "qty": qty})
+
+    def allocate(self, orderid: str, sku: str, qty: int, **attributes: Any) -> dict[str, Any]:
+        return self.send("allocate", {"orderid": orderid, "sku": sku, "qty": qty}, **attributes)
+
+    def change_batch_quantity(self, ref: str, qty: int) -> dict[str, Any]:
+        return self.send("change_batch_quantity", {"batchref": ref, "qty": qty})
+
+
+@pytest.fixture
+def producer(redis_server: redis.Redis) -> Producer:
+    return Producer(redis_server)
+
+
+def pending(redis_server: redis.Redis) -> int:
+    return int(redis_server.xpending(COMMANDS, GROUP)["pending"])
+
+
+def until_all_is_done(redis_server: redis.Redis) -> None:
+    """Every message was read and acknowledged."""
+
+    def done() -> bool:
+        try:
+            [group] = redis_server.xinfo_groups(COMMANDS)
+        except (redis.ResponseError, ValueError):
+            return False
+        last: Any = redis_server.xrevrange(COMMANDS, count=1)
+        return group["pending"] == 0 and (not last or group["last-delivered-id"] == last[0][0])
+
+    assert wait_for(done, within=PATIENCE), "not all was handled and acknowledged"
+
+
+def dead_letters(sql: Sql) -> list[tuple[str, int]]:
+    return sql("SELECT reason, attempts FROM dead_letters WHERE source = 'allocation.commands' ORDER BY id")
+
+
+def events(sql: Sql) -> list[str]:
+    return [kind for (kind,) in sql("SELECT type FROM event_log ORDER BY position")]
+
+
+# --- what is accepted --------------------------------------------------------
+
+
+def test_all_three_commands_are_accepted_and_told_of_as_caused_by_their_message(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    producer.allocate("o1", "LAMP", 4, correlationid="order-7")
+    producer.change_batch_quantity("b1", 3)
+
+    with consuming(service):
+        until_all_is_done(redis_server)
+
+    kinds = ["batch_created", "allocated", "batch_quantity_changed", "deallocated", "out_of_stock"]
+    assert events(sql) == [f"{kind}.v1" for kind in kinds]
+    allocated = "SELECT correlation_id, causation_id, source FROM event_log WHERE version = 2"
+    assert sql(allocated) == [("order-7", "m2", "/shop")]
+    assert dead_letters(sql) == []
+
+
+GOOD = {"specversion": "1.0", "id": "x", "source": "/shop", "type": "allocation.allocate.v1"}
+BAD = {
+    "not json": "invalid JSON",
+    "[]": "not a CloudEvent: body",
+    "{}": "not a CloudEvent: specversion: Field required",
+    json.dumps(GOOD | {"specversion": "2.0", "data": {}}): "specversion",
+    json.dumps(GOOD | {"id": "", "data": {}}): "not a CloudEvent: id",
+    json.dumps(GOOD | {"id": 7, "data": {}}): "not a CloudEvent: id",
+    json.dumps(GOOD | {"id": "a\0b", "data": {}}): "not a CloudEvent: id",
+    json.dumps(GOOD | {"data": "text"}): "not a CloudEvent: data",
+    json.dumps(GOOD | {"type": "allocation.allocate.v9", "data": {}}): "type: should be one of allocation.create_batch",
+    json.dumps(GOOD | {"data": {"orderid": "o1", "sku": "LAMP"}}): "qty: is missing",
+    json.dumps(GOOD | {"data": {"orderid": "o1", "sku": "LAMP", "qty": "5"}}): "qty: input should be a valid integer",
+    json.dumps(GOOD | {"data": {"orderid": "o1", "sku": "NOWHERE", "qty": 5}}): "Invalid sku NOWHERE",
+}
+
+
+def test_what_can_not_be_read_or_is_refused_is_kept_and_the_rest_takes_effect(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    for body in BAD:
+        producer.send_raw(body)
+    producer.send_raw(b"{}", field="something else")
+    producer.allocate("o1", "LAMP", 1)
+
+    with consuming(service):
+        until_all_is_done(redis_server)
+
+    kept = dead_letters(sql)
+    for (reason, attempts), expected in zip(kept, [*BAD.values()][:-1], strict=False):
+        assert expected in reason
+        assert attempts == 1
+    assert {reason for reason, _ in kept} >= {"Invalid sku NOWHERE", "the entry was deleted, or has no field `command`"}
+    assert len(kept) == len(BAD) + 1
+    assert {bytes(body).decode() for (body,) in sql("SELECT body FROM dead_letters")} == {*BAD, ""}
+    assert events(sql) == ["batch_created.v1", "allocated.v1"]
+
+
+# --- once, and in order ------------------------------------------------------
+
+
+def test_delivered_several_times_shuffled_and_by_several_consumers_each_message_has_one_effect(
+    start_another: Callable[[], Service], producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    rng = random.Random(7)
+    with ExitStack() as consumers:
+        for _ in range(3):
+            consumers.enter_context(consuming(start_another()))
+        producer.create_batch("b1", "LAMP", 1_000)
+        until_all_is_done(redis_server)
+        sent = [producer.allocate(f"o{number}", "LAMP", 1) for number in range(40)]
+        again = [one for one in sent for _ in range(rng.randint(0, 4))]
+        rng.shuffle(again)
+        for one in again:
+            producer.send_raw(json.dumps(one))
+        until_all_is_done(redis_server)
+
+    assert len(events(sql)) == 41
+    assert sql("SELECT allocated_quantity FROM batches") == [(40,)]
+    assert dead_letters(sql) == [], "a duplicate is no error"
+
+
+def test_one_id_for_two_different_messages_is_refused(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    producer.allocate("o1", "LAMP", 1, id="same")
+    producer.allocate("o2", "LAMP", 1, id="same")
+    producer.allocate("o3", "LAMP", 1)
+
+    with consuming(service):
+        until_all_is_done(redis_server)
+
+    [(reason, _)] = dead_letters(sql)
+    assert "was used before with another body" in reason
+    assert sql("SELECT orderid FROM allocations_view ORDER BY position") == [("o1",), ("o3",)]
+
+
+def test_messages_take_effect_in_the_order_sent_though_the_consumer_is_replaced_again_and_again(
+    start_another: Callable[[], Service], producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.create_batch("b1", "LAMP", 1_000)
+    quantities = list(range(1, 121))
+    sender = Thread(target=lambda: [producer.change_batch_quantity("b1", qty) for qty in quantities])
+    sender.start()
+    consumers = [start_another() for _ in range(3)]
+    for consumer in consumers[:2]:
+        with consuming(consumer):
+            at_work = partial(goes_on, sql, len(events(sql)), sender)
+            assert wait_for(at_work, within=PATIENCE)
+    sender.join()
+    with consuming(consumers[2]):
+        until_all_is_done(redis_server)
+
+    said = sql("SELECT (data ->> 'qty')::int FROM event_log WHERE version > 1 ORDER BY version")
+    assert [qty for (qty,) in said] == quantities
+
+
+def goes_on(sql: Sql, since: int, sender: Thread) -> bool:
+    return len(events(sql)) > since or not sender.is_alive()
+
+
+# --- whoever dies ------------------------------------------------------------
+
+
+def test_what_was_committed_but_not_acknowledged_is_read_again_and_has_no_second_effect(
+    start_another: Callable[[], Service],
+    producer: Producer,
+    redis_server: redis.Redis,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dying, living = start_another(), start_another()
+    producer.create_batch("b1", "LAMP", 10)
+    producer.change_batch_quantity("b1", 5)
+    producer.change_batch_quantity("b1", 6)
+    committed, ended = Event(), Event()
+
+    def die(self: ConsumerGroup, entries: object) -> None:
+        committed.set()
+        assert ended.wait(PATIENCE)
+        raise Unavailable("it is dead")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ConsumerGroup, "acknowledge", die)
+        with consuming(dying) as stop:
+            assert committed.wait(PATIENCE)
+            stop.set()
+            ended.set()
+    assert pending(redis_server) == 3
+
+    with consuming(living):
+        until_all_is_done(redis_server)
+
+    assert events(sql) == ["batch_created.v1"] + ["batch_quantity_changed.v1"] * 2
+    assert sql("SELECT purchased_quantity FROM batches") == [(6,)]
+    names = {consumer["name"] for consumer in redis_server.xinfo_consumers(COMMANDS, GROUP)}
+    assert names == {living.command_group._consumer.encode()}, "who has died is forgotten"
+
+
+def test_what_was_read_but_not_handled_comes_first(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    producer.change_batch_quantity("b1", 5)
+    redis_server.xgroup_create(COMMANDS, GROUP, id="0")
+    redis_server.xreadgroup(GROUP, "someone who has died", {COMMANDS: ">"})
+    producer.change_batch_quantity("b1", 6)
+
+    with consuming(service):
+        until_all_is_done(redis_server)
+
+    assert sql("SELECT data -> 'qty' FROM event_log WHERE version > 1 ORDER BY version") == [(5,), (6,)]
+
+
+def test_what_ends_every_consumer_is_a_dead_letter_after_some_tries(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    producer.change_batch_quantity("b1", 5)
+    redis_server.xgroup_create(COMMANDS, GROUP, id="0")
+    for _ in range(MOST_TRIES):
+        redis_server.xreadgroup(GROUP, "me", {COMMANDS: ">"})
+        redis_server.xreadgroup(GROUP, "me", {COMMANDS: "0"})
+    producer.change_batch_quantity("b1", 6)
+
+    with consuming(service):
+        until_all_is_done(redis_server)
+
+    [(reason, _)] = dead_letters(sql)
+    assert "never acknowledged" in reason
+    assert sql("SELECT purchased_quantity FROM batches") == [(6,)]
+
+
+def test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_commands, "_PAUSE_AFTER_A_FAULT", 0.01)
+    sql("ALTER TABLE batches ADD CONSTRAINT unexpected CHECK (purchased_quantity <> 7)")
+    producer.create_batch("b1", "LAMP", 7)
+    producer.create_batch("b2", "LAMP", 8)
+
+    with consuming(service):
+        until_all_is_done(redis_server)
+
+    [(reason, attempts)] = dead_letters(sql)
+    assert "unexpected" in reason
+    assert attempts == MOST_TRIES
+    assert sql("SELECT reference FROM batches") == [("b2",)]
+
+
+def test_what_was_deleted_before_it_was_handled_is_told(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    entry = producer.send_raw("{}")
+    redis_server.xgroup_create(COMMANDS, GROUP, id="0")
+    redis_server.xreadgroup(GROUP, "someone who has died", {COMMANDS: ">"})
+    redis_server.xdel(COMMANDS, entry)
+
+    with consuming(service):
+        assert wait_for(lambda: dead_letters(sql), within=PATIENCE)
+        until_all_is_done(redis_server)
+
+    assert sql("SELECT message_id FROM dead_letters") == [(entry,)]
+
+
+def test_a_dead_letter_is_kept_once_though_it_is_buried_again(service: Service, sql: Sql) -> None:
+    for _ in range(3):
+        service.dead_letters.bury(source=COMMANDS, message_id="1-1", body=b"x", reason="bad", attempts=2)
+
+    assert sql("SELECT message_id, attempts FROM dead_letters") == [("1-1", 2)]
+
+
+# --- surroundings ------------------------------------------------------------
+
+
+def test_starts_anew_when_redis_has_forgotten_everything(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    with consuming(service):
+        first = producer.create_batch("b1", "LAMP", 10)
+        until_all_is_done(redis_server)
+        redis_server.flushall()
+        producer.send_raw(json.dumps(first))
+        producer.allocate("o1", "LAMP", 1)
+
+        assert wait_for(lambda: len(events(sql)) == 2, within=PATIENCE)
+        until_all_is_done(redis_server)
+
+    assert dead_letters(sql) == []
+
+
+def test_waits_for_the_database_and_loses_nothing(
+    service: Service,
+    producer: Producer,
+    redis_server: redis.Redis,
+    sql: Sql,
+    database_away: Callable[[], AbstractContextManager[None]],
+) -> None:
+    with consuming(service):
+        producer.create_batch("b1", "LAMP", 10)
+        until_all_is_done(redis_server)
+        with database_away():
+            producer.allocate("o1", "LAMP", 1)
+            producer.allocate("o2", "LAMP", 1)
+        until_all_is_done(redis_server)
+
+    assert events(sql) == ["batch_created.v1", "allocated.v1", "allocated.v1"]
+
+
+def test_handled_messages_go_after_a_while_and_no_others(
+    service: Service, producer: Producer, redis_server: redis.Redis
+) -> None:
+    for number in range(250):
+        redis_server.xadd(COMMANDS, {"command": "{}"}, id=f"1-{number + 1}")
+    redis_server.xgroup_create(COMMANDS, GROUP, id="0")
+    assert service.command_group.trim() == 0, "nobody has read them"
+
+    entries = service.command_group.new(250, 0.1)
+    assert service.command_group.trim() == 0, "they are not acknowledged"
+    service.command_group.acknowledge(entries[:120])
+    assert service.command_group.trim() == 100, "whole nodes only"
+    service.command_group.acknowledge(entries[120:])
+    producer.send_raw("{}")
+    assert service.command_group.trim() >= 100
+
+
+def test_a_refused_message_can_be_handled_after_all(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.allocate("o1", "LAMP", 1)
+    with consuming(service):
+        until_all_is_done(redis_server)
+    [letter] = service.dead_letters.messages()
+    assert retry(service, letter) == "Invalid sku LAMP"
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    [letter] = service.dead_letters.messages()
+
+    assert retry(service, letter) is None
+    assert retry(service, letter) is None, "safe to repeat"
+
+    assert events(sql) == ["batch_created.v1", "allocated.v1"]
+    assert service.dead_letters.messages() == []

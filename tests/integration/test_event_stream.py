@@ -1,0 +1,348 @@
+"""The stream `allocation.events`: every event, in order, whoever comes late and whatever Redis forgets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from allocation.adapters.redis_channels import EVENTS
+from allocation.bootstrap import Service, bootstrap
+from allocation.config import Settings
+from allocation.domain import commands
+from allocation.service_layer.handlers import PublishEvent
+from embedded.valkey import Redis
+from messaging.envelope import Metadata
+from messaging.errors import ClaimLost, Unavailable
+from messaging.redis.event_stream import EventStream, News
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+PUBLISH = PublishEvent.name
+TOLD = "{allocation.events}.told"
+
+
+@pytest.fixture
+def redis_url(every_redis_url: str) -> str:
+    return every_redis_url
+
+
+def told(redis_server: redis.Redis) -> list[dict[str, Any]]:
+    """The events in the stream, in its order."""
+    entries: Any = redis_server.xrange(EVENTS)
+    return [json.loads(fields[b"event"]) for _, fields in entries]
+
+
+def sequences(redis_server: redis.Redis, sku: str) -> list[int]:
+    return [int(event["sequence"]) for event in told(redis_server) if event["subject"] == sku]
+
+
+def tell_all(service: Service) -> None:
+    while service.relay.deliver(PUBLISH):
+        pass
+
+
+def a_history(service: Service, sku: str = "LAMP") -> None:
+    """Five events, one of each kind."""
+    for command in (
+        commands.CreateBatch(f"b-{sku}", sku, 10),
+        commands.Allocate(f"o-{sku}", sku, 10),
+        commands.ChangeBatchQuantity(f"b-{sku}", 9),
+    ):
+        service.bus.handle(command)
+
+
+# --- what is told ------------------------------------------------------------
+
+
+def test_every_event_is_there_as_a_cloud_event(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LÄMP", 10))
+    service.bus.handle(commands.Allocate("o1", "LÄMP", 3, "line-1"), Metadata.first("http", "request-1"))
+    tell_all(service)
+
+    created, allocated = told(redis_server)
+
+    [(event_id, causation_id)] = sql("SELECT id::text, causation_id FROM event_log WHERE version = 2")
+    assert datetime.fromisoformat(allocated.pop("time")).tzinfo
+    assert allocated == {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/allocation",
+        "type": "allocation.allocated.v1",
+        "subject": "LÄMP",
+        "datacontenttype": "application/json",
+        "sequence": "2",
+        "correlationid": "request-1",
+        "causationid": causation_id,
+        "data": {"orderid": "o1", "sku": "LÄMP", "qty": 3, "batchref": "b1", "lineid": "line-1"},
+    }
+    assert (created["type"], created["sequence"]) == ("allocation.batch_created.v1", "1")
+    assert created["data"] == {"ref": "b1", "sku": "LÄMP", "qty": 10, "eta": None}
+
+
+def test_all_kinds_of_events_are_told_in_their_order(service: Service, redis_server: redis.Redis) -> None:
+    a_history(service)
+    tell_all(service)
+
+    kinds = ["batch_created", "allocated", "batch_quantity_changed", "deallocated", "out_of_stock"]
+    assert [event["type"] for event in told(redis_server)] == [f"allocation.{kind}.v1" for kind in kinds]
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
+
+
+def test_what_is_too_old_is_trimmed(redis_server: redis.Redis) -> None:
+    for number in range(300):
+        redis_server.xadd(EVENTS, {"event": "old"}, id=f"1-{number + 1}")
+
+    EventStream(redis_server, EVENTS, timedelta(days=7)).tell(News("LAMP", 1, 0, 1, b"new"))
+
+    left: Any = redis_server.xrange(EVENTS)
+    assert len(left) < 101, "Redis trims whole nodes of a hundred"
+    assert left[-1][1] == {b"event": b"new"}
+
+
+# --- who comes late ----------------------------------------------------------
+
+
+def test_a_relay_that_was_replaced_can_not_tell_late(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    a_history(service)
+    [late] = service.relay.deliveries.claim(PUBLISH)
+    sql("UPDATE deliveries SET claimed_until = clock_timestamp()")
+    tell_all(service)
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
+
+    stream = EventStream(redis_server, EVENTS, timedelta(days=7))
+    with pytest.raises(ClaimLost):
+        stream.tell(News("LAMP", late.token, 0, 1, b"late"))
+
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
+
+
+def test_a_token_rises_even_when_the_database_was_restored(service: Service, sql: Sql) -> None:
+    """The backup knows nothing of the tokens that were given since."""
+    a_history(service)
+    [before] = service.relay.deliveries.claim(PUBLISH)
+    sql("DELETE FROM deliveries")
+
+    [after] = service.relay.deliveries.claim(PUBLISH)
+
+    assert after.token > before.token
+
+
+def test_what_happens_after_a_restore_is_told(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    """Redis has heard of versions that the restored database will give to other events."""
+    a_history(service)
+    stream = EventStream(redis_server, EVENTS, timedelta(days=7))
+    stream.tell(News("LAMP", 1, 0, 70, b'{"subject": "LAMP", "sequence": "70"}'))
+
+    tell_all(service)
+
+    assert sequences(redis_server, "LAMP") == [70, 1, 2, 3, 4, 5]
+
+
+# --- what Redis forgets ------------------------------------------------------
+
+
+def forget_everything(redis_server: redis.Redis) -> None:
+    redis_server.flushall()
+
+
+def forget_the_stream(redis_server: redis.Redis) -> None:
+    redis_server.delete(EVENTS)
+
+
+def forget_what_was_told(redis_server: redis.Redis) -> None:
+    redis_server.delete(TOLD)
+
+
+@pytest.mark.parametrize("forget", [forget_everything, forget_the_stream])
+def test_what_redis_has_lost_is_told_again_from_the_log(
+    service: Service, redis_server: redis.Redis, forget: Callable[[redis.Redis], None]
+) -> None:
+    a_history(service, "LAMP")
+    a_history(service, "SOFA")
+    tell_all(service)
+    ids = {event["id"] for event in told(redis_server)}
+    assert service.refill.refill() == 0, "nothing is missing"
+
+    forget(redis_server)
+
+    assert service.refill.refill() == 10
+    assert sequences(redis_server, "LAMP") == sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
+    assert {event["id"] for event in told(redis_server)} == ids, "under the same ids"
+    assert service.refill.refill() == 0
+
+
+def test_what_is_new_waits_until_the_lost_is_back(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    a_history(service)
+    tell_all(service)
+    forget_everything(redis_server)
+    service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+
+    assert service.relay.deliver(PUBLISH) == 0
+    [(reason,)] = sql("SELECT reason FROM outbox WHERE effect = :effect", effect=PUBLISH)
+    assert "redis has lost what came before version 6 of LAMP" in reason
+    service.refill.refill()
+    sql("UPDATE outbox SET retry_at = clock_timestamp()")
+    tell_all(service)
+
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_lost_tail_is_told_again(service: Service, redis_server: redis.Redis) -> None:
+    """As when Redis ends before it has written its last second to disk, or a replica takes over that lags behind."""
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    tell_all(service)
+    service.refill.refill()
+    backup = {key: redis_server.dump(key) for key in (EVENTS, TOLD)}
+    service.bus.handle(commands.Allocate("o1", "LAMP", 1))
+    service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+    tell_all(service)
+
+    for key, value in backup.items():
+        redis_server.restore(key, 0, value, replace=True)  # type: ignore[arg-type]
+    redis_server.hset(TOLD, "", "the Redis that has ended")
+
+    assert service.refill.refill() == 2
+    assert sequences(redis_server, "LAMP") == [1, 2, 3]
+
+
+def test_a_gap_is_seen_though_redis_is_the_same(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    a_history(service)
+    tell_all(service)
+    service.refill.refill()
+    redis_server.hset(TOLD, "LAMP", "0:3")
+    service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+
+    service.relay.deliver(PUBLISH)
+
+    assert service.refill.refill() == 2
+    sql("UPDATE outbox SET retry_at = clock_timestamp()")
+    assert service.relay.deliver(PUBLISH) == 1
+
+
+def test_when_it_is_forgotten_what_was_told_all_is_told_again(service: Service, redis_server: redis.Redis) -> None:
+    a_history(service)
+    tell_all(service)
+    forget_what_was_told(redis_server)
+
+    assert service.refill.refill() == 5
+
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5] * 2, "better twice than never"
+
+
+def test_what_was_dropped_is_not_told_again_and_leaves_no_gap(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
+    a_history(service)
+    sql("UPDATE outbox SET dead_at = now(), reason = 'test' WHERE effect = :effect AND version = 1", effect=PUBLISH)
+    service.relay.deliver(PUBLISH)
+    [dead] = service.dead_letters.effects()
+    sql("INSERT INTO deliveries VALUES (:effect, 'LAMP') ON CONFLICT DO NOTHING", effect=PUBLISH)
+    service.dead_letters.drop_effect(dead, by="me")
+    service.relay.deliver(PUBLISH)
+    service.refill.refill()
+    sql("UPDATE outbox SET retry_at = clock_timestamp()")
+    tell_all(service)
+    assert sequences(redis_server, "LAMP") == [2, 3, 4, 5]
+
+    forget_everything(redis_server)
+    service.refill.refill()
+
+    assert sequences(redis_server, "LAMP") == [2, 3, 4, 5]
+
+
+def test_what_is_older_than_the_stream_keeps_is_not_told_again(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
+    a_history(service)
+    tell_all(service)
+    sql("UPDATE event_log SET time = now() - interval '8 days' WHERE version < 4")
+    forget_everything(redis_server)
+
+    assert service.refill.refill() == 2
+    service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+    tell_all(service)
+
+    assert sequences(redis_server, "LAMP") == [4, 5, 6]
+
+
+def test_a_redis_that_is_given_nothing_but_old_news_is_complete(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
+    a_history(service)
+    tell_all(service)
+    sql("UPDATE event_log SET time = now() - interval '8 days'")
+    forget_everything(redis_server)
+
+    assert service.refill.refill() == 0
+    service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+    tell_all(service)
+
+    assert sequences(redis_server, "LAMP") == [6]
+
+
+def test_what_can_not_be_read_does_not_hold_up_the_rest(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    a_history(service)
+    tell_all(service)
+    sql("UPDATE event_log SET type = 'allocated.v99' WHERE version = 2")
+    forget_everything(redis_server)
+
+    assert service.refill.refill() == 4
+
+    assert sequences(redis_server, "LAMP") == [1, 3, 4, 5]
+
+
+def test_what_another_has_claimed_is_looked_at_again(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    a_history(service)
+    tell_all(service)
+    forget_everything(redis_server)
+    sql("UPDATE deliveries SET claimed_until = now() + interval '1 hour'")
+
+    assert service.refill.refill() == 0
+    sql("UPDATE deliveries SET claimed_until = NULL")
+
+    assert service.refill.refill() == 5
+
+
+def test_long_histories_of_many_products_come_back_whole(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    skus = [f"SKU-{number}" for number in range(7)]
+    for sku in skus:
+        service.bus.handle(commands.CreateBatch(f"b-{sku}", sku, 1_000))
+        for order in range(30):
+            service.bus.handle(commands.Allocate(f"o{order}", sku, 1))
+    tell_all(service)
+    forget_everything(redis_server)
+    object.__setattr__(service.refill, "streams_at_once", 3)
+    object.__setattr__(service.refill, "letters_at_once", 20)
+
+    assert service.refill.refill() == 7 * 31
+
+    assert all(sequences(redis_server, sku) == list(range(1, 32)) for sku in skus)
+    assert sql("SELECT count(*) FROM deliveries WHERE claimed_until IS NOT NULL") == [(0,)]
+
+
+def test_a_new_address_gets_all_that_is_young_enough(
+    service: Service, settings: Settings, tmp_path: Path, redis_server: redis.Redis
+) -> None:
+    a_history(service)
+    tell_all(service)
+    elsewhere = Redis(tmp_path / "elsewhere", durable=False)
+    elsewhere.start()
+    moved = bootstrap(Settings(database_url=settings.database_url, redis_url=elsewhere.url, home=tmp_path))
+    try:
+        assert moved.refill.refill() == 5
+        assert sequences(moved.redis, "LAMP") == [1, 2, 3, 4, 5]
+    finally:
+        moved.close()
+        elsewhere.stop()
+
+
+def test_says_when_redis_is_away(service: Service) -> None:
+    stream = EventStream(redis.Redis(port=1), EVENTS, timedelta(days=7))
+
+    with pytest.raises(Unavailable, match="redis"):
+        stream.home()

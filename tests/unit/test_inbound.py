@@ -1,0 +1,93 @@
+"""Messages from other systems: read from whichever way they come, and never dropped untried."""
+
+from __future__ import annotations
+
+import json
+from threading import Event
+from typing import Any
+
+import pytest
+
+from allocation.domain import commands
+from allocation.entrypoints.inbound import read, until_possible
+from messaging.errors import StillRunning, Unavailable, UnreadableMessage
+from messaging.sql.exclusive import Occupied
+
+MESSAGE = {"specversion": "1.0", "id": "m1", "source": "/shop", "type": "allocation.allocate.v1"}
+
+
+def event(data: dict[str, Any], **attributes: Any) -> bytes:
+    return json.dumps(MESSAGE | attributes | {"data": data}).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "command"),
+    [
+        ("create_batch", {"ref": "b1", "sku": "S", "qty": 2}, commands.CreateBatch("b1", "S", 2)),
+        ("allocate", {"orderid": "o1", "sku": "S", "qty": 2, "lineid": "l"}, commands.Allocate("o1", "S", 2, "l")),
+        ("change_batch_quantity", {"batchref": "b1", "qty": 2}, commands.ChangeBatchQuantity("b1", 2)),
+    ],
+)
+def test_reads_each_command_as_it_is_said_elsewhere(kind: str, data: dict[str, Any], command: object) -> None:
+    request = read("allocation.commands", event(data, type=f"allocation.{kind}.v1", correlationid="c1", other=[1]))
+
+    assert request.command == command
+    assert (request.metadata.id, request.metadata.correlation_id, request.metadata.source) == ("m1", "c1", "/shop")
+
+
+def test_source_and_id_together_name_a_message() -> None:
+    data = {"orderid": "o1", "sku": "S", "qty": 2}
+    ids = {
+        read("allocation.commands", event(data, source=source, id=name)).message_id
+        for source, name in (("a", "b"), ("a b", "c"), ("a", "b c"), ('a", "b', "c"))
+    }
+
+    assert len(ids) == 4
+
+
+def test_a_message_without_a_correlation_begins_one() -> None:
+    request = read("allocation.commands", event({"orderid": "o1", "sku": "S", "qty": 2}))
+
+    assert request.metadata.correlation_id == "m1"
+
+
+def test_says_which_commands_there_are() -> None:
+    with pytest.raises(UnreadableMessage, match=r"one of allocation\.create_batch\.v1, .*, not 'allocation\.sell\.v1'"):
+        read("allocation.commands", event({}, type="allocation.sell.v1"))
+
+
+def test_what_came_as_the_process_was_told_to_stop_is_tried_all_the_same() -> None:
+    tried, stop = [], Event()
+    stop.set()
+
+    assert until_possible(lambda: tried.append(1), stop)
+
+    assert tried == [1]
+
+
+def test_tries_again_while_the_surroundings_fail() -> None:
+    faults: list[Exception] = [Unavailable("away"), StillRunning("m1")]
+
+    def attempt() -> None:
+        if faults:
+            raise faults.pop()
+
+    assert until_possible(attempt, Event())
+
+
+def test_gives_up_when_told_to_stop_and_says_so() -> None:
+    stop = Event()
+
+    def attempt() -> None:
+        stop.set()
+        raise Unavailable("away")
+
+    assert not until_possible(attempt, stop)
+
+
+def test_leaves_it_to_another_who_is_at_work_instead() -> None:
+    def attempt() -> None:
+        raise Occupied("another has it")
+
+    with pytest.raises(Occupied):
+        until_possible(attempt, Event())
