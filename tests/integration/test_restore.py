@@ -1,0 +1,164 @@
+"""A backup, restored into another cluster: nothing is lost, nothing is stuck, and the books balance."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import redis
+
+from allocation.adapters.redis_channels import EVENTS
+from allocation.bootstrap import Service, bootstrap
+from allocation.check import open_books
+from allocation.config import Settings, postgres_url
+from allocation.domain import commands
+from allocation.domain.model import InvalidSku
+from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
+from embedded.binaries import postgres_programs
+from embedded.postgres import Postgres
+from embedded.waiting import wait_for
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+PATIENCE = 30.0
+EFFECTS = (PublishEvent.name, SendOutOfStockNotification.name)
+
+
+@pytest.fixture(scope="session")
+def another_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """With a history of transactions of its own: far fewer than where the backup comes from."""
+    postgres = Postgres(tmp_path_factory.mktemp("another-cluster"), durable=False)
+    postgres.start()
+    yield postgres
+    postgres.stop()
+
+
+def tool(name: str, *arguments: str) -> None:
+    subprocess.run([postgres_programs() / name, *arguments], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def back_up(database_url: str, tmp_path: Path) -> Callable[[], Path]:
+    """Takes a backup, and says where it is."""
+
+    def take() -> Path:
+        backup = tmp_path / "allocation.dump"
+        from_here = f"--dbname={database_url.replace('+psycopg', '')}"
+        tool("pg_dump", "--format=custom", f"--file={backup}", from_here)
+        return backup
+
+    return take
+
+
+@pytest.fixture
+def restore(settings: Settings, another_cluster: Postgres) -> Iterator[Callable[[Path], Service]]:
+    """Starts the service on what was restored into another cluster."""
+    with ExitStack() as clean_up:
+
+        def into_another_cluster(backup: Path) -> Service:
+            there = f"--dbname={another_cluster.url}"
+            tool("pg_restore", "--clean", "--if-exists", "--no-owner", there, str(backup))
+            service = bootstrap(replace(settings, database_url=postgres_url(another_cluster.url)))
+            clean_up.callback(service.close)
+            return service
+
+        yield into_another_cluster
+
+
+def tell_all(service: Service) -> None:
+    for effect in EFFECTS:
+        while service.relay.deliver(effect):
+            pass
+
+
+def differences(service: Service) -> list[str]:
+    with open_books(service.engine) as books:
+        return [str(difference) for difference in books.differences()]
+
+
+def sequences(redis_server: redis.Redis) -> list[int]:
+    entries: Any = redis_server.xrange(EVENTS)
+    return [int(json.loads(fields[b"event"])["sequence"]) for _, fields in entries]
+
+
+def test_everything_goes_on_where_the_backup_was_taken(
+    service: Service, back_up: Callable[[], Path], restore: Callable[[Path], Service], redis_server: redis.Redis
+) -> None:
+    """Taken while an event waits, one is claimed by a relay, one is dead, and a message is a dead letter."""
+    bus = service.bus
+    bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    bus.handle(commands.Allocate("o1", "LAMP", 4), message_id="m1")
+    with pytest.raises(InvalidSku):
+        bus.handle(commands.Allocate("o1", "SOFA", 4), message_id="m2")
+    tell_all(service)
+    bus.handle(commands.Allocate("o2", "LAMP", 4))
+    bus.handle(commands.Allocate("o3", "LAMP", 4))
+    service.dead_letters.bury(source="change_batch_quantity", body=b"?", reason="bad")
+    [claim] = service.relay.deliveries.claim(PublishEvent.name)
+    assert [letter.version for letter in claim.letters] == [3, 4]
+    backup = back_up()
+    service.relay.deliveries.settle(PublishEvent.name, [claim])
+    tell_all(service)
+    bus.handle(commands.Allocate("after the backup", "LAMP", 2))
+    tell_all(service)
+
+    restored = restore(backup)
+
+    assert differences(restored) == []
+    assert restored.bus.handle(commands.Allocate("o1", "LAMP", 4), message_id="m1") == "b1", "known, and unchanged"
+    with pytest.raises(InvalidSku):
+        restored.bus.handle(commands.Allocate("o1", "SOFA", 4), message_id="m2")
+    assert [letter.reason for letter in restored.dead_letters.messages()] == ["bad"]
+
+    assert restored.bus.handle(commands.Allocate("o5", "LAMP", 2)) == "b1", "the place of one that is forgotten"
+    told = wait_for(lambda: restored.relay.deliver(PublishEvent.name), within=PATIENCE)
+    assert told, "the claim of a relay that is no more has run out"
+    tell_all(restored)
+    assert sequences(redis_server) == [1, 2, 3, 4, 5, 3, 4, 5], "told again, and the new one under its own version"
+    assert differences(restored) == []
+
+
+def test_a_new_redis_gets_the_stream_too(
+    service: Service, back_up: Callable[[], Path], restore: Callable[[Path], Service], redis_server: redis.Redis
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    service.bus.handle(commands.Allocate("o1", "LAMP", 4))
+    tell_all(service)
+    backup = back_up()
+    redis_server.flushall()
+
+    restored = restore(backup)
+    restored.refill.refill()
+
+    assert sequences(redis_server) == [1, 2]
+
+
+def test_a_backup_taken_while_the_service_works_balances(
+    service: Service, back_up: Callable[[], Path], restore: Callable[[Path], Service]
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 1_000_000))
+    answered: list[str] = []
+
+    def work() -> None:
+        for number in range(150):
+            service.bus.handle(commands.Allocate(f"o{number}", "LAMP", 1))
+            answered.append(f"o{number}")
+            tell_all(service)
+
+    worker = Thread(target=work)
+    worker.start()
+    assert wait_for(lambda: len(answered) > 20, within=PATIENCE)
+    before = list(answered)
+    backup = back_up()
+    worker.join()
+
+    restored = restore(backup)
+
+    assert differences(restored) == []
+    assert all(restored.views.allocations(orderid) for orderid in before)
