@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
@@ -61,6 +62,15 @@ class Client:
             return []
         assert answer.status_code == 200, answer.text
         return answer.json()  # type: ignore[no-any-return]
+
+    def ask_raw(self, *head: str) -> tuple[int, dict[str, Any]]:
+        """Status and JSON body of the answer to these lines, which need not be HTTP."""
+        where = urlsplit(self.url)
+        with socket.create_connection((where.hostname, where.port), timeout=PATIENCE) as connection:
+            connection.sendall("\r\n".join([*head, "", ""]).encode())
+            answer = HTTPResponse(connection)
+            answer.begin()
+            return answer.status, json.loads(answer.read())
 
     def batches_of(self, orderid: str) -> list[str]:
         """Where the order's lines are, in the order in which they were allocated."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.e2e.client import Client, random_batchref, random_orderid, random_sku
@@ -50,6 +51,32 @@ def test_the_stock_team_is_mailed_when_a_product_is_out_of_stock(api: Client, ma
     assert (mail["From"], mail["To"]) == ("allocations@example.com", "stock@made.com")
     assert mail["Subject"] == f"Out of stock for {sku}"
     assert f"Out of stock for {sku}" in mail.get_content()
+
+
+def test_what_is_no_http_that_we_speak_is_a_bad_request_in_json(api: Client) -> None:
+    status, body = api.ask_raw(
+        "POST /allocate HTTP/1.1", "Host: x", "Content-Type: application/json", "Transfer-Encoding: gzap"
+    )
+
+    assert status == 400
+    assert "gzap" in body["message"]
+
+
+def test_a_large_body_that_is_announced_and_never_sent_is_not_waited_for(api: Client) -> None:
+    begun = time.monotonic()
+
+    status, _ = api.ask_raw(
+        "POST /allocate HTTP/1.1", "Host: x", "Content-Type: application/json", "Content-Length: 1000000"
+    )
+
+    assert status == 413
+    assert time.monotonic() - begun < 10, "gunicorn would wait for half a minute"
+
+
+def test_a_path_with_one_slash_too_many_is_another_path(api: Client) -> None:
+    status, body = api.ask_raw("GET //add_batch HTTP/1.1", "Host: x", "Connection: close")
+
+    assert (status, list(body)) == (404, ["message"])
 
 
 def test_the_last_units_are_sold_once_whoever_asks_at_the_same_time(api: Client, mails: Mailbox) -> None:

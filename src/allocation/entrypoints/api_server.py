@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
 from flask import Flask
 from gunicorn import glogging, util
@@ -25,6 +26,10 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
         super().setup(cfg)
         self.error_log.handlers.clear()
         self.error_log.propagate = True
+
+    def debug(self, message: str, *arguments: object, **further: Any) -> None:
+        """gunicorn says its whole configuration at once; one event is one line."""
+        super().debug(" ".join(message.split()), *arguments, **further)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -74,6 +79,7 @@ def serve(settings: Settings, threads: int) -> None:
 
 
 def _write_json_error(client: socket.socket, status: int, reason: str, message: str) -> None:
+    status = 400 if status == 501 else status  # a transfer coding that nobody knows is the client's fault
     body = json.dumps({"message": f"{reason}: {message}" if message else reason}).encode()
     head = (
         f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"

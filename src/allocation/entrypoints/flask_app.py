@@ -13,7 +13,7 @@ from uuid import uuid4
 from flask import Flask, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
 from allocation import validation
@@ -51,6 +51,7 @@ def create_app(service: Service | None = None) -> Flask:
     _add_routes(app, service)
     _add_errors(app)
     _add_request_ids(app)
+    _add_path_check(app)
     return app
 
 
@@ -127,6 +128,14 @@ def _add_errors(app: Flask) -> None:
     def fault(error: Exception) -> ResponseReturnValue:
         log.exception("a fault in the program", extra={"error": repr(error)})
         return _refusal("internal error", 500)
+
+
+def _add_path_check(app: Flask) -> None:
+    @app.before_request
+    def refuse_slashes_in_front() -> None:
+        """Which werkzeug takes for one."""
+        if request.environ["PATH_INFO"].startswith("//"):
+            raise NotFound
 
 
 def _add_request_ids(app: Flask) -> None:
