@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from threading import Event, Thread
+from threading import Event, Thread, get_ident
 from typing import Any, Protocol
 
 from messaging.envelope import Delivery, Recorded
@@ -63,8 +63,8 @@ class Failure:
 class Deliveries(Protocol):
     """The outbox as relays see it."""
 
-    def claim(self, effect: str) -> list[Claim]:
-        """Claim some streams with letters that are due, for `lease` seconds."""
+    def claim(self, effect: str, most: int = 100) -> list[Claim]:
+        """Claim streams with letters that are due, so many at most, for `lease` seconds."""
         ...
 
     def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:
@@ -108,12 +108,21 @@ class Relay:
     retry_later: RetryLater = field(default_factory=RetryLater)
     shortest_pause: float = 0.01
     longest_pause: float = 0.2
+    side_by_side: int = 4
+    streams_at_once: int = 100
     clock: Callable[[], float] = time.monotonic
-    _held: dict[str, Sequence[Claim]] = field(default_factory=dict, init=False, repr=False)  # by effect
+    _held: dict[int, tuple[str, Sequence[Claim]]] = field(default_factory=dict, init=False, repr=False)  # by thread
 
     def run(self, stop: Event) -> None:
-        """Deliver until told to stop, each effect in a thread of its own, so that a slow one delays no other."""
-        names = list(self.routes.all_effect_names())
+        """Deliver until told to stop, each effect in threads of its own, so that a slow one delays no other.
+
+        An effect that may be slow has some threads, with one stream each at a time, so that it delays no other stream.
+        """
+        names = [
+            name
+            for name in self.routes.all_effect_names()
+            for _ in range(self.side_by_side if self.routes.may_be_slow(name) else 1)
+        ]
         threads = [Thread(target=self._run, args=(name, stop), name=name) for name in names]
         all_done = Event()
         keeper = Thread(target=self._keep_claims, args=(all_done,), name="claims")
@@ -146,13 +155,13 @@ class Relay:
     def deliver(self, effect: str) -> int:
         """Carry out what is due now, as far as one claim reaches; returns how many letters were delivered."""
         enough = self.clock() + self.deliveries.lease / 2
-        claims = self.deliveries.claim(effect)
-        self._held[effect] = claims
+        claims = self.deliveries.claim(effect, 1 if self.routes.may_be_slow(effect) else self.streams_at_once)
+        self._held[get_ident()] = effect, claims
         try:
             for claim in claims:
                 self._deliver(effect, claim, enough)
         finally:
-            del self._held[effect]
+            del self._held[get_ident()]
         if claims:
             self.deliveries.settle(effect, claims)
         return sum(len(claim.delivered) for claim in claims)
@@ -185,7 +194,7 @@ class Relay:
 
     def keep_claims(self) -> None:
         """Have the claims that are being worked on last longer. Raises Unavailable."""
-        for effect, claims in list(self._held.items()):
+        for effect, claims in list(self._held.values()):
             still_ours = self.deliveries.extend(effect, claims)
             for claim in claims:
                 claim.lost = claim.stream not in still_ours

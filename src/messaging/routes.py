@@ -26,6 +26,11 @@ class Effect(Protocol[M_contra]):
         """Its name in the outbox: explicit, since rows outlive releases."""
         ...
 
+    @property
+    def may_be_slow(self) -> bool:
+        """Whether it may take long for one stream and be quick for others. Then some are carried out side by side."""
+        ...
+
     def __call__(self, delivery: Delivery[M_contra], /) -> None: ...
 
 
@@ -82,6 +87,10 @@ class Routes(Generic[U]):
             return self._effects[kind][name]
         except KeyError:
             raise RoutingError(f"{kind.__name__} has no effect {name}") from None
+
+    def may_be_slow(self, name: str) -> bool:
+        """Whether any effect of this name may."""
+        return any(effects[name].may_be_slow for effects in self._effects.values() if name in effects)
 
     def all_effect_names(self) -> Iterator[str]:
         """Each name once, in the table's order."""

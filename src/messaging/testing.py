@@ -100,7 +100,7 @@ class MemoryDeliveries:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
 
-    def claim(self, effect: str) -> list[Claim]:
+    def claim(self, effect: str, most: int = 100) -> list[Claim]:
         waiting: defaultdict[str, list[Waiting]] = defaultdict(list)
         for one in self._memory.outbox:
             if one.effect == effect:
@@ -109,7 +109,7 @@ class MemoryDeliveries:
             Claim(stream, 1, self._memory.delivered.get((effect, stream), 0), [_letter(one) for one in letters])
             for stream, letters in waiting.items()
             if not letters[0].dead
-        ]
+        ][:most]
 
     def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:  # noqa: ARG002 - nobody else is there
         return [claim.stream for claim in claims]

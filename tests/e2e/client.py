@@ -1,4 +1,4 @@
-"""The service as those outside see it: the book's three routes and its two channels, and nothing else."""
+"""The service as those outside see it: routes, channels and streams, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.e2e.waiting import PATIENCE
 
 CHANGE_BATCH_QUANTITY = "change_batch_quantity"
 LINE_ALLOCATED = "line_allocated"
+COMMANDS = "allocation.commands"
+EVENTS = "allocation.events"
 
 
 def random_sku(name: str = "") -> str:
@@ -52,8 +54,12 @@ class Client:
         answer = self.try_to_allocate(orderid, sku, qty, **further)
         assert (answer.status_code, answer.text) == (202, "OK")
 
-    def try_to_allocate(self, orderid: str, sku: str, qty: int = 1, **further: str) -> requests.Response:
-        return self._ask("POST", "/allocate", {"orderid": orderid, "sku": sku, "qty": qty} | further)
+    def try_to_allocate(
+        self, orderid: str, sku: str, qty: int = 1, key: str | None = None, **further: str
+    ) -> requests.Response:
+        """With a key as JSON, so that the whole outcome is in the answer."""
+        headers = {"Idempotency-Key": key, "Accept": "application/json"} if key else {}
+        return self._ask("POST", "/allocate", {"orderid": orderid, "sku": sku, "qty": qty} | further, headers)
 
     def allocations(self, orderid: str) -> list[dict[str, str]]:
         answer = self._ask("GET", f"/allocations/{quote(orderid, safe='')}")
@@ -82,6 +88,19 @@ class Client:
     def say(self, channel: str, body: bytes) -> None:
         with redis.Redis.from_url(self._redis_url) as connection:
             assert connection.publish(channel, body), f"nobody listens to {channel}"
+
+    def send(self, kind: str, **data: Any) -> None:
+        """Add a command to the stream."""
+        event = {"specversion": "1.0", "id": uuid4().hex, "source": "/tests", "type": f"allocation.{kind}.v1"}
+        with redis.Redis.from_url(self._redis_url) as connection:
+            connection.xadd(COMMANDS, {"command": json.dumps(event | {"data": data})})
+
+    def events(self, sku: str) -> list[dict[str, Any]]:
+        """What the stream tells of a product, in its order."""
+        with redis.Redis.from_url(self._redis_url) as connection:
+            entries: Any = connection.xrange(EVENTS)
+        told = [json.loads(fields[b"event"]) for _, fields in entries]
+        return [event for event in told if event["subject"] == sku]
 
     @contextmanager
     def listening(self, *skus: str) -> Iterator[News]:
@@ -119,10 +138,12 @@ class Client:
         except redis.RedisError:
             return False
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> requests.Response:
+    def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+    ) -> requests.Response:
         with requests.Session() as session:
             session.trust_env = False  # no proxy is between us
-            return session.request(method, self.url + path, json=body, timeout=PATIENCE)
+            return session.request(method, self.url + path, json=body, headers=headers, timeout=PATIENCE)
 
 
 class News:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -104,6 +105,27 @@ def test_the_same_line_from_many_clients_is_allocated_once(api: Client) -> None:
     assert answers == [202] * 32
     assert told == [order, last], "one promise is told of once, and the second unit was still there"
     assert len(api.allocations(order)) == 1
+
+
+def test_fifty_clients_with_one_key_make_one_allocation_and_get_one_answer(api: Client) -> None:
+    sku, batch, key = random_sku(), random_batchref(), random_orderid("key")
+    api.add_batch(batch, sku, 1_000)
+
+    def ask(_: int) -> tuple[int, str]:
+        while True:
+            answer = api.try_to_allocate("same", sku, 7, key=key)
+            if answer.status_code != 409:
+                return answer.status_code, answer.text
+            assert answer.headers["Retry-After"]
+
+    with ThreadPoolExecutor(50) as clients:
+        answers = [*clients.map(ask, range(50))]
+
+    assert len(set(answers)) == 1
+    status, text = answers[0]
+    assert (status, json.loads(text)["batchref"]) == (202, batch)
+    eventually(lambda: len(api.events(sku)) == 2, "the batch and one allocation are told")
+    assert api.try_to_allocate("another", sku, 7, key=key).status_code == 422
 
 
 def test_equal_lines_of_an_order_are_told_apart_by_their_line_ids(api: Client) -> None:

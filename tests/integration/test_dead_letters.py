@@ -127,6 +127,9 @@ def test_a_dead_effect_is_tried_again_and_those_behind_it_follow_in_order(
     [letter] = [json.loads(line) for line in command("list", "--json").output.splitlines()]
     assert letter["id"] == f"effect:{MAIL}:2:LAMP"
     assert (letter["attempts"], letter["reason"], letter["waiting_behind"]) == (2, "ValueError('no such mailbox')", 2)
+    assert letter["event"]["type"] == "out_of_stock.v1"
+    assert letter["event"]["data"] == {"orderid": "o1", "sku": "LAMP", "qty": 1, "lineid": "LAMP"}
+    assert "'orderid': 'o1'" in command("show", letter["id"]).output, "the whole message"
 
     mails.broken = False
     assert command("retry", letter["id"]).output == f"{letter['id']}: the relay will try again\n"

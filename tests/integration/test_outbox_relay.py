@@ -100,10 +100,16 @@ def relay_on(
     engine: Engine,
     publisher: Publisher,
     notifications: Notifications | None = None,
+    streams_at_once: int = 100,
     **options: Any,
 ) -> Relay:
     table = routes(notifications or FakeNotifications(), publisher)
-    return Relay(table, deliveries(engine, **options), RetryLater(first_wait=60, longest_wait_in_an_outage=100_000))
+    return Relay(
+        table,
+        deliveries(engine, **options),
+        RetryLater(first_wait=60, longest_wait_in_an_outage=100_000),
+        streams_at_once=streams_at_once,
+    )
 
 
 @pytest.fixture
@@ -223,7 +229,7 @@ def test_every_stream_gets_its_turn_when_there_are_more_than_one_claim_takes(
     for sku in skus:
         allocated(service, sku, *(f"{sku}{number}" for number in range(4)))
     publisher = Publisher()
-    relay = relay_on(engine, publisher, streams=2, letters=1)
+    relay = relay_on(engine, publisher, streams_at_once=2, letters=1)
 
     assert [relay.deliver(PUBLISH) for _ in turns] == turns, "never idle"
 
@@ -234,7 +240,7 @@ def test_many_streams_are_all_told(service: Service, engine: Engine, publisher: 
     for number in range(23):
         allocated(service, f"LAMP-{number}", f"o{number}")
 
-    deliver_all(relay_on(engine, publisher, streams=5), PUBLISH)
+    deliver_all(relay_on(engine, publisher, streams_at_once=5), PUBLISH)
 
     assert sorted(publisher.orders) == sorted(f"o{number}" for number in range(23))
     assert waiting(sql) == []
@@ -397,10 +403,10 @@ def test_what_one_relay_has_claimed_no_other_gets(service: Service, engine: Engi
 def test_a_relay_gets_those_streams_that_are_free(service: Service, engine: Engine) -> None:
     for sku in "ABCD":
         allocated(service, sku, f"o-{sku}")
-    one, other = deliveries(engine, streams=2), deliveries(engine, streams=2)
+    one, other = deliveries(engine), deliveries(engine)
 
-    assert [claim.stream for claim in one.claim(PUBLISH)] == ["A", "B"]
-    assert [claim.stream for claim in other.claim(PUBLISH)] == ["C", "D"]
+    assert [claim.stream for claim in one.claim(PUBLISH, 2)] == ["A", "B"]
+    assert [claim.stream for claim in other.claim(PUBLISH, 2)] == ["C", "D"]
 
 
 def test_a_claim_that_ran_out_is_taken_over_and_whoever_comes_late_changes_nothing(
@@ -485,8 +491,8 @@ def test_a_head_that_has_just_failed_elsewhere_is_not_tried_at_once(
     ours = deliveries(engine)
     claim_streams = ours._claim_streams
 
-    def and_meanwhile(effect: str, after: str) -> list[Claim]:
-        claims = claim_streams(effect, after)
+    def and_meanwhile(effect: str, after: str, most: int) -> list[Claim]:
+        claims = claim_streams(effect, after, most)
         sql(f"UPDATE outbox SET {state} WHERE version = 2")
         return claims
 
@@ -514,7 +520,7 @@ def test_several_relays_tell_everything_once_in_order_and_never_two_of_a_stream_
 ) -> None:
     skus = [f"LAMP-{number}" for number in range(12)]
     publisher = Publisher(before=lambda recorded: service.views.allocations(recorded.event.orderid))
-    relays = [relay_on(engine, publisher, streams=3, letters=2) for _ in range(4)]
+    relays = [relay_on(engine, publisher, streams_at_once=3, letters=2) for _ in range(4)]
 
     with running(relays[0]), running(relays[1]), running(relays[2]), running(relays[3]):
         for number in range(10):

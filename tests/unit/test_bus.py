@@ -65,6 +65,7 @@ class Talk(MemoryTransaction):
 class Shout:
     name: str
     heard: list[str] = field(default_factory=list)
+    may_be_slow: bool = False
 
     def __call__(self, delivery: Delivery[Said]) -> None:
         self.heard.append(delivery.recorded.event.word)

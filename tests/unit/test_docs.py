@@ -122,6 +122,17 @@ def test_names_of_the_code_are_there(page: Path) -> None:
             resolve_name(code)
 
 
+def test_every_promise_says_what_it_rests_on_and_which_test_shows_it() -> None:
+    promised, _, not_promised = (DOCS / "guarantees.md").read_text("utf-8").partition("\n## What is not promised\n")
+    promises = re.split(r"^(?=\*\*)", promised, flags=re.MULTILINE)[1:]
+
+    assert len(promises) > 30
+    for promise in promises:
+        assert re.match(r"\*\*[^*]+\.\*\*\nRests on ", promise) or "For example:**" in promise, promise
+        assert re.search(r"^\* \[`test_\w+`\]", promise, re.MULTILINE), promise
+    assert not_promised.strip()
+
+
 @each_page
 def test_tests_that_are_named_are_there(page: Path) -> None:
     for text, file, _ in links(page):

@@ -19,6 +19,7 @@ from messaging.testing import Memory, MemoryDeliveries, MemoryTransaction
 @dataclass
 class Letters:
     name: ClassVar[str] = "tell_customer"
+    may_be_slow: ClassVar[bool] = False
     written: list[PointsChanged] = field(default_factory=list)
 
     def __call__(self, delivery: Delivery[PointsChanged]) -> None:

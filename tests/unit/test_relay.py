@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import pytest
 
@@ -28,6 +28,7 @@ class Tell:
     on: Callable[[str], None] = lambda _: None
     told: list[str] = field(default_factory=list)
     deliveries: list[Delivery[Said]] = field(default_factory=list)
+    may_be_slow: bool = False
 
     def __call__(self, delivery: Delivery[Said]) -> None:
         self.on(delivery.recorded.event.word)
@@ -152,6 +153,54 @@ def test_a_slow_effect_delays_no_other() -> None:
         thread.join(10)
 
 
+def test_an_effect_that_is_slow_for_one_stream_delays_no_other() -> None:
+    release, told = Event(), Event()
+
+    def slow_for_one(word: str) -> None:
+        if word == "slow":
+            assert release.wait(10)
+        elif word == "last":
+            told.set()
+
+    tell = Tell("tell", slow_for_one, may_be_slow=True)
+    memory = memory_with("tell", a=["slow"], **{f"b{number}": ["quick"] for number in range(20)}, z=["last"])
+    stop = Event()
+    thread = Thread(target=Relay(routes_to(tell), ExclusiveDeliveries(memory)).run, args=(stop,))
+    thread.start()
+    try:
+        assert told.wait(10), "others waited for the slow one"
+    finally:
+        release.set()
+        stop.set()
+        thread.join(10)
+
+
+class ExclusiveDeliveries(MemoryDeliveries):
+    """A stream is claimed by one thread at a time."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__(memory)
+        self._claimed: set[str] = set()
+        self._lock = Lock()
+
+    def claim(self, effect: str, most: int = 100) -> list[Claim]:
+        with self._lock:
+            claims = [claim for claim in super().claim(effect) if claim.stream not in self._claimed][:most]
+            self._claimed |= {claim.stream for claim in claims}
+            return claims
+
+    def settle(self, effect: str, claims: Sequence[Claim]) -> None:
+        with self._lock:
+            super().settle(effect, claims)
+            self._claimed -= {claim.stream for claim in claims}
+
+
+def routes_to(*effects: Tell) -> Routes[object]:
+    table: Routes[object] = Routes()
+    table.effect(Said, *effects)
+    return table
+
+
 def test_stops_delivering_before_its_claim_runs_out() -> None:
     times = iter([0.0, 1.0, 31.0, 31.0])
     tell = Tell("tell")
@@ -251,11 +300,11 @@ def _unreadable() -> Recorded[object]:
 class BrokenOnce(MemoryDeliveries):
     broken = True
 
-    def claim(self, effect: str) -> list[Claim]:
+    def claim(self, effect: str, most: int = 100) -> list[Claim]:
         if self.broken:
             self.broken = False
             raise ZeroDivisionError
-        return super().claim(effect)
+        return super().claim(effect, most)
 
 
 def test_a_fault_does_not_stop_the_relay(caplog: pytest.LogCaptureFixture) -> None:
@@ -273,7 +322,7 @@ def test_a_fault_does_not_stop_the_relay(caplog: pytest.LogCaptureFixture) -> No
 
 
 class UnreadableDeliveries(MemoryDeliveries):
-    def claim(self, effect: str) -> list[Claim]:
+    def claim(self, effect: str, most: int = 100) -> list[Claim]:
         return [Claim("a", token=1, after=0, letters=[Letter(1, 0, 0, _unreadable)])]
 
 

@@ -40,6 +40,7 @@ def remove_from_allocations_view(event: events.Deallocated, uow: UnitOfWork) -> 
 class PublishEvent:
     publisher: Publisher
     name: ClassVar[str] = "publish_event"
+    may_be_slow: ClassVar[bool] = False
 
     def __call__(self, delivery: Delivery[events.Event]) -> None:
         self.publisher.publish(delivery)
@@ -50,6 +51,7 @@ class SendOutOfStockNotification:
     notifications: Notifications
     stock_team: str
     name: ClassVar[str] = "send_out_of_stock_notification"
+    may_be_slow: ClassVar[bool] = True
 
     def __call__(self, delivery: Delivery[events.OutOfStock]) -> None:
         event = delivery.recorded.event

@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, select, text, update
+from sqlalchemy import Connection, Engine, Row, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from messaging.sql import tables
 from messaging.sql.connections import connection
 
 _letters, _outbox, _log = tables.dead_letters, tables.outbox, tables.event_log
+
+_EVENT = ("id", "type", "data", "correlation_id", "causation_id", "source", "time")
 
 # What is dropped counts as delivered, so that what comes after it may be; the drop itself is kept for good.
 _DROP_EFFECT = text("""
@@ -52,7 +55,10 @@ class DeadMessage:
 
 @dataclass(frozen=True, slots=True)
 class DeadEffect:
-    """An effect of one event, the first that waits in its stream, and why it could not be carried out."""
+    """An effect of one event, the first that waits in its stream, and why it could not be carried out.
+
+    `event` is what the log has of it, readable or not; empty when it has nothing.
+    """
 
     effect: str
     stream: str
@@ -62,6 +68,7 @@ class DeadEffect:
     first_failed_at: datetime
     last_failed_at: datetime
     waiting_behind: int
+    event: dict[str, Any]
 
     @property
     def id(self) -> str:
@@ -102,6 +109,7 @@ class SqlDeadLetters:
             .where(behind.c.effect == _outbox.c.effect, behind.c.stream == _outbox.c.stream)
             .where(behind.c.version > _outbox.c.version)
             .scalar_subquery()
+            .label("waiting_behind")
         )
         columns = (
             _outbox.c.effect,
@@ -112,10 +120,27 @@ class SqlDeadLetters:
             _outbox.c.first_failed_at,
             _outbox.c.last_failed_at,
             waiting,
+            *(_log.c[name] for name in _EVENT),
         )
-        dead = select(*columns).where(_outbox.c.dead_at.is_not(None)).order_by(_outbox.c.dead_at)
+        its_event = (_log.c.stream == _outbox.c.stream) & (_log.c.version == _outbox.c.version)
+        dead = select(*columns).outerjoin_from(_outbox, _log, its_event)
+        oldest_first = dead.where(_outbox.c.dead_at.is_not(None)).order_by(_outbox.c.dead_at)
         with self._transaction() as transaction:
-            return [DeadEffect(*row) for row in transaction.execute(dead)]
+            rows = transaction.execute(oldest_first).all()
+        return [
+            DeadEffect(
+                effect=row.effect,
+                stream=row.stream,
+                version=row.version,
+                reason=row.reason,
+                attempts=row.attempts,
+                first_failed_at=row.first_failed_at,
+                last_failed_at=row.last_failed_at,
+                waiting_behind=row.waiting_behind,
+                event=_event(row),
+            )
+            for row in rows
+        ]
 
     def settle_message(self, letter: DeadMessage) -> None:
         """Forget a message: it was handled after all, or dropped."""
@@ -150,3 +175,7 @@ class SqlDeadLetters:
     def _transaction(self) -> Iterator[Connection]:
         with connection(self._engine, "READ COMMITTED") as open_connection, open_connection.begin():
             yield open_connection
+
+
+def _event(row: Row[Any]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _EVENT} | {"time": row.time.isoformat()} if row.id else {}

@@ -114,25 +114,24 @@ _FAILED = text("""
 
 
 class SqlDeliveries:
-    def __init__(self, engine: Engine, codec: Codec, lease: float = 4.0, streams: int = 100, letters: int = 50) -> None:
+    def __init__(self, engine: Engine, codec: Codec, lease: float = 4.0, letters: int = 50) -> None:
         self.lease = lease
         self._engine = engine
         self._codec = codec
-        self._streams = streams
         self._letters = letters
         self._after: dict[str, str] = {}  # where the last claim of an effect ended: every stream gets its turn
         self._relay = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
-    def claim(self, effect: str) -> list[Claim]:
+    def claim(self, effect: str, most: int = 100) -> list[Claim]:
         after = self._after.get(effect, "")
-        claims = self._claim_streams(effect, after)
+        claims = self._claim_streams(effect, after, most)
         if not claims and after:
-            claims = self._claim_streams(effect, "")
+            claims = self._claim_streams(effect, "", most)
         if not claims:
             self._after[effect] = ""
             return []
         names = [claim.stream for claim in claims]
-        self._after[effect] = max(names) if len(names) == self._streams else ""
+        self._after[effect] = max(names) if len(names) == most else ""
         with self._transaction() as transaction:  # after the claim was committed: nothing older can appear any more
             rows = transaction.execute(_LETTERS, {"effect": effect, "streams": names, "letters": self._letters}).all()
         by_stream = defaultdict(list)
@@ -151,11 +150,11 @@ class SqlDeliveries:
         with self._transaction() as transaction:
             return [_claim_in(row) for row in transaction.execute(_CLAIM_THESE, asked)]
 
-    def _claim_streams(self, effect: str, after: str) -> list[Claim]:
+    def _claim_streams(self, effect: str, after: str, most: int) -> list[Claim]:
         asked = {
             "effect": effect,
             "after": after,
-            "streams": self._streams,
+            "streams": most,
             "relay": self._relay,
             "lease": self.lease,
         }
