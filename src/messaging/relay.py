@@ -112,6 +112,7 @@ class Relay:
     streams_at_once: int = 100
     clock: Callable[[], float] = time.monotonic
     _held: dict[int, tuple[str, Sequence[Claim]]] = field(default_factory=dict, init=False, repr=False)  # by thread
+    _out_of_reach: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # why, by effect
 
     def run(self, stop: Event) -> None:
         """Deliver until told to stop, each effect in threads of its own, so that a slow one delays no other.
@@ -135,15 +136,14 @@ class Relay:
 
     def _run(self, effect: str, stop: Event) -> None:
         pause = self.shortest_pause
-        out_of_reach = ""
         while not stop.is_set():
             try:
                 busy = self.deliver(effect) > 0
-                out_of_reach = ""
+                self._out_of_reach.pop(effect, None)
             except Unavailable as error:
-                if out_of_reach != str(error):  # once, not five times a second
-                    out_of_reach = str(error)
-                    log.warning("the outbox is out of reach", extra={"effect": effect, "error": out_of_reach})
+                if self._out_of_reach.get(effect) != str(error):  # once, not five times a second
+                    self._out_of_reach[effect] = str(error)
+                    log.warning("the outbox is out of reach", extra={"effect": effect, "error": str(error)})
                 busy, pause = False, self.longest_pause
             except Exception:
                 log.exception("the relay failed, and goes on", extra={"effect": effect})
