@@ -48,13 +48,18 @@ def logging_stays_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> embedded.Servers:
-    """A PostgreSQL and a Valkey of this session's own, fast because nothing in them has to survive."""
+    """A PostgreSQL and a Valkey of this session's own, fast because nothing in them has to survive.
+
+    With TESTS_HOME those of that folder, which one session after another may use: never two at a time.
+    """
     return running_servers(pytestconfig)
 
 
 def running_servers(config: pytest.Config) -> embedded.Servers:
     if SERVERS not in config.stash:
         clean_up = config.stash.setdefault(CLEAN_UP, ExitStack())
-        home = clean_up.enter_context(tempfile.TemporaryDirectory(prefix="allocation-tests-"))
+        home = os.environ.get("TESTS_HOME") or clean_up.enter_context(
+            tempfile.TemporaryDirectory(prefix="allocation-tests-")
+        )
         config.stash[SERVERS] = clean_up.enter_context(embedded.servers(Path(home), durable=False))
     return config.stash[SERVERS]

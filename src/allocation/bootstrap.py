@@ -30,7 +30,9 @@ from messaging.sql.dead_letters import SqlDeadLetters
 from messaging.sql.deliveries import SqlDeliveries
 from messaging.sql.exclusive import KEEPALIVES, is_ours, make_exclusive
 from messaging.sql.housekeeping import Housekeeping
+from messaging.sql.limits import FOR_CALLERS, FOR_WORK, UNLIMITED, Limits
 from messaging.sql.retelling import SqlTold
+from messaging.sql.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,16 @@ def bootstrap(
     notifications: Notifications | None = None,
     publisher: Publisher | None = None,
     connections: int = 10,
+    callers_wait: bool = False,
 ) -> Service:
-    """Wire the service as the settings say, with other parts where given. `connections`: at most, to the database."""
-    engine = database_engine(settings.database_url, connections)
+    """Wire the service as the settings say, with other parts where given. `connections`: at most, to the database.
+
+    When `callers_wait`, whatever the database can't do within a second and a half raises Unavailable.
+    """
+    if callers_wait:
+        engine = Watch().over(database_engine(settings.database_url, connections, limits=FOR_CALLERS))
+    else:
+        engine = database_engine(settings.database_url, connections, limits=FOR_WORK)
     client = redis_client(settings.redis_url)
     retry = Retry()
     events = event_stream(client)
@@ -104,8 +113,10 @@ def bootstrap(
     deliveries = SqlDeliveries(engine, CODEC)
 
     def one_at_a_time(name: str) -> OneAtATime:
-        exclusive = make_exclusive(database_engine(settings.database_url, connections=1, options=KEEPALIVES), name)
-        return OneAtATime(exclusive, MessageBus(table, unit_of_work(exclusive), DomainError, retry))
+        alone = database_engine(settings.database_url, connections=1, options=KEEPALIVES, limits=FOR_WORK)
+        exclusive = make_exclusive(alone, name)
+        eager = Retry(conflict_deadline=0.5, first_wait=0.001, longest_wait=0.002)  # it gives way to nobody
+        return OneAtATime(exclusive, MessageBus(table, unit_of_work(exclusive), DomainError, eager))
 
     return Service(
         engine=engine,
@@ -122,26 +133,28 @@ def bootstrap(
     )
 
 
-def database_engine(url: str, connections: int = 10, options: str = "") -> Engine:
+def database_engine(url: str, connections: int = 10, options: str = "", limits: Limits = UNLIMITED) -> Engine:
     """A pool that neither grows nor waits long, and connections that notice when the other side is gone.
 
-    `options` are the server's, as on its command line.
+    `options` are the server's, as on its command line. Without `limits` a statement may take as long as it will.
     """
     of_the_session = {"options": options} if options else {}  # given empty, they would hide those in the URL
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=connections,
         max_overflow=0,
-        pool_timeout=2.0,
+        pool_timeout=1.0,
         connect_args={
             "connect_timeout": 2,
             "application_name": "allocation",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
             **of_the_session,
         },
     )
+    return limits.on(engine)
 
 
 def notifications_for(settings: Settings) -> Notifications:

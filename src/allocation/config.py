@@ -81,12 +81,24 @@ def postgres_url(given: str) -> str:
         raise SettingError(f"DATABASE_URL does not begin with postgresql://; expected {expected}")
     try:
         url = urlsplit(f"postgresql://{rest}")
-        readable = bool(url.netloc and url.path.strip("/") and ("," in url.netloc or url.port != 0))
+        somewhere = url.netloc or "host=" in url.query
+        readable = bool(somewhere and url.path.strip("/") and ("," in url.netloc or url.port != 0))
     except ValueError:
         readable = False
     if not readable:
         raise SettingError(f"DATABASE_URL can't be read; expected {expected}")
-    return f"postgresql+psycopg://{rest}"
+    return f"postgresql+psycopg://{_hosts_as_parameters(rest)}"
+
+
+def _hosts_as_parameters(rest: str) -> str:
+    """SQLAlchemy does not read libpq's `host1:5432,host2:5433`, but a parameter for each."""
+    before, _, after = rest.partition("/")
+    user, at, hosts = before.rpartition("@")
+    if "," not in hosts:
+        return rest
+    path, _, query = after.partition("?")
+    parameters = "&".join([*(f"host={host}" for host in hosts.split(",")), *([query] if query else [])])
+    return f"{user}{at}/{path}?{parameters}"
 
 
 def _redis_url(env: Mapping[str, str]) -> str:

@@ -36,6 +36,4 @@ def configure_logging(level: str, log_format: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # When a pipeline fails its driver warns of what it gave up too; the error itself arrives, and conflicts are normal.
-    logging.getLogger("psycopg").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 from messaging.envelope import Metadata, Recorded
@@ -70,9 +71,12 @@ class MessageBus(Generic[U]):
         Raises MessageIdReused, StillRunning and Unavailable for all of them.
         """
         handlers = [self.routes.handler(type(request.command)) for request in requests]
+        attempts = count()
 
         def attempt() -> list[Outcome]:
             with self.unit_of_work() as uow:
+                if next(attempts) > 0:
+                    uow.reserve([request.command for request in requests])
                 outcomes = [
                     self._run(handler, request, uow) for handler, request in zip(handlers, requests, strict=True)
                 ]

@@ -9,6 +9,7 @@ MessagingError
 ├── ConcurrencyConflict     someone was faster; the same again on fresh state may succeed
 ├── ClaimLost               another relay has taken the stream over; what is left of it is no longer ours to do
 └── Unavailable             the surroundings fail: database, broker, mail; later may do
+    ├── Overtaken           ... or others were faster, for as long as we tried
     ├── Disconnected        ... before anything was committed: running again is safe
     └── OutcomeUnknown      ... while committing: only a message id can tell
 """
@@ -52,6 +53,10 @@ class ClaimLost(MessagingError):
 
 
 class Unavailable(MessagingError):
+    pass
+
+
+class Overtaken(Unavailable):
     pass
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
 
-from messaging.errors import ConcurrencyConflict, Disconnected, StillRunning, Unavailable
+from messaging.errors import ConcurrencyConflict, Disconnected, Overtaken, StillRunning, Unavailable
 
 R = TypeVar("R")
 
@@ -39,7 +39,8 @@ class Retry:
             if isinstance(error, StillRunning):
                 raise error from None
             tries = given_up.last_attempt.attempt_number
-            raise Unavailable(f"given up after {tries} tries: {error}") from error
+            kind = Overtaken if isinstance(error, ConcurrencyConflict) else Unavailable
+            raise kind(f"given up after {tries} tries: {error}") from error
 
     def _too_late(self, state: RetryCallState) -> bool:
         conflict = state.outcome and isinstance(state.outcome.exception(), ConcurrencyConflict)

@@ -60,6 +60,9 @@ class MemoryTransaction:
     def inbox(self) -> MemoryTransaction:
         return self
 
+    def reserve(self, commands: Sequence[object]) -> None:
+        """Nobody is in the way for long."""
+
     def history(self, stream: str) -> list[object]:
         """The committed events of a stream."""
         return [recorded.event for recorded in self.memory.log.get(stream, ())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -63,6 +63,11 @@ class UnitOfWork(Protocol):
 
     @property
     def inbox(self) -> Inbox: ...
+
+    def reserve(self, commands: Sequence[object]) -> None:
+        """Have nobody else write what these commands will, until the commit: asked before anything is read, by who has
+        lost to others once. Raises ConcurrencyConflict when somebody was about to."""
+        ...
 
     def collect_new_events(self) -> Iterable[NewEvent[object]]:
         """The events that aggregates recorded since this was last asked, in their order."""

@@ -33,8 +33,11 @@ def template(servers: embedded.Servers) -> Iterator[tuple[Engine, str]]:
     url = postgres_url(servers.database_url)
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text("CREATE DATABASE migrated"))
-    migrations.upgrade(_with_database(url, "migrated"))
+        is_there = connection.scalar(text("SELECT true FROM pg_database WHERE datname = 'migrated'"))
+        if not is_there:
+            connection.execute(text("CREATE DATABASE migrated"))
+    if not is_there:
+        migrations.upgrade(_with_database(url, "migrated"))
     yield engine, "migrated"
     engine.dispose()
 

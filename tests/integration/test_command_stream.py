@@ -23,6 +23,7 @@ from allocation.entrypoints.redis_commands import MOST_TRIES, run
 from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 from messaging.redis.group import ConsumerGroup
+from messaging.sql.exclusive import Occupied
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 GROUP = "allocation"
@@ -340,6 +341,45 @@ def test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept(
     assert sql("SELECT reference FROM batches") == [("b2",)]
 
 
+def test_a_dead_letter_that_could_not_be_kept_is_not_forgotten(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury, faults = service.dead_letters.bury, [Unavailable("no database")]
+
+    def when_possible(**letter: Any) -> None:
+        if faults:
+            raise faults.pop()
+        bury(**letter)
+
+    monkeypatch.setattr(service.dead_letters, "bury", when_possible)
+    producer.send_raw("not json")
+
+    with consuming(service):
+        assert wait_for(lambda: not faults, within=PATIENCE)
+        until_all_is_done(redis_server)
+
+    assert len(dead_letters(sql)) == 1
+
+
+@pytest.mark.parametrize("was_read", [False, True])
+def test_who_was_replaced_can_not_let_a_message_take_effect_late(
+    start_another: Callable[[], Service], producer: Producer, sql: Sql, was_read: bool
+) -> None:
+    replaced, another = start_another(), start_another()
+    assert replaced.commands.is_ours()
+    replaced.command_group.take_over()
+    producer.create_batch("b1", "LAMP", 10)
+    if was_read:
+        replaced.command_group.new(1, 0.1)
+    sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database IS NOT NULL")
+    assert wait_for(another.commands.is_ours, within=PATIENCE)
+
+    with pytest.raises(Occupied):
+        redis_commands._work(replaced, Event())
+
+    assert events(sql) == []
+
+
 def test_what_was_deleted_before_it_was_handled_is_told(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:
@@ -360,6 +400,37 @@ def test_a_dead_letter_is_kept_once_though_it_is_buried_again(service: Service, 
         service.dead_letters.bury(source=COMMANDS, message_id="1-1", body=b"x", reason="bad", attempts=2)
 
     assert sql("SELECT message_id, attempts FROM dead_letters") == [("1-1", 2)]
+
+
+def test_a_backlog_is_handled_while_others_write_the_same_products(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """Fifty commands in one transaction would lose to them again and again."""
+    for sku in "ABC":
+        service.bus.handle(commands.CreateBatch(f"b{sku}", sku, 1_000_000))
+    for number in range(60):
+        producer.allocate(f"stream-{number}", "ABC"[number % 3], 1)
+    stop = Event()
+
+    def write(sku: str) -> None:
+        number = 0
+        while not stop.is_set():
+            service.bus.handle(commands.Allocate(f"other-{sku}-{number}", sku, 1))
+            number += 1
+
+    others = [Thread(target=write, args=(sku,)) for sku in "ABC"]
+    for other in others:
+        other.start()
+    try:
+        with consuming(service):
+            until_all_is_done(redis_server)
+    finally:
+        stop.set()
+        for other in others:
+            other.join()
+
+    assert sql("SELECT count(*) FROM allocations_view WHERE orderid LIKE 'stream-%'") == [(60,)]
+    assert dead_letters(sql) == []
 
 
 # --- surroundings ------------------------------------------------------------

@@ -245,7 +245,7 @@ def test_groups_that_meet_crosswise_both_succeed(
             PERFORM set_config('test.begun', 'yes', true);
             RETURN NEW;
         END $$;
-        CREATE TRIGGER wait_before_the_second BEFORE INSERT ON event_log
+        CREATE TRIGGER wait_before_the_second BEFORE INSERT ON products
             FOR EACH ROW EXECUTE FUNCTION wait_before_the_second();
     """)
     one, other = processes.services[:2]

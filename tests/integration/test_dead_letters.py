@@ -155,6 +155,30 @@ def test_a_dropped_effect_never_happens_those_behind_it_go_on_and_the_books_bala
     assert balance(service.engine, balanced.append), balanced
 
 
+def test_what_is_tried_again_may_fail_as_often_as_before(
+    service: Service, command: Command, relaying: Callable[[], None], sql: Sql
+) -> None:
+    out_of_stock(service, "o1")
+    relaying()
+    command("retry", "--all")
+
+    relaying()
+
+    assert sql("SELECT attempts, dead_at IS NOT NULL FROM outbox WHERE effect = :mail", mail=MAIL) == [(4, True)]
+
+
+def test_what_is_alive_again_can_not_be_dropped(service: Service, relaying: Callable[[], None], sql: Sql) -> None:
+    out_of_stock(service, "o1")
+    relaying()
+    [dead] = service.dead_letters.effects()
+    service.dead_letters.retry_effect(dead)
+
+    service.dead_letters.drop_effect(dead, by="someone who has not looked again")
+
+    assert sql("SELECT version FROM outbox WHERE effect = :mail", mail=MAIL) == [(2,)]
+    assert sql("SELECT * FROM dropped_effects") == []
+
+
 def test_an_unknown_letter_is_said_to_be_unknown(service: Service, command: Command) -> None:
     answer = command("show", "message:99")
 

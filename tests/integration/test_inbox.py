@@ -225,6 +225,16 @@ def test_what_is_still_at_work_is_not_begun_again(service: Service, sql: Sql) ->
     assert impatient.handle(commands.Allocate("o1", "LAMP", 1), message_id="m1") == "b1"
 
 
+def test_the_lock_on_a_message_goes_with_its_transaction(service: Service, sql: Sql) -> None:
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+
+    with service.bus.unit_of_work() as uow:
+        uow.inbox.recall("m1")
+        assert sql(locks) == [(1,)]
+
+    assert sql(locks) == [(0,)], "though the connection is kept for others"
+
+
 def test_one_of_a_group_is_answered_from_the_inbox_and_the_others_run(service: Service, sql: Sql) -> None:
     given(service, commands.CreateBatch("b1", "LAMP", 5))
     first = Request(commands.Allocate("o1", "LAMP", 6), message_id="m1")

@@ -177,6 +177,13 @@ def test_another_revision_is_not_taken_for_the_needed_one(engine: Engine) -> Non
         require_current_schema(engine)
 
 
+def test_a_newer_revision_than_ours_will_do_so_that_releases_can_overlap(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+
+    require_current_schema(engine)
+
+
 def test_a_database_out_of_reach_is_said_in_a_sentence() -> None:
     with pytest.raises(Unavailable, match="connection failed"):
         migrations.upgrade("postgresql+psycopg://nobody@127.0.0.1:1/nothing")

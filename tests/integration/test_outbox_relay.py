@@ -274,7 +274,9 @@ def test_what_fails_holds_up_its_own_stream_and_effect_only(
     assert waiting(sql) == [(PUBLISH, "LAMP", 3), (PUBLISH, "LAMP", 4), (PUBLISH, "LAMP", 5)]
 
 
-def test_a_mail_that_fails_does_not_hold_up_the_news(service: Service, engine: Engine, publisher: Publisher) -> None:
+def test_a_mail_that_fails_does_not_hold_up_the_news(
+    service: Service, engine: Engine, publisher: Publisher, sql: Sql
+) -> None:
     allocated(service, "LAMP", "o1")
     service.bus.handle(commands.Allocate("o2", "LAMP", 100_000))
     service.bus.handle(commands.Allocate("o3", "LAMP", 1))
@@ -284,6 +286,18 @@ def test_a_mail_that_fails_does_not_hold_up_the_news(service: Service, engine: E
     deliver_all(relay, PUBLISH)
 
     assert publisher.orders == ["o1", "o3"]
+    assert waiting(sql) == [(MAIL, "LAMP", 3)], "nor is it struck off with the news"
+
+
+def test_a_failure_does_not_make_forget_how_far_an_effect_has_got(service: Service, engine: Engine, sql: Sql) -> None:
+    allocated(service, "LAMP", "o1")
+    relay = relay_on(engine, fail_for("o2", Unavailable("not now")))
+    deliver_all(relay, PUBLISH)
+    service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+
+    relay.deliver(PUBLISH)
+
+    assert sql("SELECT delivered_version, delivered_count FROM deliveries") == [(2, 2)]
 
 
 def test_what_failed_is_tried_again_when_its_time_has_come_and_not_before(
@@ -429,6 +443,37 @@ def test_a_claim_that_ran_out_is_taken_over_and_whoever_comes_late_changes_nothi
     assert sql("SELECT delivered_version, delivered_count, claimed_by FROM deliveries") == [(3, 3, None)]
 
 
+def test_a_token_rises_though_the_clock_was_put_back(service: Service, engine: Engine, sql: Sql) -> None:
+    allocated(service, "LAMP", "o1")
+    sql("UPDATE deliveries SET token = :far_ahead", far_ahead=2**60)
+
+    [claim] = deliveries(engine).claim(PUBLISH)
+
+    assert claim.token > 2**60
+
+
+def test_who_waits_while_another_claims_gets_nothing_of_it(service: Service, engine: Engine, sql: Sql) -> None:
+    allocated(service, "LAMP", "o1")
+    claims: list[Claim] = []
+    thread = Thread(target=lambda: claims.extend(deliveries(engine).claim(PUBLISH)))
+    with engine.begin() as another:
+        another.execute(text("UPDATE deliveries SET claimed_by = 'another', claimed_until = now() + interval '1 hour'"))
+        thread.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+        assert wait_for(lambda: sql(waits) == [(1,)], within=PATIENCE)
+    thread.join(PATIENCE)
+
+    assert claims == []
+
+
+def test_a_refill_passes_over_what_another_is_about_to_claim(service: Service, engine: Engine) -> None:
+    allocated(service, "LAMP", "o1")
+
+    with engine.begin() as another:
+        another.execute(text("UPDATE deliveries SET claimed_by = 'another', claimed_until = now() + interval '1 hour'"))
+        assert deliveries(engine).claim_these(PUBLISH, ["LAMP"]) == []
+
+
 def test_a_claim_lasts_as_long_as_the_lease_says(service: Service, engine: Engine, sql: Sql) -> None:
     allocated(service, "LAMP", "o1")
 
@@ -501,6 +546,21 @@ def test_a_head_that_has_just_failed_elsewhere_is_not_tried_at_once(
     [claim] = ours.claim(PUBLISH)
 
     assert claim.letters == []
+
+
+def test_what_a_relay_could_not_settle_it_takes_again_at_once(
+    service: Service, engine: Engine, cut_connections: Callable[[], int]
+) -> None:
+    """Its claim still holds, but not against itself."""
+    allocated(service, "LAMP", "o1")
+    cuts = [cut_connections]
+    publisher = Publisher(before=lambda _: cuts and cuts.pop()())
+    relay = relay_on(engine, publisher)
+    with pytest.raises(Unavailable):
+        relay.deliver(PUBLISH)
+    assert deliveries(engine).claim(PUBLISH) == [], "another has to wait"
+
+    assert relay.deliver(PUBLISH) == 1
 
 
 def test_how_far_each_effect_has_got_is_counted(service: Service, relay: Relay, sql: Sql) -> None:

@@ -185,13 +185,13 @@ def test_an_allocation_reads_twice_and_writes_once(service: Service) -> None:
 
     assert len(statements.at_once) == 2, f"the product with its batches, and the line: {statements.at_once}"
     assert statements.in_pipelines == [
-        "INSERT INTO event_log",
-        "INSERT INTO outbox",
         "UPDATE products SET",
         "UPDATE batches SET",
         "INSERT INTO order_lines",
         "INSERT INTO allocations",
         "INSERT INTO allocations_view",
+        "INSERT INTO event_log",
+        "INSERT INTO outbox",
     ]
 
 

@@ -7,12 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date
 from itertools import count
+from threading import Thread
 from typing import Any, Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, text
 from tests import fakes
 
 from allocation.adapters.tables import allocations_view
@@ -22,6 +23,7 @@ from allocation.domain import commands, events
 from allocation.domain.commands import Command
 from allocation.domain.model import BatchConflict, InvalidSku, LineConflict, OrderLine, UnknownBatch
 from allocation.service_layer.ports import UnitOfWork
+from embedded.waiting import wait_for
 from messaging.bus import MessageBus, Request
 from messaging.envelope import Metadata, NewEvent, Recorded
 from messaging.errors import ConcurrencyConflict, MessageIdReused
@@ -261,6 +263,70 @@ def test_of_two_writers_of_one_product_the_second_is_told_of_a_conflict(world: W
         overlap(world, allocate("o1", "LAMP", 10), allocate("o2", "LAMP", 10))
 
     assert happened(world, "LAMP")[1:] == [events.Allocated("o1", "LAMP", 10, "b1", "LAMP")]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        commands.Allocate("o2", "LAMP", 1),
+        commands.CreateBatch("b2", "LAMP", 1),
+        commands.ChangeBatchQuantity("b1", 9),
+    ],
+)
+def test_who_reserves_a_product_wins_against_who_does_not(service: Service, command: commands.Command) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    other = RacingWriter(service, commands.Allocate("o1", "LAMP", 1))
+
+    with service.bus.unit_of_work() as uow:
+        uow.reserve([command])
+        other.start()
+        other.until_it_waits()
+        handler: Any = service.bus.routes.handler(type(command))
+        handler(command, uow)
+        keep_all(uow)
+        uow.commit()
+
+    assert isinstance(other.outcome(), ConcurrencyConflict), "not a deadlock, and not a second winner"
+
+
+class RacingWriter(Thread):
+    """Handles a command once, in a thread, without having reserved anything."""
+
+    def __init__(self, service: Service, command: commands.Command) -> None:
+        super().__init__()
+        self._service = service
+        self._command = command
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            with self._service.bus.unit_of_work() as uow:
+                handler: Any = self._service.bus.routes.handler(type(self._command))
+                handler(self._command, uow)
+                keep_all(uow)
+                uow.commit()
+        except ConcurrencyConflict as error:
+            self._error = error
+
+    def until_it_waits(self) -> None:
+        def waits() -> bool:
+            with self._service.engine.connect() as connection:
+                waiting = (
+                    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                )
+                return bool(connection.execute(text(waiting)).scalar())
+
+        assert wait_for(waits, within=20), "it does not meet who has reserved"
+
+    def outcome(self) -> Exception | None:
+        self.join(20)
+        assert not self.is_alive()
+        return self._error
+
+
+def keep_all(uow: UnitOfWork) -> None:
+    for new in uow.collect_new_events():
+        uow.event_log.append(Recorded(new.stream, new.version, new.event, Metadata.first("test")), [])
 
 
 def test_of_two_who_purchase_a_new_product_the_second_is_told_of_a_conflict(world: World) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, make_dataclass
+from datetime import timedelta
+from threading import Event
 
 import pytest
 
+from embedded.waiting import wait_for
 from messaging.bus import MessageBus, Request
 from messaging.envelope import Delivery, Metadata, NewEvent
 from messaging.errors import (
@@ -17,6 +21,7 @@ from messaging.errors import (
     MessageIdReused,
     OutcomeUnknown,
     RoutingError,
+    StillRunning,
     Unavailable,
 )
 from messaging.retry import Retry
@@ -49,7 +54,11 @@ class Talk(MemoryTransaction):
     def __init__(self, memory: Memory) -> None:
         super().__init__(memory)
         self.said: list[object] = []
+        self.reserved: list[object] = []
         self._collected = 0
+
+    def reserve(self, commands: Sequence[object]) -> None:
+        self.reserved += commands
 
     def say(self, event: object) -> None:
         self.said.append(event)
@@ -120,11 +129,11 @@ def test_a_field_that_a_later_release_adds_does_not_make_old_messages_look_new()
     assert Request(Asked("x")).fingerprint != Request(Asked("y")).fingerprint
 
 
-def failing(*faults: Exception) -> tuple[World, list[Exception]]:
+def failing(*faults: Exception, handler: Callable[[Say, Talk], object] = say) -> tuple[World, list[Exception]]:
     left = list(faults)
 
-    def say_if_possible(cmd: Say, uow: Talk) -> str:
-        answer = say(cmd, uow)
+    def say_if_possible(cmd: Say, uow: Talk) -> object:
+        answer = handler(cmd, uow)
         if left:
             raise left.pop(0)
         return answer
@@ -174,13 +183,13 @@ def test_a_fault_reaches_the_caller_and_changes_nothing() -> None:
 def test_refusing_after_a_change_is_a_fault_in_the_program() -> None:
     world, _ = failing(TooLoudError())
 
-    with pytest.raises(HalfDone):
+    with pytest.raises(HalfDone, match="hello"):
         world.bus.handle(Say("hello"))
 
     assert world.log() == []
 
 
-@pytest.mark.parametrize("fault", [ConcurrencyConflict("too slow"), Disconnected("gone")])
+@pytest.mark.parametrize("fault", [ConcurrencyConflict("too slow"), Disconnected("gone"), StillRunning("m1")])
 def test_runs_the_whole_unit_of_work_again_after(fault: Exception) -> None:
     world, _ = failing(fault, fault)
 
@@ -189,6 +198,20 @@ def test_runs_the_whole_unit_of_work_again_after(fault: Exception) -> None:
     assert world.log() == [Said("hello"), Echoed("hello")], "events come from the winning attempt only"
     assert world.transactions == 3
     assert len(world.waits) == 2
+
+
+def test_who_has_lost_once_reserves_what_it_will_write_before_anything_is_read() -> None:
+    reserved: list[list[object]] = []
+
+    def say_and_note(cmd: Say, uow: Talk) -> str:
+        reserved.append(list(uow.reserved))
+        return say(cmd, uow)
+
+    world, _ = failing(ConcurrencyConflict("too slow"), handler=say_and_note)
+
+    world.bus.handle(Say("hello"))
+
+    assert reserved == [[], [Say("hello")]]
 
 
 def test_does_not_run_again_when_it_may_have_been_committed() -> None:
@@ -202,10 +225,38 @@ def test_does_not_run_again_when_it_may_have_been_committed() -> None:
 
 def test_gives_up_in_the_end_and_says_so() -> None:
     world, _ = failing(*[ConcurrencyConflict("too slow")] * 10_000)
-    bus = MessageBus(world.bus.routes, world.unit_of_work, TooLoudError, Retry(conflict_deadline=0.05))
+    bus = MessageBus(
+        world.bus.routes, world.unit_of_work, TooLoudError, Retry(0.05, first_wait=0.001, longest_wait=0.001)
+    )
 
     with pytest.raises(Unavailable, match=r"given up after \d+ tries: too slow"):
         bus.handle(Say("hello"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "retry"),
+    [
+        (ConcurrencyConflict("too slow"), Retry(conflict_deadline=0, outage_deadline=9)),
+        (Disconnected("gone"), Retry(conflict_deadline=9, outage_deadline=0)),
+    ],
+)
+def test_a_conflict_and_an_outage_have_deadlines_of_their_own(fault: Exception, retry: Retry) -> None:
+    world, _ = failing(fault)
+    bus = MessageBus(world.bus.routes, world.unit_of_work, TooLoudError, retry)
+
+    with pytest.raises(Unavailable, match="given up after 1 tries"):
+        bus.handle(Say("hello"))
+
+
+def test_waits_at_random_at_first_a_little_and_never_long() -> None:
+    waits: list[float] = []
+    world, _ = failing(*[ConcurrencyConflict("too slow")] * 40)
+    retry = Retry(first_wait=0.001, longest_wait=0.004, sleep=waits.append)
+
+    MessageBus(world.bus.routes, world.unit_of_work, TooLoudError, retry).handle(Say("hello"))
+
+    assert all(wait <= limit for wait, limit in zip(waits, [0.001, 0.002, *[0.004] * 38], strict=True))
+    assert len(set(waits)) > 30, "nobody meets the same ones again"
 
 
 def test_a_message_id_makes_a_command_take_effect_once() -> None:
@@ -266,6 +317,66 @@ def test_all_that_follows_shares_the_correlation_id_and_names_its_cause() -> Non
     assert said.metadata.correlation_id == echoed.metadata.correlation_id == "order 17"
     assert said.metadata.causation_id == request.id
     assert echoed.metadata.causation_id == said.metadata.id
+    assert said.metadata.source == echoed.metadata.source == "test"
+    assert said.metadata.time.utcoffset() == request.time.utcoffset() == timedelta(0)
+
+
+def test_what_comes_from_nowhere_begins_a_correlation_of_its_own() -> None:
+    world = World()
+
+    world.bus.handle(Say("one"))
+    world.bus.handle(Say("two"))
+
+    one, _, two, _ = (recorded.metadata for recorded in world.memory.log["talk"])
+    assert one.source == "internal"
+    assert one.causation_id == one.correlation_id != two.correlation_id
+
+
+def test_says_of_each_whether_anything_has_happened() -> None:
+    world = World()
+    world.bus.handle(Say("one"), message_id="m1")
+
+    outcomes = world.bus.handle_together(
+        [Request(Say("one"), message_id="m1"), Request(Say("two")), Request(Say("NO"))]
+    )
+
+    assert [outcome.changed for outcome in outcomes] == [False, True, False]
+
+
+def test_all_policies_are_followed_whenever_they_were_named() -> None:
+    world, heard = World(), list[str]()
+
+    world.bus.routes.event(Said, lambda event, _: heard.append(event.word))
+    world.bus.handle(Say("hello"))
+
+    assert world.log() == [Said("hello"), Echoed("hello")]
+    assert heard == ["hello"]
+
+
+def test_who_waits_for_a_stream_runs_with_the_others_who_do() -> None:
+    entered, door = Event(), Event()
+
+    def say_slowly(cmd: Say, uow: Talk) -> str:
+        if cmd.word == "first":
+            entered.set()
+            assert door.wait(10)
+        return say(cmd, uow)
+
+    world = World()
+    table: Routes[Talk] = Routes()
+    table.command(Say, say_slowly, stream=lambda cmd: "elsewhere" if cmd.word == "ELSEWHERE" else "here")
+    bus = MessageBus(table, world.unit_of_work, TooLoudError)
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(bus.handle, Say("first"))]
+        assert entered.wait(10)
+        answers += [pool.submit(bus.handle, Say(word)) for word in ("second", "third")]
+        assert wait_for(lambda: len(bus._groups._queues.get("here", ())) == 3, within=10), "nobody waits"
+        with pytest.raises(TooLoudError):  # another stream waits for nobody
+            bus.handle(Say("ELSEWHERE"))
+        door.set()
+
+    assert [answer.result() for answer in answers] == ["said first", "said second", "said third"]
+    assert world.transactions == 3
 
 
 def test_a_command_without_a_handler_is_an_incomplete_table() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date
+import json
+from datetime import UTC, date, datetime
 from typing import get_args
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from allocation.adapters.wire_names import CODEC, REFUSALS
 from allocation.domain import events
 from allocation.domain.model import DomainError
+from messaging.cloud_events import CloudEvent, CloudEvents
 from messaging.codec import Codec, JsonObject
+from messaging.envelope import Metadata, Recorded
 from messaging.errors import UnreadableMessage
 
 # Every shape that was ever stored. A row here is never changed: a new version gets a row of its own.
@@ -102,3 +105,60 @@ def test_old_versions_are_upcast_step_by_step() -> None:
     )
     with pytest.raises(UnreadableMessage, match=r"not a out_of_stock\.v2: KeyError"):
         codec.decode("out_of_stock.v1", {"orderid": "o1"})
+    assert codec.name(events.OutOfStock) == "out_of_stock.v3"
+
+
+def test_an_event_is_a_cloud_event_for_others() -> None:
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    created = events.BatchCreated("b1", "TÅBLE", 10, None)
+    codec = Codec({"batch_created.v1": events.BatchCreated})
+
+    def said(causation_id: str | None) -> JsonObject:
+        metadata = Metadata("id-1", "order 7", causation_id, "http", now)
+        body = CloudEvents(codec, "/shop", "shop").encode(Recorded("TÅBLE", 3, created, metadata))
+        assert "TÅBLE".encode() in body, "readable as it is"
+        assert b" " not in body.replace(b"order 7", b""), "and short"
+        spoken: JsonObject = json.loads(body)
+        return spoken
+
+    assert said("id-0") == {
+        "specversion": "1.0",
+        "id": "id-1",
+        "source": "/shop",
+        "type": "shop.batch_created.v1",
+        "subject": "TÅBLE",
+        "time": "2026-01-02T03:04:05+00:00",
+        "datacontenttype": "application/json",
+        "sequence": "3",
+        "correlationid": "order 7",
+        "causationid": "id-0",
+        "data": {"ref": "b1", "sku": "TÅBLE", "qty": 10, "eta": None},
+    }
+    assert "causationid" not in said(None)
+
+
+GOOD: JsonObject = {"specversion": "1.0", "id": "m1", "source": "/shop", "type": "said", "data": {}}
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"no json", "^invalid JSON: expected ident"),
+        (b"[]", "^not a CloudEvent: body: Input should be a valid dictionary"),
+        (b'{"data": NaN}', "^invalid JSON"),
+        (
+            json.dumps(GOOD | {"data": {"a": 1}, "id": ""}).encode(),
+            "^not a CloudEvent: id: String should have at least",
+        ),
+        (json.dumps(GOOD | {"specversion": "2.0", "data": 5}).encode(), "specversion: .*; data: Input should be"),
+    ],
+)
+def test_what_is_no_cloud_event_is_unreadable_and_says_why(body: bytes, problem: str) -> None:
+    with pytest.raises(UnreadableMessage, match=problem):
+        CloudEvent.read_json(body)
+
+
+def test_the_id_of_a_message_in_the_inbox_is_read_by_people() -> None:
+    event = CloudEvent.read_json(json.dumps(GOOD | {"source": "/läden"}).encode())
+
+    assert event.message_id == '["/läden", "m1"]'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from threading import Event, Lock, Thread
+from threading import Barrier, Event, Lock, Thread, current_thread
 
 import pytest
 
@@ -202,7 +202,7 @@ def routes_to(*effects: Tell) -> Routes[object]:
 
 
 def test_stops_delivering_before_its_claim_runs_out() -> None:
-    times = iter([0.0, 1.0, 31.0, 31.0])
+    times = iter([0.0, 30.0, 30.1, 30.1])  # its claim is for sixty
     tell = Tell("tell")
     memory = memory_with("tell", a=["one", "two"])
     table: Routes[object] = Routes()
@@ -231,13 +231,15 @@ def test_tells_an_effect_what_came_before_and_by_which_claim() -> None:
 
 
 def test_whoever_comes_late_leaves_the_rest_to_the_one_who_has_taken_over() -> None:
-    def refuse(_: str) -> None:
-        raise ClaimLost("another has it")
+    def refuse(word: str) -> None:
+        if word == "one":
+            raise ClaimLost("another has it")
 
-    memory = memory_with("tell", a=["one", "two"])
+    memory, tell = memory_with("tell", a=["one", "two"]), Tell("tell", refuse)
 
-    assert relay_for(memory, Tell("tell", refuse)).deliver("tell") == 0
+    assert relay_for(memory, tell).deliver("tell") == 0
 
+    assert tell.told == []
     assert [(one.attempts, one.dead) for one in memory.outbox] == [(0, False), (0, False)]
 
 
@@ -268,12 +270,12 @@ class ShortLeases(MemoryDeliveries):
 
     def __init__(self, memory: Memory, kept_up: Event) -> None:
         super().__init__(memory)
-        self.extended = 0
+        self.extended: list[tuple[str, list[str]]] = []
         self.kept_up = kept_up
 
     def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:
-        self.extended += 1
-        if self.extended == 3:
+        self.extended.append((effect, [claim.stream for claim in claims]))
+        if len(self.extended) == 3:
             self.kept_up.set()
         return super().extend(effect, claims)
 
@@ -291,10 +293,97 @@ def test_a_claim_is_kept_up_as_long_as_its_effect_takes() -> None:
         stop.set()
         kept_up.set()
         thread.join(10)
+    assert deliveries.extended[:3] == [("tell", ["a"])] * 3
 
 
 def _unreadable() -> Recorded[object]:
-    raise UnreadableMessage
+    raise UnreadableMessage("not known yet")
+
+
+class Patient(Event):
+    """Notes how long it is waited for, takes no time over it, and is set in the end."""
+
+    def __init__(self, pauses: int) -> None:
+        super().__init__()
+        self.pauses: list[float | None] = []
+        self._most = pauses
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout)
+        if len(self.pauses) == self._most:
+            self.set()
+        return self.is_set()
+
+
+class CountedDeliveries(MemoryDeliveries):
+    """Raises the faults, one after another, and then counts."""
+
+    def __init__(self, memory: Memory, *faults: Exception) -> None:
+        super().__init__(memory)
+        self.faults = list(faults)
+        self.asked: list[int] = []
+
+    def claim(self, effect: str, most: int = 100) -> list[Claim]:
+        self.asked.append(most)
+        assert len(self.asked) < 100, "it never rests"
+        if self.faults:
+            raise self.faults.pop(0)
+        return super().claim(effect, most)
+
+
+def test_rests_longer_and_longer_while_there_is_nothing_to_do() -> None:
+    stop = Patient(pauses=7)
+    deliveries = CountedDeliveries(memory_with("tell", a=["one"]))
+
+    Relay(routes_to(Tell("tell")), deliveries).run(stop)
+
+    assert stop.pauses == [0.01, 0.02, 0.04, 0.08, 0.16, 0.2, 0.2]
+    assert len(deliveries.asked) == 8, "no rest after it had something to do"
+
+
+@pytest.mark.parametrize("fault", [Unavailable("no database"), ZeroDivisionError()])
+def test_rests_long_after_a_fault_and_is_quick_again_after_work(fault: Exception) -> None:
+    stop = Patient(pauses=4)
+    deliveries = CountedDeliveries(memory_with("tell", a=["one"]), fault, fault)
+
+    Relay(routes_to(Tell("tell")), deliveries).run(stop)
+
+    assert stop.pauses == [0.2, 0.2, 0.01, 0.02]
+
+
+def test_says_that_the_outbox_is_out_of_reach_once_for_each_reason_and_again_after_it_was_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one, other = Unavailable("no database"), Unavailable("no schema")
+    deliveries = CountedDeliveries(Memory(), one, one, other, other)
+    relay = Relay(routes_to(Tell("tell")), deliveries)
+
+    relay.run(Patient(pauses=5))
+    deliveries.faults = [other]
+    relay.run(Patient(pauses=2))
+
+    said = [record.__dict__["error"] for record in caplog.records if record.msg == "the outbox is out of reach"]
+    assert said == ["no database", "no schema", "no schema"]
+
+
+def test_only_what_may_be_slow_has_several_threads_and_then_one_stream_each() -> None:
+    begun = Barrier(6)
+    names: list[str] = []
+
+    class Watched(CountedDeliveries):
+        def claim(self, effect: str, most: int = 100) -> list[Claim]:
+            names.append(current_thread().name)
+            begun.wait(10)
+            stop.set()
+            return super().claim(effect, most)
+
+    stop, quick, slow = Event(), Tell("quick"), Tell("slow", may_be_slow=True)
+    deliveries = Watched(Memory())
+
+    Relay(routes_to(quick, slow), deliveries, side_by_side=5, streams_at_once=70).run(stop)
+
+    assert sorted(names) == ["quick"] + ["slow"] * 5
+    assert sorted(deliveries.asked) == [1] * 5 + [70]
 
 
 class BrokenOnce(MemoryDeliveries):
@@ -333,4 +422,5 @@ def test_what_cannot_be_read_is_dead_at_once() -> None:
 
     Relay(table, UnreadableDeliveries(memory)).deliver("tell")
 
-    assert memory.outbox[0].dead
+    [letter] = memory.outbox
+    assert (letter.dead, letter.reason, letter.faults) == (True, "not known yet", 1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, select
+from sqlalchemy import Connection, Row, and_, or_, select
 
 from allocation.adapters.changes import Changes
 from allocation.adapters.tables import allocations, batch_references, batches, order_lines, products
@@ -35,6 +35,12 @@ class SqlAlchemyProducts:
         if batch is None:
             raise UnknownBatch(batchref)
         return self.get(batch.sku)
+
+    def lock(self, skus: Sequence[str], batchrefs: Sequence[str]) -> None:
+        """Let others wait who would write these products; always in one order, so that two who lock don't get stuck."""
+        of_batches = select(batch_references.c.sku).where(batch_references.c.reference.in_(batchrefs))
+        these = or_(products.c.sku.in_(skus), products.c.sku.in_(of_batches))
+        self._connection.execute(select(products.c.sku).where(these).order_by(products.c.sku).with_for_update())
 
     def collect_new_events(self) -> Iterator[NewEvent[object]]:
         for sku, product in self._loaded.items():

@@ -12,12 +12,15 @@ REVISION = "0002"
 
 
 def require_current_schema(engine: Engine) -> None:
-    """Raises Unavailable when the database can't be reached, or its schema is not the one we need."""
+    """Raises Unavailable when the database can't be reached, or its schema is older than the one we need.
 
-    def ask() -> object:
+    Revisions are numbered. A later one is for the next release, beside which this one still works for a while.
+    """
+
+    def ask() -> str | None:
         with connection(engine, "AUTOCOMMIT") as open_connection:
             return open_connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
     found = Retry()(ask)  # a connection that was cut while it was at rest says nothing about the database
-    if found != REVISION:
+    if not (found and found.isdigit() and found >= REVISION):
         raise Unavailable(f"the database's schema is at revision {found}, not {REVISION}; migrate it first")

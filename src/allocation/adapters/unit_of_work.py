@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection, Engine
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from allocation.adapters.read_models import SqlAlchemyAllocationsView
 from allocation.adapters.repository import SqlAlchemyProducts
 from allocation.adapters.wire_names import CODEC, REFUSALS
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from messaging.envelope import NewEvent
 from messaging.sql.unit_of_work import SqlTransaction, transactions
 
@@ -21,6 +22,12 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
         self.allocations_view = SqlAlchemyAllocationsView()
         self.add_writer(self.products)
         self.add_writer(self.allocations_view)
+
+    def reserve(self, commands: Sequence[object]) -> None:
+        self.products.lock(
+            skus=[command.sku for command in commands if isinstance(command, CreateBatch | Allocate)],
+            batchrefs=[command.ref for command in commands if isinstance(command, ChangeBatchQuantity)],
+        )
 
     def collect_new_events(self) -> Iterator[NewEvent[object]]:
         return self.products.collect_new_events()

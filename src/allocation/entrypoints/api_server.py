@@ -69,7 +69,7 @@ class ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no typ
 
     def load(self) -> Flask:
         """Called in each worker, after the fork: nothing with a connection is shared between processes."""
-        return create_app(bootstrap(self._settings, connections=self._threads))
+        return create_app(bootstrap(self._settings, connections=self._threads, callers_wait=True))
 
 
 def serve(settings: Settings, threads: int) -> None:

@@ -43,7 +43,7 @@ class AnyText(BaseConverter):
 
 def create_app(service: Service | None = None) -> Flask:
     """The WSGI application; without a service, one as the environment says."""
-    service = service or bootstrap(Settings.from_env(os.environ))
+    service = service or bootstrap(Settings.from_env(os.environ), callers_wait=True)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # a body sent in chunks is cut off here: one byte tells
     app.url_map.merge_slashes = False

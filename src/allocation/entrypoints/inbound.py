@@ -14,7 +14,7 @@ from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH,
 from messaging.bus import Request
 from messaging.cloud_events import CloudEvent
 from messaging.envelope import Metadata
-from messaging.errors import MessageIdReused, StillRunning, Unavailable, UnreadableMessage
+from messaging.errors import MessageIdReused, Overtaken, StillRunning, Unavailable, UnreadableMessage
 from messaging.sql.dead_letters import DeadMessage
 from messaging.sql.exclusive import Occupied
 
@@ -53,6 +53,9 @@ def until_possible(attempt: Callable[[], None], stop: Event) -> bool:
             attempt()
         except Occupied:
             raise
+        except Overtaken:
+            if stop.is_set():
+                return False
         except (Unavailable, StillRunning) as error:
             log.warning("will try again", extra={"error": str(error)})
             if stop.wait(pause):

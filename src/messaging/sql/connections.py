@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine.interfaces import IsolationLevel
 
-from messaging.errors import Disconnected
-from messaging.sql.errors import Faults, translated
+from messaging.errors import OutcomeUnknown
+from messaging.sql.errors import Faults, is_misplaced, translated
+from messaging.sql.watch import OPTION
 
 
 @contextmanager
 def connection(engine: Engine, isolation_level: IsolationLevel) -> Iterator[Connection]:
     """A connection from the pool; what was not committed is rolled back. Raises MessagingErrors for database faults."""
+    if watch := engine.get_execution_options().get(OPTION):
+        watch.admit()
     try:
         with engine.execution_options(isolation_level=isolation_level).connect() as open_connection:
-            yield open_connection
+            try:
+                yield open_connection
+            except (*Faults, OutcomeUnknown) as error:
+                _let_the_pool_know(open_connection, error)
+                raise
     except Faults as error:
         meaning = translated(error)
-        if isinstance(meaning, Disconnected):
-            engine.dispose()  # what broke one connection has likely broken those at rest in the pool
         if meaning:
             raise meaning from error
         raise
+
+
+def _let_the_pool_know(open_connection: Connection, error: Exception) -> None:
+    """A broken connection, or one to the wrong server: the pool then replaces those at rest that are as old, too.
+
+    It hears of it only through SQLAlchemy, and a pipeline's errors come from the driver.
+    """
+    if open_connection.closed or open_connection.invalidated:
+        return
+    driver = open_connection.connection.driver_connection
+    if isinstance(driver, psycopg.Connection):
+        if is_misplaced(error):
+            driver.close()
+        if driver.closed:
+            with suppress(*Faults):
+                open_connection.rollback()

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import takewhile
+from threading import get_ident
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ from messaging.sql.event_log import recorded_from
 _MOMENT = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _TOKEN = f"greatest(mine.token + 1, {_MOMENT})"
 
+# Whoever claims has let go of all it had, or could not because the database was away: that is its own to take again.
 # Visits each waiting stream once, by the primary key, however many letters wait in it; a stream whose first letter is
 # dead or not due is passed over, and one claimed by another relay too.
 _CLAIM = text(f"""
@@ -40,7 +42,8 @@ _CLAIM = text(f"""
         SELECT heads.stream FROM heads LEFT JOIN deliveries
             ON deliveries.effect = :effect AND deliveries.stream = heads.stream
         WHERE heads.dead_at IS NULL AND (heads.retry_at IS NULL OR heads.retry_at <= clock_timestamp())
-          AND (deliveries.claimed_until IS NULL OR deliveries.claimed_until < clock_timestamp())
+          AND (deliveries.claimed_until IS NULL OR deliveries.claimed_until < clock_timestamp()
+               OR deliveries.claimed_by = :relay)
         LIMIT :streams
     )
     INSERT INTO deliveries AS mine (effect, stream, token, claimed_by, claimed_until)
@@ -48,7 +51,7 @@ _CLAIM = text(f"""
     FROM due ORDER BY stream
     ON CONFLICT (effect, stream) DO UPDATE
         SET token = {_TOKEN}, claimed_by = excluded.claimed_by, claimed_until = excluded.claimed_until
-        WHERE mine.claimed_until IS NULL OR mine.claimed_until < clock_timestamp()
+        WHERE mine.claimed_until IS NULL OR mine.claimed_until < clock_timestamp() OR mine.claimed_by = :relay
     RETURNING stream, token, delivered_version
 """)  # noqa: S608 - the token is our own
 
@@ -57,7 +60,7 @@ _CLAIM_THESE = text(f"""
     WITH free AS (
         SELECT stream FROM deliveries
         WHERE effect = :effect AND stream = ANY(:streams)
-          AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+          AND (claimed_until IS NULL OR claimed_until < clock_timestamp() OR claimed_by = :relay)
         ORDER BY stream FOR UPDATE SKIP LOCKED
     )
     UPDATE deliveries AS mine SET token = {_TOKEN}, claimed_by = :relay,
@@ -114,7 +117,7 @@ _FAILED = text("""
 
 
 class SqlDeliveries:
-    def __init__(self, engine: Engine, codec: Codec, lease: float = 4.0, letters: int = 50) -> None:
+    def __init__(self, engine: Engine, codec: Codec, lease: float = 2.5, letters: int = 50) -> None:
         self.lease = lease
         self._engine = engine
         self._codec = codec
@@ -146,7 +149,7 @@ class SqlDeliveries:
 
     def claim_these(self, effect: str, streams: Collection[str]) -> list[Claim]:
         """Claim these streams as far as nobody has them, without their letters."""
-        asked = {"effect": effect, "streams": list(streams), "relay": self._relay, "lease": self.lease}
+        asked = {"effect": effect, "streams": list(streams), "relay": self._name(), "lease": self.lease}
         with self._transaction() as transaction:
             return [_claim_in(row) for row in transaction.execute(_CLAIM_THESE, asked)]
 
@@ -155,7 +158,7 @@ class SqlDeliveries:
             "effect": effect,
             "after": after,
             "streams": most,
-            "relay": self._relay,
+            "relay": self._name(),
             "lease": self.lease,
         }
         with self._transaction() as transaction:
@@ -198,6 +201,10 @@ class SqlDeliveries:
                             "faults": int(failure.is_fault),
                         },
                     )
+
+    def _name(self) -> str:
+        """Of the thread, which is at one round of claims at a time."""
+        return f"{self._relay}:{get_ident()}"
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

@@ -23,8 +23,9 @@ _CONFLICTS = {
     "55P03",  # lock_not_available
     "23505",  # unique_violation: every unique key of ours names something that another writer made first
 }
+_MISPLACED = "25006"  # read_only_sql_transaction: connected to a standby
 _OUTAGES = {
-    "25006",  # read_only_sql_transaction: connected to a standby
+    _MISPLACED,
     "53300",  # too_many_connections
     "57014",  # query_canceled: a statement time-out
     "57P01",  # admin_shutdown
@@ -32,9 +33,16 @@ _OUTAGES = {
     "57P03",  # cannot_connect_now
     "57P05",  # idle_session_timeout
     "25P03",  # idle_in_transaction_session_timeout
+    "25P04",  # transaction_timeout
 }
 
 Faults = (DBAPIError, psycopg.Error, PoolTimeout)
+
+
+def is_misplaced(error: Exception) -> bool:
+    """Whether this server only reads: another one has become the primary."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg.Error) and original.sqlstate == _MISPLACED
 
 
 def translated(error: Exception, *, committing: bool = False) -> MessagingError | None:

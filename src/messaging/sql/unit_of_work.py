@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
@@ -28,14 +29,19 @@ class SqlTransaction:
         self.event_log = SqlEventLog(open_connection, codec)
         self.outbox = SqlOutbox()
         self.inbox = SqlInbox(open_connection, refusals)
-        self._writers: list[Writer] = [self.event_log, self.outbox, self.inbox]
+        self._writers: list[Writer] = []
 
     def add_writer(self, writer: Writer) -> None:
         self._writers.append(writer)
 
+    def reserve(self, commands: Sequence[object]) -> None:
+        """A bounded context that is written by many at once locks its rows here."""
+
     def commit(self) -> None:
         """Send all that was gathered in one pipeline, and commit."""
-        statements = [statement for writer in self._writers for statement in writer.statements()]
+        # The aggregate's rows first: who reserved them and who did not meet there, and not in each other's way.
+        writers = [*self._writers, self.event_log, self.outbox, self.inbox]
+        statements = [statement for writer in writers for statement in writer.statements()]
         if statements:
             with _driver_of(self.connection).pipeline():
                 for statement, parameters in statements:
@@ -50,6 +56,8 @@ class SqlTransaction:
 
 def transactions(engine: Engine, begin: Callable[[Connection], U]) -> Callable[[], AbstractContextManager[U]]:
     """Units of work, each with a connection and a transaction of its own; what was not committed is rolled back."""
+    # When a pipeline fails its driver warns of what it gave up too; the error itself arrives, and conflicts are normal.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
     @contextmanager
     def unit_of_work() -> Iterator[U]:

@@ -1,0 +1,208 @@
+"""Keeps callers from hanging on a database that does not answer: each is told within a second and a half.
+
+A server that is gone may say nothing at all, and then no time-out of its own helps. So a thread looks at the
+connections in use. When one has been out for long it asks the database anew, and when that is not answered either, all
+that hang are cut: their threads wake up with a lost connection. While the database is away nobody but this thread
+tries to connect. Callers wait for it for a second, as long as a restart may take, and after that are refused at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TooLate
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Condition, Event, Lock, Thread
+from typing import Any
+
+import psycopg
+from psycopg.errors import ConnectionTimeout
+from sqlalchemy import Engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from messaging.errors import Unavailable
+
+Driver = psycopg.Connection[Any]
+
+OPTION = "watch"
+"""The engine's execution option that holds its watch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """In seconds."""
+
+    outage: float = 1.0  # callers wait so long for a database that went away
+    connect: float = 0.8
+    suspect: float = 0.4  # a connection that is out for longer makes the thread ask whether the database answers
+    probe: float = 0.5
+    longest: float = 1.4  # no connection is out for longer, whatever the database says
+    look: float = 0.05
+
+
+class Watch:
+    """Over one engine. Its thread starts with the first connection, so after a fork, and ends with `dispose`."""
+
+    def __init__(self, patience: Patience | None = None) -> None:
+        self._patience = patience or Patience()
+        self._out: dict[ConnectionPoolEntry, float] = {}  # since when
+        self._lines: dict[ConnectionPoolEntry, socket.socket] = {}
+        self._back = Condition()
+        self._away: tuple[float, str] | None = None  # since when, and how it was noticed
+        self._connect: Callable[[], Driver] | None = None
+        self._turn = 0  # of several hosts, which one to try first
+        self._start = Lock()
+        self._stop: Event | None = None
+
+    def over(self, engine: Engine) -> Engine:
+        """The same engine, watched."""
+        engine.update_execution_options(**{OPTION: self})
+        event.listen(engine, "connect", self._on_connect, insert=True)  # before others, who may speak to the server
+        event.listen(engine, "checkout", self._on_checkout)
+        event.listen(engine, "checkin", self._on_checkin)
+        event.listen(engine, "close", self._on_close)
+        event.listen(engine, "do_connect", self._do_connect)
+        event.listen(engine, "engine_disposed", self._end)
+        return engine
+
+    def admit(self) -> None:
+        """Returns at once when the database is there, or when it is back in time. Raises Unavailable."""
+        if not self._away:
+            return
+        with self._back:
+            if self._away:
+                since, _ = self._away
+                self._back.wait_for(lambda: not self._away, max(0.0, since + self._patience.outage - time.monotonic()))
+            if self._away:
+                raise Unavailable(f"the database is away: {self._away[1]}")
+
+    # --- what the pool does ----------------------------------------------------
+
+    def _do_connect(self, dialect: Any, _: object, args: list[Any], given: dict[str, Any]) -> Driver:
+        arguments = dict(given)
+        self._connect = lambda: dialect.connect(*args, **turned(arguments, self._turn))
+        self._begin()
+        begun = time.monotonic()
+        try:
+            return within(self._patience.connect, self._connect)
+        except psycopg.Error as error:
+            self._turn += 1
+            if "too many" not in str(error):  # those that we have are good
+                self._close(begun, " ".join(str(error).split()))
+            raise
+
+    def _on_connect(self, driver: Driver, entry: ConnectionPoolEntry) -> None:
+        if line := self._lines.pop(entry, None):  # of one that another listener did not like
+            line.close()
+        self._lines[entry] = socket.socket(fileno=os.dup(driver.fileno()))  # ours, whatever becomes of the driver's
+        self._out[entry] = time.monotonic()
+
+    def _on_checkout(self, _: Driver, entry: ConnectionPoolEntry, __: object) -> None:
+        self._out[entry] = time.monotonic()
+
+    def _on_checkin(self, _: Driver | None, entry: ConnectionPoolEntry) -> None:
+        self._out.pop(entry, None)
+
+    def _on_close(self, _: Driver, entry: ConnectionPoolEntry) -> None:
+        self._out.pop(entry, None)
+        if line := self._lines.pop(entry, None):
+            line.close()
+
+    # --- the thread --------------------------------------------------------------
+
+    def _begin(self) -> None:
+        with self._start:
+            if self._stop is None:
+                self._stop = Event()
+                Thread(target=self._look, args=(self._stop,), name="database-watch", daemon=True).start()
+
+    def _end(self, _: Engine) -> None:
+        with self._start:
+            if self._stop:
+                self._stop.set()
+            self._stop = None
+        self._open()
+
+    def _look(self, stop: Event) -> None:
+        answered = 0.0
+        while not stop.wait(self._patience.look):
+            now = time.monotonic()
+            if self._away:
+                if self._probe():
+                    self._cut(older_than=self._patience.suspect)
+                elif not stop.is_set():
+                    self._open()
+                continue
+            oldest = min(self._out.copy().values(), default=now)
+            if now - oldest > self._patience.suspect and now - answered > 1.0:
+                if isinstance(error := self._probe(), ConnectionTimeout):
+                    self._close(oldest, str(error))
+                    self._cut(older_than=0.0)
+                answered = time.monotonic()
+            self._cut(older_than=self._patience.longest)
+
+    def _probe(self) -> psycopg.Error | None:
+        assert self._connect, "a connection was tried before"
+        try:
+            within(self._patience.probe, self._connect).close()
+        except psycopg.Error as error:
+            self._turn += 1
+            return error
+        return None
+
+    def _cut(self, older_than: float) -> None:
+        """A connection that came back at this very moment may be among them: who gets it next runs again."""
+        now = time.monotonic()
+        for entry, since in self._out.copy().items():
+            if now - since > older_than and (line := self._lines.get(entry)):
+                self._out.pop(entry, None)
+                with suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
+
+    def _close(self, since: float, reason: str) -> None:
+        with self._back:
+            self._away = self._away or (since, reason)
+
+    def _open(self) -> None:
+        with self._back:
+            self._away = None
+            self._back.notify_all()
+
+
+def turned(arguments: dict[str, Any], turn: int) -> dict[str, Any]:
+    """With another of several hosts in front: one that is silent must not use up the time of those behind it."""
+    hosts, ports = (str(arguments.get(name, "")).split(",") for name in ("host", "port"))
+    if len(hosts) == 1:
+        return arguments
+    turn %= len(hosts)
+    ports = ports[turn:] + ports[:turn] if len(ports) > 1 else ports
+    return arguments | {"host": ",".join(hosts[turn:] + hosts[:turn]), "port": ",".join(ports)}
+
+
+def within(seconds: float, connect: Callable[[], Driver]) -> Driver:
+    """What `connect` returns, or ConnectionTimeout: the driver itself can't be told to wait less than two seconds."""
+    answer: Future[Driver] = Future()
+
+    def run() -> None:
+        try:
+            driver = connect()
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            answer.set_exception(error)
+        else:
+            answer.set_result(driver)
+
+    Thread(target=run, name="database-connect", daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TooLate:
+        answer.add_done_callback(_close_unused)
+        raise ConnectionTimeout(f"connection failed: no answer within {seconds} s") from None
+
+
+def _close_unused(answer: Future[Driver]) -> None:
+    if not answer.exception():
+        answer.result().close()
