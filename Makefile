@@ -2,6 +2,7 @@
 
 COMPOSE ?= docker compose
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
+SEEDS ?= 2# rounds of chaos for each thing that can break
 BIN := .venv/bin
 
 # What a caller's shell may have exported for another project, and would bend this one.
@@ -9,7 +10,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONWARNINGS MYPYPATH VIRTUAL_EN
 
 .NOTPARALLEL: # the order of prerequisites is the order of work, under -j too
 .PHONY: help run migrate check test unit-tests integration-tests e2e-tests static-checks lint typecheck format black \
-	build up down logs all clean
+	chaos mutants build up down logs all clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,10 +34,16 @@ unit-tests: .venv/ready-to-test ## the rules and the machinery, without any serv
 	@$(BIN)/python -m pytest tests/unit
 
 integration-tests: .venv/ready-to-test ## against a real PostgreSQL and a real Redis-compatible server
-	@$(BIN)/python -m pytest tests/integration
+	@$(BIN)/python -m pytest --numprocesses 2 tests/integration
 
 e2e-tests: .venv/ready-to-test ## real processes, over HTTP and Redis
 	@$(BIN)/python -m pytest tests/e2e
+
+chaos: .venv/ready-to-test ## break all that can break, again and again, and judge what is left; half an hour
+	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) --report docs/chaos.md
+
+mutants: .venv/ready-to-test ## break the code in two hundred ways, and see that a test notices each; half an hour
+	@$(BIN)/python -m tests.mutants
 
 static-checks: lint typecheck ## all that can be said about the code without running it
 

@@ -1,4 +1,4 @@
-"""Real servers for the layers that need them: embedded ones, started for the session and named in its header."""
+"""Real servers for the layers that need them: embedded ones, named in the header, started when a test first asks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 from hypothesis import settings
 
 import embedded
+from embedded.postgres import Postgres
+from embedded.valkey import Redis
 
 # `make test` looks at some examples of each law, every time at others; HYPOTHESIS_PROFILE=thorough at many.
 settings.register_profile("quick", max_examples=25, deadline=None)
@@ -27,8 +29,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     """Say on which servers the tests will run, unless only unit tests are asked for, which need none."""
     if all(Path(argument).is_relative_to("tests/unit") for argument in config.args):
         return None
-    running = running_servers(config)
-    return f"real servers: {running.postgres}, {running.redis}"
+    nowhere = Path(os.devnull)
+    return f"real servers: {Postgres(nowhere).version}, {Redis(nowhere).version}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

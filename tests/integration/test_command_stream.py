@@ -305,6 +305,18 @@ def test_what_was_read_but_not_handled_comes_first(
     assert sql("SELECT data -> 'qty' FROM event_log WHERE version > 1 ORDER BY version") == [(5,), (6,)]
 
 
+def test_taking_over_is_no_try(service: Service, producer: Producer, redis_server: redis.Redis) -> None:
+    producer.send_raw("{}")
+    redis_server.xgroup_create(COMMANDS, GROUP, id="0")
+    redis_server.xreadgroup(GROUP, "someone who has died", {COMMANDS: ">"})
+
+    service.command_group.take_over()
+
+    entry = service.command_group.first_pending()
+    assert entry
+    assert entry.tries == 2, "read by the one who has died, and by us"
+
+
 def test_what_ends_every_consumer_is_a_dead_letter_after_some_tries(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:
@@ -431,6 +443,28 @@ def test_a_backlog_is_handled_while_others_write_the_same_products(
 
     assert sql("SELECT count(*) FROM allocations_view WHERE orderid LIKE 'stream-%'") == [(60,)]
     assert dead_letters(sql) == []
+
+
+def test_who_is_forgotten_has_nothing_pending(
+    service: Service, producer: Producer, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was replaced, and does not know it, reads between the claim and the forgetting."""
+    producer.send_raw("{}")
+    redis_server.xgroup_create(COMMANDS, GROUP, id="0")
+    redis_server.xgroup_createconsumer(COMMANDS, GROUP, "idle")
+    pending_entries = ConsumerGroup._pending
+
+    def and_meanwhile(self: ConsumerGroup) -> Iterator[dict[str, Any]]:
+        yield from pending_entries(self)
+        redis_server.xreadgroup(GROUP, "late", {COMMANDS: ">"})
+
+    monkeypatch.setattr(ConsumerGroup, "_pending", and_meanwhile)
+
+    service.command_group.take_over()
+
+    assert pending(redis_server) == 1, "not lost"
+    consumers: Any = redis_server.xinfo_consumers(COMMANDS, GROUP)
+    assert [consumer["name"] for consumer in consumers] == [b"late"]
 
 
 # --- surroundings ------------------------------------------------------------

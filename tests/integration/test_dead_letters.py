@@ -146,6 +146,7 @@ def test_a_dropped_effect_never_happens_those_behind_it_go_on_and_the_books_bala
     mails.broken = False
 
     assert command("drop", "--all").output == f"effect:{MAIL}:2:LAMP: dropped\n"
+    assert sql("SELECT delivered_version, delivered_count FROM deliveries WHERE effect = :mail", mail=MAIL) == [(2, 1)]
     relaying()
 
     assert [line[:8] for line in mails.sent] == ["Order o2"]

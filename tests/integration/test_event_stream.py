@@ -15,9 +15,10 @@ from allocation.adapters.redis_channels import EVENTS
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
+from allocation.domain.events import BatchCreated
 from allocation.service_layer.handlers import PublishEvent
 from embedded.valkey import Redis
-from messaging.envelope import Metadata
+from messaging.envelope import Delivery, Metadata
 from messaging.errors import ClaimLost, Unavailable
 from messaging.redis.event_stream import EventStream, News
 
@@ -86,7 +87,8 @@ def test_every_event_is_there_as_a_cloud_event(service: Service, redis_server: r
 
 def test_all_kinds_of_events_are_told_in_their_order(service: Service, redis_server: redis.Redis) -> None:
     a_history(service)
-    tell_all(service)
+
+    assert service.relay.deliver(PUBLISH) == 5, "all under one claim"
 
     kinds = ["batch_created", "allocated", "batch_quantity_changed", "deallocated", "out_of_stock"]
     assert [event["type"] for event in told(redis_server)] == [f"allocation.{kind}.v1" for kind in kinds]
@@ -114,9 +116,9 @@ def test_a_relay_that_was_replaced_can_not_tell_late(service: Service, redis_ser
     tell_all(service)
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
 
-    stream = EventStream(redis_server, EVENTS, timedelta(days=7))
+    publish = service.relay.routes.find_effect(BatchCreated, PUBLISH)
     with pytest.raises(ClaimLost):
-        stream.tell(News("LAMP", late.token, 0, 1, b"late"))
+        publish(Delivery(late.letters[0].read(), late.after, late.token))
 
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
 
@@ -174,12 +176,17 @@ def test_what_redis_has_lost_is_told_again_from_the_log(
     assert sequences(redis_server, "LAMP") == sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
     assert {event["id"] for event in told(redis_server)} == ids, "under the same ids"
     assert service.refill.refill() == 0
+    stream = service.refill.stream
+    assert stream.is_complete(stream.home()), "and need not be looked at again"
 
 
-def test_what_is_new_waits_until_the_lost_is_back(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+@pytest.mark.parametrize("forget", [forget_everything, forget_the_stream])
+def test_what_is_new_waits_until_the_lost_is_back(
+    service: Service, redis_server: redis.Redis, sql: Sql, forget: Callable[[redis.Redis], None]
+) -> None:
     a_history(service)
     tell_all(service)
-    forget_everything(redis_server)
+    forget(redis_server)
     service.bus.handle(commands.Allocate("o2", "LAMP", 1))
 
     assert service.relay.deliver(PUBLISH) == 0
@@ -224,6 +231,18 @@ def test_a_gap_is_seen_though_redis_is_the_same(service: Service, redis_server: 
     assert service.relay.deliver(PUBLISH) == 1
 
 
+def test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it(redis_server: redis.Redis) -> None:
+    stream = EventStream(redis_server, EVENTS, timedelta(days=7))
+    stream.tell(News("LAMP", 1, 0, 1, b"{}"))
+    stream.begin_check()
+    with pytest.raises(Unavailable, match="has lost what came before version 6"):
+        stream.tell(News("LAMP", 1, 5, 6, b"{}"))
+
+    stream.end_check(stream.home())
+
+    assert not stream.is_complete(stream.home())
+
+
 def test_when_it_is_forgotten_what_was_told_all_is_told_again(service: Service, redis_server: redis.Redis) -> None:
     a_history(service)
     tell_all(service)
@@ -253,6 +272,18 @@ def test_what_was_dropped_is_not_told_again_and_leaves_no_gap(
     service.refill.refill()
 
     assert sequences(redis_server, "LAMP") == [2, 3, 4, 5]
+
+
+def test_what_never_had_this_effect_is_not_told_again(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    """As an event of a kind that an older release did not tell."""
+    a_history(service)
+    tell_all(service)
+    sql("UPDATE event_log SET effects = '[]' WHERE version = 2")
+    forget_everything(redis_server)
+
+    assert service.refill.refill() == 4
+
+    assert sequences(redis_server, "LAMP") == [1, 3, 4, 5]
 
 
 def test_what_is_older_than_the_stream_keeps_is_not_told_again(
@@ -296,14 +327,34 @@ def test_what_can_not_be_read_does_not_hold_up_the_rest(service: Service, redis_
     assert sequences(redis_server, "LAMP") == [1, 3, 4, 5]
 
 
-def test_what_another_has_claimed_is_looked_at_again(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+@pytest.mark.parametrize("forget", [forget_everything, forget_what_was_told])
+def test_what_another_has_claimed_is_looked_at_again(
+    service: Service, redis_server: redis.Redis, sql: Sql, forget: Callable[[redis.Redis], None]
+) -> None:
     a_history(service)
     tell_all(service)
-    forget_everything(redis_server)
+    forget(redis_server)
     sql("UPDATE deliveries SET claimed_until = now() + interval '1 hour'")
 
     assert service.refill.refill() == 0
     sql("UPDATE deliveries SET claimed_until = NULL")
+
+    assert service.refill.refill() == 5
+
+
+def test_what_another_has_taken_over_meanwhile_is_looked_at_again(
+    service: Service, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_history(service)
+    tell_all(service)
+    forget_what_was_told(redis_server)
+
+    def come_late(_: object) -> None:
+        raise ClaimLost("another relay was faster")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.refill.stream, "tell_all", come_late)
+        assert service.refill.refill() == 0
 
     assert service.refill.refill() == 5
 

@@ -563,6 +563,17 @@ def test_what_a_relay_could_not_settle_it_takes_again_at_once(
     assert relay.deliver(PUBLISH) == 1
 
 
+@pytest.mark.parametrize("state", ["dead_at = now()", "retry_at = now() + interval '1 hour'"])
+def test_a_stream_whose_first_letter_is_dead_or_not_due_is_not_claimed(
+    service: Service, engine: Engine, sql: Sql, state: str
+) -> None:
+    allocated(service, "LAMP", "o1", "o2")
+    allocated(service, "TABLE", "o3")
+    sql(f"UPDATE outbox SET {state} WHERE stream = 'LAMP' AND version = 2")
+
+    assert [claim.stream for claim in deliveries(engine).claim(PUBLISH)] == ["TABLE"]
+
+
 def test_how_far_each_effect_has_got_is_counted(service: Service, relay: Relay, sql: Sql) -> None:
     allocated(service, "LAMP", "o1", "o2")
     service.bus.handle(commands.Allocate("o3", "LAMP", 100_000))

@@ -20,6 +20,7 @@ from messaging.errors import (
     HalfDone,
     MessageIdReused,
     OutcomeUnknown,
+    Overtaken,
     RoutingError,
     StillRunning,
     Unavailable,
@@ -234,18 +235,21 @@ def test_gives_up_in_the_end_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "retry"),
+    ("fault", "retry", "kind"),
     [
-        (ConcurrencyConflict("too slow"), Retry(conflict_deadline=0, outage_deadline=9)),
-        (Disconnected("gone"), Retry(conflict_deadline=9, outage_deadline=0)),
+        (ConcurrencyConflict("too slow"), Retry(conflict_deadline=0, outage_deadline=9), Overtaken),
+        (Disconnected("gone"), Retry(conflict_deadline=9, outage_deadline=0), Unavailable),
     ],
 )
-def test_a_conflict_and_an_outage_have_deadlines_of_their_own(fault: Exception, retry: Retry) -> None:
+def test_a_conflict_and_an_outage_have_deadlines_and_names_of_their_own(
+    fault: Exception, retry: Retry, kind: type[Exception]
+) -> None:
     world, _ = failing(fault)
     bus = MessageBus(world.bus.routes, world.unit_of_work, TooLoudError, retry)
 
-    with pytest.raises(Unavailable, match="given up after 1 tries"):
+    with pytest.raises(kind, match="given up after 1 tries") as given_up:
         bus.handle(Say("hello"))
+    assert type(given_up.value) is kind
 
 
 def test_waits_at_random_at_first_a_little_and_never_long() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OF_THE_BOOK = {"all", "build", "up", "down", "test", "unit-tests", "integration-tests", "e2e-tests", "logs", "black"}
-OURS = {"help", "run", "migrate", "check", "static-checks", "lint", "typecheck", "format", "clean"}
+OURS = {"help", "run", "migrate", "check", "chaos", "mutants", "static-checks", "lint", "typecheck", "format", "clean"}
 ENV = {"PATH": os.environ["PATH"]}  # without what the `make` that may have started us says to its like
 
 
@@ -37,7 +37,7 @@ def test_checks_and_layers_of_tests_follow_each_other(tmp_path: Path) -> None:
         "lint-imports --no-logo",
         "mypy",
         "python -m pytest tests/unit",
-        "python -m pytest tests/integration",
+        "python -m pytest --numprocesses 2 tests/integration",
         "python -m pytest tests/e2e",
         "make: 0",
     ]

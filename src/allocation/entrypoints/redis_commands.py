@@ -28,6 +28,7 @@ MOST_TOGETHER = 50
 """So many messages share a transaction at most, and fewer while others write the same products: who holds many
 products for long loses to those who hold one for a moment."""
 
+_AT_FIRST = 8
 _LISTEN = 0.5
 _LOOK_AGAIN = 0.5
 _PAUSE_AFTER_A_FAULT = 0.2
@@ -58,7 +59,7 @@ def _take_over(service: Service) -> None:
 def _work(service: Service, stop: Event) -> None:
     group = service.command_group
     some_are_pending = True  # whoever was here before us may have died of one of them: so one by one
-    together = MOST_TOGETHER
+    together = _AT_FIRST
     trim_at = 0.0
     while not stop.is_set():
         if time.monotonic() >= trim_at:
@@ -69,9 +70,14 @@ def _work(service: Service, stop: Event) -> None:
             some_are_pending = entry is not None
             if entry and not _handle_one(service, entry, stop):
                 stop.wait(_PAUSE_AFTER_A_FAULT)
-        elif entries := group.new(together, _LISTEN):
+            continue
+        entries = group.new(together, _LISTEN)
+        if group.others_hold_some():  # it is older than these: so all that is pending, in its order
+            _take_over(service)
+            some_are_pending = True
+        elif entries:
             some_are_pending = not _handle_together(service, entries)
-            together = max(1, len(entries) // 2) if some_are_pending else min(together + 1, MOST_TOGETHER)
+            together = max(1, len(entries) // 2) if some_are_pending else min(together + 2, MOST_TOGETHER)
 
 
 def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:

@@ -18,6 +18,18 @@ from messaging.redis.client import redis_faults
 
 _PAGE = 1_000
 
+# Forgets all other consumers that have nothing pending; in one step, since whoever is forgotten loses what it reads
+# meanwhile.
+_FORGET_IDLE = """
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    local fields = {}
+    for i = 1, #consumer, 2 do fields[consumer[i]] = consumer[i + 1] end
+    if fields.name ~= ARGV[2] and fields.pending == 0 then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], fields.name)
+    end
+end
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -43,6 +55,7 @@ class ConsumerGroup:
         self._group = group
         self._consumer = consumer
         self._keep = keep
+        self._forget_idle = client.register_script(_FORGET_IDLE)
 
     def take_over(self) -> list[Entry]:
         """Make the group if it is not there, and what is pending with others ours.
@@ -56,10 +69,14 @@ class ConsumerGroup:
             if ids:  # without counting it as a try
                 self._client.xclaim(self.stream, self._group, self._consumer, 0, ids, justid=True)
             still_there = {found["message_id"] for found in self._pending()}
-            for consumer in self._client.xinfo_consumers(self.stream, self._group):
-                if consumer["name"] != ours and not consumer["pending"]:
-                    self._client.xgroup_delconsumer(self.stream, self._group, consumer["name"])
+            self._forget_idle(keys=[self.stream], args=[self._group, self._consumer])
         return [Entry(_text(one), None) for one in ids if one not in still_there]
+
+    def others_hold_some(self) -> bool:
+        """Whether anything is pending with others: who was replaced and does not know it yet may read on."""
+        with self._faults():
+            holders = self._client.xpending(self.stream, self._group)["consumers"]
+        return any(holder["name"] != self._consumer.encode() for holder in holders)
 
     def first_pending(self) -> Entry | None:
         """The oldest entry that was read and not acknowledged; reading it again counts as a try."""

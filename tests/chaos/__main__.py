@@ -1,0 +1,79 @@
+"""`python -m tests.chaos`: break everything that can break, many times, and see that nothing is lost or sold twice."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import click
+from tests.chaos import report
+from tests.chaos.history import Violation
+from tests.chaos.plan import SHORT, WORLDS, rounds, short_rounds
+from tests.chaos.rounds import Result
+from tests.chaos.stage import Stage, stage
+
+
+@click.command()
+@click.option("--seeds", default=2, show_default=True, help="How often each thing is broken, each time otherwise.")
+@click.option("--first-seed", default=1, show_default=True)
+@click.option("--short", is_flag=True, help="The least that says something, in half a minute.")
+@click.option("--world", "kinds", type=click.Choice(list(WORLDS)), multiple=True, help="Only this one; repeatable.")
+@click.option("--only", "wanted", default="", help="Only what has this in its name.")
+@click.option("--report", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, in Markdown.")
+def main(*, seeds: int, first_seed: int, short: bool, kinds: Sequence[str], wanted: str, file: Path | None) -> None:
+    """Kill, cut, freeze and restart everything, and judge what is left. Exit 1 when anything is wrong."""
+    begun = time.monotonic()
+    plan = short_rounds if short else rounds
+    chapters: list[report.Chapter] = []
+    for make in [SHORT] if short else [WORLDS[kind] for kind in kinds or WORLDS]:
+        with tempfile.TemporaryDirectory(prefix="chaos-") as folder, closing(make(Path(folder))) as world:
+            click.echo(f"\n{world.name}: {world.versions}")
+            chapters.append(report.Chapter(world.name, world.versions))
+            with stage(world, Path(folder)) as ready:
+                for seed in range(first_seed, first_seed + (1 if short else seeds)):
+                    for play in (play for what, play in plan(ready) if wanted in what):
+                        chapters[-1].results.append(told(play(seed), ready))
+                        if file:  # one who has seen enough may stop it
+                            report.write(file, chapters, time.monotonic() - begun)
+            require_refusals(chapters[-1].results)
+    if file:
+        report.write(file, chapters, time.monotonic() - begun)
+    everything = [result for chapter in chapters for result in chapter.results]
+    wrong = sum(len(result.violations) for result in everything)
+    click.echo(f"\n{len(everything)} rounds in {time.monotonic() - begun:.0f} s: {wrong or 'no'} violations")
+    sys.exit(1 if wrong else 0)
+
+
+def require_refusals(results: Sequence[Result]) -> None:
+    """That those who tell late are refused has to be seen, not only tried."""
+    late = [result for result in results if result.must_be_refused]
+    if late and not any(result.refused for result in late):
+        click.echo("  VIOLATION: whoever told late was never refused")
+        late[0].violations.append(Violation("not refused", "a relay that woke up late was not told so, in any round"))
+
+
+def told(result: Result, ready: Stage) -> Result:
+    worst: dict[str, float] = {}
+    for _, recoveries in result.recoveries:
+        for kind, seconds in recoveries.items():
+            worst[kind] = max(seconds, worst.get(kind, 0.0))
+    took = ", ".join(f"{kind} {seconds:.2f} s" for kind, seconds in worst.items()) or "no recovery seen"
+    verdict = f"{len(result.violations)} VIOLATIONS" if result.violations else "ok"
+    seen = f"{result.events:4} events, {result.answers:4} answers, {result.messages:4} messages, {result.kills:2} kills"
+    click.echo(f"  {result.what:<60} {result.seed:3}  {took:<44}  {seen}  {verdict}")
+    if result.refused:
+        click.echo(f"      refused, because it came late: {result.refused} times")
+    for violation in result.violations[:20]:
+        click.echo(f"      {violation}")
+    if result.violations:
+        for line in ready.parts.last_words():
+            click.echo(f"      {line}")
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What a round leaves: events as a subscriber hears them, and rows as plain SQL finds them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import psycopg
+import redis
+from tests.chaos.history import Rows, Told
+from tests.chaos.worlds import World
+
+EVENTS, COMMANDS, GROUP = "allocation.events", "allocation.commands", "allocation"
+
+QUERIES = {
+    "event_log": "SELECT stream, version, id, type, data FROM event_log WHERE stream LIKE %s",
+    "products": "SELECT sku, version_number FROM products WHERE sku LIKE %s",
+    "batches": "SELECT sku, reference, eta::text, initial_quantity, purchased_quantity, allocated_quantity, added"
+    " FROM batches WHERE sku LIKE %s",
+    "allocations": "SELECT sku, version, orderid, lineid, qty, batchref FROM allocations WHERE sku LIKE %s",
+    "order_lines": "SELECT orderid, lineid, sku, version FROM order_lines WHERE sku LIKE %s",
+    "allocations_view": "SELECT orderid, lineid, sku, qty, batchref FROM allocations_view WHERE sku LIKE %s",
+    "dead_letters": "SELECT body FROM dead_letters WHERE convert_from(body, 'UTF8') LIKE '%%' || %s",
+}
+
+
+def read_rows(world: World, name: str) -> Rows:
+    """Of the round with this name."""
+    with world.database() as database, database.transaction():
+        database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return Rows(**{table: database.execute(query, [f"{name}-%"]).fetchall() for table, query in QUERIES.items()})
+
+
+class Subscriber:
+    """Hears every entry of the stream of events, and keeps it in the order heard."""
+
+    def __init__(self, world: World) -> None:
+        self.told: list[Told] = []
+        self._world = world
+        self._stop = Event()
+        self._thread = Thread(target=self._listen, name="subscriber", daemon=True)
+        self._thread.start()
+
+    def about(self, name: str) -> list[Told]:
+        return [told for told in self.told[:] if told.sku.startswith(f"{name}-")]
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _listen(self) -> None:
+        last = "0"
+        while not self._stop.is_set():
+            try:
+                with self._world.redis() as client:
+                    while not self._stop.is_set():
+                        answer: Any = client.xread({EVENTS: last}, count=1_000, block=200)
+                        for entry, fields in answer[0][1] if answer else []:
+                            last = entry.decode()
+                            self.told.append(Told.read(last, fields[b"event"]))
+            except redis.RedisError:
+                time.sleep(0.02)
+
+
+def unfinished(world: World, name: str, subscriber: Subscriber) -> str:
+    """What has not come to rest yet, or nothing."""
+    try:
+        with world.database() as database, world.redis() as client:
+            waiting = database.execute("SELECT effect, count(*), max(reason) FROM outbox GROUP BY effect").fetchall()
+            if waiting:
+                return f"effects that wait: {waiting}"
+            [group] = client.xinfo_groups(COMMANDS)
+            if group["pending"] or group["lag"]:
+                return f"commands that wait: {group['pending']} pending, {group['lag']} not read"
+            untold = logged(world, name) - {(told.sku, told.version) for told in subscriber.about(name)}
+            return f"{len(untold)} events not heard of" if untold else ""
+    except (psycopg.Error, redis.RedisError, ValueError) as error:
+        return repr(error)
+
+
+def logged(world: World, name: str) -> set[tuple[str, int]]:
+    """Stream and version of each event of the round with this name."""
+    with world.database() as database:
+        query = "SELECT stream, version FROM event_log WHERE stream LIKE %s"
+        return {(stream, version) for stream, version in database.execute(query, [f"{name}-%"])}
+
+
+def mails_in(home: Path) -> dict[str, float]:
+    return {file.stem: file.stat().st_mtime for file in (home / "mail").glob("*.eml")}

@@ -1,0 +1,98 @@
+"""What was seen of one round from outside: answers, messages sent, events told, mails, and the rows left at its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+PREFIX, SUFFIX = "allocation.", ".v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An entry of the stream of events; `told_at` by the clock of Redis, `time` by that of whoever recorded it."""
+
+    entry: str
+    id: str
+    kind: str
+    sku: str
+    version: int
+    time: float
+    data: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, entry: str, body: bytes) -> Told:
+        said = json.loads(body)
+        kind = said["type"].removeprefix(PREFIX).removesuffix(SUFFIX)
+        time = datetime.fromisoformat(said["time"]).timestamp()
+        return cls(entry, said["id"], kind, said["subject"], int(said["sequence"]), time, said["data"])
+
+    @property
+    def told_at(self) -> float:
+        return int(self.entry.partition("-")[0]) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request over HTTP and its final answer; whatever went wrong before was asked again with the same key."""
+
+    key: str
+    path: str
+    body: Mapping[str, Any]
+    begun: float
+    answered: float
+    status: int
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that Redis took; `way` is stream or channel. One that is not `good` must be refused."""
+
+    way: str
+    id: str
+    kind: str
+    body: bytes
+    data: Mapping[str, Any]
+    sent_at: float
+    good: bool = True
+
+
+Row = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Rows:
+    """Columns as in `harvest.QUERIES`."""
+
+    event_log: list[Row] = field(default_factory=list)
+    products: list[Row] = field(default_factory=list)
+    batches: list[Row] = field(default_factory=list)
+    allocations: list[Row] = field(default_factory=list)
+    order_lines: list[Row] = field(default_factory=list)
+    allocations_view: list[Row] = field(default_factory=list)
+    dead_letters: list[Row] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class History:
+    told: list[Told] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+    rows: Rows = field(default_factory=Rows)
+    mails: dict[str, float] = field(default_factory=dict)
+    """By the id of the event that a mail was sent of: when, for the last time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """`kind` is one of a few words that tests name; `what` is for people."""
+
+    kind: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.what}"

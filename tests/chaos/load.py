@@ -1,0 +1,208 @@
+"""Clients that never give up: what they ask for or send is asked or sent again until it is acknowledged.
+
+What they do follows from a seed; how much of it, from how long they are let.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from threading import Event, Lock, Thread
+from typing import Any
+
+import redis
+import requests
+from tests.chaos.history import PREFIX, Asked, Sent
+from tests.chaos.worlds import World
+
+COMMANDS, CHANNEL = "allocation.commands", "change_batch_quantity"
+MOST_WAITING = 50
+"""Messages. The sender sends no more than is handled: a backlog would hide how soon a fault is over."""
+MORE_THAN_THERE_IS = 500_000
+ETAS = (None, None, "2031-01-01", "2031-01-02", "2032-05-05")
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the clients of one round share; every name begins with the round's."""
+
+    name: str
+    skus: list[str]
+    asked: list[Asked] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+    _quantities: dict[str, set[int]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def note_batch(self, ref: str, qty: int) -> None:
+        with self._lock:
+            self._quantities[ref] = {qty}
+
+    def new_quantity(self, random: Random) -> tuple[str, int] | None:
+        """A batch that is there, and a quantity that it was never said to have: so that each change shows once."""
+        with self._lock:
+            if not self._quantities:
+                return None
+            ref = random.choice(list(self._quantities))
+            qty = random.choice([qty for qty in range(200) if qty not in self._quantities[ref]][:60])
+            self._quantities[ref].add(qty)
+            return ref, qty
+
+
+class Load:
+    """Threads that ask and send until stopped."""
+
+    def __init__(self, world: World, api: str, name: str, seed: int, clients: int = 2) -> None:
+        random = Random(seed)
+        self.shared = Shared(name, [f"{name}-sku{number}" for number in range(random.randint(3, 5))])
+        self._stop = Event()
+        self._http = [HttpClient(self.shared, f"h{number}", random.random(), api) for number in range(clients)]
+        runs = [*(client.run for client in self._http), Sender(self.shared, "s", random.random(), world).run]
+        self._threads = [Thread(target=run, args=(self._stop,), daemon=True) for run in runs]
+
+    def start(self) -> None:
+        """Purchase some of each product first, so that it is known to whoever asks for it."""
+        self._http[0].purchase_some()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, within: float) -> bool:
+        """Let each finish what it is at; whether all did."""
+        self._stop.set()
+        deadline = time.monotonic() + within
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+
+@dataclass
+class HttpClient:
+    shared: Shared
+    name: str
+    seed: float
+    url: str
+
+    def run(self, stop: Event) -> None:
+        random = Random(self.seed)
+        while not stop.is_set():
+            sku = random.choice(self.shared.skus)
+            match random.random():
+                case chance if chance < 0.15:
+                    self._add_batch(random, sku)
+                case chance if chance < 0.18:
+                    self._allocate(random, f"{self.shared.name}-never-purchased")
+                case _:
+                    self._allocate(random, sku)
+            stop.wait(random.uniform(0, 0.06))
+
+    def purchase_some(self) -> None:
+        random = Random(self.seed)
+        for sku in self.shared.skus:
+            self._add_batch(random, sku)
+
+    def _add_batch(self, random: Random, sku: str) -> None:
+        ref, qty = self._new_name("b"), random.randint(5, 60)
+        self._ask("/add_batch", ref, {"ref": ref, "sku": sku, "qty": qty, "eta": random.choice(ETAS)})
+        self.shared.note_batch(ref, qty)
+
+    def _allocate(self, random: Random, sku: str) -> None:
+        orderid = self._new_name("o")
+        qty = random.randint(1, 9) if random.random() < 0.95 else MORE_THAN_THERE_IS
+        body = {"orderid": orderid, "sku": sku, "qty": qty}
+        if random.random() < 0.3:
+            body["lineid"] = "line-1"
+        for _ in range(random.choice((1, 1, 1, 2, 3))):
+            self._ask("/allocate", orderid, body)
+
+    def _new_name(self, kind: str) -> str:
+        return f"{self.shared.name}-{self.name}-{kind}{len(self.shared.asked)}"
+
+    def _ask(self, path: str, key: str, body: Mapping[str, Any]) -> None:
+        begun = time.time()
+        headers = {"Idempotency-Key": key, "Accept": "application/json"}
+        while True:
+            with suppress(requests.RequestException), requests.Session() as session:
+                session.trust_env = False
+                answer = session.post(self.url + path, json=body, headers=headers, timeout=5)
+                if "Retry-After" not in answer.headers:
+                    asked = Asked(key, path, body, begun, time.time(), answer.status_code, answer.text)
+                    self.shared.asked.append(asked)
+                    return
+            time.sleep(0.05)
+
+
+@dataclass
+class Sender:
+    """Another system: messages over the stream, some sent up to five times, and a few over pub/sub."""
+
+    shared: Shared
+    name: str
+    seed: float
+    world: World
+
+    def run(self, stop: Event) -> None:
+        random = Random(self.seed)
+        again: list[bytes] = []
+        while not stop.is_set():
+            if self._far_ahead():
+                stop.wait(0.05)
+                continue
+            message = self._new_message(random)
+            if message.way == "channel":
+                with suppress(redis.RedisError), self.world.redis() as client:
+                    client.publish(CHANNEL, message.body)  # heard once or never
+                self.shared.sent.append(message)
+            else:
+                self._send(message.body)
+                self.shared.sent.append(message)
+                again += [message.body] * (random.choice((0, 0, 0, 1, 4)) if message.good else 0)
+                if again and random.random() < 0.5:
+                    self._send(again.pop(random.randrange(len(again))))
+            stop.wait(random.uniform(0, 0.06))
+        for body in again:
+            self._send(body)
+
+    def _far_ahead(self) -> bool:
+        try:
+            with self.world.redis() as client:
+                [group] = client.xinfo_groups(COMMANDS)
+                return (group["lag"] or 0) > MOST_WAITING
+        except (redis.RedisError, ValueError):
+            return False
+
+    def _new_message(self, random: Random) -> Sent:
+        number = f"{self.shared.name}-{self.name}{len(self.shared.sent)}"
+        sku, chance = random.choice(self.shared.skus), random.random()
+        change = self.shared.new_quantity(random) if chance < 0.35 else None
+        if change:
+            data: dict[str, Any] = {"batchref": change[0], "qty": change[1]}
+            if chance < 0.05:
+                return Sent("channel", number, "change_batch_quantity.v1", _json(data), data, time.time())
+            return self._command(number, "change_batch_quantity", data)
+        if chance < 0.40:
+            return self._command(number, "change_batch_quantity", {"batchref": number, "qty": 1}, good=False)
+        if chance < 0.43:
+            return self._command(number, "drink_tea", {}, good=False)
+        if chance < 0.55:
+            data = {"ref": number, "sku": sku, "qty": random.randint(5, 60), "eta": random.choice(ETAS)}
+            return self._command(number, "create_batch", data)
+        return self._command(number, "allocate", {"orderid": number, "sku": sku, "qty": random.randint(1, 9)})
+
+    def _command(self, number: str, kind: str, data: dict[str, Any], *, good: bool = True) -> Sent:
+        event = {"specversion": "1.0", "id": number, "source": "/chaos", "type": f"{PREFIX}{kind}.v1", "data": data}
+        return Sent("stream", number, f"{kind}.v1", _json(event), data, time.time(), good)
+
+    def _send(self, body: bytes) -> None:
+        while True:
+            with suppress(redis.RedisError), self.world.redis() as client:
+                client.xadd(COMMANDS, {"command": body})
+                if client.wait(self.world.replicas, 200) >= self.world.replicas:
+                    return
+            time.sleep(0.05)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value).encode()

@@ -1,0 +1,52 @@
+"""How long after a fault everything is as it was: what was at work then is done, and something newer too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tests.chaos.history import History
+
+Span = tuple[float, float]
+"""When a piece of work came, and when it was done."""
+
+
+KINDS = "serve", "relay", "consume"
+"""Of work, by the part that does it."""
+
+
+def recovery(history: History, moment: float, kinds: Iterable[str] = KINDS) -> dict[str, float]:
+    """Seconds after the moment, for each kind of work of which something came after it."""
+    spans = {"serve": _answers, "relay": _tellings, "consume": _messages}
+    found = {kind: _after(moment, list(spans[kind](history))) for kind in kinds}
+    return {kind: took for kind, took in found.items() if took is not None}
+
+
+def _after(moment: float, spans: list[Span]) -> float | None:
+    at_work = [done for came, done in spans if came <= moment < done]
+    newer = [done for came, done in spans if came > moment]
+    if not newer:
+        return None
+    return max([*at_work, min(newer)]) - moment
+
+
+def _answers(history: History) -> Iterator[Span]:
+    for one in history.asked:
+        yield one.begun, one.answered
+
+
+def _tellings(history: History) -> Iterator[Span]:
+    """The first time each event is told, and the mails of those that need one."""
+    seen = set()
+    for event in history.told:
+        if event.id not in seen:
+            seen.add(event.id)
+            yield event.time, max(event.told_at, history.mails.get(event.id, 0))
+
+
+def _messages(history: History) -> Iterator[Span]:
+    """From a message to the event it led to; those that lead to none do not count."""
+    done = {event.data.get("orderid") or event.data.get("ref"): event.time for event in reversed(history.told)}
+    for one in history.sent:
+        name = one.data.get("orderid") or one.data.get("ref")
+        if name in done:
+            yield one.sent_at, done[name]

@@ -1,0 +1,139 @@
+"""The report of a run, in Markdown: where it ran, a row for each thing that broke, and what that does not prove."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.chaos.rounds import Result
+from tests.chaos.steps import MEANINGS, PART_OF
+
+HEAD = """\
+# Chaos
+
+In each round the whole service works for a few clients, something breaks in the middle, and when all is quiet again a
+model that shares no code with the service judges what was answered, told and stored: nothing oversold at any version,
+versions without gaps, every line at the best batch that had room, what was acknowledged is there, every event told at
+least once, in order and with one id, every message applied once, every row as the events say. `allocation check` has
+to agree. Recovery is the time from the fault, or from the end of one that lasts, until all that was at work then is
+done and something newer too. A process that was killed is started again at once, as `allocation run` does it, and has
+to import its code first. `make chaos` writes this page.
+"""
+
+NOT_PROVED = """\
+## What is not proved
+
+* That every instant is safe. Processes are killed at the steps listed here, servers at any moment; what lies between
+  two steps is not tried.
+* That a power cut is survived: a killed process leaves what it wrote to the kernel. Disks that are full or lie are not
+  tried, nor clocks that jump, nor two machines.
+* That a partition is survived in which each side has a server that takes itself for the primary. Primaries are killed.
+* That a command survives which Redis had acknowledged and only its primary had: the senders wait for a replica. Nor
+  what a mail server does: mails are files here.
+* How it is with more clients than a few, for days, or on other versions, systems and hardware than these.
+"""
+
+KEPT = "\n## What the judge sees "
+"""What stands from here on was not written by us, and stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """What happened in one world."""
+
+    name: str
+    versions: str
+    results: list[Result] = field(default_factory=list)
+
+
+def write(file: Path, chapters: Sequence[Chapter], seconds: float) -> None:
+    kept = file.read_text("utf-8").partition(KEPT)[2] if file.exists() else ""
+    text = "\n".join([HEAD, *_figures(chapters, seconds), *_tables(chapters), *_violations(chapters), NOT_PROVED])
+    file.write_text(text + (KEPT + kept if kept else ""), "utf-8")
+
+
+def _figures(chapters: Sequence[Chapter], seconds: float) -> Iterator[str]:
+    results = [result for chapter in chapters for result in chapter.results]
+    versions = sorted({version for chapter in chapters for version in chapter.versions.split(", ")})
+    wrong = sum(len(result.violations) for result in results)
+    yield f"* **{len(results)} rounds, {wrong or 'no'} violation{'s' * (wrong != 1)}**, in {seconds / 60:.0f} minutes"
+    yield (
+        f"* {sum(r.answers for r in results):,} requests answered, {sum(r.messages for r in results):,} messages sent, "
+        f"{sum(r.events for r in results):,} events heard; a process of the service ended "
+        f"{sum(r.kills for r in results):,} times"
+    )
+    software = f"{', '.join(versions)}, Python {platform.python_version()}"
+    busy = os.getloadavg()[2] / (os.cpu_count() or 1)
+    yield f"* {datetime.now(UTC):%Y-%m-%d}; {machine()}; {software}"
+    yield f"* For each core {busy:.1f} processes were at work or waiting for it, in the last quarter of an hour\n"
+
+
+def _tables(chapters: Sequence[Chapter]) -> Iterator[str]:
+    for chapter in chapters:
+        killed = [result for result in chapter.results if result.kind == "kill"]
+        broken = [result for result in chapter.results if result.kind == "fault"]
+        frozen = [result for result in chapter.results if result.kind == "freeze"]
+        yield f"## {chapter.name[0].upper()}{chapter.name[1:]}\n"
+        if killed:
+            yield from _table("killed when", killed, _meaning)
+        if broken:
+            yield from _table("what broke", broken, str)
+        if frozen:
+            yield "Frozen for 5 s, which is longer than a claim lasts. Recovery counts from the beginning.\n"
+            yield from _table("frozen when", frozen, _meaning)
+        if held := sum(len(r.recoveries) for r in frozen if r.must_be_refused):
+            refused = sum(result.refused for result in frozen)
+            yield f"A relay froze {held} times with an event in hand. Waking up, relays were refused {refused} times"
+            yield "by the token in Redis, as others had told of the stream meanwhile.\n"
+
+
+def _table(title: str, results: Iterable[Result], meaning: Callable[[str], str]) -> Iterator[str]:
+    rounds: dict[str, list[Result]] = defaultdict(list)
+    took: dict[str, list[float]] = defaultdict(list)
+    for result in results:
+        for name in result.names:
+            rounds[name].append(result)
+        for blow, recoveries in result.recoveries:
+            if recoveries:
+                took[blow.what].append(max(recoveries.values()))
+    yield f"| {title} | rounds | times | violations | recovery p50 | p95 | max |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for name, same in rounds.items():
+        times = " | ".join(f"{percentile(took[name], share):.2f} s" if took[name] else "" for share in (50, 95, 100))
+        wrong = sum(len(result.violations) for result in same)
+        yield f"| {meaning(name)} | {len(same)} | {len(took[name])} | {wrong} | {times} |"
+    yield ""
+
+
+def _violations(chapters: Sequence[Chapter]) -> Iterator[str]:
+    wrong = [result for chapter in chapters for result in chapter.results if result.violations]
+    if wrong:
+        yield "## Violations\n"
+        for result in wrong:
+            yield from (f"* {result.what}, seed {result.seed}: {violation}" for violation in result.violations[:20])
+        yield ""
+
+
+def _meaning(name: str) -> str:
+    """Steps of one process, each of its next life."""
+    steps, _, how = name.removeprefix("frozen at ").partition("; ")
+    said = ", then ".join(MEANINGS[step] for step in steps.split(", then "))
+    part = {"serve": "API", "relay": "relay", "consume": "consumer"}[PART_OF[steps.partition(",")[0]]]
+    return f"{part}: {said}" + (f"; {how}" if how else "")
+
+
+def percentile(values: Sequence[float], share: int) -> float:
+    """The smallest value that so many of a hundred are not above."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-share * len(ordered) // 100) - 1)]
+
+
+def machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    kernel = platform.release().partition("-")[0]
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {kernel} {platform.machine()}"

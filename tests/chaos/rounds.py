@@ -1,0 +1,186 @@
+"""One round: load, something that breaks in the middle of it, once or several times, rest, and judgement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal
+
+from tests.chaos.history import Violation
+from tests.chaos.load import Load
+from tests.chaos.recovery import KINDS, recovery
+from tests.chaos.stage import Stage
+from tests.chaos.steps import PART_OF
+from tests.chaos.verdict import judge
+from tests.chaos.worlds import Fault
+from tests.e2e.waiting import eventually
+
+REST = 60.0
+"""Seconds. Only a failing round waits that long."""
+REACHED = 20.0
+TELLS_LATE = {"read-before-telling"}
+"""Who is frozen here for longer than its claim lasts has an event in hand, and tells of it late."""
+
+
+class NotReached(Exception):
+    """Nobody came to the step where they were to die."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """Something broke, and from this moment on these kinds of work should recover."""
+
+    what: str
+    moment: float
+    kinds: Sequence[str] = KINDS
+
+
+Strike = Callable[[Random], Iterator[Sequence[Blow]]]
+"""Strikes, says how, and strikes again when all have recovered."""
+
+
+@dataclass(slots=True)
+class Result:
+    """`names`: of what breaks, as blows have them. `recoveries`: for each blow, seconds by kind of work. `refused`: how
+    often a relay that came late was told so, and `must_be_refused` says that one did come late."""
+
+    kind: Literal["kill", "fault", "freeze"]
+    names: Sequence[str]
+    seed: int
+    must_be_refused: bool = False
+    violations: list[Violation] = field(default_factory=list)
+    recoveries: list[tuple[Blow, Mapping[str, float]]] = field(default_factory=list)
+    kills: int = 0
+    refused: int = 0
+    events: int = 0
+    answers: int = 0
+    messages: int = 0
+
+    @property
+    def what(self) -> str:
+        return " + ".join(self.names)
+
+
+def play(stage: Stage, result: Result, strike: Strike) -> Result:
+    random = Random(f"{result.what} {result.seed}")
+    load = stage.new_load(random.randrange(2**32))
+    deaths, refused = stage.parts.all_deaths(), stage.parts.refused()
+    blows: list[Blow] = []
+    load.start()
+    try:
+        eventually(lambda: len(load.shared.asked) > 20 and len(load.shared.sent) > 5, "there is some load")
+        for struck in strike(random):
+            blows += struck
+            _see_recovery(stage, load, time.time())
+    except NotReached as error:
+        result.violations.append(Violation("not tried", str(error)))
+    except AssertionError as error:
+        result.violations.append(Violation("not recovered", str(error)))
+    if not load.stop(within=REST):
+        result.violations.append(Violation("no answer", f"within {REST:.0f} s a client was not answered"))
+    result.violations += _rest(stage, load)
+    history = stage.history(load)
+    result.violations += judge(history)
+    result.violations += stage.books()
+    result.violations += [Violation("ended by itself", one) for one in stage.parts.faults()]
+    result.recoveries = [(blow, recovery(history, blow.moment, blow.kinds)) for blow in blows]
+    result.kills, result.refused = stage.parts.all_deaths() - deaths, stage.parts.refused() - refused
+    result.events, result.answers, result.messages = len(history.told), len(history.asked), len(history.sent)
+    stage.world.heal()
+    return result
+
+
+def break_with(stage: Stage, what: str, fault: Fault, seed: int, times: int = 1) -> Result:
+    def strike(random: Random) -> Iterator[Sequence[Blow]]:
+        for _ in range(times):
+            yield [Blow(what, fault(random))]
+
+    return play(stage, Result("fault", [what], seed), strike)
+
+
+def kill_at(stage: Stage, *steps: str, seed: int, times: int = 1, after: Fault | None = None) -> Result:
+    """A process is killed at each step, one after the other if they are steps of one part; after another fault."""
+    by_part = {PART_OF[step]: [one for one in steps if PART_OF[one] == PART_OF[step]] for step in steps}
+    names = {part: ", then ".join(mine) for part, mine in by_part.items()}
+
+    def strike(random: Random) -> Iterator[Sequence[Blow]]:
+        for _ in range(times):
+            before = {part: len(stage.parts.deaths(part)) for part in by_part}
+            for part, mine in by_part.items():
+                most = 4 if len(mine) == 1 else 1  # who recovers may pass it once
+                stage.parts.order(part, *(f"{step} {random.randint(1, most)} SIGKILL" for step in mine))
+            if after:
+                after(random)
+            yield [
+                Blow(names[part], _await_deaths(stage, part, before[part], mine), (part,))
+                for part, mine in by_part.items()
+            ]
+
+    return play(stage, Result("kill", list(names.values()), seed), strike)
+
+
+def freeze_at(
+    stage: Stage, step: str, seed: int, *, times: int = 1, seconds: float = 5.0, meanwhile: Fault | None = None
+) -> Result:
+    """A process does nothing for longer than any lease, and then goes on as if nothing had happened."""
+    part = PART_OF[step]
+    what = f"frozen at {step}" + ("; its connections are ended" if meanwhile else "")
+
+    def strike(random: Random) -> Iterator[Sequence[Blow]]:
+        for _ in range(times):
+            before = len(stage.parts.reached(part))
+            stage.parts.order(part, f"{step} {random.randint(1, 4)} SIGSTOP")
+            moment = _await(stage.parts.reached, stage, part, before + 1, step)
+            if meanwhile:
+                meanwhile(random)
+            time.sleep(seconds)
+            stage.parts.wake()
+            yield [Blow(what, moment)]
+
+    return play(stage, Result("freeze", [what], seed, must_be_refused=step in TELLS_LATE), strike)
+
+
+def _await_deaths(stage: Stage, part: str, before: int, steps: Sequence[str]) -> float:
+    """The moment of the last."""
+    moments = [_await(stage.parts.deaths, stage, part, before + number, step) for number, step in enumerate(steps, 1)]
+    return moments[-1]
+
+
+def _await(moments: Callable[[str], list[float]], stage: Stage, part: str, number: int, step: str) -> float:
+    """The moment with this number, once there are so many."""
+    deadline = time.monotonic() + REACHED
+    while len(found := moments(part)) < number:
+        if time.monotonic() > deadline:
+            stage.parts.order(part)
+            raise NotReached(f"nobody came to {step} within {REACHED:.0f} s")
+        time.sleep(0.005)
+    return found[number - 1]
+
+
+def _see_recovery(stage: Stage, load: Load, moment: float) -> None:
+    """Until all that was recorded so far is told, and work of each kind that came after the fault is done."""
+    shared = load.shared
+    logged = eventually(lambda: stage.logged(load), "the database answers", REST)
+
+    def recovered() -> bool:
+        told = stage.subscriber.about(shared.name)
+        sent = {one.id for one in shared.sent[:] if one.sent_at > moment}
+        newer = [event for event in told if event.time > moment]
+        return (
+            any(one.begun > moment for one in shared.asked[:])
+            and any(event.data.get("orderid", event.data.get("ref")) in sent for event in newer)
+            and logged <= {(event.sku, event.version) for event in told}
+        )
+
+    eventually(recovered, "new requests and messages are answered, handled and told of", REST)
+
+
+def _rest(stage: Stage, load: Load) -> Iterator[Violation]:
+    deadline = time.monotonic() + REST
+    while left := stage.unfinished(load):
+        if time.monotonic() > deadline:
+            yield Violation("no rest", f"after {REST:.0f} s: {left}")
+            return
+        time.sleep(0.05)

@@ -1,0 +1,152 @@
+"""One PostgreSQL and one Valkey, with a proxy before each, and all that can befall them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+import psycopg
+import redis
+from tests.chaos.proxy import Proxy
+from tests.chaos.worlds import Fault, World
+
+from embedded.postgres import Postgres
+from embedded.valkey import Redis
+
+
+class Single(World):
+    """One PostgreSQL and one Valkey, durable, each behind a proxy."""
+
+    name = "single servers"
+
+    def __init__(self, folder: Path) -> None:
+        self._postgres, self._redis = Postgres(folder / "postgres"), Redis(folder / "redis")
+        self._postgres.start()
+        self._redis.start()
+        self._database_way = Proxy(_port(self._postgres.url))
+        self._redis_way = Proxy(_port(self._redis.url))
+        self.database_url = _by_way_of(self._postgres.url, self._database_way)
+        self.redis_url = _by_way_of(self._redis.url, self._redis_way)
+
+    @property
+    def versions(self) -> str:
+        return f"{self._postgres.version}, {self._redis.version}"
+
+    def faults(self) -> Mapping[str, Fault]:
+        return {
+            "postgres: kill -9, restart": self._restart_postgres,
+            "postgres: all backends terminated": self._terminate_backends,
+            "postgres: connections reset": _held(self._database_way.reset_all),
+            "postgres: connections refused for 1 s": _held(self._database_way.refuse, 1.0, self._database_way.pass_on),
+            "postgres: silent for 2 s, then reset": _held(self._database_way.swallow, 2.0, self._end_database_silence),
+            "postgres: replies to COMMIT lost": lose_replies([self._database_way], b"COMMIT"),
+            "redis: kill -9, restart": self._restart_redis,
+            "redis: events forgotten": self._forget_events,
+            "redis: kill -9, restart without its events": self._restart_without_events,
+            "redis: connections reset": _held(self._redis_way.reset_all),
+            "redis: connections refused for 1 s": _held(self._redis_way.refuse, 1.0, self._redis_way.pass_on),
+            "redis: silent for 2 s, then reset": _held(self._redis_way.swallow, 2.0, self._end_redis_silence),
+            "redis: replies to the publisher lost": lose_replies([self._redis_way], b"EVALSHA"),
+            "redis: replies to acknowledgements lost": lose_replies([self._redis_way], b"XACK"),
+        }
+
+    def database(self) -> psycopg.Connection:
+        return psycopg.connect(self._postgres.url, autocommit=True, connect_timeout=2)
+
+    def redis(self) -> redis.Redis:
+        return redis.Redis.from_url(self._redis.url, socket_timeout=5.0, socket_connect_timeout=2.0)
+
+    def close(self) -> None:
+        self._database_way.close()
+        self._redis_way.close()
+        self._redis.stop()
+        self._postgres.stop()
+
+    def _restart_postgres(self, random: Random) -> float:
+        return restart(self._postgres, random)
+
+    def _restart_redis(self, random: Random) -> float:
+        return restart(self._redis, random)
+
+    def _terminate_backends(self, random: Random) -> float:
+        begun = time.time()
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'allocation'"
+        with self.database() as database:
+            database.execute(query)
+        return begun
+
+    def _forget_events(self, random: Random) -> float:
+        with self.redis() as client:
+            forget_events(client)
+        return time.time()
+
+    def _restart_without_events(self, random: Random) -> float:
+        begun = restart(self._redis, random)
+        self._forget_events(random)
+        return begun
+
+    def _end_database_silence(self) -> None:
+        self._database_way.reset_all()
+        self._database_way.pass_on()
+
+    def _end_redis_silence(self) -> None:
+        self._redis_way.reset_all()
+        self._redis_way.pass_on()
+
+
+class Twins(Single):
+    name = "single servers, with two relays and two consumers"
+    copies = 2
+
+
+def _held(begin: Callable[[], None], seconds: float = 0.0, end: Callable[[], None] = lambda: None) -> Fault:
+    """Recovery counts from the end."""
+
+    def hold(random: Random) -> float:
+        begin()
+        time.sleep(seconds)
+        end()
+        return time.time()
+
+    return hold
+
+
+def restart(server: Postgres | Redis, random: Random) -> float:
+    server.kill()
+    begun = time.time()
+    time.sleep(random.uniform(0, 0.5))
+    server.start()
+    return begun
+
+
+def forget_events(client: redis.Redis) -> None:
+    client.delete("allocation.events", "{allocation.events}.told")
+
+
+def lose_replies(ways: Sequence[Proxy], request: bytes) -> Fault:
+    """Of whichever way is used; the others forget it."""
+
+    def lose(random: Random) -> float:
+        begun = time.time()
+        for _ in range(random.randint(1, 4)):
+            swallowed = sum(way.replies_swallowed for way in ways)
+            for way in ways:
+                way.swallow_next_reply_to(request)
+            deadline = time.monotonic() + 5
+            while sum(way.replies_swallowed for way in ways) == swallowed and time.monotonic() < deadline:
+                time.sleep(0.01)
+            for way in ways:
+                way.swallow_next_reply_to(b"")
+        return begun
+
+    return lose
+
+
+def _port(url: str) -> int:
+    return int(url.rpartition(":")[2].partition("/")[0])
+
+
+def _by_way_of(url: str, proxy: Proxy) -> str:
+    return url.replace(f":{_port(url)}/", f":{proxy.port}/")

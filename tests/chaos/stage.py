@@ -1,0 +1,92 @@
+"""The service running in a world, with a subscriber who hears all of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from tests.chaos.harvest import Subscriber, logged, mails_in, read_rows, unfinished
+from tests.chaos.history import History, Violation
+from tests.chaos.load import Load
+from tests.chaos.processes import Processes, processes
+from tests.chaos.worlds import World
+from tests.e2e.client import Client
+from tests.e2e.service import allocation, environment, free_port
+from tests.e2e.waiting import eventually
+
+from allocation.bootstrap import database_engine
+from allocation.check import balance
+from allocation.config import Settings
+
+
+@dataclass(slots=True)
+class Stage:
+    world: World
+    folder: Path
+    parts: Processes
+    subscriber: Subscriber
+    api: str
+    settings: Mapping[str, str]
+    rounds: int = 0
+
+    def new_load(self, seed: int) -> Load:
+        """With names of its own, so that what earlier rounds left is not in the way."""
+        self.rounds += 1
+        return Load(self.world, self.api, f"r{self.rounds}", seed)
+
+    def unfinished(self, load: Load) -> str:
+        return unfinished(self.world, load.shared.name, self.subscriber)
+
+    def logged(self, load: Load) -> set[tuple[str, int]]:
+        """The events of the round so far; none if the database does not say."""
+        try:
+            return logged(self.world, load.shared.name)
+        except psycopg.Error:
+            return set()
+
+    def history(self, load: Load) -> History:
+        shared = load.shared
+        rows = read_rows(self.world, shared.name)
+        logged = {str(row[2]) for row in rows.event_log}
+        told = self.subscriber.about(shared.name)
+        mails = {one: moment for one, moment in mails_in(self.folder).items() if one in logged}
+        return History(told, shared.asked[:], shared.sent[:], rows, mails)
+
+    def books(self) -> Iterator[Violation]:
+        """What `allocation check` has to say."""
+        said: list[str] = []
+        engine = database_engine(Settings.from_env(self.settings).database_url, connections=1)
+        try:
+            if not balance(engine, said.append, most_listed=20):
+                yield Violation("books", " ".join(said))
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def stage(world: World, folder: Path) -> Iterator[Stage]:
+    """Migrate, start all parts, and wait until the API is ready."""
+    port = free_port()
+    settings = environment(
+        DATABASE_URL=world.database_url,
+        REDIS_URL=world.redis_url,
+        ALLOCATION_HOME=str(folder),
+        PORT=str(port),
+        WEB_CONCURRENCY="1",
+        LOG_FORMAT="json",
+    )
+    parts = processes(folder, settings, world.copies)
+    subscriber = Subscriber(world)
+    client = Client(f"http://127.0.0.1:{port}", world.redis_url)
+    try:
+        parts.start()
+        subprocess.run(allocation("migrate"), env=settings, check=True, stdout=subprocess.DEVNULL)
+        eventually(client.is_ready, "the API is ready")
+        yield Stage(world, folder, parts, subscriber, client.url, settings)
+    finally:
+        parts.stop()
+        subscriber.stop()

@@ -1,0 +1,389 @@
+"""Mutants of what speaks to Redis: events out, their refill, commands in."""
+
+from __future__ import annotations
+
+from tests.mutants.part import Mutant, Part
+
+EVENT_STREAM = Part(
+    "messaging/redis/event_stream.py",
+    ("integration/test_event_stream.py",),
+    (
+        Mutant(
+            "if tonumber(ARGV[2]) < tonumber(token) then return 'late' end",
+            "",
+            "no fence: a relay that was replaced tells late",
+            seen_by="test_a_relay_that_was_replaced_can_not_tell_late",
+        ),
+        Mutant(
+            "if tonumber(ARGV[2]) < tonumber(token)",
+            "if tonumber(ARGV[2]) <= tonumber(token)",
+            "one claim can tell of one event only",
+            seen_by="test_all_kinds_of_events_are_told_in_their_order",
+        ),
+        Mutant(
+            "if tonumber(ARGV[3]) > tonumber(version) then",
+            "if false then",
+            "no gap is seen",
+            seen_by="test_what_is_new_waits_until_the_lost_is_back",
+        ),
+        Mutant(
+            "if tonumber(ARGV[3]) > tonumber(version) then",
+            "if tonumber(ARGV[3]) >= tonumber(version) then",
+            "everything is a gap",
+            seen_by="test_all_kinds_of_events_are_told_in_their_order",
+        ),
+        Mutant(
+            "    redis.call('HDEL', hash, '')\n",
+            "",
+            "a gap is seen, and nobody fills it",
+            seen_by="test_a_gap_is_seen_though_redis_is_the_same",
+        ),
+        Mutant(
+            "    redis.call('DEL', hash)\n",
+            "",
+            "what is new comes before what was lost",
+            seen_by="test_what_is_new_waits_until_the_lost_is_back",
+        ),
+        Mutant(
+            "    redis.call('XDEL', stream, redis.call('XADD', stream, '*', 'event', ''))\n",
+            "",
+            "checked for ever",
+            seen_by="test_a_redis_that_is_given_nothing_but_old_news_is_complete",
+        ),
+        Mutant(
+            "ARGV[2] .. ':' .. ARGV[4])",
+            "token .. ':' .. ARGV[4])",
+            "the highest token is not remembered",
+            seen_by="test_a_relay_that_was_replaced_can_not_tell_late",
+        ),
+        Mutant(
+            "ARGV[2] .. ':' .. ARGV[4])",
+            "ARGV[2] .. ':' .. version)",
+            "the last version is not remembered",
+            seen_by="test_all_kinds_of_events_are_told_in_their_order",
+        ),
+        Mutant("'MINID', '~', oldest, ", "", "the stream grows for ever", seen_by="test_what_is_too_old_is_trimmed"),
+        Mutant(
+            'if answer == b"late":',
+            'if answer == b"never":',
+            "a relay that is late believes that it has told",
+            seen_by="test_a_relay_that_was_replaced_can_not_tell_late",
+        ),
+        Mutant(
+            'if answer == b"gap":',
+            'if answer == b"never":',
+            "what was refused counts as told",
+            seen_by="test_what_is_new_waits_until_the_lost_is_back",
+        ),
+        Mutant(
+            "if not self._client.exists(self._keys[0]):",
+            "if False:",
+            "a lost stream is not filled again",
+            seen_by="test_what_redis_has_lost_is_told_again_from_the_log",
+        ),
+        Mutant(
+            "bool(there) and ",
+            "",
+            "a stream that was lost counts as complete",
+            seen_by="test_what_redis_has_lost_is_told_again_from_the_log",
+        ),
+        Mutant(
+            'self._client.hget(self._told, "") == home.encode()',
+            "True",
+            "nobody looks what is missing",
+            seen_by="test_a_lost_tail_is_told_again",
+        ),
+        Mutant(
+            'hget(self._told, "") == home.encode()',
+            'hget(self._told, "") is not None',
+            "another Redis is not noticed",
+            seen_by="test_a_lost_tail_is_told_again",
+        ),
+        Mutant(
+            'if self._client.hget(self._told, "") == b"checking":',
+            "if True:",
+            "what is lost during a check is not looked for",
+            seen_by="test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it",
+        ),
+    ),
+)
+
+REFILL = Part(
+    "messaging/redis/refill.py",
+    ("integration/test_event_stream.py",),
+    (
+        Mutant(
+            "        self.stream.begin_check()\n",
+            "",
+            "no check ever ends",
+            seen_by="test_what_redis_has_lost_is_told_again_from_the_log",
+        ),
+        Mutant(
+            "complete and len(claims) == len(behind)",
+            "complete",
+            "streams that were claimed stay incomplete",
+            seen_by="test_what_another_has_claimed_is_looked_at_again",
+        ),
+        Mutant(
+            "                    complete = False",
+            "                    pass",
+            "a relay was faster, and nobody looks again",
+            seen_by="test_what_another_has_taken_over_meanwhile_is_looked_at_again",
+        ),
+        Mutant(
+            "self.deliveries.settle(self.effect, claims)",
+            "pass",
+            "refilled streams are held until the claim runs out",
+            seen_by="test_long_histories_of_many_products_come_back_whole",
+        ),
+        Mutant(
+            "if here[stream] < last}",
+            "}",
+            "streams that lack nothing are claimed",
+            harmless="A little work for nothing: there is nothing between what is there and what was told.",
+        ),
+        Mutant(
+            "here[claim.stream], claim.after)",
+            "0, claim.after)",
+            "all is told again, not what is missing",
+            seen_by="test_a_lost_tail_is_told_again",
+        ),
+        Mutant(
+            "self.stream.tell_all([*batch, *caught_up])",
+            "self.stream.tell_all(batch)",
+            "old news is a gap for ever",
+            seen_by="test_a_redis_that_is_given_nothing_but_old_news_is_complete",
+        ),
+        Mutant(
+            "self.stream.tell_all([*batch, *caught_up])",
+            "self.stream.tell_all(caught_up)",
+            "counts as told, and is not",
+            seen_by="test_what_redis_has_lost_is_told_again_from_the_log",
+        ),
+        Mutant(
+            "                batch.clear()\n",
+            "",
+            "told twice and more",
+            seen_by="test_long_histories_of_many_products_come_back_whole",
+        ),
+        Mutant(
+            "                continue\n",
+            "                break\n",
+            "what can't be read holds up the rest",
+            seen_by="test_what_can_not_be_read_does_not_hold_up_the_rest",
+        ),
+        Mutant(
+            "            beyond = max(last_versions)\n",
+            "            break\n",
+            "some streams are looked at, others never",
+            seen_by="test_long_histories_of_many_products_come_back_whole",
+        ),
+        Mutant(
+            "                self.deliveries.extend(self.effect, claims)\n",
+            "",
+            "a relay takes over a stream that is being filled",
+            harmless="The token then refuses the refill, which begins again: it costs time, not order.",
+        ),
+    ),
+)
+
+PUBLISHER = Part(
+    "allocation/adapters/redis_eventpublisher.py",
+    ("integration/test_redis_eventpublisher.py", "integration/test_event_stream.py", "integration/test_restore.py"),
+    (
+        Mutant(
+            "token=delivery.token",
+            "token=2**62",
+            "nobody is ever late",
+            seen_by="test_a_relay_that_was_replaced_can_not_tell_late",
+        ),
+        Mutant(
+            "after=delivery.after", "after=0", "no gap is seen", seen_by="test_what_is_new_waits_until_the_lost_is_back"
+        ),
+        Mutant(
+            "version=recorded.version",
+            "version=0",
+            "what was told is not remembered",
+            seen_by="test_all_kinds_of_events_are_told_in_their_order",
+        ),
+    ),
+)
+
+GROUP = Part(
+    "messaging/redis/group.py",
+    ("integration/test_command_stream.py", "integration/test_late_consumer.py", "integration/test_housekeeping.py"),
+    (
+        Mutant(
+            'id="0", mkstream=True',
+            'id="$", mkstream=True',
+            "what was sent before the first start is lost",
+            seen_by="test_all_three_commands_are_accepted_and_told_of_as_caused_by_their_message",
+        ),
+        Mutant(
+            "self._client.xclaim(self.stream, self._group, self._consumer, 0, ids, justid=True)",
+            "pass",
+            "what a consumer that died had read is never handled",
+            seen_by="test_what_was_read_but_not_handled_comes_first",
+        ),
+        Mutant(", ids, justid=True)", ", ids)", "a takeover counts as a try", seen_by="test_taking_over_is_no_try"),
+        Mutant(
+            "and fields.pending == 0 then",
+            "then",
+            "with a consumer goes what it had read",
+            seen_by="test_who_is_forgotten_has_nothing_pending",
+        ),
+        Mutant(
+            'return any(holder["name"] != self._consumer.encode() for holder in holders)',
+            "return False",
+            "what a replaced consumer reads before it knows is never handled",
+            seen_by="test_what_a_replaced_consumer_has_read_takes_effect_in_its_order",
+        ),
+        Mutant(
+            "oldest.append(_id(pending))",
+            "pass",
+            "deletes what was read and not handled",
+            seen_by="test_handled_messages_go_after_a_while_and_no_others",
+        ),
+        Mutant(
+            'oldest.append(_id(group["last-delivered-id"]))',
+            "pass",
+            "deletes what nobody has read",
+            seen_by="test_handled_messages_go_after_a_while_and_no_others",
+        ),
+        Mutant(
+            "                    self._make_group()\n                raise",
+            "                    raise",
+            "stuck when Redis forgets",
+            harmless="Whoever begins again takes over first, and that makes the group too.",
+        ),
+        Mutant(
+            'entries = self._read("0", 1, None)',
+            "entries = []",
+            "what was read and not handled is left behind",
+            seen_by="test_what_was_read_but_not_handled_comes_first",
+        ),
+        Mutant(
+            'int(counted[0]["times_delivered"]) if counted else 1',
+            "1",
+            "what ends every consumer does so for ever",
+            seen_by="test_what_ends_every_consumer_is_a_dead_letter_after_some_tries",
+        ),
+    ),
+)
+
+COMMANDS = Part(
+    "allocation/entrypoints/redis_commands.py",
+    ("integration/test_command_stream.py",),
+    (
+        Mutant(
+            "    try:\n        outcomes = ",
+            "    service.command_group.acknowledge(entries)\n    try:\n        outcomes = ",
+            "acknowledged before the commit: a crash between loses messages",
+            seen_by="test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept",
+        ),
+        Mutant(
+            "    try:\n        if not until_possible(",
+            "    service.command_group.acknowledge([entry])\n    try:\n        if not until_possible(",
+            "acknowledged before the commit: a crash between loses the message",
+            seen_by="test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept",
+        ),
+        Mutant(
+            "    for entry, reason in refused:\n        _bury(service, entry, reason)\n",
+            "    service.command_group.acknowledge(entries)\n    for entry, reason in refused:\n"
+            "        _bury(service, entry, reason)\n",
+            "acknowledged before the dead letter is kept: a crash between loses it",
+            seen_by="test_a_dead_letter_that_could_not_be_kept_is_not_forgotten",
+        ),
+        Mutant(
+            "    service.command_group.acknowledge(entries)\n",
+            "",
+            "handled again and again",
+            seen_by="test_all_three_commands_are_accepted_and_told_of_as_caused_by_their_message",
+        ),
+        Mutant(
+            "    if entry.tries > MOST_TRIES:",
+            "    if False:",
+            "what ends every consumer does so for ever",
+            seen_by="test_what_ends_every_consumer_is_a_dead_letter_after_some_tries",
+        ),
+        Mutant(
+            "        if entry.tries < MOST_TRIES:",
+            "        if True:",
+            "a fault of the program stops all",
+            seen_by="test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept",
+        ),
+        Mutant(
+            "        if entry.tries < MOST_TRIES:",
+            "        if False:",
+            "one fault of the program is the end of a message",
+            seen_by="test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept",
+        ),
+        Mutant(
+            "    some_are_pending = True  #",
+            "    some_are_pending = False  #",
+            "what was read is not handled first",
+            seen_by="test_what_was_read_but_not_handled_comes_first",
+        ),
+        Mutant(
+            "some_are_pending = not _handle_together(service, entries)",
+            "_handle_together(service, entries)",
+            "what failed together is passed over",
+            seen_by="test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept",
+        ),
+        Mutant(
+            "service.commands.bus.handle_together(",
+            "service.bus.handle_together(",
+            "who was replaced can still commit, out of order",
+            seen_by="test_who_was_replaced_can_not_let_a_message_take_effect_late",
+        ),
+        Mutant(
+            "service.commands.bus.handle(request",
+            "service.bus.handle(request",
+            "who was replaced can still commit",
+            seen_by="test_who_was_replaced_can_not_let_a_message_take_effect_late",
+        ),
+        Mutant(
+            "service.commands.bus.handle(request.command, request.metadata, request.message_id)",
+            "service.commands.bus.handle(request.command, request.metadata)",
+            "no inbox mark for what is handled alone",
+            seen_by="test_what_was_committed_but_not_acknowledged_is_read_again_and_has_no_second_effect",
+        ),
+        Mutant(
+            "            if service.commands.is_ours():",
+            "            if True:",
+            "several read at the same time",
+            seen_by="test_messages_take_effect_in_the_order_sent_though_the_consumer_is_replaced_again_and_again",
+        ),
+    ),
+)
+
+BRIDGE = Part(
+    "allocation/entrypoints/redis_eventconsumer.py",
+    ("integration/test_bridge.py", "integration/test_redis_eventconsumer.py"),
+    (
+        Mutant(
+            "service.bridge.bus.handle(",
+            "service.bus.handle(",
+            "a consumer that was replaced can still commit",
+            seen_by="test_who_lost_the_bridge_cannot_let_a_late_message_take_effect",
+        ),
+        Mutant(
+            "            if service.bridge.is_ours():",
+            "            if True:",
+            "each message has several effects",
+            seen_by="test_of_two_consumers_one_listens_and_each_message_takes_effect_once_in_order",
+        ),
+        Mutant(
+            "service.dead_letters.bury(source=redis_channels.CHANGE_BATCH_QUANTITY, body=body, reason=str(error))",
+            "pass",
+            "a refused message is lost",
+        ),
+        Mutant(
+            "service.dead_letters.bury(source=redis_channels.CHANGE_BATCH_QUANTITY, body=body, reason=repr(error))",
+            "pass",
+            "a message that met a fault is lost",
+        ),
+    ),
+)
+
+PARTS = (EVENT_STREAM, REFILL, PUBLISHER, GROUP, COMMANDS, BRIDGE)

@@ -1,0 +1,363 @@
+"""Mutants of the machinery that knows no database: bus, groups, retry, relay."""
+
+from __future__ import annotations
+
+from tests.mutants.part import Mutant, Part
+
+BUS = Part(
+    "messaging/bus.py",
+    (
+        "unit/test_bus.py",
+        "integration/test_inbox.py",
+        "integration/test_unit_of_work.py",
+        "integration/test_concurrency.py",
+    ),
+    (
+        Mutant(
+            "                uow.commit()\n",
+            "",
+            "nothing is committed",
+            seen_by="test_commits_events_of_policies_with_those_that_caused_them",
+        ),
+        Mutant(
+            "if next(attempts) > 0:",
+            "if False:",
+            "who comes back to back starves the rest",
+            seen_by="test_who_has_lost_once_reserves_what_it_will_write_before_anything_is_read",
+        ),
+        Mutant(
+            "return self.retry(attempt)",
+            "return attempt()",
+            "whoever loses to another writer fails",
+            seen_by="test_runs_the_whole_unit_of_work_again_after",
+        ),
+        Mutant(
+            "if first := self._first_outcome(request, uow):",
+            "if (first := self._first_outcome(request, uow)) and False:",
+            "a message that comes again runs again",
+            seen_by="test_a_message_id_makes_a_command_take_effect_once",
+        ),
+        Mutant(
+            "if list(uow.collect_new_events()):",
+            "if False:",
+            "a refusal after a change goes unnoticed",
+            seen_by="test_refusing_after_a_change_is_a_fault_in_the_program",
+        ),
+        Mutant(
+            "outcome = Outcome(refusal=refusal)",
+            "raise",
+            "a refusal is not remembered, and takes those with it that share the transaction",
+            seen_by="test_a_refusal_is_remembered_too",
+        ),
+        Mutant(
+            "uow.inbox.remember(request.message_id, request.fingerprint, outcome)",
+            "pass",
+            "no inbox mark: each delivery of a message has an effect",
+            seen_by="test_a_message_id_makes_a_command_take_effect_once",
+        ),
+        Mutant(
+            "if fingerprint != request.fingerprint:",
+            "if False:",
+            "another body gets the first one's answer",
+            seen_by="test_a_message_id_with_another_body_is_refused",
+        ),
+        Mutant(
+            "if value != default}",
+            "}",
+            "a field that a release adds makes old messages look new",
+            seen_by="test_a_field_that_a_later_release_adds_does_not_make_old_messages_look_new",
+        ),
+        Mutant(
+            "{sorted(body.items())}",
+            "",
+            "two bodies of one kind look the same",
+            seen_by="test_a_field_that_a_later_release_adds_does_not_make_old_messages_look_new",
+        ),
+        Mutant(
+            "uow.event_log.append(happened, effects)",
+            "pass",
+            "no event in the log",
+            seen_by="test_commits_events_of_policies_with_those_that_caused_them",
+        ),
+        Mutant(
+            "uow.outbox.post(happened, effect)",
+            "pass",
+            "no outbox row: nobody is told",
+            seen_by="test_posts_a_row_for_each_effect",
+        ),
+        Mutant(
+            "policy(happened.event, uow)",
+            "pass",
+            "what must be true together is not",
+            seen_by="test_commits_events_of_policies_with_those_that_caused_them",
+        ),
+        Mutant(
+            "queue.extend(self._new_events(uow, happened.metadata))",
+            "list(self._new_events(uow, happened.metadata))",
+            "what a policy did is neither in the log nor told",
+            seen_by="test_commits_events_of_policies_with_those_that_caused_them",
+        ),
+        Mutant(
+            "queue.extend(self._new_events(uow, happened.metadata))",
+            "queue.extend(self._new_events(uow, cause))",
+            "a consequence names the wrong cause",
+            seen_by="test_all_that_follows_shares_the_correlation_id_and_names_its_cause",
+        ),
+        Mutant(
+            "happened = queue.popleft()",
+            "happened = queue.pop()",
+            "events are followed up out of their order",
+            seen_by="test_the_version_is_the_number_of_events",
+        ),
+        Mutant(
+            "if stream := self.routes.stream(command):",
+            "if (stream := self.routes.stream(command)) and False:",
+            "those who wait for one product do not run together",
+            seen_by="test_commands_that_wait_for_the_same_product_in_one_process_share_a_transaction",
+        ),
+    ),
+)
+
+GROUPING = Part(
+    "messaging/grouping.py",
+    ("unit/test_grouping.py",),
+    (
+        Mutant(
+            "range(min(len(queue), self._most))",
+            "range(len(queue))",
+            "a group of any size",
+            seen_by="test_no_more_run_together_than_is_allowed",
+        ),
+        Mutant(
+            "self._serve([place])",
+            "place.fail(error)",
+            "the fault of one is everyone's",
+            seen_by="test_a_fault_of_one_is_not_the_others_fault",
+        ),
+        Mutant(
+            "isinstance(error, Unavailable) or not isinstance(error, Exception)",
+            "not isinstance(error, Exception)",
+            "in an outage each waits for its own time-out, one after another",
+            seen_by="test_when_the_surroundings_fail_all_are_told_at_once",
+        ),
+        Mutant(
+            "queue.append(place)",
+            "queue.insert(min(len(queue), 1), place)",
+            "who comes last is served first",
+            seen_by="test_those_who_wait_run_together_in_the_order_in_which_they_came",
+        ),
+        Mutant(
+            "            if len(group) == 1 or",
+            "            if",
+            "a single command that fails runs for ever",
+            seen_by="test_a_fault_of_one_is_not_the_others_fault",
+        ),
+    ),
+)
+
+RETRY = Part(
+    "messaging/retry.py",
+    ("unit/test_bus.py", "integration/test_inbox.py", "integration/test_concurrency.py"),
+    (
+        Mutant(
+            "(ConcurrencyConflict, Disconnected, StillRunning)",
+            "(Disconnected, StillRunning)",
+            "no retry",
+            seen_by="test_runs_the_whole_unit_of_work_again_after",
+        ),
+        Mutant(
+            "(ConcurrencyConflict, Disconnected, StillRunning)",
+            "(ConcurrencyConflict, StillRunning)",
+            "a connection that broke fails a command that could run again",
+            seen_by="test_runs_the_whole_unit_of_work_again_after",
+        ),
+        Mutant(
+            "(ConcurrencyConflict, Disconnected, StillRunning)",
+            "(ConcurrencyConflict, Disconnected)",
+            "who sends a message while it is at work is not answered",
+            seen_by="test_runs_the_whole_unit_of_work_again_after",
+        ),
+        Mutant(
+            "(ConcurrencyConflict, Disconnected, StillRunning)",
+            "(ConcurrencyConflict, Unavailable, StillRunning)",
+            "runs again though it may have been committed",
+            seen_by="test_does_not_run_again_when_it_may_have_been_committed",
+        ),
+    ),
+)
+
+RELAY = Part(
+    "messaging/relay.py",
+    ("unit/test_relay.py", "integration/test_outbox_relay.py"),
+    (
+        Mutant(
+            "        try:\n            for claim in claims:\n                self._deliver(effect, claim, enough)\n",
+            "        try:\n            for claim in claims:\n"
+            "                claim.delivered = [one.version for one in claim.letters]\n"
+            "            self.deliveries.settle(effect, claims)\n"
+            "            for claim in claims:\n                claim.delivered = []\n"
+            "                self._deliver(effect, claim, enough)\n",
+            "marked before it is told: a relay that dies between loses an event",
+            seen_by="test_what_fails_holds_back_its_stream_and_no_other",
+        ),
+        Mutant(
+            "            self.deliveries.settle(effect, claims)",
+            "            pass",
+            "told again and again",
+            seen_by="test_delivers_in_the_order_of_the_stream",
+        ),
+        Mutant(
+            "if claim.lost or self.clock() > enough:",
+            "if self.clock() > enough:",
+            "goes on after a lost claim",
+            seen_by="test_stops_when_a_claim_could_not_be_kept_up",
+        ),
+        Mutant(
+            "if claim.lost or self.clock() > enough:",
+            "if claim.lost:",
+            "goes on until its claim runs out",
+            seen_by="test_stops_delivering_before_its_claim_runs_out",
+        ),
+        Mutant(
+            '"stream": claim.stream, "error": str(error)})\n                return\n            except Exception',
+            '"stream": claim.stream, "error": str(error)})\n                continue\n            except Exception',
+            "tells on after another relay has told",
+            seen_by="test_whoever_comes_late_leaves_the_rest_to_the_one_who_has_taken_over",
+        ),
+        Mutant(
+            "            except ClaimLost as error:",
+            "            except ZeroDivisionError as error:",
+            "late is a fault",
+            seen_by="test_whoever_comes_late_leaves_the_rest_to_the_one_who_has_taken_over",
+        ),
+        Mutant(
+            '{"retry_in": claim.failure.retry_in})\n                return',
+            '{"retry_in": claim.failure.retry_in})\n                continue',
+            "later events overtake the one that failed",
+            seen_by="test_what_fails_holds_back_its_stream_and_no_other",
+        ),
+        Mutant(
+            "            except Exception as error:  # noqa: BLE001 - whatever",
+            "            except Unavailable as error:  # noqa: BLE001 - whatever",
+            "a fault of one stream holds up all",
+            seen_by="test_what_keeps_failing_for_its_own_sake_is_dead_after_some_attempts_and_later_ones_wait",
+        ),
+        Mutant(
+            '            except Exception:\n                log.exception("the relay failed',
+            '            except Unavailable:\n                log.exception("the relay failed',
+            "a relay ends at its first fault",
+            seen_by="test_a_fault_does_not_stop_the_relay",
+        ),
+        Mutant(
+            "            after = letter.version\n",
+            "",
+            "Redis is told the wrong predecessor",
+            seen_by="test_tells_an_effect_what_came_before_and_by_which_claim",
+        ),
+        Mutant(
+            "Delivery(recorded, after, claim.token)",
+            "Delivery(recorded, after, 0)",
+            "no fence: nobody is late",
+            seen_by="test_tells_an_effect_what_came_before_and_by_which_claim",
+        ),
+        Mutant(
+            "claim.lost = claim.stream not in still_ours",
+            "pass",
+            "a relay does not know that it was replaced",
+            seen_by="test_stops_when_a_claim_could_not_be_kept_up",
+        ),
+        Mutant(
+            "still_ours = self.deliveries.extend(effect, claims)",
+            "still_ours = [claim.stream for claim in claims]",
+            "no claim is kept up: an effect that takes long is carried out twice",
+            seen_by="test_stops_when_a_claim_could_not_be_kept_up",
+        ),
+        Mutant(
+            "_held[get_ident()] = effect, claims",
+            "_held[0] = effect, claims",
+            "threads forget each other's claims",
+            seen_by="test_delivers_in_the_order_of_the_stream",
+        ),
+        Mutant(
+            "if isinstance(error, MessagingError) and not isinstance(error, Unavailable):",
+            "if False:",
+            "what can't be read is tried ten times",
+            seen_by="test_what_no_effect_is_known_for_is_dead_at_once",
+        ),
+        Mutant(
+            "is_fault = not isinstance(error, Unavailable)",
+            "is_fault = True",
+            "an outage gives effects up",
+            seen_by="test_is_told_again_once_the_surroundings_are_back",
+        ),
+        Mutant(
+            "given_up = is_fault and letter.faults + 1 >= self.most_faults",
+            "given_up = False",
+            "never given up",
+            seen_by="test_what_keeps_failing_for_its_own_sake_is_dead_after_some_attempts_and_later_ones_wait",
+        ),
+        Mutant(
+            "letter.faults + 1 >= self.most_faults",
+            "letter.attempts + 1 >= self.most_faults",
+            "outages count",
+            seen_by="test_waits_longer_after_each_failure_but_not_for_ever",
+        ),
+        Mutant(
+            "for _ in range(self.side_by_side if self.routes.may_be_slow(name) else 1)",
+            "for _ in range(1)",
+            "a mail that is slow for one product delays all mails",
+            seen_by="test_an_effect_that_is_slow_for_one_stream_delays_no_other",
+        ),
+        Mutant(
+            "1 if self.routes.may_be_slow(effect) else self.streams_at_once",
+            "self.streams_at_once",
+            "one thread holds the streams that another could serve",
+            seen_by="test_an_effect_that_is_slow_for_one_stream_delays_no_other",
+        ),
+        Mutant(
+            "target=self._run, args=(name, stop), name=name",
+            "target=self._run, args=(names[0], stop)",
+            "one effect only",
+            seen_by="test_a_slow_effect_delays_no_other",
+        ),
+        Mutant(
+            "            if not busy:\n                stop.wait(pause)",
+            "            stop.wait(pause)",
+            "rests at work",
+            seen_by="test_rests_longer_and_longer_while_there_is_nothing_to_do",
+        ),
+        Mutant(
+            "min(pause * 2, self.longest_pause)",
+            "pause",
+            "asks the database a hundred times a second for nothing",
+            seen_by="test_rests_longer_and_longer_while_there_is_nothing_to_do",
+        ),
+    ),
+)
+
+ROUTES = Part(
+    "messaging/routes.py",
+    ("unit/test_bus.py", "unit/test_relay.py", "unit/test_routing.py"),
+    (
+        Mutant(
+            "if kind in self._commands:",
+            "if False:",
+            "the last of two handlers wins in silence",
+            seen_by="test_a_command_has_one_handler",
+        ),
+        Mutant(
+            "if effect.name in self._effects[kind]:",
+            "if False:",
+            "the last of two effects wins in silence",
+            seen_by="test_an_effect_has_a_name_of_its_own",
+        ),
+        Mutant(
+            "(*self._policies.get(kind, ()), *policies)",
+            "policies",
+            "policies that were named before are forgotten",
+            seen_by="test_all_policies_are_followed_whenever_they_were_named",
+        ),
+    ),
+)
+
+PARTS = (BUS, GROUPING, RETRY, RELAY, ROUTES)

@@ -1,0 +1,106 @@
+"""Mutants of the rules of allocation, and of the rows they leave."""
+
+from __future__ import annotations
+
+from tests.mutants.part import Mutant, Part
+
+MODEL = Part(
+    "allocation/domain/model.py",
+    ("unit/test_product.py", "unit/test_product_laws.py"),
+    (
+        Mutant("self.available_quantity >= line.qty", "True", "more is promised than there is"),
+        Mutant(
+            "self.available_quantity >= line.qty", "self.available_quantity > line.qty", "the last unit is never sold"
+        ),
+        Mutant(
+            "return self.eta is not None, self.eta",
+            "return self.eta is None, self.eta",
+            "shipments before the warehouse",
+        ),
+        Mutant(
+            "self.eta or date.min, self.added", "self.eta or date.min, -self.added", "the batch added last is preferred"
+        ),
+        Mutant("            if promise.line != line:", "            if False:", "one line, two quantities"),
+        Mutant("if promise := self._find_promise(line.key):", "if promise := None:", "one line has two promises"),
+        Mutant(
+            "        for promise in reversed(broken):", "        for promise in broken:", "placed again newest first"
+        ),
+        Mutant("            if too_much <= 0:\n                return", "            pass", "breaks more than it must"),
+        Mutant(
+            "        if batch.purchased_quantity == qty:\n            return\n",
+            "",
+            "the same quantity again is an event",
+        ),
+        Mutant(
+            "for promise in reversed(self.promises):", "for promise in self.promises:", "breaks the oldest promises"
+        ),
+        Mutant(
+            "            if promise.line.key not in self._promises:\n",
+            "            if True:\n",
+            "one promise is broken twice",
+        ),
+    ),
+)
+
+REPOSITORY = Part(
+    "allocation/adapters/repository.py",
+    ("integration/test_unit_of_work.py", "integration/test_repository.py"),
+    (
+        Mutant(
+            ".order_by(products.c.sku).with_for_update()",
+            ".order_by(products.c.sku)",
+            "what is reserved is written by others",
+            seen_by="test_who_reserves_a_product_wins_against_who_does_not",
+        ),
+        Mutant(
+            "or_(products.c.sku.in_(skus), products.c.sku.in_(of_batches))",
+            "products.c.sku.in_(skus)",
+            "a batch that changes is not reserved",
+            seen_by="test_who_reserves_a_product_wins_against_who_does_not",
+        ),
+    ),
+)
+
+CHANGES = Part(
+    "allocation/adapters/changes.py",
+    ("integration/test_unit_of_work.py", "integration/test_repository.py"),
+    (
+        Mutant("            yield _UPDATE_PRODUCTS, arrays_of(known)", "            pass", "the version is not kept"),
+        Mutant(
+            "            yield _INSERT_BATCH_REFERENCES, ",
+            "            ",
+            "one reference, two batches",
+        ),
+        Mutant("            yield _INSERT_ORDER_LINES, arrays_of(new)", "            pass", "one line, two SKUs"),
+        Mutant(
+            "            yield _DELETE_ORDER_LINES, arrays_of(broken)",
+            "            pass",
+            "a broken promise keeps its line",
+        ),
+        Mutant(
+            "            yield _UPDATE_ORDER_LINES, arrays_of(moved)",
+            "            pass",
+            "a line leads to its old promise",
+        ),
+        Mutant("            yield _DELETE_ALLOCATIONS, arrays_of(left)", "            pass", "a broken promise stays"),
+        Mutant(".allocated_by -= event.qty", ".allocated_by -= 0", "what was promised stays promised"),
+    ),
+)
+
+ROUTING = Part(
+    "allocation/service_layer/routing.py",
+    ("unit/test_handlers.py", "unit/test_routing.py", "integration/test_concurrency.py"),
+    (
+        Mutant(
+            "handlers.remove_from_allocations_view, handlers.reallocate)",
+            "handlers.remove_from_allocations_view)",
+            "a promise that was broken is not placed again",
+        ),
+        Mutant("    route.effect(events.Deallocated, publish)\n", "", "nobody is told of a broken promise"),
+        Mutant(
+            "route.event(events.Allocated, handlers.add_to_allocations_view)", "pass", "a reader does not see the line"
+        ),
+    ),
+)
+
+PARTS = (MODEL, REPOSITORY, CHANGES, ROUTING)

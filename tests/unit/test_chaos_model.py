@@ -1,0 +1,169 @@
+"""The judge of the chaos runs sees what is wrong: each kind of violation is put into a history that was right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.chaos.history import Asked, History, Rows, Sent, Told
+from tests.chaos.verdict import judge
+
+SKU = "r1-sku0"
+
+
+def told(version: int, kind: str, sku: str = SKU, **data: Any) -> Told:
+    return Told(f"{1000 + version}-0", f"id-{sku}-{version}", kind, sku, version, 1.0, {"sku": sku, **data})
+
+
+def created(version: int, ref: str, qty: int, eta: str | None = None) -> Told:
+    return told(version, "batch_created", ref=ref, qty=qty, eta=eta)
+
+
+def changed(version: int, ref: str, qty: int) -> Told:
+    return told(version, "batch_quantity_changed", ref=ref, qty=qty)
+
+
+def placed(version: int, orderid: str, qty: int, batch: str) -> Told:
+    return told(version, "allocated", orderid=orderid, lineid=SKU, qty=qty, batchref=batch)
+
+
+def broken(version: int, orderid: str, qty: int, batch: str) -> Told:
+    return told(version, "deallocated", orderid=orderid, lineid=SKU, qty=qty, batchref=batch)
+
+
+def out_of_stock(version: int, orderid: str, qty: int) -> Told:
+    return told(version, "out_of_stock", orderid=orderid, lineid=SKU, qty=qty)
+
+
+def asked(path: str, status: int, answer: str = "{}", **body: Any) -> Asked:
+    return Asked(str(body.get("orderid") or body["ref"]), path, {"sku": SKU} | body, 1.0, 2.0, status, answer)
+
+
+def sent(kind: str, way: str = "stream", *, good: bool = True, **data: Any) -> Sent:
+    return Sent(way, f"{kind} {data}", f"{kind}.v1", f"{kind} {data}".encode(), data, 1.0, good)
+
+
+def right() -> History:
+    """A batch in the warehouse shrinks; of its three lines the newest two move, one of them nowhere."""
+    events = [
+        created(1, "now", 10),
+        created(2, "later", 5, "2031-01-01"),
+        placed(3, "o1", 4, "now"),
+        placed(4, "o2", 5, "now"),
+        placed(5, "o3", 1, "now"),
+        changed(6, "now", 4),
+        broken(7, "o2", 5, "now"),
+        broken(8, "o3", 1, "now"),
+        placed(9, "o2", 5, "later"),
+        out_of_stock(10, "o3", 1),
+        out_of_stock(11, "o4", 7),
+    ]
+    rows = Rows(
+        event_log=[(event.sku, event.version, event.id, f"{event.kind}.v1", dict(event.data)) for event in events],
+        products=[(SKU, 11)],
+        batches=[(SKU, "now", None, 10, 4, 4, 1), (SKU, "later", "2031-01-01", 5, 5, 5, 2)],
+        allocations=[(SKU, 3, "o1", SKU, 4, "now"), (SKU, 9, "o2", SKU, 5, "later")],
+        order_lines=[("o1", SKU, SKU, 3), ("o2", SKU, SKU, 9)],
+        allocations_view=[("o1", SKU, SKU, 4, "now"), ("o2", SKU, SKU, 5, "later")],
+        dead_letters=[(b"drink_tea {}",)],
+    )
+    return History(
+        told=[*events[:4], replace(events[2], entry="2000-0"), *events[4:]],  # a repeat is no fault
+        asked=[
+            asked("/add_batch", 201, "OK", ref="now", qty=10, eta=None),
+            asked("/allocate", 202, '{"batchref": "now"}', orderid="o1", qty=4),
+            asked("/allocate", 202, '{"batchref": "now"}', orderid="o1", qty=4),
+            asked("/allocate", 202, '{"batchref": "now"}', orderid="o2", qty=5),
+            asked("/allocate", 202, '{"batchref": "now"}', orderid="o3", qty=1),
+            asked("/allocate", 400, '{"message": "Invalid sku r1-never"}', sku="r1-never", orderid="o5", qty=1),
+        ],
+        sent=[
+            sent("create_batch", ref="later", sku=SKU, qty=5, eta="2031-01-01"),
+            sent("change_batch_quantity", batchref="now", qty=4),
+            sent("change_batch_quantity", "channel", batchref="now", qty=99),  # pub/sub may lose it
+            sent("allocate", orderid="o4", sku=SKU, qty=7),
+            sent("drink_tea", good=False),
+        ],
+        rows=rows,
+        mails={f"id-{SKU}-10": 2.0, f"id-{SKU}-11": 2.0},
+    )
+
+
+def test_finds_nothing_in_a_history_that_is_right() -> None:
+    assert judge(right()) == []
+
+
+def tell(history: History, version: int, event: Told | None) -> None:
+    """Instead of the first telling of that version; the log says the same."""
+    index = next(number for number, told in enumerate(history.told) if told.version == version)
+    old = history.told[index]
+    history.told[:] = [one for one in history.told if one.id != old.id]
+    history.rows.event_log[:] = [row for row in history.rows.event_log if row[1] != version]
+    if event:
+        history.told.insert(index, event)
+        history.rows.event_log.append((SKU, version, event.id, f"{event.kind}.v1", dict(event.data)))
+
+
+def twice(rows: list[Any], number: int = 0) -> None:
+    rows.append(rows[number])
+
+
+def swap(told: list[Told], one: int, other: int) -> None:
+    told[one], told[other] = told[other], told[one]
+
+
+TAMPERINGS: list[tuple[str, *tuple[Callable[[History], object], ...]]] = [
+    ("oversold", lambda it: tell(it, 5, placed(5, "o3", 3, "now"))),
+    ("oversold", lambda it: tell(it, 6, changed(6, "later", 4)), lambda it: tell(it, 9, placed(9, "o2", 5, "later"))),
+    ("gap", lambda it: tell(it, 10, None)),
+    ("order", lambda it: swap(it.told, 0, 1)),
+    ("repeat differs", lambda it: it.told.append(replace(it.told[0], id="another"))),
+    ("repeat differs", lambda it: it.told.append(replace(it.told[0], data={**it.told[0].data, "qty": 11}))),
+    ("repeat differs", lambda it: it.told.append(replace(out_of_stock(12, "o9", 1), id=it.told[0].id))),
+    ("not told", lambda it: it.told.pop()),
+    ("told, not logged", lambda it: it.rows.event_log.pop()),
+    ("told, not logged", lambda it: it.rows.event_log.__setitem__(0, (SKU, 1, f"id-{SKU}-1", "batch_created.v1", {}))),
+    ("wrong batch", lambda it: tell(it, 3, placed(3, "o1", 4, "later"))),
+    ("wrong batch", lambda it: tell(it, 11, out_of_stock(11, "o4", 0))),
+    ("unknown batch", lambda it: tell(it, 6, changed(6, "never", 4))),
+    ("unknown event", lambda it: tell(it, 11, told(11, "eaten"))),
+    ("applied twice", lambda it: tell(it, 5, placed(5, "o1", 1, "now"))),
+    ("applied twice", lambda it: tell(it, 2, created(2, "now", 5))),
+    ("applied twice", lambda it: tell(it, 11, out_of_stock(11, "o1", 7))),
+    ("reallocation", lambda it: tell(it, 7, broken(7, "o1", 4, "now"))),
+    ("reallocation", lambda it: tell(it, 9, out_of_stock(9, "o3", 1))),
+    ("reallocation", lambda it: tell(it, 11, broken(11, "o1", 4, "now"))),
+    ("reallocation", lambda it: tell(it, 11, None), lambda it: tell(it, 10, None)),
+    ("not applied", lambda it: it.sent.append(sent("change_batch_quantity", batchref="now", qty=3))),
+    ("not applied", lambda it: it.sent.append(sent("allocate", orderid="o6", sku=SKU, qty=3))),
+    ("answer untrue", lambda it: it.asked.append(asked("/allocate", 202, '{"batchref": null}', orderid="o7", qty=1))),
+    ("answer untrue", lambda it: it.asked.append(asked("/allocate", 202, '{"batchref": "now"}', orderid="o4", qty=7))),
+    ("answer untrue", lambda it: it.asked.append(asked("/allocate", 400, "{}", orderid="o4", qty=7))),
+    ("answer untrue", lambda it: it.asked.append(asked("/add_batch", 201, "OK", ref="none", qty=1, eta=None))),
+    ("answers differ", lambda it: it.asked.append(asked("/allocate", 202, '{"batchref": null}', orderid="o1", qty=4))),
+    ("no answer", lambda it: it.asked.append(asked("/allocate", 500, "{}", orderid="o8", qty=4))),
+    ("no mail", lambda it: it.mails.popitem()),
+    ("mail of nothing", lambda it: it.mails.update({"id-1": 2.0})),
+    ("not buried", lambda it: it.rows.dead_letters.clear()),
+    ("buried for nothing", lambda it: it.rows.dead_letters.append((b"good",))),
+    ("buried twice", lambda it: twice(it.rows.dead_letters)),
+    ("rows differ", lambda it: it.rows.products.__setitem__(0, (SKU, 10))),
+    ("rows differ", lambda it: it.rows.batches.pop()),
+    ("rows differ", lambda it: it.rows.allocations.pop()),
+    ("rows differ", lambda it: it.rows.order_lines.pop()),
+    ("rows differ", lambda it: it.rows.allocations_view.pop()),
+    ("rows differ", lambda it: twice(it.rows.allocations_view)),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "tamperings"), [(kind, rest) for kind, *rest in TAMPERINGS], ids=[kind for kind, *_ in TAMPERINGS]
+)
+def test_names_what_is_wrong(kind: str, tamperings: list[Callable[[History], object]]) -> None:
+    history = right()
+    for tamper in tamperings:
+        tamper(history)
+
+    assert kind in {violation.kind for violation in judge(history)}
