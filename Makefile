@@ -39,7 +39,7 @@ integration-tests: .venv/ready-to-test ## against a real PostgreSQL and a real R
 e2e-tests: .venv/ready-to-test ## real processes, over HTTP and Redis
 	@$(BIN)/python -m pytest tests/e2e
 
-chaos: .venv/ready-to-test ## break all that can break, again and again, and judge what is left; half an hour
+chaos: .venv/ready-to-test ## break all that can break, again and again, and judge what is left; ten minutes for each seed
 	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) --report docs/chaos.md
 
 mutants: .venv/ready-to-test ## break the code in two hundred ways, and see that a test notices each; half an hour

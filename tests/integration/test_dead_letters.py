@@ -80,6 +80,16 @@ def test_a_message_that_is_refused_again_stays_and_one_that_is_not_has_its_effec
     assert command("list").output == "There are no dead letters.\n"
 
 
+def test_what_became_of_a_letter_is_said_in_json_too(service: Service, command: Command) -> None:
+    handle(service, b'{"batchref": "b1", "qty": 5}')
+
+    again = json.loads(command("retry", "--all", "--json").output)
+    dropped = json.loads(command("drop", "message:1", "--json").output)
+
+    assert again == {"id": "message:1", "outcome": "Unknown batch b1"}
+    assert dropped == {"id": "message:1", "outcome": "dropped"}
+
+
 def test_a_retry_that_was_cut_before_it_was_written_down_is_safe_to_repeat(
     service: Service, command: Command, sql: Sql
 ) -> None:

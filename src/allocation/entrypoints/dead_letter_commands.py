@@ -73,8 +73,9 @@ def show(settings: Settings, letter_id: str, as_json: bool) -> None:
 @dead_letters.command()
 @click.argument("letter_id", metavar="ID", required=False)
 @all_option
+@as_json_option
 @click.pass_obj
-def retry(settings: Settings, letter_id: str | None, every: bool) -> None:
+def retry(settings: Settings, letter_id: str | None, every: bool, as_json: bool) -> None:
     """Try one again; safe to repeat. Exit code 1 when a message is refused again."""
     from allocation.entrypoints import inbound
     from messaging.sql.dead_letters import DeadEffect
@@ -84,12 +85,12 @@ def retry(settings: Settings, letter_id: str | None, every: bool) -> None:
         for letter in _chosen(service, letter_id, every):
             if isinstance(letter, DeadEffect):
                 service.dead_letters.retry_effect(letter)
-                click.echo(f"{letter.id}: the relay will try again")
+                _say(letter, "the relay will try again", as_json)
             elif reason := inbound.retry(service, letter):
                 refused = True
-                click.echo(f"{letter.id}: {reason}")
+                _say(letter, reason, as_json)
             else:
-                click.echo(f"{letter.id}: handled")
+                _say(letter, "handled", as_json)
     if refused:
         raise SystemExit(1)
 
@@ -97,8 +98,9 @@ def retry(settings: Settings, letter_id: str | None, every: bool) -> None:
 @dead_letters.command()
 @click.argument("letter_id", metavar="ID", required=False)
 @all_option
+@as_json_option
 @click.pass_obj
-def drop(settings: Settings, letter_id: str | None, every: bool) -> None:
+def drop(settings: Settings, letter_id: str | None, every: bool, as_json: bool) -> None:
     """Give one up for good; the effects that wait behind it go on."""
     from messaging.sql.dead_letters import DeadEffect
 
@@ -108,7 +110,12 @@ def drop(settings: Settings, letter_id: str | None, every: bool) -> None:
                 service.dead_letters.drop_effect(letter, by=getpass.getuser())
             else:
                 service.dead_letters.settle_message(letter)
-            click.echo(f"{letter.id}: dropped")
+            _say(letter, "dropped", as_json)
+
+
+def _say(letter: DeadLetter, outcome: str, as_json: bool) -> None:
+    said = {"id": letter.id, "outcome": outcome}
+    click.echo(json.dumps(said, ensure_ascii=False) if as_json else f"{letter.id}: {outcome}")
 
 
 @contextmanager
