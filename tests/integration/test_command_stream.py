@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from allocation.adapters.redis_channels import COMMANDS
-from allocation.bootstrap import Service, bootstrap
+from allocation.bootstrap import OneAtATime, Service, bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
 from allocation.entrypoints import redis_commands
@@ -250,6 +250,33 @@ def test_messages_take_effect_in_the_order_sent_though_the_consumer_is_replaced_
 
 def goes_on(sql: Sql, since: int, sender: Thread) -> bool:
     return len(events(sql)) > since or not sender.is_alive()
+
+
+def test_who_is_not_at_work_reads_nothing(
+    start_another: Callable[[], Service],
+    producer: Producer,
+    redis_server: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_work, waiting = start_another(), start_another()
+    looks: list[bool] = []
+    is_ours = OneAtATime.is_ours
+
+    def and_note(self: OneAtATime) -> bool:
+        ours = is_ours(self)
+        if self is waiting.commands:
+            looks.append(ours)
+        return ours
+
+    monkeypatch.setattr(OneAtATime, "is_ours", and_note)
+    with consuming(at_work):
+        producer.create_batch("b1", "LAMP", 10)
+        until_all_is_done(redis_server)
+        with consuming(waiting):
+            assert wait_for(lambda: looks == [False, False], within=PATIENCE), "it looks, and looks again"
+
+    consumers: Any = redis_server.xinfo_consumers(COMMANDS, GROUP)
+    assert {consumer["name"] for consumer in consumers} == {at_work.command_group._consumer.encode()}
 
 
 # --- whoever dies ------------------------------------------------------------

@@ -352,7 +352,7 @@ COMMANDS = Part(
             "            if service.commands.is_ours():",
             "            if True:",
             "several read at the same time",
-            seen_by="test_messages_take_effect_in_the_order_sent_though_the_consumer_is_replaced_again_and_again",
+            seen_by="test_who_is_not_at_work_reads_nothing",
         ),
     ),
 )
