@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 
 import pytest
 
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, OutOfStock
-from allocation.domain.model import BatchConflict, InvalidSku, LineConflict, OrderLine, Product, UnknownBatch
+from allocation.domain.model import (
+    Batch,
+    BatchConflict,
+    EmptyArchive,
+    InvalidSku,
+    LineConflict,
+    OrderLine,
+    Product,
+    Promise,
+    UnknownBatch,
+)
 
 today = date(2026, 1, 1)
 tomorrow = today + timedelta(days=1)
@@ -216,3 +227,32 @@ def test_the_version_is_the_number_of_events() -> None:
     product.allocate(OrderLine("o1", "TABLE", 3))
 
     assert product.version_number == 9
+
+
+class Stored(EmptyArchive):
+    """What was promised from one batch before this visit, the latest first."""
+
+    def __init__(self, *promises: Promise) -> None:
+        self._promises = promises
+
+    def newest_promises(self, batch: Batch) -> Iterator[Promise]:
+        return iter(self._promises)
+
+
+def test_a_promise_that_was_broken_in_this_visit_is_not_broken_again() -> None:
+    old, new = (Promise(OrderLine(order, "LAMP", 5), "b1") for order in ("old", "new"))
+    full = Batch(
+        reference="b1",
+        sku="LAMP",
+        eta=None,
+        initial_quantity=10,
+        purchased_quantity=10,
+        allocated_quantity=10,
+        added=1,
+    )
+    product = Product("LAMP", [full], version_number=3, archive=Stored(new, old))
+
+    product.change_batch_quantity("b1", 5)
+    product.change_batch_quantity("b1", 0)
+
+    assert [event.orderid for event in product.events if isinstance(event, Deallocated)] == ["new", "old"]
