@@ -24,6 +24,9 @@ from messaging.unit_of_work import Outcome, UnitOfWork
 
 U = TypeVar("U", bound=UnitOfWork)
 
+PATIENCE = 3
+"""So often one may lose to others before one reserves. Among equals a wait left to chance is faster than a queue."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -75,7 +78,7 @@ class MessageBus(Generic[U]):
 
         def attempt() -> list[Outcome]:
             with self.unit_of_work() as uow:
-                if next(attempts) > 0:
+                if next(attempts) >= PATIENCE:
                     uow.reserve([request.command for request in requests])
                 outcomes = [
                     self._run(handler, request, uow) for handler, request in zip(handlers, requests, strict=True)

@@ -66,7 +66,7 @@ class UnitOfWork(Protocol):
 
     def reserve(self, commands: Sequence[object]) -> None:
         """Have nobody else write what these commands will, until the commit: asked before anything is read, by who has
-        lost to others once. Raises ConcurrencyConflict when somebody was about to."""
+        lost to others again and again. Raises ConcurrencyConflict when somebody was about to."""
         ...
 
     def collect_new_events(self) -> Iterable[NewEvent[object]]:

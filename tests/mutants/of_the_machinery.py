@@ -20,10 +20,10 @@ BUS = Part(
             seen_by="test_commits_events_of_policies_with_those_that_caused_them",
         ),
         Mutant(
-            "if next(attempts) > 0:",
+            "if next(attempts) >= PATIENCE:",
             "if False:",
             "who comes back to back starves the rest",
-            seen_by="test_who_has_lost_once_reserves_what_it_will_write_before_anything_is_read",
+            seen_by="test_who_has_lost_again_and_again_reserves_what_it_will_write_before_anything_is_read",
         ),
         Mutant(
             "return self.retry(attempt)",
