@@ -6,7 +6,7 @@ Sources: the CloudEvents specification 1.0.2, its JSON format, and its extension
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -82,5 +82,4 @@ class CloudEvent(BaseModel):
     @property
     def metadata(self) -> Metadata:
         """What followed from it will name it as its cause."""
-        first = Metadata.first(self.source, self.correlationid)
-        return Metadata(self.id, self.correlationid or self.id, None, first.source, first.time)
+        return replace(Metadata.first(self.source, self.correlationid or self.id), id=self.id)
