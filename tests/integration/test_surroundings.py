@@ -365,22 +365,3 @@ def test_what_the_role_says_wins_as_a_pooler_in_transaction_mode_needs(
 
 def test_a_null_character_in_an_order_id_is_of_no_order(serve: Serve, database_url: str) -> None:
     assert serve(database_url).get("/allocations/%00").status_code == 404
-
-
-def test_a_connection_that_breaks_in_a_pipeline_makes_no_noise(
-    service: Service, sql: Sql, caplog: pytest.LogCaptureFixture
-) -> None:
-    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
-    sql("""
-        CREATE SEQUENCE writes;
-        CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS '
-            BEGIN
-                IF nextval(''writes'') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
-                RETURN NEW;
-            END';
-        CREATE TRIGGER cut BEFORE INSERT ON event_log FOR EACH ROW EXECUTE FUNCTION cut();
-    """)
-
-    assert service.bus.handle(commands.Allocate("o1", "LAMP", 1)) == "b1"
-
-    assert [record.getMessage() for record in caplog.records if record.name.startswith("psycopg")] == []
