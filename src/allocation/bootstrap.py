@@ -141,6 +141,7 @@ def database_engine(url: str, connections: int = 10, options: str = "", limits: 
     of_the_session = {"options": options} if options else {}  # given empty, they would hide those in the URL
     engine = create_engine(
         url,
+        isolation_level="AUTOCOMMIT",  # a transaction is begun on purpose
         pool_size=connections,
         max_overflow=0,
         pool_timeout=1.0,

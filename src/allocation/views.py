@@ -23,7 +23,7 @@ class Views:
         )
 
         def ask() -> list[dict[str, str]]:
-            with connection(self._engine, "AUTOCOMMIT") as open_connection:
+            with connection(self._engine) as open_connection:
                 return [{"sku": row.sku, "batchref": row.batchref} for row in open_connection.execute(query)]
 
         return self._retry(ask)

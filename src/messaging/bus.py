@@ -8,7 +8,7 @@ It keeps nothing of a message once it is answered, so threads may share it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any, Generic, TypeVar
 
 from messaging.envelope import Metadata, Recorded
-from messaging.errors import HalfDone, MessageIdReused
+from messaging.errors import HalfDone, MessageIdReused, OutcomeUnknown
 from messaging.grouping import Groups
 from messaging.retry import Retry
 from messaging.routes import Routes
@@ -74,33 +74,51 @@ class MessageBus(Generic[U]):
         Raises MessageIdReused, StillRunning and Unavailable for all of them.
         """
         handlers = [self.routes.handler(type(request.command)) for request in requests]
-        attempts = count()
+        commands = [request.command for request in requests]
+        message_ids = [request.message_id for request in requests if request.message_id]
+        tries = count()
+        unanswered: list[tuple[Recorded[object], list[Outcome]]] = []  # the last event of a commit, and what it meant
 
         def attempt() -> list[Outcome]:
             with self.unit_of_work() as uow:
-                if next(attempts) >= PATIENCE:
-                    uow.reserve([request.command for request in requests])
+                for event, outcomes in unanswered:
+                    if uow.event_log.has(event):
+                        return outcomes
+                if next(tries) >= PATIENCE:
+                    uow.reserve(commands)
+                uow.expect(commands, message_ids)
+                happened: list[Recorded[object]] = []
                 outcomes = [
-                    self._run(handler, request, uow) for handler, request in zip(handlers, requests, strict=True)
+                    self._run(handler, request, uow, happened)
+                    for handler, request in zip(handlers, requests, strict=True)
                 ]
-                uow.commit()
+                try:
+                    uow.commit()
+                except OutcomeUnknown:
+                    if happened:
+                        unanswered.append((happened[-1], outcomes))
+                    raise
                 return outcomes
 
         return self.retry(attempt)
 
-    def _run(self, handler: Callable[[Any, U], object], request: Request, uow: U) -> Outcome:
+    def _run(
+        self, handler: Callable[[Any, U], object], request: Request, uow: U, log: list[Recorded[object]]
+    ) -> Outcome:
+        """What happens is added to the `log`."""
         if first := self._first_outcome(request, uow):
             return first
+        before = len(log)
         try:
             outcome = Outcome(handler(request.command, uow))
         except self.refusals as refusal:
             if list(uow.collect_new_events()):
                 raise HalfDone(request.command) from refusal
             outcome = Outcome(refusal=refusal)
-        changed = self._follow_up(uow, request.metadata)
+        log += self._follow_up(uow, request.metadata)
         if request.message_id:
             uow.inbox.remember(request.message_id, request.fingerprint, outcome)
-        return replace(outcome, changed=changed)
+        return replace(outcome, changed=len(log) > before)
 
     @staticmethod
     def _first_outcome(request: Request, uow: U) -> Outcome | None:
@@ -112,10 +130,9 @@ class MessageBus(Generic[U]):
             raise MessageIdReused(request.message_id or "")
         return outcome
 
-    def _follow_up(self, uow: U, cause: Metadata) -> bool:
-        """Whether anything had happened."""
+    def _follow_up(self, uow: U, cause: Metadata) -> Iterator[Recorded[object]]:
+        """Do what is done about each event until nothing new happens."""
         queue = deque(self._new_events(uow, cause))
-        changed = bool(queue)
         while queue:
             happened = queue.popleft()
             kind = type(happened.event)
@@ -126,7 +143,7 @@ class MessageBus(Generic[U]):
             for policy in self.routes.policies(kind):
                 policy(happened.event, uow)
                 queue.extend(self._new_events(uow, happened.metadata))
-        return changed
+            yield happened
 
     @staticmethod
     def _new_events(uow: U, cause: Metadata) -> list[Recorded[object]]:

@@ -11,7 +11,7 @@ MessagingError
 └── Unavailable             the surroundings fail: database, broker, mail; later may do
     ├── Overtaken           ... or others were faster, for as long as we tried
     ├── Disconnected        ... before anything was committed: running again is safe
-    └── OutcomeUnknown      ... while committing: only a message id can tell
+    └── OutcomeUnknown      ... while committing: the log tells, once it can be read again
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whole transactions are run again when someone was faster, or the database was gone before anything was committed."""
+"""Whole transactions are run again when someone was faster, or the database was gone in the middle of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
 
-from messaging.errors import ConcurrencyConflict, Disconnected, Overtaken, StillRunning, Unavailable
+from messaging.errors import (
+    ConcurrencyConflict,
+    Disconnected,
+    OutcomeUnknown,
+    Overtaken,
+    StillRunning,
+    Unavailable,
+)
 
 R = TypeVar("R")
 
@@ -27,7 +34,7 @@ class Retry:
     def __call__(self, attempt: Callable[[], R]) -> R:
         """What the attempt returned; raises Unavailable, or StillRunning, when none succeeded in time."""
         retrying = Retrying(
-            retry=retry_if_exception_type((ConcurrencyConflict, Disconnected, StillRunning)),
+            retry=retry_if_exception_type((ConcurrencyConflict, Disconnected, OutcomeUnknown, StillRunning)),
             wait=wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             stop=self._too_late,
             sleep=self.sleep,

@@ -60,6 +60,9 @@ class MemoryTransaction:
     def inbox(self) -> MemoryTransaction:
         return self
 
+    def expect(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
+        """All is at hand."""
+
     def reserve(self, commands: Sequence[object]) -> None:
         """Nobody is in the way for long."""
 
@@ -69,6 +72,9 @@ class MemoryTransaction:
 
     def append(self, recorded: Recorded[object], effects: Iterable[str]) -> None:  # noqa: ARG002 - only SQL keeps them
         self._log.append(recorded)
+
+    def has(self, recorded: Recorded[object]) -> bool:
+        return recorded in self.memory.log.get(recorded.stream, ())
 
     def post(self, recorded: Recorded[object], effect: str) -> None:
         self._outbox.append(Waiting(recorded, effect))

@@ -35,6 +35,10 @@ class EventLog(Protocol):
         """
         ...
 
+    def has(self, recorded: Recorded[object]) -> bool:
+        """Whether this very event was committed."""
+        ...
+
 
 class Outbox(Protocol):
     def post(self, recorded: Recorded[object], effect: str) -> None:
@@ -63,6 +67,10 @@ class UnitOfWork(Protocol):
 
     @property
     def inbox(self) -> Inbox: ...
+
+    def expect(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
+        """Commands and messages to come: what they need can be read at once. What was not expected is found too."""
+        ...
 
     def reserve(self, commands: Sequence[object]) -> None:
         """Have nobody else write what these commands will, until the commit: asked before anything is read, by who has

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock, local
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, event
 
 SERVE = {
@@ -107,7 +108,7 @@ def _instrument_api(orders: Orders) -> None:
 
     around(MessageBus, "handle", orders, before="command-received", after="committed-before-answer")
     around(SqlTransaction, "commit", orders, before="handled-before-write")
-    _at_commits_in(SqlTransaction, "commit", orders, "written-before-commit", "commit-sent-before-reply")
+    _at_each_commit(orders, "written-before-commit", "commit-sent-before-reply")
 
 
 def _instrument_relay(orders: Orders) -> None:
@@ -132,8 +133,7 @@ def _instrument_consumer(orders: Orders) -> None:
     around(ConsumerGroup, "new", orders, after_something="inbound-read")
     around(ConsumerGroup, "first_pending", orders, after_something="pending-read")
     around(SqlTransaction, "commit", orders, before="inbound-handled-before-write")
-    names = "inbound-written-before-commit", "inbound-commit-sent-before-reply"
-    _at_commits_in(SqlTransaction, "commit", orders, *names)
+    _at_each_commit(orders, "inbound-written-before-commit", "inbound-commit-sent-before-reply")
     around(ConsumerGroup, "acknowledge", orders, before="inbound-committed-before-ack", after="inbound-acknowledged")
     around(SqlDeadLetters, "bury", orders, before="refused-before-burying", after="buried-before-ack")
 
@@ -173,6 +173,20 @@ def _within(owner: type, name: str) -> local:
 
     setattr(owner, name, wrapped)
     return where
+
+
+def _at_each_commit(orders: Orders, before: str, sent: str) -> None:
+    """Units of work send their COMMIT themselves, behind what they write, and wait for nothing in between."""
+    execute = psycopg.Connection.execute
+
+    @wraps(execute)
+    def wrapped(connection: psycopg.Connection[Any], query: Any, *args: Any, **kwargs: Any) -> Any:
+        if query == "COMMIT":
+            orders.passed(before)
+            orders.passed(sent, just_before=lambda: execute(connection, query, *args, **kwargs))
+        return execute(connection, query, *args, **kwargs)
+
+    setattr(psycopg.Connection, "execute", wrapped)  # noqa: B010 - mypy knows that it is a method
 
 
 def _at_commits_in(owner: type, name: str, orders: Orders, before: str, sent: str) -> None:

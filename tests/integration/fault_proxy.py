@@ -1,4 +1,5 @@
-"""A TCP proxy between us and a server that can fall silent, go away, or lose the answer to a COMMIT."""
+"""A TCP proxy between us and a server that counts round trips, and can fall silent, go away, or lose the answer to a
+COMMIT."""
 
 from __future__ import annotations
 
@@ -22,6 +23,8 @@ class FaultProxy:
         self._flows.set()
         self._swallow = Event()
         self.swallowed = Event()
+        self.round_trips = 0
+        self._heard_last = False  # of the two, whether the server spoke last
         self._lock = Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         Thread(target=self._accept, daemon=True).start()
@@ -67,6 +70,8 @@ class FaultProxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()
+                self.round_trips += asks is False and not self._heard_last
+                self._heard_last = not asks
                 if asks and self._swallow.is_set() and b"COMMIT" in data:
                     asked_to_commit.set()
                 elif not asks and asked_to_commit.is_set():

@@ -21,6 +21,7 @@ from allocation.domain.commands import Command
 from allocation.domain.model import BatchConflict, LineConflict
 from embedded.waiting import wait_for
 from messaging.bus import Request
+from messaging.sql.connections import connection
 from messaging.unit_of_work import Outcome
 
 AtOnce = Callable[..., list[Any]]
@@ -254,7 +255,7 @@ def test_groups_that_meet_crosswise_both_succeed(
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted"
 
     def let_them_meet() -> None:
-        with engine.connect() as gate:
+        with connection(engine, "READ COMMITTED") as gate:
             gate.execute(text("SELECT pg_advisory_xact_lock(1)"))
             met.set()
             assert wait_for(lambda: sql(waiting) == [(2,)], within=20), f"only {sql(waiting)} came"
@@ -286,7 +287,7 @@ def test_commands_that_wait_for_the_same_product_in_one_process_share_a_transact
     closed = Event()
 
     def let_them_gather() -> None:
-        with engine.connect() as gate:
+        with connection(engine, "READ COMMITTED") as gate:
             gate.execute(text("SELECT pg_advisory_xact_lock(1)"))
             closed.set()
             queues = service.bus._groups._queues

@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 from examples.loyalty import CODEC, REFUSALS, Accounts, ChangePoints, NotEnoughPoints, PointsChanged, routes
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from tests.unit.test_example import Letters
 
 from messaging.bus import MessageBus
 from messaging.envelope import NewEvent
 from messaging.relay import Relay
 from messaging.sql.deliveries import SqlDeliveries
-from messaging.sql.unit_of_work import SqlTransaction, transactions
+from messaging.sql.unit_of_work import Driver, SqlTransaction, transactions
 
 
 class SqlUnitOfWork(SqlTransaction):
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection, CODEC, REFUSALS)
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver, CODEC, REFUSALS)
         self.accounts = Accounts(self.event_log.history)
 
     def collect_new_events(self) -> Iterator[NewEvent[object]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from allocation.domain.commands import Command
 from allocation.domain.model import BatchConflict, DomainError, InvalidSku, LineConflict, UnknownBatch
 from allocation.service_layer.ports import UnitOfWork
 from messaging.bus import MessageBus, Request
-from messaging.errors import MessageIdReused, OutcomeUnknown, StillRunning
+from messaging.errors import MessageIdReused, OutcomeUnknown, StillRunning, Unavailable
 from messaging.retry import Retry
 
 AtOnce = Callable[..., list[Any]]
@@ -183,7 +184,7 @@ CUT_THE_CONNECTION_AT_COMMIT = """
 def test_what_was_cut_before_it_was_committed_runs_again_when_it_is_sent_again(service: Service, sql: Sql) -> None:
     given(service, commands.CreateBatch("b1", "LAMP", 5))
     sql(CUT_THE_CONNECTION_AT_COMMIT)
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(Unavailable):
         service.bus.handle(commands.Allocate("o1", "LAMP", 1), message_id="m1")
     assert sql("SELECT * FROM inbox") == []
     sql("DROP TRIGGER cut ON inbox")
@@ -193,21 +194,42 @@ def test_what_was_cut_before_it_was_committed_runs_again_when_it_is_sent_again(s
     assert sql("SELECT allocated_quantity FROM batches") == [(1,)]
 
 
-def test_what_was_cut_after_it_was_committed_is_answered_when_it_is_sent_again(service: Service, sql: Sql) -> None:
-    given(service, commands.CreateBatch("b1", "LAMP", 0))
+def losing_the_first_answer(service: Service, retry: Retry) -> MessageBus[UnitOfWork]:
+    commits = count()
 
     @contextmanager
-    def cut_after_the_commit() -> Iterator[UnitOfWork]:
+    def unit_of_work() -> Iterator[UnitOfWork]:
         with service.bus.unit_of_work() as uow:
-            yield uow
-        raise OutcomeUnknown("the connection is gone, and so is the answer to COMMIT")
+            commit = uow.commit
 
-    bus = MessageBus(service.bus.routes, cut_after_the_commit, DomainError)
-    with pytest.raises(OutcomeUnknown):
-        bus.handle(commands.Allocate("o1", "LAMP", 1), message_id="m1")
+            def commit_and_hear_nothing() -> None:
+                commit()
+                if not next(commits):
+                    raise OutcomeUnknown("the connection is gone, and so is the answer to COMMIT")
+
+            uow.commit = commit_and_hear_nothing  # type: ignore[method-assign]
+            yield uow
+
+    return replace(service.bus, unit_of_work=unit_of_work, retry=retry)
+
+
+def test_what_was_cut_after_it_was_committed_is_answered_when_it_is_sent_again(service: Service, sql: Sql) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 0))
+    hasty = losing_the_first_answer(service, Retry(outage_deadline=0))
+    with pytest.raises(Unavailable):
+        hasty.handle(commands.Allocate("o1", "LAMP", 1), message_id="m1")
     assert out_of_stock_events(sql) == 1
 
     assert service.bus.handle(commands.Allocate("o1", "LAMP", 1), message_id="m1") is None
+
+    assert out_of_stock_events(sql) == 1
+
+
+def test_the_log_tells_what_was_committed_when_nobody_else_did(service: Service, sql: Sql) -> None:
+    given(service, commands.CreateBatch("b1", "LAMP", 0))
+    bus = losing_the_first_answer(service, Retry())
+
+    assert bus.handle(commands.Allocate("o1", "LAMP", 1)) is None, "without a message id"
 
     assert out_of_stock_events(sql) == 1
 

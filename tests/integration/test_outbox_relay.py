@@ -29,6 +29,7 @@ from messaging.bus import Request
 from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errors import Unavailable
 from messaging.relay import Claim, Failure, Relay, RetryLater
+from messaging.sql.connections import connection
 from messaging.sql.deliveries import SqlDeliveries
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -456,7 +457,7 @@ def test_who_waits_while_another_claims_gets_nothing_of_it(service: Service, eng
     allocated(service, "LAMP", "o1")
     claims: list[Claim] = []
     thread = Thread(target=lambda: claims.extend(deliveries(engine).claim(PUBLISH)))
-    with engine.begin() as another:
+    with connection(engine, "READ COMMITTED") as another, another.begin():
         another.execute(text("UPDATE deliveries SET claimed_by = 'another', claimed_until = now() + interval '1 hour'"))
         thread.start()
         waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
@@ -469,7 +470,7 @@ def test_who_waits_while_another_claims_gets_nothing_of_it(service: Service, eng
 def test_a_refill_passes_over_what_another_is_about_to_claim(service: Service, engine: Engine) -> None:
     allocated(service, "LAMP", "o1")
 
-    with engine.begin() as another:
+    with connection(engine, "READ COMMITTED") as another, another.begin():
         another.execute(text("UPDATE deliveries SET claimed_by = 'another', claimed_until = now() + interval '1 hour'"))
         assert deliveries(engine).claim_these(PUBLISH, ["LAMP"]) == []
 

@@ -228,20 +228,18 @@ def test_a_statement_that_takes_too_long_is_ended_and_the_next_one_works(
 # --- did it commit? --------------------------------------------------------------
 
 
-def test_who_does_not_know_whether_it_was_committed_asks_again_with_the_same_key(
+def test_whether_it_was_committed_is_found_out_when_the_answer_to_commit_is_lost(
     serve: Serve, proxy: FaultProxy, sql: Sql
 ) -> None:
     client = serve(proxy.url)
     assert add_batch(client).status_code == 201
 
     proxy.lose_the_next_answer_to_commit()
-    unknown = allocate(client, "o1", **{"Idempotency-Key": "k1"})
+    answer = client.post("/allocate", json={"orderid": "o1", "sku": "LAMP", "qty": 1_001})
 
     assert proxy.swallowed.is_set()
-    assert (unknown.status_code, unknown.headers["Retry-After"]) == (503, "1")
-    assert sql("SELECT allocated_quantity FROM batches") == [(1,)], "it was committed"
-    assert allocate(client, "o1", **{"Idempotency-Key": "k1"}).status_code == 202
-    assert sql("SELECT allocated_quantity FROM batches") == [(1,)]
+    assert answer.status_code == 202
+    assert sql("SELECT count(*) FROM event_log WHERE type = 'out_of_stock.v1'") == [(1,)]
 
 
 # --- the pool ----------------------------------------------------------------------

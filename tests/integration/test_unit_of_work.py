@@ -9,6 +9,7 @@ from datetime import date
 from itertools import count
 from threading import Thread
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -123,6 +124,20 @@ def ask_together(world: World, *asked: Command) -> list[Outcome]:
 
 def happened(world: World, sku: str) -> list[object]:
     return [recorded.event for recorded in world.log(sku)]
+
+
+# --- the log -----------------------------------------------------------------
+
+
+def test_an_event_is_known_by_its_id(world: World) -> None:
+    world.bus.handle(commands.CreateBatch("b1", "LAMP", 1))
+    [recorded] = world.log("LAMP")
+    another = replace(recorded, metadata=replace(recorded.metadata, id=str(uuid4())))
+
+    with world.unit_of_work() as uow:
+        assert uow.event_log.has(recorded)
+        assert not uow.event_log.has(another)
+        assert not uow.event_log.has(replace(recorded, version=2))
 
 
 # --- transactions ------------------------------------------------------------

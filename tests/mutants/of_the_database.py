@@ -8,11 +8,16 @@ _OUTBOX = ("integration/test_outbox_relay.py", "integration/test_event_stream.py
 
 UNIT_OF_WORK = Part(
     "messaging/sql/unit_of_work.py",
-    ("integration/test_unit_of_work.py", "integration/test_inbox.py", "integration/test_concurrency.py"),
+    (
+        "integration/test_unit_of_work.py",
+        "integration/test_inbox.py",
+        "integration/test_concurrency.py",
+        "integration/test_round_trips.py",
+    ),
     (
         Mutant(
-            '"REPEATABLE READ"',
-            '"READ COMMITTED"',
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            "BEGIN ISOLATION LEVEL READ COMMITTED",
             "a unit of work sees several moments",
             seen_by="test_a_unit_of_work_sees_one_moment",
         ),
@@ -35,17 +40,41 @@ UNIT_OF_WORK = Part(
             seen_by="test_a_message_id_used_again_with_another_body_stops_its_group_before_anything_changed",
         ),
         Mutant(
+            "        self.ask([*self.questions(commands), *self.inbox.questions(message_ids)])",
+            "        pass",
+            "each thing is asked for by itself",
+            seen_by="test_an_allocation_asks_once_and_writes_once",
+        ),
+        Mutant(
             "translated(error, committing=True)",
             "translated(error)",
             "runs again though it may be committed",
             seen_by="test_what_was_cut_before_it_was_committed_runs_again_when_it_is_sent_again",
         ),
         Mutant(
-            "                    self.connection.execute(statement, parameters)",
-            "                    self.connection.execute(statement, parameters)\n"
-            "                    self.connection.commit()",
+            "                    self._execute(text, rows)",
+            "                    self._execute(text, rows)\n                    self._driver.execute('COMMIT')",
             "half of it is committed when the other half fails",
             seen_by="test_of_two_writers_of_one_product_the_second_is_told_of_a_conflict",
+        ),
+    ),
+)
+
+STATEMENTS = Part(
+    "messaging/sql/statements.py",
+    ("integration/test_unit_of_work.py", "integration/test_repository.py", "integration/test_round_trips.py"),
+    (
+        Mutant(
+            "        if any(statement[0].table == earlier.table for earlier, _ in together):",
+            "        if False:",
+            "of two writes to one table the second does not see the first",
+            seen_by="test_fake_and_real_never_differ_and_the_books_balance",
+        ),
+        Mutant(
+            "        if any(statement[0].table == earlier.table for earlier, _ in together):",
+            "        if together:",
+            "a statement for each table",
+            seen_by="test_an_allocation_asks_once_and_writes_once",
         ),
     ),
 )
@@ -110,6 +139,12 @@ EVENT_LOG = Part(
             seen_by="test_what_the_log_has_lost_is_not_passed_over",
         ),
         Mutant(
+            "return [str(row.id) for row in found] == [recorded.metadata.id]",
+            "return bool(found)",
+            "another's event in the same place is taken for one's own",
+            seen_by="test_an_event_is_known_by_its_id",
+        ),
+        Mutant(
             '"effects": list(effects)',
             '"effects": []',
             "nobody can tell later which effects an event must have",
@@ -129,7 +164,7 @@ INBOX = Part(
             seen_by="test_many_messages_at_once_do_not_disturb_each_other",
         ),
         Mutant(
-            "if not ours:",
+            "if not found.is_ours:",
             "if False:",
             "what is at work is begun again",
             seen_by="test_what_is_still_at_work_is_not_begun_again",
@@ -141,8 +176,8 @@ INBOX = Part(
             seen_by="test_the_lock_on_a_message_goes_with_its_transaction",
         ),
         Mutant(
-            "if row := self._connection.execute(kept).one_or_none():",
-            "if row := None:",
+            "if found.fingerprint is not None:",
+            "if False:",
             "no answer is replayed",
             seen_by="test_the_same_message_by_many_at_once_takes_effect_once",
         ),
@@ -526,4 +561,15 @@ RETELLING = Part(
     ),
 )
 
-PARTS = (UNIT_OF_WORK, ERRORS, EVENT_LOG, INBOX, DELIVERIES, DEAD_LETTERS, EXCLUSIVE, HOUSEKEEPING, RETELLING)
+PARTS = (
+    UNIT_OF_WORK,
+    STATEMENTS,
+    ERRORS,
+    EVENT_LOG,
+    INBOX,
+    DELIVERIES,
+    DEAD_LETTERS,
+    EXCLUSIVE,
+    HOUSEKEEPING,
+    RETELLING,
+)

@@ -20,10 +20,16 @@ BUS = Part(
             seen_by="test_commits_events_of_policies_with_those_that_caused_them",
         ),
         Mutant(
-            "if next(attempts) >= PATIENCE:",
+            "if next(tries) >= PATIENCE:",
             "if False:",
             "who comes back to back starves the rest",
             seen_by="test_who_has_lost_again_and_again_reserves_what_it_will_write_before_anything_is_read",
+        ),
+        Mutant(
+            "                    if uow.event_log.has(event):\n                        return outcomes\n",
+            "                    pass\n",
+            "what was committed unheard is done twice",
+            seen_by="test_does_not_run_again_when_it_turns_out_that_it_was_committed",
         ),
         Mutant(
             "return self.retry(attempt)",
@@ -160,28 +166,28 @@ RETRY = Part(
     ("unit/test_bus.py", "integration/test_inbox.py", "integration/test_concurrency.py"),
     (
         Mutant(
-            "(ConcurrencyConflict, Disconnected, StillRunning)",
-            "(Disconnected, StillRunning)",
+            "(ConcurrencyConflict, Disconnected, OutcomeUnknown, StillRunning)",
+            "(Disconnected, OutcomeUnknown, StillRunning)",
             "no retry",
             seen_by="test_runs_the_whole_unit_of_work_again_after",
         ),
         Mutant(
-            "(ConcurrencyConflict, Disconnected, StillRunning)",
-            "(ConcurrencyConflict, StillRunning)",
+            "(ConcurrencyConflict, Disconnected, OutcomeUnknown, StillRunning)",
+            "(ConcurrencyConflict, OutcomeUnknown, StillRunning)",
             "a connection that broke fails a command that could run again",
             seen_by="test_runs_the_whole_unit_of_work_again_after",
         ),
         Mutant(
-            "(ConcurrencyConflict, Disconnected, StillRunning)",
-            "(ConcurrencyConflict, Disconnected)",
+            "(ConcurrencyConflict, Disconnected, OutcomeUnknown, StillRunning)",
+            "(ConcurrencyConflict, Disconnected, OutcomeUnknown)",
             "who sends a message while it is at work is not answered",
             seen_by="test_runs_the_whole_unit_of_work_again_after",
         ),
         Mutant(
+            "(ConcurrencyConflict, Disconnected, OutcomeUnknown, StillRunning)",
             "(ConcurrencyConflict, Disconnected, StillRunning)",
-            "(ConcurrencyConflict, Unavailable, StillRunning)",
-            "runs again though it may have been committed",
-            seen_by="test_does_not_run_again_when_it_may_have_been_committed",
+            "the log is not asked what became of a commit",
+            seen_by="test_runs_again_when_it_turns_out_that_it_was_not_committed",
         ),
     ),
 )

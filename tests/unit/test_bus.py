@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, make_dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, make_dataclass, replace
 from datetime import timedelta
+from itertools import count
 from threading import Event
 
 import pytest
@@ -215,13 +216,57 @@ def test_who_has_lost_again_and_again_reserves_what_it_will_write_before_anythin
     assert reserved == [[]] * PATIENCE + [[Say("hello")]]
 
 
-def test_does_not_run_again_when_it_may_have_been_committed() -> None:
-    world, _ = failing(OutcomeUnknown("cut while committing"))
+def unanswered(memory: Memory, committed: bool, meanwhile: Callable[[], object] = lambda: None) -> MessageBus[Talk]:
+    """A bus whose first COMMIT has no answer."""
+    commits = count()
 
-    with pytest.raises(OutcomeUnknown):
+    class Unanswered(Talk):
+        def commit(self) -> None:
+            if next(commits):
+                super().commit()
+                return
+            if committed:
+                super().commit()
+            meanwhile()
+            raise OutcomeUnknown("cut while committing")
+
+    return replace(World().bus, unit_of_work=lambda: nullcontext(Unanswered(memory)))
+
+
+def test_runs_again_when_it_turns_out_that_it_was_not_committed() -> None:
+    world = World()
+
+    assert unanswered(world.memory, committed=False).handle(Say("hello")) == "said hello"
+
+    assert world.log() == [Said("hello"), Echoed("hello")]
+
+
+def test_does_not_run_again_when_it_turns_out_that_it_was_committed() -> None:
+    world = World()
+
+    [outcome] = unanswered(world.memory, committed=True).handle_together([Request(Say("hello"))])
+
+    assert (outcome.result, outcome.changed) == ("said hello", True)
+    assert world.log() == [Said("hello"), Echoed("hello")]
+
+
+def test_what_another_committed_meanwhile_is_not_taken_for_ones_own() -> None:
+    world = World()
+
+    def meanwhile() -> None:
         world.bus.handle(Say("hello"))
 
-    assert world.transactions == 1
+    assert unanswered(world.memory, committed=False, meanwhile=meanwhile).handle(Say("hello")) == "said hello"
+
+    assert world.log() == [Said("hello"), Echoed("hello")] * 2
+
+
+def test_does_not_say_what_it_does_not_know() -> None:
+    world, _ = failing(*[OutcomeUnknown("cut while committing")] * 10_000)
+    bus = replace(world.bus, retry=Retry(outage_deadline=0.02, longest_wait=0.001))
+
+    with pytest.raises(Unavailable, match=r"given up after \d+ tries: cut while committing"):
+        bus.handle(Say("hello"))
 
 
 def test_gives_up_in_the_end_and_says_so() -> None:

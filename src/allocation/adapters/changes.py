@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, and_, column, delete, func, update
 from allocation.adapters.tables import allocations, batch_references, batches, order_lines, products
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
 from allocation.domain.model import LineKey, OrderLine, Promise
-from messaging.sql.statements import Statement, arrays_of, insert_rows, rows_of
+from messaging.sql.statements import Row, Statement, insert_rows, rows_of, write_rows
 
 
 @dataclass(slots=True)
@@ -77,9 +77,9 @@ class Changes:
     def _product_statements(self) -> Iterator[Statement]:
         rows = [(before, {"sku": sku, "version_number": now}) for sku, (before, now) in self.versions.items()]
         if new := [row for before, row in rows if not before]:
-            yield _INSERT_PRODUCTS, arrays_of(new)
+            yield _INSERT_PRODUCTS, new
         if known := [row for before, row in rows if before]:
-            yield _UPDATE_PRODUCTS, arrays_of(known)
+            yield _UPDATE_PRODUCTS, known
 
     def _batch_statements(self) -> Iterator[Statement]:
         if self.created:
@@ -95,43 +95,45 @@ class Changes:
                 }
                 for event, version in self.created.values()
             ]
-            yield _INSERT_BATCH_REFERENCES, arrays_of([{k: row[k] for k in ("reference", "sku")} for row in created])
-            yield _INSERT_BATCHES, arrays_of(created)
+            yield _INSERT_BATCH_REFERENCES, created
+            yield _INSERT_BATCHES, created
         if self._batches:
             changed = [
                 {"sku": sku, "reference": ref, "allocated_by": batch.allocated_by, "purchased": batch.purchased}
                 for (sku, ref), batch in self._batches.items()
             ]
-            yield _UPDATE_BATCHES, arrays_of(changed)
+            yield _UPDATE_BATCHES, changed
 
     def _line_statements(self) -> Iterator[Statement]:
-        broken: list[dict[str, object]] = []
-        moved: list[dict[str, object]] = []
-        new: list[dict[str, object]] = []
-        promised: list[dict[str, object]] = []
+        broken: list[Row] = []
+        moved: list[Row] = []
+        new: list[Row] = []
+        promised: list[Row] = []
         for (orderid, lineid), line in self.lines.items():
-            key: dict[str, object] = {"orderid": orderid, "lineid": lineid}
+            key: Row = {"orderid": orderid, "lineid": lineid}
             if line.allocated:
                 placed = key | {"sku": line.allocated.sku, "version": line.version}
                 (moved if line.was_stored else new).append(placed)
                 promised.append(placed | {"qty": line.allocated.qty, "batchref": line.allocated.batchref})
             elif line.was_stored:
                 broken.append(key)
-        if left := broken + [{k: row[k] for k in ("orderid", "lineid")} for row in moved]:
-            yield _DELETE_ALLOCATIONS, arrays_of(left)
+        if left := broken + moved:
+            yield _DELETE_ALLOCATIONS, left
         if broken:
-            yield _DELETE_ORDER_LINES, arrays_of(broken)
+            yield _DELETE_ORDER_LINES, broken
         if moved:
-            yield _UPDATE_ORDER_LINES, arrays_of(moved)
+            yield _UPDATE_ORDER_LINES, moved
         if new:
-            yield _INSERT_ORDER_LINES, arrays_of(new)
+            yield _INSERT_ORDER_LINES, new
         if promised:
-            yield _INSERT_ALLOCATIONS, arrays_of(promised)
+            yield _INSERT_ALLOCATIONS, promised
 
 
 _given = rows_of(products.c.sku, products.c.version_number)
 _INSERT_PRODUCTS = insert_rows(products, "sku", "version_number")
-_UPDATE_PRODUCTS = update(products).values(version_number=_given.c.version_number).where(products.c.sku == _given.c.sku)
+_UPDATE_PRODUCTS = write_rows(
+    update(products).values(version_number=_given.c.version_number).where(products.c.sku == _given.c.sku)
+)
 
 _INSERT_BATCH_REFERENCES = insert_rows(batch_references, "reference", "sku")
 _INSERT_BATCHES = insert_rows(
@@ -140,7 +142,7 @@ _INSERT_BATCHES = insert_rows(
 _given = rows_of(
     batches.c.sku, batches.c.reference, column("allocated_by", BigInteger), column("purchased", BigInteger)
 )
-_UPDATE_BATCHES = (
+_UPDATE_BATCHES = write_rows(
     update(batches)
     .values(
         allocated_quantity=batches.c.allocated_quantity + _given.c.allocated_by,
@@ -151,12 +153,16 @@ _UPDATE_BATCHES = (
 
 _given = rows_of(order_lines.c.orderid, order_lines.c.lineid)
 _this_line = and_(order_lines.c.orderid == _given.c.orderid, order_lines.c.lineid == _given.c.lineid)
-_DELETE_ORDER_LINES = delete(order_lines).where(_this_line)
-_DELETE_ALLOCATIONS = delete(allocations).where(
-    and_(_this_line, allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version)
+_DELETE_ORDER_LINES = write_rows(delete(order_lines).where(_this_line))
+_DELETE_ALLOCATIONS = write_rows(
+    delete(allocations).where(
+        and_(_this_line, allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version)
+    )
 )
 _given = rows_of(order_lines.c.orderid, order_lines.c.lineid, order_lines.c.sku, order_lines.c.version)
 _this_line = and_(order_lines.c.orderid == _given.c.orderid, order_lines.c.lineid == _given.c.lineid)
-_UPDATE_ORDER_LINES = update(order_lines).values(sku=_given.c.sku, version=_given.c.version).where(_this_line)
+_UPDATE_ORDER_LINES = write_rows(
+    update(order_lines).values(sku=_given.c.sku, version=_given.c.version).where(_this_line)
+)
 _INSERT_ORDER_LINES = insert_rows(order_lines, "orderid", "lineid", "sku", "version")
 _INSERT_ALLOCATIONS = insert_rows(allocations, "sku", "version", "orderid", "lineid", "qty", "batchref")

@@ -9,12 +9,14 @@ from sqlalchemy import and_, delete
 from allocation.adapters.tables import allocations_view
 from allocation.domain.events import Allocated, Deallocated
 from allocation.domain.model import LineKey
-from messaging.sql.statements import Statement, arrays_of, insert_rows, rows_of
+from messaging.sql.statements import Statement, insert_rows, rows_of, write_rows
 
 _INSERT = insert_rows(allocations_view, "orderid", "lineid", "sku", "qty", "batchref")
 _given = rows_of(allocations_view.c.orderid, allocations_view.c.lineid)
-_DELETE = delete(allocations_view).where(
-    and_(allocations_view.c.orderid == _given.c.orderid, allocations_view.c.lineid == _given.c.lineid)
+_DELETE = write_rows(
+    delete(allocations_view).where(
+        and_(allocations_view.c.orderid == _given.c.orderid, allocations_view.c.lineid == _given.c.lineid)
+    )
 )
 
 
@@ -33,7 +35,7 @@ class SqlAlchemyAllocationsView:
 
     def statements(self) -> Iterator[Statement]:
         if self._removed:
-            yield _DELETE, arrays_of([{"orderid": orderid, "lineid": lineid} for orderid, lineid in self._removed])
+            yield _DELETE, [{"orderid": orderid, "lineid": lineid} for orderid, lineid in self._removed]
         if self._added:
             columns = ("orderid", "lineid", "sku", "qty", "batchref")
-            yield _INSERT, arrays_of([{name: getattr(row, name) for name in columns} for row in self._added.values()])
+            yield _INSERT, [{name: getattr(row, name) for name in columns} for row in self._added.values()]

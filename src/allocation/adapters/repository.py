@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select
+from sqlalchemy import and_, literal_column, select, true, union
 
 from allocation.adapters.changes import Changes
 from allocation.adapters.tables import allocations, batch_references, batches, order_lines, products
 from allocation.domain.model import Batch, LineKey, OrderLine, Product, Promise, UnknownBatch
 from messaging.envelope import NewEvent
-from messaging.sql.statements import Statement
+from messaging.sql.statements import Ask, Question, Statement, compiled, rows_of
 
-_CHUNK = 500
 _BATCH = [column for column in batches.c if column is not batches.c.is_open]
 
 
 class SqlAlchemyProducts:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
         self._changes = Changes()
-        self._archive = SqlAlchemyArchive(connection, self._changes)
+        self._archive = SqlAlchemyArchive(ask, self._changes)
+        self._found: dict[str, list[Any]] = {}
         self._loaded: dict[str, Product] = {}
         self._collected: dict[str, int] = {}
 
     def get(self, sku: str) -> Product:
         if sku not in self._loaded:
-            self._loaded[sku] = self._load(sku)
+            if sku not in self._found:
+                self._ask(self.questions(skus=[sku]))
+            self._loaded[sku] = self._product(sku, self._found[sku])
         return self._loaded[sku]
 
     def get_by_batchref(self, batchref: str) -> Product:
@@ -36,11 +39,18 @@ class SqlAlchemyProducts:
             raise UnknownBatch(batchref)
         return self.get(batch.sku)
 
+    def questions(
+        self, skus: Sequence[str] = (), batchrefs: Sequence[str] = (), lines: Sequence[LineKey] = ()
+    ) -> Iterator[Question]:
+        """What must be known of these before a rule can be asked."""
+        if wanted := [{"sku": sku} for sku in dict.fromkeys(skus)]:
+            yield Question(_PRODUCTS, wanted, self._take)
+        yield from self._archive.questions(batchrefs, lines)
+
     def lock(self, skus: Sequence[str], batchrefs: Sequence[str]) -> None:
         """Let others wait who would write these products; always in one order, so that two who lock don't get stuck."""
-        of_batches = select(batch_references.c.sku).where(batch_references.c.reference.in_(batchrefs))
-        these = or_(products.c.sku.in_(skus), products.c.sku.in_(of_batches))
-        self._connection.execute(select(products.c.sku).where(these).order_by(products.c.sku).with_for_update())
+        wanted = [{"sku": sku} for sku in skus] + [{"reference": reference} for reference in batchrefs]
+        self._ask([Question(_LOCK, wanted, lambda _: None)])
 
     def collect_new_events(self) -> Iterator[NewEvent[object]]:
         for sku, product in self._loaded.items():
@@ -55,61 +65,119 @@ class SqlAlchemyProducts:
     def statements(self) -> Iterable[Statement]:
         return self._changes.statements()
 
-    def _load(self, sku: str) -> Product:
-        open_batches = and_(batches.c.sku == products.c.sku, batches.c.is_open)
-        rows = self._connection.execute(
-            select(products.c.version_number, *_BATCH)
-            .select_from(products.outerjoin(batches, open_batches))
-            .where(products.c.sku == sku)
-        ).all()
-        version_number = rows[0].version_number if rows else 0
-        return Product(sku, [_batch(row) for row in rows if row.reference], version_number, self._archive)
+    def _take(self, rows: Sequence[Any]) -> None:
+        by_sku = defaultdict(list)
+        for row in rows:
+            by_sku[row.wanted].append(row)
+        self._found.update(by_sku)
+
+    def _product(self, sku: str, rows: Sequence[Any]) -> Product:
+        open_batches = [_batch(row) for row in rows if row.reference is not None]
+        return Product(sku, open_batches, rows[0].version_number or 0, self._archive)
 
 
 class SqlAlchemyArchive:
     """What products look up, as this unit of work left it: stored rows under what is not written yet."""
 
-    def __init__(self, connection: Connection, changes: Changes) -> None:
-        self._connection = connection
+    def __init__(self, ask: Ask, changes: Changes) -> None:
+        self._ask = ask
         self._changes = changes
+        self._promises: dict[LineKey, Promise | None] = {}
+        self._batches: dict[str, Batch | None] = {}
 
     def promise(self, key: LineKey) -> Promise | None:
         if change := self._changes.lines.get(key):
             return change.promise
-        orderid, lineid = key
-        row = self._connection.execute(
-            select(allocations)
-            .join(order_lines, and_(_same_product, allocations.c.version == order_lines.c.version))
-            .where(order_lines.c.orderid == orderid, order_lines.c.lineid == lineid)
-        ).one_or_none()
-        return _promise(row) if row else None
+        if key not in self._promises:
+            self._ask(self.questions(lines=[key]))
+        return self._promises[key]
 
     def newest_promises(self, batch: Batch) -> Iterator[Promise]:
-        of_batch = and_(allocations.c.sku == batch.sku, allocations.c.batchref == batch.reference)
-        newest_first = select(allocations).order_by(allocations.c.version.desc()).limit(_CHUNK)
-        rows = self._connection.execute(newest_first.where(of_batch)).all()
-        while rows:
+        rows: list[Any] = []
+        beyond = _NEWEST
+        while True:
+            after = {"sku": batch.sku, "batchref": batch.reference, "version": beyond}
+            self._ask([Question(_OLDER_PROMISES, [after], rows.extend)])
+            if not rows:
+                return
             yield from map(_promise, rows)
-            older = allocations.c.version < rows[-1].version
-            rows = self._connection.execute(newest_first.where(of_batch, older)).all()
+            beyond = rows[-1].version
+            rows.clear()
 
     def batch(self, reference: str) -> Batch | None:
         if reference in self._changes.created:
             event, version = self._changes.created[reference]
             return Batch.created(event, added=version)
-        row = self._connection.execute(
-            select(*_BATCH)
-            .join(batch_references, and_(_same_sku, batches.c.reference == batch_references.c.reference))
-            .where(batch_references.c.reference == reference)
-        ).one_or_none()
-        return _batch(row) if row else None
+        if reference not in self._batches:
+            self._ask(self.questions(batchrefs=[reference]))
+        return self._batches[reference]
+
+    def questions(self, batchrefs: Sequence[str] = (), lines: Sequence[LineKey] = ()) -> Iterator[Question]:
+        if wanted := [{"reference": reference} for reference in batchrefs]:
+            self._batches.update(dict.fromkeys(batchrefs))
+            yield Question(_BATCHES, wanted, self._take_batches)
+        if wanted := [{"orderid": orderid, "lineid": lineid} for orderid, lineid in lines]:
+            self._promises.update(dict.fromkeys(lines))
+            yield Question(_PROMISES, wanted, self._take_promises)
+
+    def _take_batches(self, rows: Sequence[Any]) -> None:
+        self._batches.update((row.reference, _batch(row)) for row in rows)
+
+    def _take_promises(self, rows: Sequence[Any]) -> None:
+        self._promises.update(((row.orderid, row.lineid), _promise(row)) for row in rows)
 
 
-_same_product = allocations.c.sku == order_lines.c.sku
-_same_sku = batches.c.sku == batch_references.c.sku
+_given = rows_of(products.c.sku, batch_references.c.reference)
+_of_batches = batch_references.c.reference == _given.c.reference
+_LOCK = compiled(
+    select(products.c.sku)
+    .where(
+        products.c.sku.in_(
+            union(select(_given.c.sku), select(batch_references.c.sku).join_from(_given, batch_references, _of_batches))
+        )
+    )
+    .order_by(products.c.sku)
+    .with_for_update()
+)
+_given = rows_of(products.c.sku)
+_open_batches = and_(batches.c.sku == products.c.sku, batches.c.is_open)
+_PRODUCTS = compiled(
+    select(_given.c.sku.label("wanted"), products.c.version_number, *_BATCH).select_from(
+        _given.outerjoin(products, products.c.sku == _given.c.sku).outerjoin(batches, _open_batches)
+    )
+)
+_given = rows_of(batch_references.c.reference)
+_BATCHES = compiled(
+    select(*_BATCH)
+    .select_from(_given)
+    .join(batch_references, batch_references.c.reference == _given.c.reference)
+    .join(batches, and_(batches.c.sku == batch_references.c.sku, batches.c.reference == batch_references.c.reference))
+)
+_given = rows_of(order_lines.c.orderid, order_lines.c.lineid)
+_PROMISES = compiled(
+    select(allocations)
+    .select_from(_given)
+    .join(order_lines, and_(order_lines.c.orderid == _given.c.orderid, order_lines.c.lineid == _given.c.lineid))
+    .join(allocations, and_(allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version))
+)
+
+_given = rows_of(allocations.c.sku, allocations.c.batchref, allocations.c.version)
+_older = (
+    select(allocations)
+    .where(
+        allocations.c.sku == _given.c.sku,
+        allocations.c.batchref == _given.c.batchref,
+        allocations.c.version < _given.c.version,
+    )
+    .order_by(allocations.c.version.desc())
+    .limit(literal_column("500"))
+    .lateral("older")
+)
+_OLDER_PROMISES = compiled(select(*_older.c).select_from(_given.join(_older, true())))
+_NEWEST = 2**63 - 1
 
 
-def _batch(row: Row[Any]) -> Batch:
+def _batch(row: Any) -> Batch:
     return Batch(
         reference=row.reference,
         sku=row.sku,
@@ -121,5 +189,5 @@ def _batch(row: Row[Any]) -> Batch:
     )
 
 
-def _promise(row: Row[Any]) -> Promise:
+def _promise(row: Any) -> Promise:
     return Promise(OrderLine(row.orderid, row.sku, row.qty, row.lineid), row.batchref)

@@ -18,7 +18,7 @@ def require_current_schema(engine: Engine) -> None:
     """
 
     def ask() -> str | None:
-        with connection(engine, "AUTOCOMMIT") as open_connection:
+        with connection(engine) as open_connection:
             return open_connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
     found = Retry()(ask)  # a connection that was cut while it was at rest says nothing about the database

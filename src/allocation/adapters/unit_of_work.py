@@ -5,23 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from allocation.adapters.read_models import SqlAlchemyAllocationsView
 from allocation.adapters.repository import SqlAlchemyProducts
 from allocation.adapters.wire_names import CODEC, REFUSALS
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
+from allocation.domain.model import OrderLine
 from messaging.envelope import NewEvent
-from messaging.sql.unit_of_work import SqlTransaction, transactions
+from messaging.sql.statements import Question
+from messaging.sql.unit_of_work import Driver, SqlTransaction, transactions
 
 
 class SqlAlchemyUnitOfWork(SqlTransaction):
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection, CODEC, REFUSALS)
-        self.products = SqlAlchemyProducts(connection)
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver, CODEC, REFUSALS)
+        self.products = SqlAlchemyProducts(self.ask)
         self.allocations_view = SqlAlchemyAllocationsView()
         self.add_writer(self.products)
         self.add_writer(self.allocations_view)
+
+    def questions(self, commands: Sequence[object]) -> Iterator[Question]:
+        lines = [command for command in commands if isinstance(command, Allocate)]
+        return self.products.questions(
+            skus=[command.sku for command in commands if isinstance(command, CreateBatch | Allocate)],
+            batchrefs=[command.ref for command in commands if isinstance(command, CreateBatch | ChangeBatchQuantity)],
+            lines=[OrderLine(line.orderid, line.sku, line.qty, line.lineid).key for line in lines],
+        )
 
     def reserve(self, commands: Sequence[object]) -> None:
         self.products.lock(

@@ -75,7 +75,7 @@ def dry_runs(bus: MessageBus[UnitOfWork], engine: Engine) -> Iterator[DryRun]:
 
 
 def _schema_of(engine: Engine) -> str:
-    with connection(engine, "AUTOCOMMIT") as open_connection:
+    with connection(engine) as open_connection:
         return str(open_connection.execute(_SCHEMA_OF_PRODUCTS).scalar_one())
 
 

@@ -15,13 +15,18 @@ from messaging.sql.watch import OPTION
 
 
 @contextmanager
-def connection(engine: Engine, isolation_level: IsolationLevel) -> Iterator[Connection]:
-    """A connection from the pool; what was not committed is rolled back. Raises MessagingErrors for database faults."""
+def connection(engine: Engine, isolation_level: IsolationLevel = "AUTOCOMMIT") -> Iterator[Connection]:
+    """A connection from the pool; what was not committed is rolled back. Raises MessagingErrors for database faults.
+
+    The engine's own level is AUTOCOMMIT: to leave it at that costs nothing.
+    """
     if watch := engine.get_execution_options().get(OPTION):
         watch.admit()
     try:
-        with engine.execution_options(isolation_level=isolation_level).connect() as open_connection:
+        with engine.connect() as open_connection:
             try:
+                if isolation_level != "AUTOCOMMIT":
+                    open_connection.execution_options(isolation_level=isolation_level)
                 yield open_connection
             except (*Faults, OutcomeUnknown) as error:
                 _let_the_pool_know(open_connection, error)

@@ -24,16 +24,18 @@ _CONFLICTS = {
     "23505",  # unique_violation: every unique key of ours names something that another writer made first
 }
 _MISPLACED = "25006"  # read_only_sql_transaction: connected to a standby
+_ENDED = {
+    "57P01",  # admin_shutdown
+    "57P02",  # crash_shutdown
+    "57P05",  # idle_session_timeout
+    "25P03",  # idle_in_transaction_session_timeout
+    "25P04",  # transaction_timeout
+}
 _OUTAGES = {
     _MISPLACED,
     "53300",  # too_many_connections
     "57014",  # query_canceled: a statement time-out
-    "57P01",  # admin_shutdown
-    "57P02",  # crash_shutdown
     "57P03",  # cannot_connect_now
-    "57P05",  # idle_session_timeout
-    "25P03",  # idle_in_transaction_session_timeout
-    "25P04",  # transaction_timeout
 }
 
 Faults = (DBAPIError, psycopg.Error, PoolTimeout)
@@ -48,7 +50,7 @@ def is_misplaced(error: Exception) -> bool:
 def translated(error: Exception, *, committing: bool = False) -> MessagingError | None:
     """What the error means; None if it is a fault in the program, which nobody should hide.
 
-    `committing`: COMMIT had been sent, so a lost connection leaves the outcome open.
+    `committing`: COMMIT may have been sent, so a lost connection leaves the outcome open.
     """
     if isinstance(error, PoolTimeout):
         return Unavailable(f"no free database connection: {error}")
@@ -60,7 +62,7 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
         return Unavailable(f"the database's schema is not there yet, or old; migrate it first ({text})")
     if original.sqlstate in _CONFLICTS:
         return ConcurrencyConflict(text)
-    lost = original.sqlstate is None and isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError))
-    if lost or original.sqlstate in _OUTAGES or (original.sqlstate or "").startswith("08"):
+    silent = original.sqlstate is None and isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError))
+    if silent or original.sqlstate in _ENDED or (original.sqlstate or "").startswith("08"):
         return OutcomeUnknown(text) if committing else Disconnected(text)
-    return None
+    return Disconnected(text) if original.sqlstate in _OUTAGES else None

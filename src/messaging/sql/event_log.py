@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import and_, select
 
 from messaging.codec import Codec
 from messaging.envelope import Metadata, Recorded
 from messaging.errors import UnreadableMessage
 from messaging.sql import tables
-from messaging.sql.statements import Statement, arrays_of, insert_rows
+from messaging.sql.statements import Ask, Question, Row, Statement, compiled, insert_rows, rows_of
 
 _APPEND = insert_rows(
     tables.event_log,
@@ -27,11 +28,29 @@ _APPEND = insert_rows(
 )
 
 
+_given = rows_of(tables.event_log.c.stream, tables.event_log.c.version)
+_ID = compiled(
+    select(tables.event_log.c.id)
+    .select_from(_given)
+    .join(
+        tables.event_log,
+        and_(tables.event_log.c.stream == _given.c.stream, tables.event_log.c.version == _given.c.version),
+    )
+)
+_given = rows_of(tables.event_log.c.stream)
+_HISTORY = compiled(
+    select(tables.event_log)
+    .select_from(_given)
+    .join(tables.event_log, tables.event_log.c.stream == _given.c.stream)
+    .order_by(tables.event_log.c.version)
+)
+
+
 class SqlEventLog:
-    def __init__(self, open_connection: Connection, codec: Codec) -> None:
-        self._connection = open_connection
+    def __init__(self, ask: Ask, codec: Codec) -> None:
+        self._ask = ask
         self._codec = codec
-        self._rows: list[dict[str, object]] = []
+        self._rows: list[Row] = []
 
     def append(self, recorded: Recorded[object], effects: Iterable[str]) -> None:
         name, data = self._codec.encode(recorded.event)
@@ -51,17 +70,24 @@ class SqlEventLog:
             }
         )
 
+    def has(self, recorded: Recorded[object]) -> bool:
+        """Whoever took its version meanwhile has given it another id."""
+        found: list[Any] = []
+        self._ask([Question(_ID, [{"stream": recorded.stream, "version": recorded.version}], found.extend)])
+        return [str(row.id) for row in found] == [recorded.metadata.id]
+
     def history(self, stream: str) -> list[object]:
         """The events of a stream, as this transaction sees them. Raises UnreadableMessage."""
-        in_order = select(tables.event_log).where(tables.event_log.c.stream == stream).order_by("version")
-        return [recorded_from(row, self._codec).event for row in self._connection.execute(in_order)]
+        found: list[Any] = []
+        self._ask([Question(_HISTORY, [{"stream": stream}], found.extend)])
+        return [recorded_from(row, self._codec).event for row in found]
 
     def statements(self) -> Iterable[Statement]:
         if self._rows:
-            yield _APPEND, arrays_of(self._rows)
+            yield _APPEND, self._rows
 
 
-def recorded_from(row: Row[tuple[object, ...]], codec: Codec) -> Recorded[object]:
+def recorded_from(row: Any, codec: Codec) -> Recorded[object]:
     """The event in a row of the log. Raises UnreadableMessage."""
     if row.id is None:
         raise UnreadableMessage(f"the log has no version {row.version} of {row.stream}")

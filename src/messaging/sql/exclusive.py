@@ -37,7 +37,7 @@ def make_exclusive(engine: Engine, name: str) -> Engine:
 def is_ours(engine: Engine) -> bool:
     """Whether this process holds the lock, after trying to get it. Raises Unavailable when the database is away."""
     try:
-        with connection(engine, "AUTOCOMMIT"):
+        with connection(engine):
             return True
     except Occupied:
         return False

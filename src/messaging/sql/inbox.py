@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, literal_column, select
 
 from messaging.errors import StillRunning
 from messaging.sql import tables
-from messaging.sql.statements import Statement, arrays_of, insert_rows
+from messaging.sql.statements import Ask, Question, Row, Statement, compiled, insert_rows, rows_of
 from messaging.unit_of_work import Outcome
 
 _REMEMBER = insert_rows(tables.inbox, "message_id", "fingerprint", "outcome")
+_given = rows_of(tables.inbox.c.message_id)
+# The lock goes with the transaction, so that whoever has it is at work on the message, or was killed.
+_lock = func.hashtextextended(_given.c.message_id, literal_column("0"))
+_RECALL = compiled(
+    select(
+        _given.c.message_id,
+        func.pg_try_advisory_xact_lock(_lock).label("is_ours"),
+        tables.inbox.c.fingerprint,
+        tables.inbox.c.outcome,
+    ).select_from(_given.outerjoin(tables.inbox, tables.inbox.c.message_id == _given.c.message_id))
+)
 
 
 class SqlInbox:
     """`refusals` are the domain's errors by their stored names."""
 
-    def __init__(self, connection: Connection, refusals: Mapping[str, type[Exception]]) -> None:
-        self._connection = connection
+    def __init__(self, ask: Ask, refusals: Mapping[str, type[Exception]]) -> None:
+        self._ask = ask
         self._refusals = refusals
         self._names = {kind: name for name, kind in refusals.items()}
-        self._rows: list[dict[str, Any]] = []
+        self._found: dict[str, Any] = {}
+        self._rows: list[Row] = []
 
     def remember(self, message_id: str, fingerprint: str, outcome: Outcome) -> None:
         self._rows.append({"message_id": message_id, "fingerprint": fingerprint, "outcome": self._encode(outcome)})
@@ -31,18 +43,26 @@ class SqlInbox:
         for pending in self._rows:  # handled in this very transaction
             if pending["message_id"] == message_id:
                 return pending["fingerprint"], self._decode(pending["outcome"])
-        kept = select(tables.inbox.c.fingerprint, tables.inbox.c.outcome).where(tables.inbox.c.message_id == message_id)
-        # The lock goes with the transaction, so that whoever has it is at work on the message, or was killed.
-        ours = self._connection.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(message_id, 0))))
-        if row := self._connection.execute(kept).one_or_none():
-            return row.fingerprint, self._decode(row.outcome)
-        if not ours:
+        if message_id not in self._found:
+            self._ask(self.questions([message_id]))
+        found = self._found[message_id]
+        if found.fingerprint is not None:
+            return found.fingerprint, self._decode(found.outcome)
+        if not found.is_ours:
             raise StillRunning(message_id)
         return None
 
+    def questions(self, message_ids: Sequence[str]) -> Iterator[Question]:
+        """What is known of these messages."""
+        if message_ids:
+            yield Question(_RECALL, [{"message_id": message_id} for message_id in message_ids], self._take)
+
+    def _take(self, rows: Sequence[Any]) -> None:
+        self._found.update((row.message_id, row) for row in rows)
+
     def statements(self) -> Iterable[Statement]:
         if self._rows:
-            yield _REMEMBER, arrays_of(self._rows)
+            yield _REMEMBER, self._rows
 
     def _encode(self, outcome: Outcome) -> dict[str, Any]:
         if outcome.refusal is None:

@@ -1,4 +1,4 @@
-"""How long the server lets a session of ours be at something before it ends it by itself."""
+"""How long the server lets a session of ours be at something before it ends it by itself, and how it plans."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ from dataclasses import asdict, dataclass
 import psycopg
 from sqlalchemy import Engine, event
 
-# In one round trip. What was set for us on purpose wins: in the URL, for the role, for the database. Of a limit that
+# In one round trip. What was set for us on purpose wins: in the URL, for the role, for the database. Of a setting that
 # this server does not know yet (transaction_timeout before 17) there is no row.
-_LIMIT = """
-    SELECT set_config(name, milliseconds::text, false)
-    FROM unnest(%s::text[], %s::int[]) AS wanted(name, milliseconds) JOIN pg_settings USING (name)
+_SET = """
+    SELECT set_config(name, value, false)
+    FROM unnest(%s::text[], %s::text[]) AS wanted(name, value) JOIN pg_settings USING (name)
     WHERE source NOT IN ('client', 'user', 'database', 'database user')
 """
+
+_BY_KEY = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+"""All that we ask under a limit reaches few rows by a key. Statistics can only mislead: those of a table that was empty
+when it was last looked at make a prepared statement read all of it, however large it has grown since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +37,14 @@ class Limits:
 
     def on(self, engine: Engine) -> Engine:
         """The same engine, with these limits on each of its connections."""
-        wanted = {name: value for name, value in asdict(self).items() if value}
-        if wanted:
+        limits = {name: str(value) for name, value in asdict(self).items() if value}
+        if limits:
+            wanted = limits | _BY_KEY
 
             @event.listens_for(engine, "connect")
-            def limit(driver: psycopg.Connection[tuple[str]], _: object) -> None:
-                driver.autocommit = True
-                driver.execute(_LIMIT, (list(wanted), list(wanted.values())))
-                driver.autocommit = False
+            def set_them(driver: psycopg.Connection[tuple[str]], _: object) -> None:
+                driver.execute(_SET, (list(wanted), list(wanted.values())))
+                driver.commit()
 
         return engine
 

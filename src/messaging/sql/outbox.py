@@ -6,18 +6,18 @@ from collections.abc import Iterable
 
 from messaging.envelope import Recorded
 from messaging.sql import tables
-from messaging.sql.statements import Statement, arrays_of, insert_rows
+from messaging.sql.statements import Row, Statement, insert_rows
 
 _POST = insert_rows(tables.outbox, "effect", "stream", "version")
 
 
 class SqlOutbox:
     def __init__(self) -> None:
-        self._rows: list[dict[str, object]] = []
+        self._rows: list[Row] = []
 
     def post(self, recorded: Recorded[object], effect: str) -> None:
         self._rows.append({"effect": effect, "stream": recorded.stream, "version": recorded.version})
 
     def statements(self) -> Iterable[Statement]:
         if self._rows:
-            yield _POST, arrays_of(self._rows)
+            yield _POST, self._rows

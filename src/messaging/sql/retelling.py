@@ -39,7 +39,7 @@ class SqlTold:
 
     def last_versions(self, effect: str, beyond: str, most: int) -> Mapping[str, int]:
         asked = {"effect": effect, "beyond": beyond, "most": most}
-        with connection(self._engine, "AUTOCOMMIT") as open_connection:
+        with connection(self._engine) as open_connection:
             return {row.stream: row.delivered_version for row in open_connection.execute(_LAST_VERSIONS, asked)}
 
     def letters(

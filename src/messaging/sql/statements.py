@@ -1,15 +1,58 @@
-"""Statements whose text does not depend on how many rows they write: parameters are arrays, one per column."""
+"""What a unit of work asks and writes, in as few round trips and statements as can be.
+
+Rows travel as one JSON array, so the text of a statement does not depend on how many there are: it is compiled once,
+and prepared once a connection. Writes to different tables are joined into one statement.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import lru_cache
+from json import JSONEncoder
 from typing import Any, Protocol, TypeAlias
 
-from sqlalchemy import ARRAY, ColumnClause, Executable, FromClause, Insert, Table, Text, bindparam, func, insert, select
+from sqlalchemy import (
+    JSON,
+    ClauseElement,
+    ColumnClause,
+    Delete,
+    FromClause,
+    Table,
+    Text,
+    Update,
+    bindparam,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy import column as a_column
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import TypeEngine
 
-Statement: TypeAlias = tuple[Executable, Mapping[str, Any]]
-Row: TypeAlias = Mapping[str, Any]
+Row: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """A statement that writes rows of one table."""
+
+    table: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A statement that reads, what it asks about, and who takes the answer: rows with attributes."""
+
+    text: str
+    rows: Sequence[Row]
+    take: Callable[[Sequence[Any]], None]
+
+
+Ask: TypeAlias = Callable[[Iterable[Question]], None]
+Statement: TypeAlias = tuple[Write, Sequence[Row]]
 
 
 class Writer(Protocol):
@@ -19,22 +62,74 @@ class Writer(Protocol):
 
 
 def rows_of(*columns: ColumnClause[Any]) -> FromClause:
-    """The rows that arrive as one array parameter per column, under the columns' names."""
-    arrays = [bindparam(f"given_{column.name}", type_=ARRAY(_bare(column.type), dimensions=1)) for column in columns]
-    return func.unnest(*arrays).table_valued(*(column.name for column in columns), name="given").render_derived()
+    """The rows that arrive with a statement, under the columns' names."""
+    given = [a_column(column.name, _bare(column.type)) for column in columns]
+    return (
+        func.json_to_recordset(bindparam("rows", type_=JSON))
+        .table_valued(*given)
+        .render_derived(name="given", with_types=True)
+    )
 
 
-def insert_rows(table: Table, *names: str) -> Insert:
+def insert_rows(table: Table, *names: str) -> Write:
     """Insert any number of rows, in the order given."""
     rows = rows_of(*(table.c[name] for name in names))
-    return insert(table).from_select(names, select(*(rows.c[name] for name in names)))
+    return Write(table.name, compiled(insert(table).from_select(names, select(*(rows.c[name] for name in names)))))
 
 
-def arrays_of(rows: Sequence[Row]) -> Mapping[str, list[Any]]:
-    """Rows turned into the parameters of such a statement."""
-    return {f"given_{name}": [row[name] for row in rows] for name in rows[0]}
+def write_rows(statement: Update | Delete) -> Write:
+    """Change or delete rows, as a statement does that uses `rows_of`."""
+    table = statement.table
+    assert isinstance(table, Table), "nothing else can be written"
+    return Write(table.name, compiled(statement))
+
+
+def compiled(statement: ClauseElement) -> str:
+    """The text that the driver takes, with the parameter `rows`."""
+    done = statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
+    assert set(done.params) == {"rows"}, f"values are written into the text, not given: {done.params}"
+    return str(done)
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    return _ENCODER.encode(rows)
+
+
+def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, dict[str, str]]]:
+    """As few statements as write no table twice, each with its parameters. Of those that are joined none sees what
+    another has written."""
+    together: list[Statement] = []
+    for statement in statements:
+        if any(statement[0].table == earlier.table for earlier, _ in together):
+            yield _as_one(together)
+            together = []
+        together.append(statement)
+    if together:
+        yield _as_one(together)
+
+
+def _as_one(statements: Sequence[Statement]) -> tuple[str, dict[str, str]]:
+    text = _join(tuple(write for write, _ in statements))
+    return text, {f"rows_{number}": as_json(rows) for number, (_, rows) in enumerate(statements)}
+
+
+@lru_cache
+def _join(writes: tuple[Write, ...]) -> str:
+    """PostgreSQL runs the last part, which is our first, before the others. It need not; it's for speed that whoever
+    writes the same rows should meet there."""
+    texts = [write.text.replace("%(rows)s", f"%(rows_{number})s") for number, write in enumerate(writes)]
+    others = ", ".join(f"write_{number} AS ({text})" for number, text in enumerate(texts[1:], start=1))
+    return f"WITH {others} {texts[0]}" if others else texts[0]
+
+
+def _plain(value: object) -> str:
+    assert isinstance(value, date | datetime), f"{value!r} is nothing that a column holds"
+    return value.isoformat()
+
+
+_ENCODER = JSONEncoder(ensure_ascii=False, default=_plain, separators=(",", ":"), check_circular=False)
 
 
 def _bare(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type without a collation, which an array type can't bear."""
+    """The type without a collation, which a list of columns can't bear."""
     return Text() if isinstance(kind, Text) else kind
