@@ -12,20 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
-from itertools import count
 from typing import Any, Generic, TypeVar
 
+from messaging.contention import Contention
 from messaging.envelope import Metadata, Recorded
-from messaging.errors import HalfDone, MessageIdReused, OutcomeUnknown
+from messaging.errors import ConcurrencyConflict, HalfDone, MessageIdReused, OutcomeUnknown
 from messaging.grouping import Groups
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.unit_of_work import Outcome, UnitOfWork
 
 U = TypeVar("U", bound=UnitOfWork)
-
-PATIENCE = 3
-"""So often one may lose to others before one reserves. Among equals a wait left to chance is faster than a queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +51,7 @@ class MessageBus(Generic[U]):
     refusals: type[Exception]
     retry: Retry = field(default_factory=Retry)
     _groups: Groups[Request, Outcome] = field(init=False, repr=False)
+    _contention: Contention = field(default_factory=Contention, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_groups", Groups(self.handle_together))
@@ -73,34 +71,35 @@ class MessageBus(Generic[U]):
 
         Raises MessageIdReused, StillRunning and Unavailable for all of them.
         """
+        attempts = _Attempts(requests)
+        return self.retry(lambda: self._attempt(attempts))
+
+    def _attempt(self, attempts: _Attempts) -> list[Outcome]:
+        requests = attempts.requests
         handlers = [self.routes.handler(type(request.command)) for request in requests]
         commands = [request.command for request in requests]
-        message_ids = [request.message_id for request in requests if request.message_id]
-        tries = count()
-        unanswered: list[tuple[Recorded[object], list[Outcome]]] = []  # the last event of a commit, and what it meant
-
-        def attempt() -> list[Outcome]:
+        streams = {stream for command in commands if (stream := self.routes.stream(command))}
+        try:
             with self.unit_of_work() as uow:
-                for event, outcomes in unanswered:
+                if attempts.lost or self._contention.is_fresh(streams):
+                    uow.reserve(commands)
+                for event, outcomes in attempts.unanswered:
                     if uow.event_log.has(event):
                         return outcomes
-                if next(tries) >= PATIENCE:
-                    uow.reserve(commands)
-                uow.expect(commands, message_ids)
-                happened: list[Recorded[object]] = []
-                outcomes = [
-                    self._run(handler, request, uow, happened)
-                    for handler, request in zip(handlers, requests, strict=True)
-                ]
+                uow.expect(commands, [request.message_id for request in requests if request.message_id])
+                log: list[Recorded[object]] = []
+                outcomes = [self._run(*each, uow, log) for each in zip(handlers, requests, strict=True)]
                 try:
                     uow.commit()
                 except OutcomeUnknown:
-                    if happened:
-                        unanswered.append((happened[-1], outcomes))
+                    if log:
+                        attempts.unanswered.append((log[-1], outcomes))
                     raise
                 return outcomes
-
-        return self.retry(attempt)
+        except ConcurrencyConflict:
+            attempts.lost = True
+            self._contention.note(streams)
+            raise
 
     def _run(
         self, handler: Callable[[Any, U], object], request: Request, uow: U, log: list[Recorded[object]]
@@ -148,3 +147,13 @@ class MessageBus(Generic[U]):
     @staticmethod
     def _new_events(uow: U, cause: Metadata) -> list[Recorded[object]]:
         return [Recorded(new.stream, new.version, new.event, cause.next()) for new in uow.collect_new_events()]
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """What is remembered from one attempt to the next: whether one lost to others, and the last event of each commit of
+    which no answer came, with what it would have meant."""
+
+    requests: Sequence[Request]
+    lost: bool = False
+    unanswered: list[tuple[Recorded[object], list[Outcome]]] = field(default_factory=list)

@@ -73,8 +73,8 @@ class UnitOfWork(Protocol):
         ...
 
     def reserve(self, commands: Sequence[object]) -> None:
-        """Have nobody else write what these commands will, until the commit: asked before anything is read, by who has
-        lost to others again and again. Raises ConcurrencyConflict when somebody was about to."""
+        """Have nobody else write what these commands will, until the commit. Said first of all, by those who have lost
+        to others or know of others who did; it takes effect with whatever is asked next."""
         ...
 
     def collect_new_events(self) -> Iterable[NewEvent[object]]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from itertools import count
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -32,6 +33,8 @@ from messaging.retry import Retry
 from messaging.sql import tables
 from messaging.sql.event_log import recorded_from
 from messaging.unit_of_work import Outcome
+
+AtOnce = Callable[..., list[Any]]
 
 tomorrow = date(2026, 1, 2)
 
@@ -294,6 +297,7 @@ def test_who_reserves_a_product_wins_against_who_does_not(service: Service, comm
 
     with service.bus.unit_of_work() as uow:
         uow.reserve([command])
+        uow.expect([command], [])
         other.start()
         other.until_it_waits()
         handler: Any = service.bus.routes.handler(type(command))
@@ -302,6 +306,42 @@ def test_who_reserves_a_product_wins_against_who_does_not(service: Service, comm
         uow.commit()
 
     assert isinstance(other.outcome(), ConcurrencyConflict), "not a deadlock, and not a second winner"
+
+
+def test_who_waits_for_its_turn_sees_what_was_written_meanwhile(service: Service, at_once: AtOnce) -> None:
+    """Where a lock on the row would let it lose."""
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    line, later = commands.Allocate("o1", "LAMP", 6), commands.Allocate("o2", "LAMP", 6)
+    begun = Event()
+
+    def first() -> str | None:
+        with service.bus.unit_of_work() as uow:
+            uow.reserve([line])
+            uow.expect([line], [])
+            begun.set()
+            assert wait_for(partial(somebody_waits, service, "relation"), within=20), "nobody queues up"
+            return kept(uow, line)
+
+    def second() -> str | None:
+        assert begun.wait(20)
+        with service.bus.unit_of_work() as uow:
+            uow.reserve([later])
+            return kept(uow, later)
+
+    assert at_once(first, second) == ["b1", None]
+
+
+def kept(uow: UnitOfWork, line: commands.Allocate) -> str | None:
+    batchref = uow.products.get(line.sku).allocate(OrderLine(line.orderid, line.sku, line.qty))
+    keep_all(uow)
+    uow.commit()
+    return batchref
+
+
+def somebody_waits(service: Service, for_a: str) -> bool:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = :kind AND NOT granted")
+    with service.engine.connect() as connection:
+        return bool(connection.scalar(waiting, {"kind": for_a}))
 
 
 class RacingWriter(Thread):

@@ -40,6 +40,18 @@ UNIT_OF_WORK = Part(
             seen_by="test_a_message_id_used_again_with_another_body_stops_its_group_before_anything_changed",
         ),
         Mutant(
+            "                    self._driver.execute(self._turn, prepare=False)",
+            "                    pass",
+            "nobody queues up",
+            seen_by="test_who_waits_for_its_turn_sees_what_was_written_meanwhile",
+        ),
+        Mutant(
+            "        asked = [*self._first, *questions]",
+            "        asked = list(questions)",
+            "what is reserved is written by others",
+            seen_by="test_who_reserves_a_product_wins_against_who_does_not",
+        ),
+        Mutant(
             "        self.ask([*self.questions(commands), *self.inbox.questions(message_ids)])",
             "        pass",
             "each thing is asked for by itself",

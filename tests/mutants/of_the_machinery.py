@@ -20,10 +20,16 @@ BUS = Part(
             seen_by="test_commits_events_of_policies_with_those_that_caused_them",
         ),
         Mutant(
-            "if next(tries) >= PATIENCE:",
-            "if False:",
+            "if attempts.lost or ",
+            "if ",
             "who comes back to back starves the rest",
-            seen_by="test_who_has_lost_again_and_again_reserves_what_it_will_write_before_anything_is_read",
+            seen_by="test_who_has_lost_reserves_what_it_will_write_before_anything_is_read",
+        ),
+        Mutant(
+            " or self._contention.is_fresh(streams):",
+            ":",
+            "who comes next meets the others, and loses first",
+            seen_by="test_so_do_those_who_come_to_the_same_stream_a_moment_later",
         ),
         Mutant(
             "                    if uow.event_log.has(event):\n                        return outcomes\n",
@@ -32,8 +38,8 @@ BUS = Part(
             seen_by="test_does_not_run_again_when_it_turns_out_that_it_was_committed",
         ),
         Mutant(
-            "return self.retry(attempt)",
-            "return attempt()",
+            "return self.retry(lambda: self._attempt(attempts))",
+            "return self._attempt(attempts)",
             "whoever loses to another writer fails",
             seen_by="test_runs_the_whole_unit_of_work_again_after",
         ),

@@ -47,10 +47,10 @@ class SqlAlchemyProducts:
             yield Question(_PRODUCTS, wanted, self._take)
         yield from self._archive.questions(batchrefs, lines)
 
-    def lock(self, skus: Sequence[str], batchrefs: Sequence[str]) -> None:
+    def lock(self, skus: Sequence[str], batchrefs: Sequence[str]) -> Iterator[Question]:
         """Let others wait who would write these products; always in one order, so that two who lock don't get stuck."""
         wanted = [{"sku": sku} for sku in skus] + [{"reference": reference} for reference in batchrefs]
-        self._ask([Question(_LOCK, wanted, lambda _: None)])
+        yield Question(_LOCK, wanted, lambda _: None)
 
     def collect_new_events(self) -> Iterator[NewEvent[object]]:
         for sku, product in self._loaded.items():

@@ -34,10 +34,9 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
         )
 
     def reserve(self, commands: Sequence[object]) -> None:
-        self.products.lock(
-            skus=[command.sku for command in commands if isinstance(command, CreateBatch | Allocate)],
-            batchrefs=[command.ref for command in commands if isinstance(command, ChangeBatchQuantity)],
-        )
+        skus = [command.sku for command in commands if isinstance(command, CreateBatch | Allocate)]
+        batchrefs = [command.ref for command in commands if isinstance(command, ChangeBatchQuantity)]
+        self.wait_for_turn(skus, self.products.lock(skus, batchrefs))
 
     def collect_new_events(self) -> Iterator[NewEvent[object]]:
         return self.products.collect_new_events()

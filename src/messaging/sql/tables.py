@@ -112,3 +112,8 @@ dead_letters = Table(
     Index("dead_letters_message", "source", "message_id", unique=True, postgresql_where=text("message_id IS NOT NULL")),
     comment="Messages from outside that could not be read or were refused, as they came.",
 )
+
+lanes = [
+    Table(f"lane_{number:02}", metadata, comment="Nobody's rows: a queue for those who write hot streams.")
+    for number in range(16)
+]

@@ -6,7 +6,7 @@ Each of the two is one round trip, and BEGIN and COMMIT travel along.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -21,6 +21,7 @@ from messaging.sql.connections import connection
 from messaging.sql.errors import Faults, translated
 from messaging.sql.event_log import SqlEventLog
 from messaging.sql.inbox import SqlInbox
+from messaging.sql.lanes import lock_lanes
 from messaging.sql.outbox import SqlOutbox
 from messaging.sql.statements import Question, Writer, as_json, joined
 
@@ -39,13 +40,17 @@ class SqlTransaction:
         self.inbox = SqlInbox(self.ask, refusals)
         self._driver = driver
         self._writers: list[Writer] = []
+        self._turn = ""
+        self._first: list[Question] = []
 
     def add_writer(self, writer: Writer) -> None:
         self._writers.append(writer)
 
     def ask(self, questions: Iterable[Question]) -> None:
         """Ask all at once; the first time is the moment that the whole transaction sees."""
-        if not (asked := list(questions)):
+        asked = [*self._first, *questions]
+        self._first = []
+        if not asked:
             return
         with self._travelling_together():
             answers = [self._execute(question.text, {"rows": as_json(question.rows)}) for question in asked]
@@ -60,7 +65,12 @@ class SqlTransaction:
         return ()
 
     def reserve(self, commands: Sequence[object]) -> None:
-        """A bounded context that is written by many at once locks its rows here."""
+        """A bounded context that is written by many at once says here whose turn to wait for."""
+
+    def wait_for_turn(self, streams: Collection[str], first: Iterable[Question]) -> None:
+        """When anything is asked: wait in the lanes of these streams, and ask this first of all."""
+        self._turn = lock_lanes(streams) if streams else ""
+        self._first = list(first)
 
     def commit(self) -> None:
         """Send all that was gathered, and COMMIT, at once."""
@@ -83,6 +93,8 @@ class SqlTransaction:
         with self._driver.pipeline():
             if self._driver.pgconn.transaction_status == TransactionStatus.IDLE:
                 self._driver.execute(_BEGIN, prepare=False)
+                if self._turn:
+                    self._driver.execute(self._turn, prepare=False)
             yield
 
     def _execute(self, text: str, parameters: Mapping[str, str]) -> psycopg.Cursor[Any]:
