@@ -8,8 +8,9 @@ from typing import Protocol
 
 from messaging import unit_of_work
 from messaging.codec import Codec
+from messaging.effects import Effect
 from messaging.envelope import NewEvent
-from messaging.routes import Effect, Routes
+from messaging.routes import Routes
 
 
 @dataclass(frozen=True)

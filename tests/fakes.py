@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -126,8 +126,9 @@ class FakeAllocationsView:
 class FakePublisher:
     published: list[Recorded[Event]] = field(default_factory=list)
 
-    def publish(self, delivery: Delivery[Event]) -> None:
-        self.published.append(delivery.recorded)
+    def publish(self, deliveries: Sequence[Delivery[Event]]) -> Mapping[str, Exception]:
+        self.published += [delivery.recorded for delivery in deliveries]
+        return {}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from messaging.codec import Codec
 from messaging.envelope import Metadata, Recorded
@@ -48,7 +48,7 @@ class CloudEvents:
             **causation,
             "data": data,
         }
-        return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+        return to_json(event)
 
 
 class CloudEvent(BaseModel):

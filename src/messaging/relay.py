@@ -9,105 +9,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Thread, get_ident
-from typing import Any, Protocol
+from typing import Any
 
-from messaging.envelope import Delivery, Recorded
-from messaging.errors import ClaimLost, MessagingError, Unavailable
+from messaging.claims import Claim, Deliveries
+from messaging.errands import Errands, RetryLater
+from messaging.errors import Unavailable
 from messaging.routes import Routes
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """An effect to carry out: `read` gives the event, or raises UnreadableMessage.
-
-    Of the `attempts` that failed so far, `faults` were not the surroundings' doing.
-    """
-
-    version: int
-    attempts: int
-    faults: int
-    read: Callable[[], Recorded[object]]
-
-
-@dataclass(slots=True)
-class Claim:
-    """The next letters of one stream, ours until the claim runs out, and what became of them.
-
-    `after` is the version that was delivered last.
-    """
-
-    stream: str
-    token: int
-    after: int
-    letters: Sequence[Letter]
-    delivered: list[int] = field(default_factory=list)
-    failure: Failure | None = None
-    lost: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why the letter after the delivered ones failed; try again `retry_in` seconds later, or never (None)."""
-
-    version: int
-    reason: str
-    retry_in: float | None
-    is_fault: bool
-
-
-class Deliveries(Protocol):
-    """The outbox as relays see it."""
-
-    def claim(self, effect: str, most: int = 100) -> list[Claim]:
-        """Claim streams with letters that are due, so many at most, for `lease` seconds."""
-        ...
-
-    def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:
-        """Have claims last another `lease` from now; returns the streams that are still ours."""
-        ...
-
-    def settle(self, effect: str, claims: Sequence[Claim]) -> None:
-        """Write down what was delivered or failed, and let go. A claim that was lost meanwhile changes nothing."""
-        ...
-
-    @property
-    def lease(self) -> float: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RetryLater:
-    """How long to wait after a failure (seconds), and how often one may come that is not the surroundings' doing.
-
-    An outage ends for all streams at once, and should be noticed soon.
-    """
-
-    first_wait: float = 0.1
-    longest_wait: float = 30.0
-    longest_wait_in_an_outage: float = 2.0
-    most_faults: int = 10
-
-    def after(self, letter: Letter, error: Exception) -> Failure:
-        if isinstance(error, MessagingError) and not isinstance(error, Unavailable):
-            return Failure(letter.version, str(error), None, is_fault=True)  # unreadable, or of no effect: never
-        is_fault = not isinstance(error, Unavailable)
-        longest = self.longest_wait if is_fault else self.longest_wait_in_an_outage
-        wait = min(self.first_wait * 2.0 ** min(letter.attempts, 30), longest)
-        given_up = is_fault and letter.faults + 1 >= self.most_faults
-        return Failure(letter.version, repr(error), None if given_up else wait, is_fault)
-
-
-@dataclass(frozen=True, slots=True)
 class Relay:
+    """Looks for work at once after it had some, and then less and less often: a pause is about a quarter of the time
+    that nothing has come."""
+
     routes: Routes[Any]
     deliveries: Deliveries
     retry_later: RetryLater = field(default_factory=RetryLater)
     shortest_pause: float = 0.01
     longest_pause: float = 0.2
+    growth: float = 1.25
     side_by_side: int = 4
     streams_at_once: int = 100
     clock: Callable[[], float] = time.monotonic
@@ -150,40 +75,21 @@ class Relay:
                 busy, pause = False, self.longest_pause
             if not busy:
                 stop.wait(pause)
-            pause = self.shortest_pause if busy else min(pause * 2, self.longest_pause)
+            pause = self.shortest_pause if busy else min(pause * self.growth, self.longest_pause)
 
     def deliver(self, effect: str) -> int:
         """Carry out what is due now, as far as one claim reaches; returns how many letters were delivered."""
         enough = self.clock() + self.deliveries.lease / 2
         claims = self.deliveries.claim(effect, 1 if self.routes.may_be_slow(effect) else self.streams_at_once)
+        errands = Errands(effect, self.routes, self.retry_later, time_is_up=lambda: self.clock() > enough)
         self._held[get_ident()] = effect, claims
         try:
-            for claim in claims:
-                self._deliver(effect, claim, enough)
+            errands.run(claims)
         finally:
             del self._held[get_ident()]
         if claims:
             self.deliveries.settle(effect, claims)
         return sum(len(claim.delivered) for claim in claims)
-
-    def _deliver(self, effect: str, claim: Claim, enough: float) -> None:
-        after = claim.after
-        for letter in claim.letters:
-            if claim.lost or self.clock() > enough:
-                return
-            try:
-                recorded = letter.read()
-                self.routes.find_effect(type(recorded.event), effect)(Delivery(recorded, after, claim.token))
-            except ClaimLost as error:
-                log.warning("came late", extra={"effect": effect, "stream": claim.stream, "error": str(error)})
-                return
-            except Exception as error:  # noqa: BLE001 - whatever an effect raises, other streams must go on
-                claim.failure = self.retry_later.after(letter, error)
-                about = {"effect": effect, "stream": claim.stream, "version": letter.version, "error": repr(error)}
-                log.warning("an effect failed", extra=about | {"retry_in": claim.failure.retry_in})
-                return
-            claim.delivered.append(letter.version)
-            after = letter.version
 
     def _keep_claims(self, all_done: Event) -> None:
         while not all_done.wait(self.deliveries.lease / 4):
@@ -197,4 +103,5 @@ class Relay:
         for effect, claims in list(self._held.values()):
             still_ours = self.deliveries.extend(effect, claims)
             for claim in claims:
-                claim.lost = claim.stream not in still_ours
+                if claim.stream not in still_ours:
+                    claim.lost = True

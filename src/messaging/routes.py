@@ -4,34 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-from messaging.envelope import Delivery
+from messaging.effects import Effect, EffectOnMany, OneByOne
 from messaging.errors import RoutingError
 
 M = TypeVar("M")
-M_contra = TypeVar("M_contra", contravariant=True)
 U = TypeVar("U")
-
-
-class Effect(Protocol[M_contra]):
-    """What the outside is told of an event, after the commit, at least once, in commit order within a stream.
-
-    Raises Unavailable when the surroundings fail: it is tried again until they are back. Raises ClaimLost when it can
-    tell that another relay has the stream by now.
-    """
-
-    @property
-    def name(self) -> str:
-        """Its name in the outbox: explicit, since rows outlive releases."""
-        ...
-
-    @property
-    def may_be_slow(self) -> bool:
-        """Whether it may take long for one stream and be quick for others. Then some are carried out side by side."""
-        ...
-
-    def __call__(self, delivery: Delivery[M_contra], /) -> None: ...
 
 
 class Routes(Generic[U]):
@@ -39,7 +18,7 @@ class Routes(Generic[U]):
         self._commands: dict[type, Callable[[Any, U], object]] = {}
         self._streams: dict[type, Callable[[Any], str]] = {}
         self._policies: dict[type, tuple[Callable[[Any, U], object], ...]] = {}
-        self._effects: defaultdict[type, dict[str, Effect[Any]]] = defaultdict(dict)
+        self._effects: defaultdict[type, dict[str, EffectOnMany[Any]]] = defaultdict(dict)
 
     def command(
         self, kind: type[M], handler: Callable[[M, U], object], stream: Callable[[M], str] | None = None
@@ -58,12 +37,12 @@ class Routes(Generic[U]):
         """Do this about such events in the transaction that recorded them."""
         self._policies[kind] = (*self._policies.get(kind, ()), *policies)
 
-    def effect(self, kind: type[M], *effects: Effect[M]) -> None:
+    def effect(self, kind: type[M], *effects: Effect[M] | EffectOnMany[M]) -> None:
         """Tell the outside of such events after the commit."""
         for effect in effects:
             if effect.name in self._effects[kind]:
                 raise RoutingError(f"{kind.__name__} has an effect {effect.name} already")
-            self._effects[kind][effect.name] = effect
+            self._effects[kind][effect.name] = effect if isinstance(effect, EffectOnMany) else OneByOne(effect)
 
     def handler(self, kind: type) -> Callable[[Any, U], object]:
         try:
@@ -82,7 +61,7 @@ class Routes(Generic[U]):
     def effect_names(self, kind: type) -> tuple[str, ...]:
         return tuple(self._effects.get(kind, ()))
 
-    def find_effect(self, kind: type, name: str) -> Effect[Any]:
+    def find_effect(self, kind: type, name: str) -> EffectOnMany[Any]:
         try:
             return self._effects[kind][name]
         except KeyError:

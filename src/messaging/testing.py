@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
+from messaging.claims import Claim, Letter
 from messaging.envelope import Recorded
 from messaging.errors import ConcurrencyConflict
-from messaging.relay import Claim, Letter
 from messaging.unit_of_work import Outcome
 
 

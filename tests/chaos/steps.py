@@ -113,12 +113,13 @@ def _instrument_api(orders: Orders) -> None:
 
 def _instrument_relay(orders: Orders) -> None:
     from allocation.adapters.notifications import FileNotifications
+    from allocation.adapters.redis_eventpublisher import RedisEventPublisher
     from messaging.redis.event_stream import EventStream
     from messaging.sql.deliveries import SqlDeliveries
 
     around(SqlDeliveries, "claim", orders, after_something="letters-read")
     _after_the_claim(SqlDeliveries, orders)
-    around(EventStream, "tell", orders, before="read-before-telling", after="told-before-mark")
+    around(RedisEventPublisher, "publish", orders, before="read-before-telling", after="told-before-mark")
     around(EventStream, "tell_all", orders, after="told-again")
     around(FileNotifications, "send", orders, after="mailed-before-mark")
     around(SqlDeliveries, "settle", orders, after="marked")
@@ -207,7 +208,7 @@ def _send_commit(connection: Connection) -> None:
 
 
 def _after_the_claim(deliveries: type, orders: Orders) -> None:
-    """The claim is one transaction and the reading of its letters the next: between the two."""
+    """The claim is one statement and the reading of its letters the next: between the two."""
     where = _within(deliveries, "claim")
 
     @event.listens_for(Engine, "after_cursor_execute")

@@ -10,6 +10,10 @@ from threading import Event, Lock, Thread
 from sqlalchemy import make_url
 
 
+_FLUSH = b"H\0\0\0\4"
+"""Which the driver sends after a Sync, and nobody answers."""
+
+
 class FaultProxy:
     """On a port of its own until `close`."""
 
@@ -70,8 +74,9 @@ class FaultProxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait()
-                self.round_trips += asks is False and not self._heard_last
-                self._heard_last = not asks
+                if data != _FLUSH:
+                    self.round_trips += not asks and not self._heard_last
+                    self._heard_last = not asks
                 if asks and self._swallow.is_set() and b"COMMIT" in data:
                     asked_to_commit.set()
                 elif not asks and asked_to_commit.is_set():

@@ -15,7 +15,7 @@ from allocation.config import Settings
 from allocation.domain import commands
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.redis_eventconsumer import handle
-from messaging.relay import RetryLater
+from messaging.errands import RetryLater
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 MAIL = "send_out_of_stock_notification"

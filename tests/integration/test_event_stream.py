@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from allocation.domain import commands
 from allocation.domain.events import BatchCreated
 from allocation.service_layer.handlers import PublishEvent
 from embedded.valkey import Redis
-from messaging.envelope import Delivery, Metadata
+from messaging.cloud_events import CloudEvents
+from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errors import ClaimLost, Unavailable
-from messaging.redis.event_stream import EventStream, News
+from messaging.redis.event_stream import Entry, EventStream, News
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 PUBLISH = PublishEvent.name
@@ -99,11 +100,91 @@ def test_what_is_too_old_is_trimmed(redis_server: redis.Redis) -> None:
     for number in range(300):
         redis_server.xadd(EVENTS, {"event": "old"}, id=f"1-{number + 1}")
 
-    EventStream(redis_server, EVENTS, timedelta(days=7)).tell(News("LAMP", 1, 0, 1, b"new"))
+    EventStream(redis_server, EVENTS, timedelta(days=7)).tell_all([News("LAMP", 1, 0, 1, [Entry(b"new")])])
 
     left: Any = redis_server.xrange(EVENTS)
     assert len(left) < 101, "Redis trims whole nodes of a hundred"
     assert left[-1][1] == {b"event": b"new"}
+
+
+def calls(redis_server: redis.Redis, command: str) -> int:
+    counted: Any = redis_server.info("commandstats")
+    return int(counted.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+def test_all_events_of_a_sku_are_told_in_one_step(service: Service, redis_server: redis.Redis) -> None:
+    a_history(service, "LAMP")
+    a_history(service, "SOFA")
+    redis_server.config_resetstat()
+
+    assert service.relay.deliver(PUBLISH) == 10
+
+    assert calls(redis_server, "evalsha") == 2, "one for each SKU"
+    assert sequences(redis_server, "LAMP") == sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
+
+
+def test_what_is_refused_of_one_sku_holds_back_no_other(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    for sku in ("LAMP", "SOFA", "TABLE"):
+        a_history(service, sku)
+    redis_server.hset(TOLD, "LAMP", f"{2**62}:0")
+    redis_server.xadd(EVENTS, {"event": '{"subject": "a stream that is there"}'})
+    sql("INSERT INTO deliveries VALUES (:effect, 'SOFA', 7)", effect=PUBLISH)
+
+    assert service.relay.deliver(PUBLISH) == 5
+
+    assert sequences(redis_server, "TABLE") == [1, 2, 3, 4, 5]
+    assert sequences(redis_server, "LAMP") == sequences(redis_server, "SOFA") == []
+    [(sku, version, reason)] = sql("SELECT stream, version, reason FROM outbox WHERE attempts > 0")
+    assert (sku, version) == ("SOFA", 1), "LAMP is another relay's by now"
+    assert "redis has lost what came before version 8 of SOFA" in reason
+
+
+def test_what_redis_can_not_do_is_tried_again(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+    a_history(service, "LAMP")
+    a_history(service, "SOFA")
+    redis_server.set(EVENTS, "not a stream")
+
+    assert service.relay.deliver(PUBLISH) == 0
+
+    noted = sql("SELECT stream, version, faults, reason FROM outbox WHERE attempts > 0 ORDER BY stream")
+    assert [row[:3] for row in noted] == [("LAMP", 1, 0), ("SOFA", 1, 0)], "an outage, of both"
+    assert all("WRONGTYPE" in reason for *_, reason in noted)
+    assert redis_server.hget(TOLD, "LAMP") is None, "nor is it noted as told"
+
+
+def test_what_redis_refuses_of_one_sku_holds_back_no_other(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
+    a_history(service, "LAMP")
+    a_history(service, "SOFA")
+    redis_server.xadd(EVENTS, {"event": '{"subject": "a stream that is there"}'})
+    redis_server.hset(TOLD, "LAMP", "damaged")
+
+    assert service.relay.deliver(PUBLISH) == 5
+
+    assert sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
+    assert sql("SELECT stream, version, faults FROM outbox WHERE attempts > 0") == [("LAMP", 1, 0)]
+
+
+def test_an_event_that_can_not_be_told_is_found_among_many_and_holds_back_its_own_sku(
+    service: Service, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_history(service, "LAMP")
+    a_history(service, "SOFA")
+    encode = CloudEvents.encode
+
+    def fail_for_one(self: CloudEvents, recorded: Recorded[object]) -> bytes:
+        if (recorded.stream, recorded.version) == ("LAMP", 3):
+            raise ValueError("can't be told")
+        return encode(self, recorded)
+
+    monkeypatch.setattr(CloudEvents, "encode", fail_for_one)
+
+    assert service.relay.deliver(PUBLISH) == 7
+
+    assert sequences(redis_server, "LAMP") == [1, 2]
+    assert sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
+    assert sql("SELECT stream, version, faults FROM outbox WHERE attempts > 0") == [("LAMP", 3, 1)]
 
 
 # --- who comes late ----------------------------------------------------------
@@ -117,9 +198,9 @@ def test_a_relay_that_was_replaced_can_not_tell_late(service: Service, redis_ser
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
 
     publish = service.relay.routes.find_effect(BatchCreated, PUBLISH)
-    with pytest.raises(ClaimLost):
-        publish(Delivery(late.letters[0].read(), late.after, late.token))
+    refused = publish.carry_out([Delivery(late.letters[0].read(), late.after, late.token)])
 
+    assert isinstance(refused["LAMP"], ClaimLost)
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
 
 
@@ -138,7 +219,7 @@ def test_what_happens_after_a_restore_is_told(service: Service, redis_server: re
     """Redis has heard of versions that the restored database will give to other events."""
     a_history(service)
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
-    stream.tell(News("LAMP", 1, 0, 70, b'{"subject": "LAMP", "sequence": "70"}'))
+    stream.tell_all([News("LAMP", 1, 0, 70, [Entry(b'{"subject": "LAMP", "sequence": "70"}')])])
 
     tell_all(service)
 
@@ -233,10 +314,10 @@ def test_a_gap_is_seen_though_redis_is_the_same(service: Service, redis_server: 
 
 def test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it(redis_server: redis.Redis) -> None:
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
-    stream.tell(News("LAMP", 1, 0, 1, b"{}"))
+    stream.tell_all([News("LAMP", 1, 0, 1, [Entry(b"{}")])])
     stream.begin_check()
     with pytest.raises(Unavailable, match="has lost what came before version 6"):
-        stream.tell(News("LAMP", 1, 5, 6, b"{}"))
+        stream.tell_all([News("LAMP", 1, 5, 6, [Entry(b"{}")])])
 
     stream.end_check(stream.home())
 
@@ -374,6 +455,24 @@ def test_long_histories_of_many_products_come_back_whole(service: Service, redis
 
     assert all(sequences(redis_server, sku) == list(range(1, 32)) for sku in skus)
     assert sql("SELECT count(*) FROM deliveries WHERE claimed_until IS NOT NULL") == [(0,)]
+
+
+def test_what_is_told_again_follows_on_what_was_told_before_it(
+    service: Service, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that Redis sees it when one in the middle was refused."""
+    a_history(service)
+    tell_all(service)
+    forget_everything(redis_server)
+    told_again: list[News] = []
+
+    def note(_: EventStream, news: Sequence[News]) -> None:
+        told_again.extend(news)
+
+    monkeypatch.setattr(EventStream, "tell_all", note)
+    service.refill.refill()
+
+    assert [(one.after, one.version) for one in told_again] == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
 
 
 def test_a_new_address_gets_all_that_is_young_enough(

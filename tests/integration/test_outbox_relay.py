@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import Any, ClassVar, get_args
 
 import pytest
 from sqlalchemy import Engine, text
@@ -18,17 +18,19 @@ from allocation import migrations
 from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service, database_engine
 from allocation.domain import commands
-from allocation.domain.events import Allocated
+from allocation.domain.events import Allocated, OutOfStock
 from allocation.domain.events import Event as DomainEvent
 from allocation.domain.model import InvalidSku, OrderLine
 from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
 from allocation.service_layer.ports import Notifications
-from allocation.service_layer.routing import routes
 from embedded.waiting import wait_for
 from messaging.bus import Request
+from messaging.claims import Claim, Failure
 from messaging.envelope import Delivery, Metadata, Recorded
+from messaging.errands import RetryLater
 from messaging.errors import Unavailable
-from messaging.relay import Claim, Failure, Relay, RetryLater
+from messaging.relay import Relay
+from messaging.routes import Routes
 from messaging.sql.connections import connection
 from messaging.sql.deliveries import SqlDeliveries
 
@@ -41,16 +43,18 @@ PATIENCE = 20.0
 
 @dataclass
 class Publisher:
-    """Writes down which allocations it is told; `before` is called first, and may raise. Never two of a stream at a
-    time."""
+    """Writes down which allocations it is told, one by one; `before` is called first, and may raise. Never two of a
+    stream at a time."""
 
+    name: ClassVar[str] = PUBLISH
+    may_be_slow: ClassVar[bool] = False
     before: Callable[[Recorded[Allocated]], object] = lambda _: None
     told: list[Recorded[Allocated]] = field(default_factory=list)
     overlaps: list[str] = field(default_factory=list)
     _at_work: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
-    def publish(self, delivery: Delivery[DomainEvent]) -> None:
+    def __call__(self, delivery: Delivery[DomainEvent]) -> None:
         recorded = delivery.recorded
         if isinstance(recorded.event, Allocated):
             self._publish(recorded)  # type: ignore[arg-type]  # as was just seen
@@ -104,7 +108,10 @@ def relay_on(
     streams_at_once: int = 100,
     **options: Any,
 ) -> Relay:
-    table = routes(notifications or FakeNotifications(), publisher)
+    table: Routes[object] = Routes()
+    for kind in get_args(DomainEvent):
+        table.effect(kind, publisher)
+    table.effect(OutOfStock, SendOutOfStockNotification(notifications or FakeNotifications(), "stock@made.com"))
     return Relay(
         table,
         deliveries(engine, **options),

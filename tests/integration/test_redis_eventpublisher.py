@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +35,7 @@ RECORDED: Recorded[Event] = Recorded(
 
 def publish(client: redis.Redis, recorded: Recorded[Event] = RECORDED, token: int = 1) -> None:
     """As the first of its SKU that Redis is told, and again."""
-    RedisEventPublisher(event_stream(client)).publish(Delivery(recorded, 0, token))
+    assert RedisEventPublisher(event_stream(client)).publish([Delivery(recorded, 0, token)]) == {}
 
 
 class Listener:
@@ -81,6 +82,16 @@ def test_publishes_exactly_what_was_promised_to_other_systems(redis_url: str, li
             "time": "2026-01-02T03:04:05.678901+00:00",
         },
     }
+
+
+def test_several_are_heard_in_their_order(redis_url: str, listener: Listener) -> None:
+    events = [replace(RECORDED, version=version, metadata=Metadata.first("http")) for version in (7, 8, 9)]
+    deliveries = [Delivery(event, event.version - 1 if event.version > 7 else 0, 1) for event in events]
+
+    with redis_client(redis_url) as client:
+        assert RedisEventPublisher(event_stream(client)).publish(deliveries) == {}
+
+    assert [json.loads(listener.hears())["metadata"]["id"] for _ in events] == [one.metadata.id for one in events]
 
 
 def test_any_name_arrives_as_it_was_written(redis_url: str, listener: Listener) -> None:

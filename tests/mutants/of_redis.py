@@ -6,7 +6,7 @@ from tests.mutants.part import Mutant, Part
 
 EVENT_STREAM = Part(
     "messaging/redis/event_stream.py",
-    ("integration/test_event_stream.py",),
+    ("integration/test_event_stream.py", "integration/test_redis_eventpublisher.py"),
     (
         Mutant(
             "if tonumber(ARGV[2]) < tonumber(token) then return 'late' end",
@@ -60,18 +60,18 @@ EVENT_STREAM = Part(
             "ARGV[2] .. ':' .. ARGV[4])",
             "ARGV[2] .. ':' .. version)",
             "the last version is not remembered",
-            seen_by="test_all_kinds_of_events_are_told_in_their_order",
+            seen_by="test_a_gap_is_seen_though_redis_is_the_same",
         ),
         Mutant("'MINID', '~', oldest, ", "", "the stream grows for ever", seen_by="test_what_is_too_old_is_trimmed"),
         Mutant(
-            'if answer == b"late":',
-            'if answer == b"never":',
+            '    if answer == b"late":\n        return ClaimLost(',
+            '    if answer == b"late":\n        return None\n        return ClaimLost(',
             "a relay that is late believes that it has told",
             seen_by="test_a_relay_that_was_replaced_can_not_tell_late",
         ),
         Mutant(
-            'if answer == b"gap":',
-            'if answer == b"never":',
+            'return Unavailable(f"redis has lost',
+            'return None and Unavailable(f"redis has lost',
             "what was refused counts as told",
             seen_by="test_what_is_new_waits_until_the_lost_is_back",
         ),
@@ -98,6 +98,42 @@ EVENT_STREAM = Part(
             'hget(self._told, "") is not None',
             "another Redis is not noticed",
             seen_by="test_a_lost_tail_is_told_again",
+        ),
+        Mutant(
+            '    return Unavailable(f"redis: {answer}")',
+            "    return None",
+            "what Redis could not do counts as told",
+            seen_by="test_what_redis_can_not_do_is_tried_again",
+        ),
+        Mutant(
+            "execute(raise_on_error=False)",
+            "execute()",
+            "what Redis refuses of one SKU holds up those that were told with it",
+            seen_by="test_what_redis_refuses_of_one_sku_holds_back_no_other",
+        ),
+        Mutant(
+            "for entry = 6, #ARGV, 3 do",
+            "for entry = 6, 6, 3 do",
+            "of several only the first is told",
+            seen_by="test_all_kinds_of_events_are_told_in_their_order",
+        ),
+        Mutant(
+            "PUBLISH', ARGV[entry + 1], ARGV[entry + 2])",
+            "PUBLISH', ARGV[7], ARGV[8])",
+            "the first message is published again and again",
+            seen_by="test_several_are_heard_in_their_order",
+        ),
+        Mutant(
+            "return {subject: refusal for subject, refusal in refusals if refusal}",
+            "return {subject: refusal for subject, refusal in refusals if refusal} and {}",
+            "what was refused counts as told",
+            seen_by="test_what_is_new_waits_until_the_lost_is_back",
+        ),
+        Mutant(
+            "            raise refusal\n",
+            "            pass\n",
+            "a refill that was refused believes that it has told",
+            seen_by="test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it",
         ),
         Mutant(
             'if self._client.hget(self._told, "") == b"checking":',
@@ -161,6 +197,12 @@ REFILL = Part(
             seen_by="test_what_redis_has_lost_is_told_again_from_the_log",
         ),
         Mutant(
+            "            after[stream] = letter.version\n",
+            "",
+            "one that was refused in the middle of a refill is passed over",
+            seen_by="test_what_is_told_again_follows_on_what_was_told_before_it",
+        ),
+        Mutant(
             "                batch.clear()\n",
             "",
             "told twice and more",
@@ -192,18 +234,36 @@ PUBLISHER = Part(
     ("integration/test_redis_eventpublisher.py", "integration/test_event_stream.py", "integration/test_restore.py"),
     (
         Mutant(
-            "token=delivery.token",
+            "token=first.token",
             "token=2**62",
             "nobody is ever late",
             seen_by="test_a_relay_that_was_replaced_can_not_tell_late",
         ),
         Mutant(
-            "after=delivery.after", "after=0", "no gap is seen", seen_by="test_what_is_new_waits_until_the_lost_is_back"
+            "after=first.after", "after=0", "no gap is seen", seen_by="test_what_is_new_waits_until_the_lost_is_back"
         ),
         Mutant(
-            "version=recorded.version",
+            "version=last.recorded.version",
             "version=0",
             "what was told is not remembered",
+            seen_by="test_what_redis_has_lost_is_told_again_from_the_log",
+        ),
+        Mutant(
+            "version=last.recorded.version",
+            "version=first.recorded.version",
+            "of several only the first is remembered, and the next is a gap",
+            seen_by="test_a_lost_tail_is_told_again",
+        ),
+        Mutant(
+            "token=first.token,\n        after=first.after",
+            "token=first.token,\n        after=last.after",
+            "what follows is a gap that is none, and what is lost is not seen",
+            seen_by="test_all_kinds_of_events_are_told_in_their_order",
+        ),
+        Mutant(
+            "for delivery in deliveries],",
+            "for delivery in deliveries[:1]],",
+            "of several only the first is told",
             seen_by="test_all_kinds_of_events_are_told_in_their_order",
         ),
     ),

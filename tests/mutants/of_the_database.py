@@ -357,8 +357,14 @@ DELIVERIES = Part(
             seen_by="test_a_mail_that_fails_does_not_hold_up_the_news",
         ),
         Mutant(
-            "if claim.failure and claim.stream in still_ours:",
-            "if claim.failure:",
+            "transaction.execute(_FAILED, failed)",
+            "transaction.execute(_FAILED, failed[:1])",
+            "of several failures one is noted, and the others are tried again without a rest",
+            seen_by="test_what_redis_can_not_do_is_tried_again",
+        ),
+        Mutant(
+            "[claim for claim in claims if claim.stream in still_ours]",
+            "claims",
             "who comes late gives up what another is at",
             seen_by="test_a_claim_that_ran_out_is_taken_over_and_whoever_comes_late_changes_nothing",
         ),

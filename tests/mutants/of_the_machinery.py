@@ -203,12 +203,12 @@ RELAY = Part(
     ("unit/test_relay.py", "integration/test_outbox_relay.py"),
     (
         Mutant(
-            "        try:\n            for claim in claims:\n                self._deliver(effect, claim, enough)\n",
-            "        try:\n            for claim in claims:\n"
+            "            errands.run(claims)\n",
+            "            for claim in claims:\n"
             "                claim.delivered = [one.version for one in claim.letters]\n"
             "            self.deliveries.settle(effect, claims)\n"
             "            for claim in claims:\n                claim.delivered = []\n"
-            "                self._deliver(effect, claim, enough)\n",
+            "            errands.run(claims)\n",
             "marked before it is told: a relay that dies between loses an event",
             seen_by="test_what_fails_holds_back_its_stream_and_no_other",
         ),
@@ -219,40 +219,10 @@ RELAY = Part(
             seen_by="test_delivers_in_the_order_of_the_stream",
         ),
         Mutant(
-            "if claim.lost or self.clock() > enough:",
-            "if self.clock() > enough:",
-            "goes on after a lost claim",
-            seen_by="test_stops_when_a_claim_could_not_be_kept_up",
-        ),
-        Mutant(
-            "if claim.lost or self.clock() > enough:",
-            "if claim.lost:",
+            "time_is_up=lambda: self.clock() > enough",
+            "time_is_up=lambda: False",
             "goes on until its claim runs out",
             seen_by="test_stops_delivering_before_its_claim_runs_out",
-        ),
-        Mutant(
-            '"stream": claim.stream, "error": str(error)})\n                return\n            except Exception',
-            '"stream": claim.stream, "error": str(error)})\n                continue\n            except Exception',
-            "tells on after another relay has told",
-            seen_by="test_whoever_comes_late_leaves_the_rest_to_the_one_who_has_taken_over",
-        ),
-        Mutant(
-            "            except ClaimLost as error:",
-            "            except ZeroDivisionError as error:",
-            "late is a fault",
-            seen_by="test_whoever_comes_late_leaves_the_rest_to_the_one_who_has_taken_over",
-        ),
-        Mutant(
-            '{"retry_in": claim.failure.retry_in})\n                return',
-            '{"retry_in": claim.failure.retry_in})\n                continue',
-            "later events overtake the one that failed",
-            seen_by="test_what_fails_holds_back_its_stream_and_no_other",
-        ),
-        Mutant(
-            "            except Exception as error:  # noqa: BLE001 - whatever",
-            "            except Unavailable as error:  # noqa: BLE001 - whatever",
-            "a fault of one stream holds up all",
-            seen_by="test_what_keeps_failing_for_its_own_sake_is_dead_after_some_attempts_and_later_ones_wait",
         ),
         Mutant(
             '            except Exception:\n                log.exception("the relay failed',
@@ -261,22 +231,16 @@ RELAY = Part(
             seen_by="test_a_fault_does_not_stop_the_relay",
         ),
         Mutant(
-            "            after = letter.version\n",
-            "",
-            "Redis is told the wrong predecessor",
-            seen_by="test_tells_an_effect_what_came_before_and_by_which_claim",
-        ),
-        Mutant(
-            "Delivery(recorded, after, claim.token)",
-            "Delivery(recorded, after, 0)",
-            "no fence: nobody is late",
-            seen_by="test_tells_an_effect_what_came_before_and_by_which_claim",
-        ),
-        Mutant(
-            "claim.lost = claim.stream not in still_ours",
-            "pass",
+            "                    claim.lost = True",
+            "                    pass",
             "a relay does not know that it was replaced",
             seen_by="test_stops_when_a_claim_could_not_be_kept_up",
+        ),
+        Mutant(
+            "                if claim.stream not in still_ours:\n                    claim.lost = True",
+            "                claim.lost = claim.stream not in still_ours",
+            "what Redis knows to be another's counts as ours again, as the database does not know it",
+            seen_by="test_what_was_found_lost_stays_lost",
         ),
         Mutant(
             "still_ours = self.deliveries.extend(effect, claims)",
@@ -289,30 +253,6 @@ RELAY = Part(
             "_held[0] = effect, claims",
             "threads forget each other's claims",
             seen_by="test_delivers_in_the_order_of_the_stream",
-        ),
-        Mutant(
-            "if isinstance(error, MessagingError) and not isinstance(error, Unavailable):",
-            "if False:",
-            "what can't be read is tried ten times",
-            seen_by="test_what_no_effect_is_known_for_is_dead_at_once",
-        ),
-        Mutant(
-            "is_fault = not isinstance(error, Unavailable)",
-            "is_fault = True",
-            "an outage gives effects up",
-            seen_by="test_is_told_again_once_the_surroundings_are_back",
-        ),
-        Mutant(
-            "given_up = is_fault and letter.faults + 1 >= self.most_faults",
-            "given_up = False",
-            "never given up",
-            seen_by="test_what_keeps_failing_for_its_own_sake_is_dead_after_some_attempts_and_later_ones_wait",
-        ),
-        Mutant(
-            "letter.faults + 1 >= self.most_faults",
-            "letter.attempts + 1 >= self.most_faults",
-            "outages count",
-            seen_by="test_waits_longer_after_each_failure_but_not_for_ever",
         ),
         Mutant(
             "for _ in range(self.side_by_side if self.routes.may_be_slow(name) else 1)",
@@ -339,10 +279,179 @@ RELAY = Part(
             seen_by="test_rests_longer_and_longer_while_there_is_nothing_to_do",
         ),
         Mutant(
-            "min(pause * 2, self.longest_pause)",
+            "min(pause * self.growth, self.longest_pause)",
             "pause",
             "asks the database a hundred times a second for nothing",
             seen_by="test_rests_longer_and_longer_while_there_is_nothing_to_do",
+        ),
+    ),
+)
+
+ERRANDS = Part(
+    "messaging/errands.py",
+    (
+        "unit/test_errands.py",
+        "unit/test_relay.py",
+        "integration/test_outbox_relay.py",
+        "integration/test_event_stream.py",
+    ),
+    (
+        Mutant(
+            "return claim.is_over or self.time_is_up()",
+            "return claim.is_over",
+            "goes on until its claim runs out",
+            seen_by="test_when_time_is_up_nothing_more_is_gathered_and_what_was_gathered_is_told",
+        ),
+        Mutant(
+            "for errand in of_one_effect if not errand.claim.is_over]",
+            "for errand in of_one_effect]",
+            "one effect overtakes another that failed; what was gathered is told though the claim is lost",
+            seen_by="test_no_effect_overtakes_another_of_the_same_stream_that_failed",
+        ),
+        Mutant(
+            "can't be read, other streams must go on\n                self._carry_out_gathered()\n",
+            "can't be read, other streams must go on\n",
+            "what fails before a letter that can't be read is struck off with it",
+            seen_by="test_a_letter_that_can_not_be_read_is_not_blamed_for_those_before_it",
+        ),
+        Mutant(
+            "if not self._must_wait(claim):",
+            "if True:",
+            "a letter is given up before those that come before it",
+            seen_by="test_a_letter_that_can_not_be_read_is_not_blamed_for_those_before_it",
+        ),
+        Mutant(
+            "            after = letter.version\n",
+            "",
+            "Redis is told the wrong predecessor",
+            seen_by="test_each_delivery_says_what_came_before_and_by_which_claim",
+        ),
+        Mutant(
+            "Delivery(recorded, after, claim.token)",
+            "Delivery(recorded, after, 0)",
+            "no fence: nobody is late",
+            seen_by="test_each_delivery_says_what_came_before_and_by_which_claim",
+        ),
+        Mutant(
+            "if len(self._gathered) >= effect.at_once:",
+            "if False:",
+            "no bound: all that was claimed goes in one call, and is told though the time is up",
+            seen_by="test_no_more_at_once_than_the_effect_takes",
+        ),
+        Mutant(
+            "            self._gather(claim)\n        self._carry_out_gathered()\n",
+            "            self._gather(claim)\n",
+            "the last ones wait for ever",
+            seen_by="test_streams_are_told_together_each_in_its_order",
+        ),
+        Mutant(
+            "gathered, self._gathered = self._gathered, []",
+            "gathered = self._gathered",
+            "told twice",
+            seen_by="test_no_more_at_once_than_the_effect_takes",
+        ),
+        Mutant(
+            "key=lambda errand: id(errand.effect)",
+            "key=lambda errand: None",
+            "one effect is given what is another's",
+            seen_by="test_events_of_one_stream_keep_their_order_though_different_effects_tell_them",
+        ),
+        Mutant(
+            "        except Exception as error:  # noqa: BLE001 - whatever an effect",
+            "        except Unavailable as error:  # noqa: BLE001 - whatever an effect",
+            "a fault of one stream holds up all",
+            seen_by="test_the_fault_of_one_event_is_its_own_and_what_came_before_it_is_told",
+        ),
+        Mutant(
+            "            if failure is None:",
+            "            if True:",
+            "what was refused counts as told",
+            seen_by="test_a_stream_that_fails_holds_back_no_other",
+        ),
+        Mutant(
+            "len(errands) == 1 or isinstance(failure, (ClaimLost, Unavailable))",
+            "True",
+            "an event that can't be told holds up all that are told with it, and another is given up for it",
+            seen_by="test_the_fault_of_one_event_is_its_own_and_what_came_before_it_is_told",
+        ),
+        Mutant(
+            "(ClaimLost, Unavailable)):",
+            "ClaimLost):",
+            "in an outage each event is tried alone",
+            seen_by="test_later_letters_wait_behind_one_that_failed",
+        ),
+        Mutant(
+            "return claim.is_over or self.time_is_up()",
+            "return self.time_is_up()",
+            "later events overtake the one that failed",
+            seen_by="test_the_fault_of_one_event_is_its_own_and_what_came_before_it_is_told",
+        ),
+        Mutant(
+            "            if self._must_wait(errand.claim):\n                return\n",
+            "",
+            "one by one, later events overtake the one that failed",
+            seen_by="test_the_fault_of_one_event_is_its_own_and_what_came_before_it_is_told",
+        ),
+        Mutant(
+            "of_claim[0].letter, failure)",
+            "of_claim[-1].letter, failure)",
+            "the wrong letter waits to be tried again",
+            seen_by="test_an_outage_fails_all_that_was_to_be_told_and_counts_against_the_first_of_each_stream",
+        ),
+        Mutant(
+            "        if isinstance(error, ClaimLost):\n            claim.lost = True\n",
+            "        if isinstance(error, ClaimLost):\n",
+            "tells on after another relay has told",
+            seen_by="test_a_stream_that_another_relay_has_is_left_to_it_and_the_others_go_on",
+        ),
+        Mutant(
+            "        if isinstance(error, ClaimLost):",
+            "        if False:",
+            "late is a fault",
+            seen_by="test_whoever_comes_late_leaves_the_rest_to_the_one_who_has_taken_over",
+        ),
+        Mutant(
+            "if isinstance(error, MessagingError) and not isinstance(error, Unavailable):",
+            "if False:",
+            "what can't be read is tried ten times",
+            seen_by="test_what_no_effect_is_known_for_is_dead_at_once",
+        ),
+        Mutant(
+            "is_fault = not isinstance(error, Unavailable)",
+            "is_fault = True",
+            "an outage gives effects up",
+            seen_by="test_is_told_again_once_the_surroundings_are_back",
+        ),
+        Mutant(
+            "given_up = is_fault and letter.faults + 1 >= self.most_faults",
+            "given_up = False",
+            "never given up",
+            seen_by="test_what_keeps_failing_for_its_own_sake_is_dead_after_some_attempts_and_later_ones_wait",
+        ),
+        Mutant(
+            "letter.faults + 1 >= self.most_faults",
+            "letter.attempts + 1 >= self.most_faults",
+            "outages count",
+            seen_by="test_waits_longer_after_each_failure_but_not_for_ever",
+        ),
+    ),
+)
+
+EFFECTS = Part(
+    "messaging/effects.py",
+    ("unit/test_relay.py", "unit/test_errands.py"),
+    (
+        Mutant(
+            "            self.effect(delivery)\n",
+            "            pass\n",
+            "counts as carried out, and is not",
+            seen_by="test_delivers_in_the_order_of_the_stream",
+        ),
+        Mutant(
+            "at_once: ClassVar[int] = 1",
+            "at_once: ClassVar[int] = 2",
+            "a mail that was sent is sent again when the next one fails",
+            seen_by="test_what_fails_holds_back_its_stream_and_no_other",
         ),
     ),
 )
@@ -369,7 +478,13 @@ ROUTES = Part(
             "policies that were named before are forgotten",
             seen_by="test_all_policies_are_followed_whenever_they_were_named",
         ),
+        Mutant(
+            "effect if isinstance(effect, EffectOnMany) else OneByOne(effect)",
+            "effect",
+            "an effect for one event at a time is never carried out",
+            seen_by="test_delivers_in_the_order_of_the_stream",
+        ),
     ),
 )
 
-PARTS = (BUS, GROUPING, RETRY, RELAY, ROUTES)
+PARTS = (BUS, GROUPING, RETRY, RELAY, ERRANDS, EFFECTS, ROUTES)

@@ -8,9 +8,11 @@ from threading import Barrier, Event, Lock, Thread, current_thread
 
 import pytest
 
+from messaging.claims import Claim, Letter
 from messaging.envelope import Delivery, Metadata, Recorded
+from messaging.errands import RetryLater
 from messaging.errors import ClaimLost, Unavailable, UnreadableMessage
-from messaging.relay import Claim, Letter, Relay, RetryLater
+from messaging.relay import Relay
 from messaging.routes import Routes
 from messaging.testing import Memory, MemoryDeliveries, Waiting
 
@@ -261,6 +263,28 @@ def test_stops_when_a_claim_could_not_be_kept_up() -> None:
     assert tell.told == ["one"]
 
 
+class RememberedDeliveries(MemoryDeliveries):
+    def claim(self, effect: str, most: int = 100) -> list[Claim]:
+        self.claims = super().claim(effect, most)
+        return self.claims
+
+
+def test_what_was_found_lost_stays_lost() -> None:
+    """Redis has heard of another relay, and the database, which was restored, has not."""
+
+    def refuse(word: str) -> None:
+        if word == "one":
+            raise ClaimLost("another has it")
+        relay.keep_claims()
+
+    deliveries = RememberedDeliveries(memory_with("tell", a=["one"], b=["uno"]))
+    relay = Relay(routes_to(Tell("tell", refuse)), deliveries)
+
+    relay.deliver("tell")
+
+    assert [(claim.stream, claim.lost) for claim in deliveries.claims] == [("a", True), ("b", False)]
+
+
 def assert_set(event: Event) -> None:
     assert event.wait(10)
 
@@ -332,13 +356,13 @@ class CountedDeliveries(MemoryDeliveries):
 
 
 def test_rests_longer_and_longer_while_there_is_nothing_to_do() -> None:
-    stop = Patient(pauses=7)
+    stop = Patient(pauses=16)
     deliveries = CountedDeliveries(memory_with("tell", a=["one"]))
 
     Relay(routes_to(Tell("tell")), deliveries).run(stop)
 
-    assert stop.pauses == [0.01, 0.02, 0.04, 0.08, 0.16, 0.2, 0.2]
-    assert len(deliveries.asked) == 8, "no rest after it had something to do"
+    assert stop.pauses == pytest.approx([*(0.01 * 1.25**number for number in range(14)), 0.2, 0.2])
+    assert len(deliveries.asked) == 17, "no rest after it had something to do"
 
 
 @pytest.mark.parametrize("fault", [Unavailable("no database"), ZeroDivisionError()])
@@ -348,7 +372,7 @@ def test_rests_long_after_a_fault_and_is_quick_again_after_work(fault: Exception
 
     Relay(routes_to(Tell("tell")), deliveries).run(stop)
 
-    assert stop.pauses == [0.2, 0.2, 0.01, 0.02]
+    assert stop.pauses == [0.2, 0.2, 0.01, 0.0125]
 
 
 def test_says_that_the_outbox_is_out_of_reach_once_for_each_reason_and_again_after_it_was_back(

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from pydantic_core import to_json
 
 from allocation.adapters.redis_channels import LINE_ALLOCATED
-from allocation.adapters.wire_names import CLOUD_EVENTS
+from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.domain.events import Allocated, Event
 from messaging.envelope import Delivery, Recorded
-from messaging.redis.event_stream import EventStream, News
+from messaging.redis.event_stream import Entry, EventStream, News
 
 
 class RedisEventPublisher:
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream
 
-    def publish(self, delivery: Delivery[Event]) -> None:
-        """Append to the stream `allocation.events`; publish an allocation on the channel `line_allocated`, which
-        reaches only those who listen at that moment."""
-        recorded = delivery.recorded
-        news = News(
-            subject=recorded.stream,
-            token=delivery.token,
-            after=delivery.after,
-            version=recorded.version,
-            body=CLOUD_EVENTS.encode(recorded),
-            channel=LINE_ALLOCATED if isinstance(recorded.event, Allocated) else "",
-            message=_message(recorded) if isinstance(recorded.event, Allocated) else b"",
-        )
-        self._stream.tell(news)
+    def publish(self, deliveries: Sequence[Delivery[Event]]) -> Mapping[str, Exception]:
+        """Append to the stream `allocation.events`; publish allocations on the channel `line_allocated`, which reaches
+        only those who listen at that moment."""
+        by_subject = groupby(deliveries, key=lambda delivery: delivery.recorded.stream)
+        return self._stream.tell([_news(list(of_one_subject)) for _, of_one_subject in by_subject])
+
+
+def _news(deliveries: Sequence[Delivery[Event]]) -> News:
+    first, last = deliveries[0], deliveries[-1]
+    return News(
+        subject=first.recorded.stream,
+        token=first.token,
+        after=first.after,
+        version=last.recorded.version,
+        entries=[_entry(delivery.recorded) for delivery in deliveries],
+    )
+
+
+def _entry(recorded: Recorded[Event]) -> Entry:
+    body = CLOUD_EVENTS.encode(recorded)
+    return Entry(body, LINE_ALLOCATED, _message(recorded)) if isinstance(recorded.event, Allocated) else Entry(body)
 
 
 def _message(recorded: Recorded[Event]) -> bytes:
     """The book's shape, and more."""
-    metadata = asdict(recorded.metadata) | {"time": recorded.metadata.time.isoformat()}
-    return json.dumps(asdict(recorded.event) | {"metadata": metadata}, ensure_ascii=False).encode()
+    _, message = CODEC.encode(recorded.event)
+    metadata = recorded.metadata
+    message["metadata"] = {
+        "id": metadata.id,
+        "correlation_id": metadata.correlation_id,
+        "causation_id": metadata.causation_id,
+        "source": metadata.source,
+        "time": metadata.time.isoformat(),
+    }
+    return to_json(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,9 +42,10 @@ class PublishEvent:
     publisher: Publisher
     name: ClassVar[str] = "publish_event"
     may_be_slow: ClassVar[bool] = False
+    at_once: ClassVar[int] = 500
 
-    def __call__(self, delivery: Delivery[events.Event]) -> None:
-        self.publisher.publish(delivery)
+    def carry_out(self, deliveries: Sequence[Delivery[events.Event]]) -> Mapping[str, Exception]:
+        return self.publisher.publish(deliveries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from allocation.domain.events import Allocated, Deallocated, Event
@@ -45,6 +46,10 @@ class Notifications(Protocol):
 
 
 class Publisher(Protocol):
-    def publish(self, delivery: Delivery[Event]) -> None:
-        """Tell the world what has happened. Raises Unavailable, and ClaimLost when another has told it meanwhile."""
+    def publish(self, deliveries: Sequence[Delivery[Event]]) -> Mapping[str, Exception]:
+        """Tell the world what has happened, the events of each SKU together and in order.
+
+        Returns the SKUs of which nothing was told, and why: Unavailable, or ClaimLost when another has told of it
+        meanwhile. Raises Unavailable for all.
+        """
         ...

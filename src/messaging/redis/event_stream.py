@@ -7,17 +7,17 @@ version that does not follow means that Redis has lost what came before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import redis
 
-from messaging.errors import ClaimLost, Unavailable
+from messaging.errors import ClaimLost, MessagingError, Unavailable
 from messaging.redis.client import redis_faults
 
-# KEYS: the stream, the hash. ARGV: subject, token, after, version, seconds to keep, body, channel, message.
-# The field '' is no subject: it says of which Redis it is known that nothing is missing.
+# KEYS: the stream, the hash. ARGV: subject, token, after, version, seconds to keep; then body, channel and message of
+# each entry. The field '' is no subject: it says of which Redis it is known that nothing is missing.
 _TELL = """
 local stream, hash = KEYS[1], KEYS[2]
 if redis.call('EXISTS', stream) == 0 then
@@ -31,30 +31,37 @@ if tonumber(ARGV[3]) > tonumber(version) then
     redis.call('HDEL', hash, '')
     return 'gap'
 end
-redis.call('HSET', hash, ARGV[1], ARGV[2] .. ':' .. ARGV[4])
-if ARGV[6] ~= '' then
-    local oldest = (redis.call('TIME')[1] - ARGV[5]) .. '000'
-    redis.call('XADD', stream, 'MINID', '~', oldest, '*', 'event', ARGV[6])
+local oldest = (redis.call('TIME')[1] - ARGV[5]) .. '000'
+for entry = 6, #ARGV, 3 do
+    redis.call('XADD', stream, 'MINID', '~', oldest, '*', 'event', ARGV[entry])
+    if ARGV[entry + 1] ~= '' then redis.call('PUBLISH', ARGV[entry + 1], ARGV[entry + 2]) end
 end
-if ARGV[7] ~= '' then redis.call('PUBLISH', ARGV[7], ARGV[8]) end
+redis.call('HSET', hash, ARGV[1], ARGV[2] .. ':' .. ARGV[4])
 return 'told'
 """
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What is told of a subject's `version`, which follows `after`. An empty body only says how far it has got.
+class Entry:
+    """`channel` and `message`: also said over pub/sub, to whoever listens at that moment."""
 
-    `channel` and `message`: also said over pub/sub, to whoever listens at that moment.
+    body: bytes
+    channel: str = ""
+    message: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """The entries that bring a subject from the version `after` to this `version`, all told in one step.
+
+    Without entries it only says how far the subject has got.
     """
 
     subject: str
     token: int
     after: int
     version: int
-    body: bytes = b""
-    channel: str = ""
-    message: bytes = b""
+    entries: Sequence[Entry] = ()
 
 
 class EventStream:
@@ -67,20 +74,22 @@ class EventStream:
         self._keys = [name, self._told]
         self._tell = client.register_script(_TELL)
 
-    def tell(self, news: News) -> None:
-        """Append, and publish. Raises ClaimLost when a higher token has told of the subject."""
-        with redis_faults():
-            answer = self._tell(keys=self._keys, args=self._arguments(news))
-        self._judge(answer, news)
+    def tell(self, news: Sequence[News]) -> Mapping[str, MessagingError]:
+        """Append and publish, in one round trip. Returns which subjects were refused, and why; the others were told.
 
-    def tell_all(self, news: Sequence[News]) -> None:
-        """The same for several at once, in their order. Raises for the first that was refused."""
+        ClaimLost: a higher token has told of the subject. Unavailable: what comes before is missing.
+        """
         with redis_faults(), self._client.pipeline(transaction=False) as pipeline:
             for one in news:
                 self._tell(keys=self._keys, args=self._arguments(one), client=pipeline)
-            answers = pipeline.execute()
-        for answer, one in zip(answers, news, strict=True):
-            self._judge(answer, one)
+            answers = pipeline.execute(raise_on_error=False)
+        refusals = ((one.subject, _refusal(answer, one)) for one, answer in zip(news, answers, strict=True))
+        return {subject: refusal for subject, refusal in refusals if refusal}
+
+    def tell_all(self, news: Sequence[News]) -> None:
+        """Tell it all, or raise why one of them was refused."""
+        for refusal in self.tell(news).values():
+            raise refusal
 
     def versions(self, subjects: Sequence[str]) -> list[int]:
         """The last version told of each, 0 for none."""
@@ -119,11 +128,17 @@ class EventStream:
 
     def _arguments(self, news: News) -> list[bytes | str | int]:
         kept = int(self.keep.total_seconds())
-        return [news.subject, news.token, news.after, news.version, kept, news.body, news.channel, news.message]
+        arguments: list[bytes | str | int] = [news.subject, news.token, news.after, news.version, kept]
+        for entry in news.entries:
+            arguments += entry.body, entry.channel, entry.message
+        return arguments
 
-    @staticmethod
-    def _judge(answer: bytes, news: News) -> None:
-        if answer == b"late":
-            raise ClaimLost(f"another relay has told of {news.subject} meanwhile")
-        if answer == b"gap":
-            raise Unavailable(f"redis has lost what came before version {news.version} of {news.subject}")
+
+def _refusal(answer: object, news: News) -> MessagingError | None:
+    if answer == b"told":
+        return None
+    if answer == b"late":
+        return ClaimLost(f"another relay has told of {news.subject} meanwhile")
+    if answer == b"gap":
+        return Unavailable(f"redis has lost what came before version {news.after + 1} of {news.subject}")
+    return Unavailable(f"redis: {answer}")

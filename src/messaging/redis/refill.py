@@ -6,16 +6,17 @@ Each stream is claimed while it is refilled, so that what is new waits behind wh
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event
 from typing import Protocol
 
+from messaging.claims import Claim, Deliveries, Letter
 from messaging.envelope import Recorded
 from messaging.errors import ClaimLost, Unavailable, UnreadableMessage
-from messaging.redis.event_stream import EventStream, News
-from messaging.relay import Claim, Deliveries, Letter
+from messaging.redis.event_stream import Entry, EventStream, News
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class Refill:
     def _tell_again(self, claims: Sequence[Claim], here: Mapping[str, int]) -> int:
         by_stream = {claim.stream: claim for claim in claims}
         spans = {claim.stream: (here[claim.stream], claim.after) for claim in claims}
-        events, batch = 0, list[News]()
+        events, batch, after = 0, list[News](), defaultdict[str, int](int)  # the first may follow on what is too old
         for stream, letter in self.told.letters(self.effect, spans, self.stream.keep):
             try:
                 body = self.encode(letter.read())
@@ -104,12 +105,13 @@ class Refill:
                 about = {"stream": stream, "version": letter.version, "error": str(error)}
                 log.error("the log holds what can't be told again", extra=about)  # noqa: TRY400 - it says all
                 continue
-            batch.append(News(stream, by_stream[stream].token, 0, letter.version, body))
+            batch.append(News(stream, by_stream[stream].token, after[stream], letter.version, [Entry(body)]))
+            after[stream] = letter.version
             events += 1
             if len(batch) == self.letters_at_once:
                 self.stream.tell_all(batch)
                 self.deliveries.extend(self.effect, claims)
                 batch.clear()
-        caught_up = [News(claim.stream, claim.token, 0, claim.after) for claim in claims]
+        caught_up = [News(claim.stream, claim.token, after[claim.stream], claim.after) for claim in claims]
         self.stream.tell_all([*batch, *caught_up])
         return events

@@ -1,6 +1,6 @@
 """The outbox as relays see it: claims on streams, and what was delivered.
 
-Runs at READ COMMITTED: a claim must see what was committed while it waited for a lock.
+A claim must see what was committed while it waited for a lock: READ COMMITTED, or a statement of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import takewhile
 from threading import get_ident
@@ -18,8 +18,8 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, Row, text
 
+from messaging.claims import Claim, Failure, Letter
 from messaging.codec import Codec
-from messaging.relay import Claim, Letter
 from messaging.sql.connections import connection
 from messaging.sql.event_log import recorded_from
 
@@ -135,8 +135,8 @@ class SqlDeliveries:
             return []
         names = [claim.stream for claim in claims]
         self._after[effect] = max(names) if len(names) == most else ""
-        with self._transaction() as transaction:  # after the claim was committed: nothing older can appear any more
-            rows = transaction.execute(_LETTERS, {"effect": effect, "streams": names, "letters": self._letters}).all()
+        with self._statement() as statement:  # after the claim was committed: nothing older can appear any more
+            rows = statement.execute(_LETTERS, {"effect": effect, "streams": names, "letters": self._letters}).all()
         by_stream = defaultdict(list)
         for row in rows:
             by_stream[row.stream].append(row)
@@ -150,8 +150,8 @@ class SqlDeliveries:
     def claim_these(self, effect: str, streams: Collection[str]) -> list[Claim]:
         """Claim these streams as far as nobody has them, without their letters."""
         asked = {"effect": effect, "streams": list(streams), "relay": self._name(), "lease": self.lease}
-        with self._transaction() as transaction:
-            return [_claim_in(row) for row in transaction.execute(_CLAIM_THESE, asked)]
+        with self._statement() as statement:
+            return [_claim_in(row) for row in statement.execute(_CLAIM_THESE, asked)]
 
     def _claim_streams(self, effect: str, after: str, most: int) -> list[Claim]:
         asked = {
@@ -161,8 +161,8 @@ class SqlDeliveries:
             "relay": self._name(),
             "lease": self.lease,
         }
-        with self._transaction() as transaction:
-            return [_claim_in(row) for row in transaction.execute(_CLAIM, asked)]
+        with self._statement() as statement:
+            return [_claim_in(row) for row in statement.execute(_CLAIM, asked)]
 
     def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:
         asked = {
@@ -171,40 +171,30 @@ class SqlDeliveries:
             "tokens": [claim.token for claim in claims],
             "lease": self.lease,
         }
-        with self._transaction() as transaction:
-            return set(transaction.execute(_EXTEND, asked).scalars())
+        with self._statement() as statement:
+            return set(statement.execute(_EXTEND, asked).scalars())
 
     def settle(self, effect: str, claims: Sequence[Claim]) -> None:
+        asked = {
+            "effect": effect,
+            "streams": [claim.stream for claim in claims],
+            "tokens": [claim.token for claim in claims],
+            "counts": [len(claim.delivered) for claim in claims],
+            "versions": [max(claim.delivered, default=0) for claim in claims],
+        }
         with self._transaction() as transaction:
-            ours = transaction.execute(
-                _DELIVERED,
-                {
-                    "effect": effect,
-                    "streams": [claim.stream for claim in claims],
-                    "tokens": [claim.token for claim in claims],
-                    "counts": [len(claim.delivered) for claim in claims],
-                    "versions": [max(claim.delivered, default=0) for claim in claims],
-                },
-            ).scalars()
-            still_ours = set(ours)
-            for claim in claims:
-                if claim.failure and claim.stream in still_ours:
-                    failure = claim.failure
-                    transaction.execute(
-                        _FAILED,
-                        {
-                            "effect": effect,
-                            "stream": claim.stream,
-                            "version": failure.version,
-                            "reason": failure.reason,
-                            "retry_in": failure.retry_in,
-                            "faults": int(failure.is_fault),
-                        },
-                    )
+            still_ours = set(transaction.execute(_DELIVERED, asked).scalars())
+            ours = [claim for claim in claims if claim.stream in still_ours]
+            if failed := [_failed(effect, claim.stream, claim.failure) for claim in ours if claim.failure]:
+                transaction.execute(_FAILED, failed)
 
     def _name(self) -> str:
         """Of the thread, which is at one round of claims at a time."""
         return f"{self._relay}:{get_ident()}"
+
+    def _statement(self) -> AbstractContextManager[Connection]:
+        """For one statement, which is a transaction of its own."""
+        return connection(self._engine)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -214,3 +204,14 @@ class SqlDeliveries:
 
 def _claim_in(row: Row[Any]) -> Claim:
     return Claim(row.stream, row.token, row.delivered_version, letters=())
+
+
+def _failed(effect: str, stream: str, failure: Failure) -> dict[str, object]:
+    return {
+        "effect": effect,
+        "stream": stream,
+        "version": failure.version,
+        "reason": failure.reason,
+        "retry_in": failure.retry_in,
+        "faults": int(failure.is_fault),
+    }

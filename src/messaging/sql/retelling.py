@@ -8,8 +8,8 @@ from functools import partial
 
 from sqlalchemy import Engine, text
 
+from messaging.claims import Letter
 from messaging.codec import Codec
-from messaging.relay import Letter
 from messaging.sql.connections import connection
 from messaging.sql.event_log import recorded_from
 

@@ -1,0 +1,268 @@
+"""Effects on many events at once: the same promises as one by one, of every stream on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from messaging.claims import Claim, Letter
+from messaging.effects import Effect, EffectOnMany
+from messaging.envelope import Delivery, Metadata, Recorded
+from messaging.errands import Errands, RetryLater
+from messaging.errors import ClaimLost, Unavailable, UnreadableMessage
+from messaging.routes import Routes
+
+
+@dataclass(frozen=True)
+class Said:
+    word: str
+
+
+@dataclass(frozen=True)
+class Whispered:
+    word: str
+
+
+def word(delivery: Delivery[Any]) -> str:
+    return str(delivery.recorded.event.word)
+
+
+@dataclass
+class TellMany:
+    """`refuse` gives the streams that fail, or raises for all. `calls` are the words that were told together."""
+
+    refuse: Callable[[Sequence[Delivery[Any]]], Mapping[str, Exception]] = lambda _: {}
+    at_once: int = 100
+    calls: list[list[str]] = field(default_factory=list)
+    deliveries: list[Delivery[Any]] = field(default_factory=list)
+    name: str = "tell"
+    may_be_slow: bool = False
+
+    def carry_out(self, deliveries: Sequence[Delivery[Any]]) -> Mapping[str, Exception]:
+        refused = self.refuse(deliveries)
+        self.calls.append([word(one) for one in deliveries if one.recorded.stream not in refused])
+        self.deliveries += deliveries
+        return refused
+
+
+@dataclass
+class TellOne:
+    told: list[str] = field(default_factory=list)
+    refused: str = ""
+    name: str = "tell"
+    may_be_slow: bool = False
+
+    def __call__(self, delivery: Delivery[Any]) -> None:
+        if word(delivery) == self.refused:
+            raise Unavailable("not now")
+        self.told.append(word(delivery))
+
+
+def claim(stream: str, *events: object, after: int = 0, token: int = 1) -> Claim:
+    """An exception among the events is a letter that can't be read."""
+
+    def letter(version: int, event: object) -> Letter:
+        def read() -> Recorded[object]:
+            if isinstance(event, Exception):
+                raise event
+            return Recorded(stream, version, event, Metadata.first("test"))
+
+        return Letter(version, 0, 0, read)
+
+    letters = [letter(version, event) for version, event in enumerate(events, start=after + 1)]
+    return Claim(stream, token, after, letters)
+
+
+def saying(stream: str, words: str) -> Claim:
+    return claim(stream, *(Said(one) for one in words.split()))
+
+
+def run(
+    claims: Sequence[Claim],
+    said: Effect[Said] | EffectOnMany[Said],
+    whispered: Effect[Whispered] | EffectOnMany[Whispered] | None = None,
+    time_is_up: Callable[[], bool] = lambda: False,
+) -> None:
+    table: Routes[object] = Routes()
+    table.effect(Said, said)
+    if whispered:
+        table.effect(Whispered, whispered)
+    Errands("tell", table, RetryLater(), time_is_up).run(claims)
+
+
+def failed(one: Claim) -> int | None:
+    return one.failure.version if one.failure else None
+
+
+def test_streams_are_told_together_each_in_its_order() -> None:
+    tell = TellMany()
+    claims = [saying("a", "one two three"), saying("b", "uno due")]
+
+    run(claims, tell)
+
+    assert tell.calls == [["one", "two", "three", "uno", "due"]]
+    assert [one.delivered for one in claims] == [[1, 2, 3], [1, 2]]
+
+
+def test_no_more_at_once_than_the_effect_takes() -> None:
+    tell = TellMany(at_once=2)
+
+    run([saying("a", "one two three"), saying("b", "uno due")], tell)
+
+    assert tell.calls == [["one", "two"], ["three", "uno"], ["due"]]
+
+
+def test_each_delivery_says_what_came_before_and_by_which_claim() -> None:
+    tell = TellMany(at_once=2)
+
+    run([claim("a", Said("x"), Said("y"), Said("z"), after=6, token=9)], tell)
+
+    assert [(one.recorded.version, one.after, one.token) for one in tell.deliveries] == [
+        (7, 6, 9),
+        (8, 7, 9),
+        (9, 8, 9),
+    ]
+
+
+@pytest.mark.parametrize("error", [Unavailable("a gap"), ValueError("can't be told")])
+def test_a_stream_that_fails_holds_back_no_other(error: Exception) -> None:
+    tell = TellMany(lambda deliveries: {"a": error} if deliveries[0].recorded.stream == "a" else {})
+    claims = [saying("a", "one two"), saying("b", "uno due")]
+
+    run(claims, tell)
+
+    a, b = claims
+    assert (a.delivered, failed(a)) == ([], 1)
+    assert (b.delivered, failed(b)) == ([1, 2], None)
+
+
+def test_an_outage_fails_all_that_was_to_be_told_and_counts_against_the_first_of_each_stream() -> None:
+    def no_redis(_: object) -> Mapping[str, Exception]:
+        raise Unavailable("no redis")
+
+    claims = [saying("a", "one two"), saying("b", "uno due")]
+
+    run(claims, TellMany(no_redis))
+
+    assert [(one.delivered, failed(one)) for one in claims] == [([], 1), ([], 1)]
+    assert not any(one.failure.is_fault for one in claims if one.failure)
+
+
+def refuse_two(deliveries: Sequence[Delivery[Any]]) -> Mapping[str, Exception]:
+    if any(word(one) == "two" for one in deliveries):
+        raise ValueError("can't be told")
+    return {}
+
+
+def test_the_fault_of_one_event_is_its_own_and_what_came_before_it_is_told() -> None:
+    tell = TellMany(refuse_two)
+    claims = [saying("a", "one two three"), saying("b", "uno due")]
+
+    run(claims, tell)
+
+    a, b = claims
+    assert tell.calls == [["one"], ["uno"], ["due"]]
+    assert (a.delivered, failed(a), a.failure and a.failure.is_fault) == ([1], 2, True)
+    assert (b.delivered, failed(b)) == ([1, 2], None)
+
+
+def test_a_stream_that_another_relay_has_is_left_to_it_and_the_others_go_on() -> None:
+    tell = TellMany(lambda _: {"a": ClaimLost("another has it")}, at_once=3)
+    claims = [saying("a", "one two three four"), saying("b", "uno due")]
+
+    run(claims, tell)
+
+    a, b = claims
+    assert (a.delivered, a.failure, a.lost) == ([], None, True)
+    assert b.delivered == [1, 2]
+    assert "four" not in map(word, tell.deliveries)
+
+
+def test_later_letters_wait_behind_one_that_failed() -> None:
+    tell = TellMany(lambda _: {"a": Unavailable("not now")}, at_once=2)
+    claims = [saying("a", "one two three four five"), saying("b", "uno")]
+
+    run(claims, tell)
+
+    assert [word(one) for one in tell.deliveries] == ["one", "two", "uno"]
+
+
+def test_what_comes_before_a_letter_that_can_not_be_read_is_told() -> None:
+    tell = TellMany()
+    claims = [saying("z", "zero"), claim("a", Said("one"), UnreadableMessage("not known yet"), Said("three"))]
+
+    run(claims, tell)
+
+    assert tell.calls == [["zero", "one"]]
+    assert (claims[1].delivered, failed(claims[1])) == ([1], 2)
+
+
+def test_a_letter_that_can_not_be_read_is_not_blamed_for_those_before_it() -> None:
+    tell = TellMany(lambda _: {"a": Unavailable("not now")})
+    a = claim("a", Said("one"), UnreadableMessage("not known yet"))
+
+    run([a], tell)
+
+    assert failed(a) == 1
+
+
+def test_what_was_gathered_is_not_told_when_its_claim_was_lost_meanwhile() -> None:
+    a = saying("a", "one two")
+
+    def lose() -> bool:
+        a.lost = bool(ours)
+        ours.append("one was gathered")
+        return False
+
+    ours: list[str] = []
+    tell = TellMany()
+
+    run([a, saying("b", "uno")], tell, time_is_up=lose)
+
+    assert [word(one) for one in tell.deliveries] == ["uno"]
+    assert a.delivered == []
+
+
+def test_when_time_is_up_nothing_more_is_gathered_and_what_was_gathered_is_told() -> None:
+    moments = iter([False, True, True])
+    tell = TellMany()
+    claims = [saying("a", "one two"), saying("b", "uno")]
+
+    run(claims, tell, time_is_up=lambda: next(moments))
+
+    assert tell.calls == [["one"]]
+    assert [one.delivered for one in claims] == [[1], []]
+
+
+def test_when_time_is_up_nothing_more_is_tried_alone() -> None:
+    moments = iter([False] * 4 + [True])
+    tell = TellMany(refuse_two)
+    a = saying("a", "one two three")
+
+    run([a], tell, time_is_up=lambda: next(moments))
+
+    assert tell.calls == [["one"]]
+    assert (a.delivered, a.failure) == ([1], None)
+
+
+def test_events_of_one_stream_keep_their_order_though_different_effects_tell_them() -> None:
+    aloud, whisper = TellMany(at_once=10), TellOne()
+    a = claim("a", Said("one"), Said("two"), Whispered("three"), Said("four"))
+
+    run([a], aloud, whisper)
+
+    assert (aloud.calls, whisper.told) == ([["one", "two"], ["four"]], ["three"])
+    assert a.delivered == [1, 2, 3, 4]
+
+
+def test_no_effect_overtakes_another_of_the_same_stream_that_failed() -> None:
+    silent, whisper = TellMany(lambda _: {"a": Unavailable("not now")}), TellOne()
+    a = claim("a", Said("one"), Whispered("two"))
+
+    run([a], silent, whisper)
+
+    assert whisper.told == []
+    assert failed(a) == 1
