@@ -10,7 +10,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONWARNINGS MYPYPATH VIRTUAL_EN
 
 .NOTPARALLEL: # the order of prerequisites is the order of work, under -j too
 .PHONY: help run migrate check test unit-tests integration-tests e2e-tests static-checks lint typecheck format black \
-	chaos mutants build up down logs all clean
+	chaos mutants bench bench-quick build up down logs all clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,13 @@ chaos: .venv/ready-to-test ## break all that can break, again and again, and jud
 
 mutants: .venv/ready-to-test ## break the code in two hundred ways, and see that a test notices each; half an hour
 	@$(BIN)/python -m tests.mutants
+
+# RETAIL_DATA may name a folder with a real year of order lines; else the import is of a made-up one.
+bench: .venv/ready-to-bench ## measure speed, memory and growth, beside their goals, and write docs/performance.md; ten minutes
+	@$(BIN)/python -m benchmarks --write
+
+bench-quick: .venv/ready-to-bench ## the same in two minutes, with smaller numbers, and only printed
+	@$(BIN)/python -m benchmarks --quick
 
 static-checks: lint typecheck ## all that can be said about the code without running it
 
@@ -81,7 +88,7 @@ all: down build up test ## start afresh in containers, then test
 
 clean: ## remove what was installed, built or cached, never the data
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find src tests -name __pycache__ -prune -exec rm -rf {} +
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # A .venv that is half made, was moved or came with a copied folder does not hold its own path: it is made again.
 ifneq ($(shell test -x $(BIN)/python && cat .venv/made-in 2>/dev/null),$(CURDIR))
@@ -107,9 +114,10 @@ endif
 
 .venv/ready-to-run: extras := embedded
 .venv/ready-to-test: extras := embedded,dev
+.venv/ready-to-bench: extras := embedded,bench
 
 # uv installs in a fraction of pip's time, but wants a place for its cache. Where it cannot be had or fails, pip does.
-.venv/ready-to-run .venv/ready-to-test: pyproject.toml .venv/made-in
+.venv/ready-to-run .venv/ready-to-test .venv/ready-to-bench: pyproject.toml .venv/made-in
 	@echo "Installing .[$(extras)] ..."
 	@pip="$(BIN)/python -m pip --disable-pip-version-check"; \
 	[ -w "$$HOME" ] || export UV_CACHE_DIR=.venv/cache; \

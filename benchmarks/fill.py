@@ -1,0 +1,60 @@
+"""Makes much history in little time, by SQL around the service, and so that the books balance all the same."""
+
+from __future__ import annotations
+
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+
+_LINES = """
+    CREATE TEMP TABLE made ON COMMIT DROP AS
+    SELECT sku, version_number + number AS version, %s || sku || '-' || number AS orderid, 'batch-' || sku AS batchref
+    FROM products CROSS JOIN generate_series(1, %s) AS number WHERE sku = ANY(%s) ORDER BY number, sku"""
+_WRITES = (
+    "INSERT INTO order_lines SELECT orderid, sku, sku, version FROM made",
+    "INSERT INTO allocations (sku, version, orderid, lineid, qty, batchref) "
+    "SELECT sku, version, orderid, sku, 1, batchref FROM made",
+    "INSERT INTO allocations_view (orderid, lineid, sku, qty, batchref) "
+    "SELECT orderid, sku, sku, 1, batchref FROM made",
+    """
+    INSERT INTO event_log (stream, version, id, type, data, correlation_id, causation_id, source, time, effects)
+    SELECT sku, version, gen_random_uuid(), 'allocated.v1', jsonb_build_object(
+               'orderid', orderid, 'sku', sku, 'qty', 1, 'batchref', batchref, 'lineid', sku),
+           gen_random_uuid()::text, gen_random_uuid()::text, 'http', clock_timestamp(), '["publish_event"]'
+    FROM made""",
+    "INSERT INTO outbox (effect, stream, version) SELECT 'publish_event', sku, version FROM made",
+    """
+    UPDATE batches SET allocated_quantity = allocated_quantity + lines
+    FROM (SELECT sku, batchref, count(*) AS lines FROM made GROUP BY sku, batchref) AS promised
+    WHERE batches.sku = promised.sku AND reference = batchref""",
+    """
+    UPDATE products SET version_number = newest
+    FROM (SELECT sku, max(version) AS newest FROM made GROUP BY sku) AS made WHERE products.sku = made.sku""",
+)
+
+
+def allocate_lines(connection: Connection[TupleRow], skus: list[str], each: int, prefix: str = "filled-") -> None:
+    """So many lines of one piece for each SKU, promised from its batch `batch-<sku>`, with all that follows."""
+    with connection.transaction():
+        connection.execute(_LINES, (prefix, each, skus))
+        for statement in _WRITES:
+            connection.execute(statement.encode())
+    refresh_statistics(connection)
+
+
+def view_of(connection: Connection[TupleRow], rows: int) -> None:
+    """A read model of so many orders, `order-1` and so on, and nothing beneath it."""
+    connection.execute(
+        "INSERT INTO allocations_view (orderid, lineid, sku, qty, batchref) "
+        "SELECT 'order-' || number, 'SKU', 'SKU', 1, 'batch' FROM generate_series(1, %s) AS number",
+        (rows,),
+    )
+    refresh_statistics(connection)
+
+
+def refresh_statistics(connection: Connection[TupleRow]) -> None:
+    """Of the tables that have rows. A table known to be empty would be read whole by statements prepared now."""
+    tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    for (name,) in tables:
+        table = sql.Identifier(name)
+        if connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(table)).fetchone():
+            connection.execute(sql.SQL("VACUUM ANALYZE {}").format(table))
