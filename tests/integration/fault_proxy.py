@@ -9,7 +9,6 @@ from threading import Event, Lock, Thread
 
 from sqlalchemy import make_url
 
-
 _FLUSH = b"H\0\0\0\4"
 """Which the driver sends after a Sync, and nobody answers."""
 
