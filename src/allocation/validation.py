@@ -28,7 +28,7 @@ class BadInput(UnreadableMessage):
 def _clean(text: str) -> str:
     if text != text.strip():
         raise PydanticCustomError("space", "must not begin or end with a space")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+    if not text.isprintable() and any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise PydanticCustomError("control", "must not have control characters or lone surrogates")
     return text
 

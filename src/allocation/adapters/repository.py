@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from typing import Any
 
 from sqlalchemy import and_, literal_column, select, true, union
@@ -22,16 +22,19 @@ class SqlAlchemyProducts:
         self._ask = ask
         self._changes = Changes()
         self._archive = SqlAlchemyArchive(ask, self._changes)
-        self._found: dict[str, list[Any]] = {}
+        self._found: dict[str, tuple[int, list[Batch]]] = {}
         self._loaded: dict[str, Product] = {}
+        self._visited: dict[str, Product] = {}  # since events were last collected
         self._collected: dict[str, int] = {}
 
     def get(self, sku: str) -> Product:
         if sku not in self._loaded:
             if sku not in self._found:
                 self._ask(self.questions(skus=[sku]))
-            self._loaded[sku] = self._product(sku, self._found[sku])
-        return self._loaded[sku]
+            version_number, open_batches = self._found[sku]
+            self._loaded[sku] = Product(sku, open_batches, version_number, self._archive)
+        product = self._visited[sku] = self._loaded[sku]
+        return product
 
     def get_by_batchref(self, batchref: str) -> Product:
         batch = self._archive.batch(batchref)
@@ -53,7 +56,8 @@ class SqlAlchemyProducts:
         yield Question(_LOCK, wanted, lambda _: None)
 
     def collect_new_events(self) -> Iterator[NewEvent[object]]:
-        for sku, product in self._loaded.items():
+        visited, self._visited = self._visited, {}
+        for sku, product in visited.items():
             collected = self._collected.get(sku, 0)
             version_when_loaded = product.version_number - len(product.events)
             for number, event in enumerate(product.events[collected:], start=collected + 1):
@@ -65,15 +69,13 @@ class SqlAlchemyProducts:
     def statements(self) -> Iterable[Statement]:
         return self._changes.statements()
 
-    def _take(self, rows: Sequence[Any]) -> None:
-        by_sku = defaultdict(list)
-        for row in rows:
-            by_sku[row.wanted].append(row)
-        self._found.update(by_sku)
-
-    def _product(self, sku: str, rows: Sequence[Any]) -> Product:
-        open_batches = [_batch(row) for row in rows if row.reference is not None]
-        return Product(sku, open_batches, rows[0].version_number or 0, self._archive)
+    def _take(self, rows: list[tuple[Any, ...]]) -> None:
+        found: dict[str, tuple[int, list[Batch]]] = {}
+        for sku, version_number, *batch in rows:
+            _, open_batches = found.setdefault(sku, (version_number or 0, []))
+            if batch[0] is not None:
+                open_batches.append(_batch(*batch))
+        self._found |= found
 
 
 class SqlAlchemyArchive:
@@ -93,15 +95,16 @@ class SqlAlchemyArchive:
         return self._promises[key]
 
     def newest_promises(self, batch: Batch) -> Iterator[Promise]:
-        rows: list[Any] = []
+        rows: list[tuple[Any, ...]] = []
         beyond = _NEWEST
         while True:
             after = {"sku": batch.sku, "batchref": batch.reference, "version": beyond}
             self._ask([Question(_OLDER_PROMISES, [after], rows.extend)])
             if not rows:
                 return
-            yield from map(_promise, rows)
-            beyond = rows[-1].version
+            for row in rows:
+                promise, beyond = _promise(*row)
+                yield promise
             rows.clear()
 
     def batch(self, reference: str) -> Batch | None:
@@ -120,11 +123,11 @@ class SqlAlchemyArchive:
             self._promises.update(dict.fromkeys(lines))
             yield Question(_PROMISES, wanted, self._take_promises)
 
-    def _take_batches(self, rows: Sequence[Any]) -> None:
-        self._batches.update((row.reference, _batch(row)) for row in rows)
+    def _take_batches(self, rows: list[tuple[Any, ...]]) -> None:
+        self._batches.update((batch.reference, batch) for batch in (_batch(*row) for row in rows))
 
-    def _take_promises(self, rows: Sequence[Any]) -> None:
-        self._promises.update(((row.orderid, row.lineid), _promise(row)) for row in rows)
+    def _take_promises(self, rows: list[tuple[Any, ...]]) -> None:
+        self._promises.update((promise.line.key, promise) for promise, _ in (_promise(*row) for row in rows))
 
 
 _given = rows_of(products.c.sku, batch_references.c.reference)
@@ -177,17 +180,22 @@ _OLDER_PROMISES = compiled(select(*_older.c).select_from(_given.join(_older, tru
 _NEWEST = 2**63 - 1
 
 
-def _batch(row: Any) -> Batch:
+def _batch(  # noqa: PLR0917 - a row of the table, in its order
+    sku: str, reference: str, eta: date | None, initial: int, purchased: int, allocated: int, added: int
+) -> Batch:
     return Batch(
-        reference=row.reference,
-        sku=row.sku,
-        eta=row.eta,
-        initial_quantity=row.initial_quantity,
-        purchased_quantity=row.purchased_quantity,
-        allocated_quantity=row.allocated_quantity,
-        added=row.added,
+        reference=reference,
+        sku=sku,
+        eta=eta,
+        initial_quantity=initial,
+        purchased_quantity=purchased,
+        allocated_quantity=allocated,
+        added=added,
     )
 
 
-def _promise(row: Any) -> Promise:
-    return Promise(OrderLine(row.orderid, row.sku, row.qty, row.lineid), row.batchref)
+def _promise(  # noqa: PLR0917 - a row of the table, in its order
+    sku: str, version: int, orderid: str, lineid: str, qty: int, batchref: str
+) -> tuple[Promise, int]:
+    """The promise, and the version that made it."""
+    return Promise(OrderLine(orderid, sku, qty, lineid), batchref), version

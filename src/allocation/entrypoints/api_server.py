@@ -15,6 +15,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.memory import settle_memory
 
 _DRAIN = 3
 
@@ -69,7 +70,9 @@ class ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no typ
 
     def load(self) -> Flask:
         """Called in each worker, after the fork: nothing with a connection is shared between processes."""
-        return create_app(bootstrap(self._settings, connections=self._threads, callers_wait=True))
+        app = create_app(bootstrap(self._settings, connections=self._threads, callers_wait=True))
+        settle_memory()
+        return app
 
 
 def serve(settings: Settings, threads: int) -> None:

@@ -18,7 +18,7 @@ from messaging.envelope import Metadata
 from messaging.errors import ConcurrencyConflict, Unavailable
 from messaging.unit_of_work import Outcome, UnitOfWork
 
-MOST_ROWS_TOGETHER = 100
+MOST_ROWS_TOGETHER = 250
 """In one transaction; more gain little, and hold up those who write the same products for longer."""
 
 MOST_SETBACKS = 60

@@ -20,6 +20,7 @@ from allocation.entrypoints.csv_export import STDOUT, export_allocations
 from allocation.entrypoints.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
 from allocation.entrypoints.csv_import import Import, Kind, Result, RowResult, hasty
 from allocation.entrypoints.csv_progress import progress
+from allocation.entrypoints.memory import settle_memory
 from allocation.entrypoints.surroundings import Surroundings, surroundings
 from messaging.errors import Unavailable
 
@@ -44,6 +45,7 @@ def import_file(
         bus = stack.enter_context(dry_runs(service.bus, service.engine)) if dry_run else hasty(service.bus)
         wanted = (row for row in rows if all(condition.holds(row) for condition in where))
         report = Report(kind, rows, verbose=verbose)
+        settle_memory()
         try:
             report.follow(Import(bus.handle_together, kind, columns)(islice(wanted, limit)))
         except BadCsv as error:

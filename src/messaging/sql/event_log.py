@@ -39,7 +39,7 @@ _ID = compiled(
 )
 _given = rows_of(tables.event_log.c.stream)
 _HISTORY = compiled(
-    select(tables.event_log)
+    select(tables.event_log.c.type, tables.event_log.c.data)
     .select_from(_given)
     .join(tables.event_log, tables.event_log.c.stream == _given.c.stream)
     .order_by(tables.event_log.c.version)
@@ -72,15 +72,15 @@ class SqlEventLog:
 
     def has(self, recorded: Recorded[object]) -> bool:
         """Whoever took its version meanwhile has given it another id."""
-        found: list[Any] = []
+        found: list[tuple[Any, ...]] = []
         self._ask([Question(_ID, [{"stream": recorded.stream, "version": recorded.version}], found.extend)])
-        return [str(row.id) for row in found] == [recorded.metadata.id]
+        return [str(row_id) for (row_id,) in found] == [recorded.metadata.id]
 
     def history(self, stream: str) -> list[object]:
         """The events of a stream, as this transaction sees them. Raises UnreadableMessage."""
-        found: list[Any] = []
+        found: list[tuple[Any, ...]] = []
         self._ask([Question(_HISTORY, [{"stream": stream}], found.extend)])
-        return [recorded_from(row, self._codec).event for row in found]
+        return [self._codec.decode(name, data) for name, data in found]
 
     def statements(self) -> Iterable[Statement]:
         if self._rows:

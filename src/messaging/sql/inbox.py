@@ -33,7 +33,7 @@ class SqlInbox:
         self._ask = ask
         self._refusals = refusals
         self._names = {kind: name for name, kind in refusals.items()}
-        self._found: dict[str, Any] = {}
+        self._found: dict[str, tuple[bool, str | None, Any]] = {}
         self._rows: list[Row] = []
 
     def remember(self, message_id: str, fingerprint: str, outcome: Outcome) -> None:
@@ -45,10 +45,10 @@ class SqlInbox:
                 return pending["fingerprint"], self._decode(pending["outcome"])
         if message_id not in self._found:
             self._ask(self.questions([message_id]))
-        found = self._found[message_id]
-        if found.fingerprint is not None:
-            return found.fingerprint, self._decode(found.outcome)
-        if not found.is_ours:
+        is_ours, fingerprint, outcome = self._found[message_id]
+        if fingerprint is not None:
+            return fingerprint, self._decode(outcome)
+        if not is_ours:
             raise StillRunning(message_id)
         return None
 
@@ -57,8 +57,9 @@ class SqlInbox:
         if message_ids:
             yield Question(_RECALL, [{"message_id": message_id} for message_id in message_ids], self._take)
 
-    def _take(self, rows: Sequence[Any]) -> None:
-        self._found.update((row.message_id, row) for row in rows)
+    def _take(self, rows: list[tuple[Any, ...]]) -> None:
+        for message_id, is_ours, fingerprint, outcome in rows:
+            self._found[message_id] = is_ours, fingerprint, outcome
 
     def statements(self) -> Iterable[Statement]:
         if self._rows:

@@ -44,11 +44,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A statement that reads, what it asks about, and who takes the answer: rows with attributes."""
+    """A statement that reads, what it asks about, and who takes the answer: rows as tuples, which cost least."""
 
     text: str
     rows: Sequence[Row]
-    take: Callable[[Sequence[Any]], None]
+    take: Callable[[list[tuple[Any, ...]]], None]
 
 
 Ask: TypeAlias = Callable[[Iterable[Question]], None]

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import namedtuple_row
 from sqlalchemy import Engine
 
 from messaging.codec import Codec
@@ -98,7 +97,7 @@ class SqlTransaction:
             yield
 
     def _execute(self, text: str, parameters: Mapping[str, str]) -> psycopg.Cursor[Any]:
-        return self._driver.cursor(row_factory=namedtuple_row).execute(text, parameters, prepare=True)
+        return self._driver.execute(text, parameters, prepare=True)
 
 
 def transactions(engine: Engine, begin: Callable[[Driver], U]) -> Callable[[], AbstractContextManager[U]]:
