@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.e2e.client import Client, random_batchref, random_orderid, random_sku
 from tests.e2e.conftest import Mailbox
+from tests.e2e.service import Service
 from tests.e2e.waiting import eventually
 
 
@@ -137,3 +138,23 @@ def test_equal_lines_of_an_order_are_told_apart_by_their_line_ids(api: Client) -
     api.allocate(order, sku, 2, lineid="2")
 
     assert api.batches_of(order) == [batch, batch]
+
+
+def test_more_than_can_be_done_in_time_is_put_off_and_never_done_by_halves(api: Client, service: Service) -> None:
+    """All threads of the API wait for a product that somebody else has locked; those behind them wait for a thread."""
+    sku = random_sku()
+    api.add_batch(random_batchref(), sku, 1000)
+    orders = [random_orderid(str(number)) for number in range(100)]
+    with service.database() as database, ThreadPoolExecutor(len(orders)) as clients:
+        database.execute("SELECT 1 FROM products WHERE sku = %s FOR UPDATE", (sku,))
+        asked = [clients.submit(api.try_to_allocate, order, sku, 1) for order in orders]
+        eventually(lambda: any(one.done() for one in asked), "somebody is answered")
+        database.rollback()
+        answers = {order: one.result() for order, one in zip(orders, asked, strict=True)}
+
+    put_off = {order for order, answer in answers.items() if answer.status_code == 503}
+    assert any("more to do" in answers[order].text for order in put_off)
+    assert all(answers[order].headers["Retry-After"] == "1" for order in put_off)
+    assert {answers[order].status_code for order in orders} == {202, 503}
+    for order in orders:
+        assert bool(api.allocations(order)) == (order not in put_off)

@@ -30,6 +30,7 @@ from allocation.domain.model import BatchConflict, LineConflict
 from allocation.entrypoints.cli import check
 from allocation.entrypoints.csv_commands import export, import_
 from allocation.entrypoints.csv_dry_run import DryRun, dry_runs
+from allocation.entrypoints.csv_import import MOST_ROWS_TOGETHER
 from messaging.bus import Request
 from messaging.errors import Unavailable
 from messaging.sql import tables as messaging_tables
@@ -272,18 +273,19 @@ def weather(shell: Shell, template: tuple[Engine, str]) -> Weather:
     return Weather(template[0], shell)
 
 
-THREE_HUNDRED_BATCHES = [f"b{number},SKU-{number},1" for number in range(300)]
+TOGETHER = MOST_ROWS_TOGETHER
+THREE_TRANSACTIONS = [f"b{number},SKU-{number},1" for number in range(3 * TOGETHER)]
 
 
 def test_survives_a_cut_connection(shell: Shell, weather: Weather) -> None:
     def meanwhile() -> None:
-        weather.wait_for_batches(100)
+        weather.wait_for_batches(TOGETHER)
         weather.cut_connections()
 
     pipe = shell.folder / "pipe"
-    with feeding(pipe, THREE_HUNDRED_BATCHES, pause_after=150, meanwhile=meanwhile):
+    with feeding(pipe, THREE_TRANSACTIONS, pause_after=3 * TOGETHER // 2, meanwhile=meanwhile):
         result = shell.imports("batches", pipe)
-    assert result.output == "300 added, 0 already there, 0 refused\n"
+    assert result.output == f"{3 * TOGETHER} added, 0 already there, 0 refused\n"
     assert shell.books_balance()
 
 
@@ -291,21 +293,21 @@ def test_says_how_far_it_came_when_the_database_goes_away_and_goes_on_from_there
     shell: Shell, weather: Weather
 ) -> None:
     def meanwhile() -> None:
-        weather.wait_for_batches(100)
+        weather.wait_for_batches(TOGETHER)
         weather.set_reachable(False)
         weather.cut_connections()
 
     pipe = shell.folder / "pipe"
-    with feeding(pipe, THREE_HUNDRED_BATCHES, pause_after=150, meanwhile=meanwhile):
+    with feeding(pipe, THREE_TRANSACTIONS, pause_after=3 * TOGETHER // 2, meanwhile=meanwhile):
         result = shell.imports("batches", pipe)
     weather.set_reachable(True)
     assert result.exit_code == 1
-    assert result.stdout == "100 added, 0 already there, 0 refused\n"
+    assert result.stdout == f"{TOGETHER} added, 0 already there, 0 refused\n"
     (said,) = result.stderr.splitlines()
-    assert said.endswith("Rows up to 101 are done; import the file again for the rest.")
+    assert said.endswith(f"Rows up to {TOGETHER + 1} are done; import the file again for the rest.")
 
-    file = shell.write("batches.csv", "ref,sku,qty", *THREE_HUNDRED_BATCHES)
-    assert shell.imports("batches", file).output == "200 added, 100 already there, 0 refused\n"
+    file = shell.write("batches.csv", "ref,sku,qty", *THREE_TRANSACTIONS)
+    assert shell.imports("batches", file).output == f"{2 * TOGETHER} added, {TOGETHER} already there, 0 refused\n"
     assert shell.books_balance()
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import cache
 from io import BytesIO
-from typing import cast
+from typing import Any, cast
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
 from gunicorn.http.errors import InvalidChunkSize
+from gunicorn.workers.gthread import ThreadWorker
 from hypothesis import given
 from hypothesis import strategies as st
 from tests import fakes
 
 from allocation.bootstrap import Service
-from allocation.entrypoints.flask_app import LARGEST_BODY, create_app
+from allocation.entrypoints import api_server
+from allocation.entrypoints.flask_app import LARGEST_BODY, LONGEST_WAIT, WAITED, create_app
 from messaging.errors import OutcomeUnknown, StillRunning, Unavailable
 
 
@@ -261,6 +265,67 @@ def test_a_fault_in_the_surroundings_is_an_honest_503(
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
     assert answer.json == {"message": "the service can't do this right now; try again"}
+
+
+# --- more than can be done -----------------------------------------------------
+
+
+def waited(seconds: float) -> dict[str, float]:
+    return {WAITED: seconds}
+
+
+def test_who_has_waited_too_long_is_asked_to_come_later_and_changes_nothing(api: Api) -> None:
+    answer = api.client.post("/add_batch", json=BATCH, environ_overrides=waited(LONGEST_WAIT + 0.001))
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.json == {"message": "the service has more to do than it can; try again"}
+    assert api.client.post("/allocate", json=LINE).status_code == 400, "there is no batch"
+
+
+def test_who_has_waited_a_little_is_served(api: Api) -> None:
+    assert api.client.post("/add_batch", json=BATCH, environ_overrides=waited(LONGEST_WAIT)).status_code == 201
+
+
+def test_whoever_asks_whether_it_is_alive_is_answered_however_long_it_took(api: Api) -> None:
+    for path in ("/healthz", "/readyz"):
+        assert api.client.get(path, environ_overrides=waited(60)).status_code == 200
+
+
+def test_that_there_is_too_much_to_do_is_said_once_a_second(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(100):
+        api.client.get("/allocations/o1", environ_overrides=waited(1))
+
+    assert caplog.messages.count("more requests than can be answered in time") in (1, 2)
+
+
+def test_the_worker_tells_how_long_a_request_has_waited() -> None:
+    """From the moment when it could be read to that when a thread took it."""
+    told: list[float] = []
+
+    def app(environ: dict[str, Any], _: object) -> list[bytes]:
+        told.append(environ[WAITED])
+        return []
+
+    class Handled(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+        def enqueue_req(self, conn: object) -> None:
+            pass
+
+        def handle(self, conn: object) -> None:
+            api_server.telling_how_long_it_waited(app)({}, Mock())
+
+    class Worker(api_server.Worker, Handled):
+        def __init__(self) -> None:
+            pass
+
+    worker, connection = Worker(), Mock()
+    begun = time.monotonic()
+    worker.enqueue_req(connection)
+    connection.queued_at -= 5
+    worker.handle(connection)
+
+    [waited] = told
+    assert 5 <= waited <= 5 + time.monotonic() - begun
 
 
 def test_a_fault_in_the_program_is_a_500_that_tells_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

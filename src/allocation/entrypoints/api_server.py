@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import time
+from collections.abc import Iterable
+from threading import local
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 from gunicorn import glogging, util
@@ -14,10 +18,11 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
-from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.flask_app import WAITED, create_app
 from allocation.entrypoints.memory import settle_memory
 
 _DRAIN = 3
+_this_thread = local()
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
@@ -34,7 +39,16 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """Stops listening when it is told to end: gunicorn's own would leave new clients waiting, and then reset them."""
+    """Notes how long a request has waited for a thread. Stops listening when it is told to end: gunicorn's own would
+    leave new clients waiting, and then reset them."""
+
+    def enqueue_req(self, conn: Any) -> None:
+        conn.queued_at = time.monotonic()
+        super().enqueue_req(conn)
+
+    def handle(self, conn: Any) -> Any:
+        _this_thread.waited = time.monotonic() - conn.queued_at
+        return super().handle(conn)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         super().set_accept_enabled(enabled)
@@ -71,8 +85,19 @@ class ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no typ
     def load(self) -> Flask:
         """Called in each worker, after the fork: nothing with a connection is shared between processes."""
         app = create_app(bootstrap(self._settings, connections=self._threads, callers_wait=True))
+        app.wsgi_app = telling_how_long_it_waited(app.wsgi_app)  # type: ignore[method-assign, assignment]  # Flask's way
         settle_memory()
         return app
+
+
+def telling_how_long_it_waited(app: WSGIApplication) -> WSGIApplication:
+    """Hands on what the worker noted."""
+
+    def with_waited(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[WAITED] = getattr(_this_thread, "waited", 0.0)
+        return app(environ, start_response)
+
+    return with_waited
 
 
 def serve(settings: Settings, threads: int) -> None:

@@ -27,9 +27,17 @@ from messaging.errors import MessageIdReused, StillRunning, Unavailable
 log = logging.getLogger(__name__)
 
 LARGEST_BODY = 64 * 1024
+
+WAITED = "allocation.waited"
+"""The key in the WSGI environment for how many seconds a request has waited for a thread."""
+
+LONGEST_WAIT = 0.5
+"""Seconds. Who has waited so long is asked to come later, rather than have all who come after wait longer."""
+
 _READ_ANYWAY = 16 * 1024 * 1024
 _LONGEST_ID = 255
 _PATIENCE = 1.0
+_ALWAYS_ANSWERED = ("healthz", "readyz")
 
 C = TypeVar("C")
 
@@ -52,6 +60,7 @@ def create_app(service: Service | None = None) -> Flask:
     _add_errors(app)
     _add_request_ids(app)
     _add_path_check(app)
+    _add_back_pressure(app)
     return app
 
 
@@ -136,6 +145,34 @@ def _add_path_check(app: Flask) -> None:
         """Which werkzeug takes for one."""
         if request.environ["PATH_INFO"].startswith("//"):
             raise NotFound
+
+
+def _add_back_pressure(app: Flask) -> None:
+    crowded = Rarely(every=1.0)
+
+    @app.before_request
+    def refuse_who_has_waited_too_long() -> ResponseReturnValue | None:
+        waited = request.environ.get(WAITED, 0.0)
+        if waited <= LONGEST_WAIT or request.endpoint in _ALWAYS_ANSWERED:
+            return None
+        if crowded.again():
+            log.warning("more requests than can be answered in time", extra={"waited": round(waited, 3)})
+        return _later("the service has more to do than it can; try again", 503)
+
+
+class Rarely:
+    """So that what happens a thousand times a second is said once."""
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._next = 0.0
+
+    def again(self) -> bool:
+        now = time.monotonic()
+        due = now >= self._next
+        if due:
+            self._next = now + self._every
+        return due
 
 
 def _add_request_ids(app: Flask) -> None:
