@@ -14,7 +14,6 @@ from pathlib import Path
 from threading import Lock, local
 from typing import Any
 
-import psycopg
 from sqlalchemy import Connection, Engine, event
 
 SERVE = {
@@ -178,16 +177,18 @@ def _within(owner: type, name: str) -> local:
 
 def _at_each_commit(orders: Orders, before: str, sent: str) -> None:
     """Units of work send their COMMIT themselves, behind what they write, and wait for nothing in between."""
-    execute = psycopg.Connection.execute
+    from messaging.sql.round_trip import RoundTrips
 
-    @wraps(execute)
-    def wrapped(connection: psycopg.Connection[Any], query: Any, *args: Any, **kwargs: Any) -> Any:
-        if query == "COMMIT":
-            orders.passed(before)
-            orders.passed(sent, just_before=lambda: execute(connection, query, *args, **kwargs))
-        return execute(connection, query, *args, **kwargs)
+    go = RoundTrips.go
 
-    setattr(psycopg.Connection, "execute", wrapped)  # noqa: B010 - mypy knows that it is a method
+    @wraps(go)
+    def wrapped(round_trips: RoundTrips, *statements: Any) -> Any:
+        if statements[-1] == ("COMMIT", ()):
+            orders.passed(before, just_before=lambda: go(round_trips, *statements[:-1]))
+            orders.passed(sent, just_before=lambda: go(round_trips, *statements))
+        return go(round_trips, *statements)
+
+    setattr(RoundTrips, "go", wrapped)  # noqa: B010 - mypy knows that it is a method
 
 
 def _at_commits_in(owner: type, name: str, orders: Orders, before: str, sent: str) -> None:

@@ -13,12 +13,13 @@ from messaging.bus import MessageBus
 from messaging.envelope import NewEvent
 from messaging.relay import Relay
 from messaging.sql.deliveries import SqlDeliveries
-from messaging.sql.unit_of_work import Driver, SqlTransaction, transactions
+from messaging.sql.round_trip import RoundTrips
+from messaging.sql.unit_of_work import SqlTransaction, transactions
 
 
 class SqlUnitOfWork(SqlTransaction):
-    def __init__(self, driver: Driver) -> None:
-        super().__init__(driver, CODEC, REFUSALS)
+    def __init__(self, round_trips: RoundTrips) -> None:
+        super().__init__(round_trips, CODEC, REFUSALS)
         self.accounts = Accounts(self.event_log.history)
 
     def collect_new_events(self) -> Iterator[NewEvent[object]]:

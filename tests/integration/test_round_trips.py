@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from tests.integration.fault_proxy import FaultProxy
@@ -13,9 +12,9 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
 from messaging.bus import Request
-from messaging.sql.unit_of_work import SqlTransaction
+from messaging.sql.round_trip import RoundTrips, Rows, Sent
 
-Sent = Callable[..., tuple[int, list[str]]]
+Send = Callable[..., tuple[int, list[str]]]
 
 
 @pytest.fixture
@@ -35,16 +34,16 @@ def far_service(settings: Settings, proxy: FaultProxy) -> Iterator[Service]:
 
 
 @pytest.fixture
-def sent(far_service: Service, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Sent:
+def sent(far_service: Service, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Send:
     """What these commands, handled together, send: round trips, and how each statement begins."""
     texts: list[str] = []
-    execute = SqlTransaction._execute
+    go = RoundTrips.go
 
-    def note(self: SqlTransaction, text: str, parameters: Any) -> Any:
-        texts.append(text)
-        return execute(self, text, parameters)
+    def note(self: RoundTrips, *statements: Sent) -> list[Rows]:
+        texts.extend(text for text, parameters in statements if parameters)
+        return go(self, *statements)
 
-    monkeypatch.setattr(SqlTransaction, "_execute", note)
+    monkeypatch.setattr(RoundTrips, "go", note)
 
     def sent(*asked: Command) -> tuple[int, list[str]]:
         texts.clear()
@@ -60,7 +59,7 @@ def given(service: Service, *asked: Command) -> None:
         outcome.unwrap()
 
 
-def test_an_allocation_asks_once_and_writes_once(far_service: Service, sent: Sent) -> None:
+def test_an_allocation_asks_once_and_writes_once(far_service: Service, sent: Send) -> None:
     """BEGIN with what must be known, the product with its open batches and the line; and all writes with COMMIT."""
     given(far_service, CreateBatch("b1", "LAMP", 100))
 
@@ -74,7 +73,7 @@ def test_an_allocation_asks_once_and_writes_once(far_service: Service, sent: Sen
     assert written.count("UPDATE products SET") == written.count("UPDATE batches SET") == 1
 
 
-def test_a_hundred_allocations_together_cost_no_more(far_service: Service, sent: Sent) -> None:
+def test_a_hundred_allocations_together_cost_no_more(far_service: Service, sent: Send) -> None:
     given(far_service, CreateBatch("b1", "LAMP", 1000), CreateBatch("b2", "CHAIR", 1000))
 
     lines = [Allocate(f"o{number}", sku, 7) for number in range(50) for sku in ("LAMP", "CHAIR")]
@@ -94,7 +93,7 @@ def test_a_message_id_costs_a_statement_and_no_round_trip(far_service: Service, 
     assert proxy.round_trips - before == 2
 
 
-def test_a_repeated_allocation_writes_nothing(far_service: Service, sent: Sent) -> None:
+def test_a_repeated_allocation_writes_nothing(far_service: Service, sent: Send) -> None:
     given(far_service, CreateBatch("b1", "LAMP", 100), Allocate("o1", "LAMP", 7))
 
     round_trips, texts = sent(Allocate("o1", "LAMP", 7))
@@ -102,7 +101,7 @@ def test_a_repeated_allocation_writes_nothing(far_service: Service, sent: Sent) 
     assert (round_trips, len(texts)) == (2, 2)
 
 
-def test_a_batch_cut_reads_no_more_lines_than_it_breaks(far_service: Service, sent: Sent) -> None:
+def test_a_batch_cut_reads_no_more_lines_than_it_breaks(far_service: Service, sent: Send) -> None:
     given(far_service, CreateBatch("b1", "LAMP", 600), CreateBatch("b2", "LAMP", 600))
     given(far_service, *(Allocate(f"o{number}", "LAMP", 1) for number in range(600)))
 

@@ -40,8 +40,8 @@ UNIT_OF_WORK = Part(
             seen_by="test_a_message_id_used_again_with_another_body_stops_its_group_before_anything_changed",
         ),
         Mutant(
-            "                    self._driver.execute(self._turn, prepare=False)",
-            "                    pass",
+            "before = [_BEGIN, *self._turn]",
+            "before = [_BEGIN]",
             "nobody queues up",
             seen_by="test_who_waits_for_its_turn_sees_what_was_written_meanwhile",
         ),
@@ -64,10 +64,47 @@ UNIT_OF_WORK = Part(
             seen_by="test_what_was_cut_before_it_was_committed_runs_again_when_it_is_sent_again",
         ),
         Mutant(
-            "                    self._execute(text, rows)",
-            "                    self._execute(text, rows)\n                    self._driver.execute('COMMIT')",
+            "            self._go([*statements, _COMMIT])",
+            "            for statement in statements:\n                self._go([statement, _COMMIT])",
             "half of it is committed when the other half fails",
             seen_by="test_of_two_writers_of_one_product_the_second_is_told_of_a_conflict",
+        ),
+    ),
+)
+
+ROUND_TRIP = Part(
+    "messaging/sql/round_trip.py",
+    ("integration/test_round_trip.py",),
+    (
+        Mutant(
+            "            self._driver.close()\n",
+            "            pass\n",
+            "a connection that was left in the middle goes back to the pool",
+            seen_by="test_who_is_interrupted_in_the_middle_leaves_no_connection_that_others_could_use",
+        ),
+        Mutant(
+            "                self._prepared.clear()",
+            "                pass",
+            "what the server has forgotten fails for ever",
+            seen_by="test_what_the_server_has_forgotten_is_prepared_anew",
+        ),
+        Mutant(
+            "            self._require_success(next(results))\n            self._prepared[text] = new_name\n",
+            "            self._prepared[text] = new_name\n            self._require_success(next(results))\n",
+            "what could not be prepared is taken for prepared",
+            seen_by="test_what_could_not_be_prepared_is_not_taken_for_prepared",
+        ),
+        Mutant(
+            " or self._driver.prepare_threshold is None:",
+            ":",
+            "a pooler that keeps no prepared statements is not heeded",
+            seen_by="test_where_nothing_may_be_prepared_nothing_is",
+        ),
+        Mutant(
+            "if sending and not (sending := bool(pgconn.flush())):",
+            "if sending and not (sending := False):",
+            "much is never sent to its end",
+            seen_by="test_much_goes_there_and_comes_back",
         ),
     ),
 )
@@ -151,7 +188,7 @@ EVENT_LOG = Part(
             seen_by="test_what_the_log_has_lost_is_not_passed_over",
         ),
         Mutant(
-            "return [str(row.id) for row in found] == [recorded.metadata.id]",
+            "return [str(row_id) for (row_id,) in found] == [recorded.metadata.id]",
             "return bool(found)",
             "another's event in the same place is taken for one's own",
             seen_by="test_an_event_is_known_by_its_id",
@@ -176,7 +213,7 @@ INBOX = Part(
             seen_by="test_many_messages_at_once_do_not_disturb_each_other",
         ),
         Mutant(
-            "if not found.is_ours:",
+            "if not is_ours:",
             "if False:",
             "what is at work is begun again",
             seen_by="test_what_is_still_at_work_is_not_begun_again",
@@ -188,7 +225,7 @@ INBOX = Part(
             seen_by="test_the_lock_on_a_message_goes_with_its_transaction",
         ),
         Mutant(
-            "if found.fingerprint is not None:",
+            "if fingerprint is not None:",
             "if False:",
             "no answer is replayed",
             seen_by="test_the_same_message_by_many_at_once_takes_effect_once",

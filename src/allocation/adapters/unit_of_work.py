@@ -13,13 +13,14 @@ from allocation.adapters.wire_names import CODEC, REFUSALS
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.domain.model import OrderLine
 from messaging.envelope import NewEvent
+from messaging.sql.round_trip import RoundTrips
 from messaging.sql.statements import Question
-from messaging.sql.unit_of_work import Driver, SqlTransaction, transactions
+from messaging.sql.unit_of_work import SqlTransaction, transactions
 
 
 class SqlAlchemyUnitOfWork(SqlTransaction):
-    def __init__(self, driver: Driver) -> None:
-        super().__init__(driver, CODEC, REFUSALS)
+    def __init__(self, round_trips: RoundTrips) -> None:
+        super().__init__(round_trips, CODEC, REFUSALS)
         self.products = SqlAlchemyProducts(self.ask)
         self.allocations_view = SqlAlchemyAllocationsView()
         self.add_writer(self.products)

@@ -33,6 +33,7 @@ _ENDED = {
 }
 _OUTAGES = {
     _MISPLACED,
+    "26000",  # invalid_sql_statement_name: what we prepared is gone, and is prepared anew
     "53300",  # too_many_connections
     "57014",  # query_canceled: a statement time-out
     "57P03",  # cannot_connect_now

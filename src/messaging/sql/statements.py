@@ -85,8 +85,8 @@ def write_rows(statement: Update | Delete) -> Write:
 
 
 def compiled(statement: ClauseElement) -> str:
-    """The text that the driver takes, with the parameter `rows`."""
-    done = statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
+    """The text that libpq takes, with the rows as `$1`."""
+    done = statement.compile(dialect=PGDialect_psycopg(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
     assert set(done.params) == {"rows"}, f"values are written into the text, not given: {done.params}"
     return str(done)
 
@@ -95,7 +95,7 @@ def as_json(rows: Sequence[Row]) -> str:
     return _ENCODER.encode(rows)
 
 
-def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, dict[str, str]]]:
+def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, list[str]]]:
     """As few statements as write no table twice, each with its parameters. Of those that are joined none sees what
     another has written."""
     together: list[Statement] = []
@@ -108,17 +108,16 @@ def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, dict[str, str
         yield _as_one(together)
 
 
-def _as_one(statements: Sequence[Statement]) -> tuple[str, dict[str, str]]:
-    text = _join(tuple(write for write, _ in statements))
-    return text, {f"rows_{number}": as_json(rows) for number, (_, rows) in enumerate(statements)}
+def _as_one(statements: Sequence[Statement]) -> tuple[str, list[str]]:
+    return _join(tuple(write for write, _ in statements)), [as_json(rows) for _, rows in statements]
 
 
 @lru_cache
 def _join(writes: tuple[Write, ...]) -> str:
     """PostgreSQL runs the last part, which is our first, before the others. It need not; it's for speed that whoever
     writes the same rows should meet there."""
-    texts = [write.text.replace("%(rows)s", f"%(rows_{number})s") for number, write in enumerate(writes)]
-    others = ", ".join(f"write_{number} AS ({text})" for number, text in enumerate(texts[1:], start=1))
+    texts = [write.text.replace("$1", f"${number}") for number, write in enumerate(writes, start=1)]
+    others = ", ".join(f"write_{number} AS ({text})" for number, text in enumerate(texts[1:], start=2))
     return f"WITH {others} {texts[0]}" if others else texts[0]
 
 
