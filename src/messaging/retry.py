@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
@@ -30,17 +30,21 @@ class Retry:
     first_wait: float = 0.005
     longest_wait: float = 0.25
     sleep: Callable[[float], None] = time.sleep
+    _retrying: Retrying = field(init=False, repr=False, compare=False)
 
-    def __call__(self, attempt: Callable[[], R]) -> R:
-        """What the attempt returned; raises Unavailable, or StillRunning, when none succeeded in time."""
+    def __post_init__(self) -> None:
         retrying = Retrying(
             retry=retry_if_exception_type((ConcurrencyConflict, Disconnected, OutcomeUnknown, StillRunning)),
             wait=wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             stop=self._too_late,
             sleep=self.sleep,
         )
+        object.__setattr__(self, "_retrying", retrying)  # threads may share it
+
+    def __call__(self, attempt: Callable[[], R]) -> R:
+        """What the attempt returned; raises Unavailable, or StillRunning, when none succeeded in time."""
         try:
-            return retrying(attempt)
+            return self._retrying(attempt)
         except RetryError as given_up:
             error = given_up.last_attempt.exception()
             if isinstance(error, StillRunning):
