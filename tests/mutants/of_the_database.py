@@ -128,6 +128,19 @@ STATEMENTS = Part(
     ),
 )
 
+LIMITS = Part(
+    "messaging/sql/limits.py",
+    ("integration/test_plans.py",),
+    (
+        Mutant(
+            "wanted = limits | _BY_KEY",
+            "wanted = limits",
+            "a table that was empty when it was last looked at is read whole",
+            seen_by="test_an_allocation",
+        ),
+    ),
+)
+
 ERRORS = Part(
     "messaging/sql/errors.py",
     ("integration/test_unit_of_work.py", "integration/test_concurrency.py", "integration/test_inbox.py"),
@@ -241,7 +254,7 @@ INBOX = Part(
 
 DELIVERIES = Part(
     "messaging/sql/deliveries.py",
-    _OUTBOX,
+    (*_OUTBOX, "integration/test_plans.py"),
     (
         Mutant(
             '"CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"',
@@ -332,6 +345,18 @@ DELIVERIES = Part(
             "",
             "what was let go is held again",
             seen_by="test_a_claim_that_was_let_go_is_not_kept_up",
+        ),
+        Mutant(
+            "= ANY(CAST(:streams AS text[]))\n      AND deliveries.stream = held.stream",
+            "= held.stream",
+            "to keep up a claim all streams are looked at",
+            seen_by="test_a_claim_and_its_end",
+        ),
+        Mutant(
+            "= ANY(CAST(:streams AS text[]))\n                       AND deliveries.stream = settled.stream",
+            "= settled.stream",
+            "to settle a claim all streams are looked at",
+            seen_by="test_a_claim_and_its_end",
         ),
         Mutant(
             "dead_at IS NULL AND (retry_at IS NULL OR retry_at <= clock_timestamp()) AS is_due",
@@ -619,6 +644,7 @@ RETELLING = Part(
 PARTS = (
     UNIT_OF_WORK,
     STATEMENTS,
+    LIMITS,
     ERRORS,
     EVENT_LOG,
     INBOX,

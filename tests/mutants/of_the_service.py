@@ -44,8 +44,20 @@ MODEL = Part(
 
 REPOSITORY = Part(
     "allocation/adapters/repository.py",
-    ("integration/test_unit_of_work.py", "integration/test_repository.py"),
+    ("integration/test_unit_of_work.py", "integration/test_repository.py", "integration/test_plans.py"),
     (
+        Mutant(
+            "_open_batches = and_(batches.c.sku == products.c.sku, batches.c.is_open)",
+            "_open_batches = batches.c.sku == products.c.sku",
+            "an allocation costs the more, the more batches were ever exhausted",
+            seen_by="test_an_allocation",
+        ),
+        Mutant(
+            '    .limit(literal_column("500"))\n',
+            "",
+            "a cut reads all promises of its batch, however few it breaks",
+            seen_by="test_a_batch_that_is_cut",
+        ),
         Mutant(
             "    .order_by(products.c.sku)\n    .with_for_update()\n",
             "    .order_by(products.c.sku)\n",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import and_, literal_column, select, true, union
@@ -14,7 +14,7 @@ from allocation.domain.model import Batch, LineKey, OrderLine, Product, Promise,
 from messaging.envelope import NewEvent
 from messaging.sql.statements import Ask, Question, Statement, compiled, rows_of
 
-_BATCH = [column for column in batches.c if column is not batches.c.is_open]
+_BATCH = [batches.c[field.name] for field in fields(Batch)]  # by position: a thousand by name take three times as long
 
 
 class SqlAlchemyProducts:
@@ -74,7 +74,7 @@ class SqlAlchemyProducts:
         for sku, version_number, *batch in rows:
             _, open_batches = found.setdefault(sku, (version_number or 0, []))
             if batch[0] is not None:
-                open_batches.append(_batch(*batch))
+                open_batches.append(Batch(*batch))
         self._found |= found
 
 
@@ -124,7 +124,7 @@ class SqlAlchemyArchive:
             yield Question(_PROMISES, wanted, self._take_promises)
 
     def _take_batches(self, rows: list[tuple[Any, ...]]) -> None:
-        self._batches.update((batch.reference, batch) for batch in (_batch(*row) for row in rows))
+        self._batches.update((batch.reference, batch) for batch in (Batch(*row) for row in rows))
 
     def _take_promises(self, rows: list[tuple[Any, ...]]) -> None:
         self._promises.update((promise.line.key, promise) for promise, _ in (_promise(*row) for row in rows))
@@ -145,7 +145,7 @@ _LOCK = compiled(
 _given = rows_of(products.c.sku)
 _open_batches = and_(batches.c.sku == products.c.sku, batches.c.is_open)
 _PRODUCTS = compiled(
-    select(_given.c.sku.label("wanted"), products.c.version_number, *_BATCH).select_from(
+    select(_given.c.sku, products.c.version_number, *_BATCH).select_from(
         _given.outerjoin(products, products.c.sku == _given.c.sku).outerjoin(batches, _open_batches)
     )
 )
@@ -178,20 +178,6 @@ _older = (
 )
 _OLDER_PROMISES = compiled(select(*_older.c).select_from(_given.join(_older, true())))
 _NEWEST = 2**63 - 1
-
-
-def _batch(  # noqa: PLR0917 - a row of the table, in its order
-    sku: str, reference: str, eta: date | None, initial: int, purchased: int, allocated: int, added: int
-) -> Batch:
-    return Batch(
-        reference=reference,
-        sku=sku,
-        eta=eta,
-        initial_quantity=initial,
-        purchased_quantity=purchased,
-        allocated_quantity=allocated,
-        added=added,
-    )
 
 
 def _promise(  # noqa: PLR0917 - a row of the table, in its order

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
 )
@@ -37,14 +38,15 @@ products = Table(
 batches = Table(
     "batches",
     metadata,
-    Column("sku", Key, primary_key=True),
-    Column("reference", Key, primary_key=True),
+    Column("sku", Key, nullable=False),
+    Column("reference", Key, nullable=False),
     Column("eta", Date),
     Column("initial_quantity", BigInteger, nullable=False),
     Column("purchased_quantity", BigInteger, nullable=False),
     Column("allocated_quantity", BigInteger, nullable=False),
     Column("added", BigInteger, nullable=False),
     Column("is_open", Boolean, Computed("allocated_quantity < purchased_quantity", persisted=True), nullable=False),
+    PrimaryKeyConstraint("reference", "sku"),  # in this order no planner takes it to find what is open of a SKU
     CheckConstraint(
         "0 <= allocated_quantity AND allocated_quantity <= purchased_quantity", name="batches_never_oversold"
     ),

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from operator import attrgetter
 from typing import Protocol, TypeAlias, assert_never
 
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
@@ -74,7 +75,7 @@ class Promise:
     batchref: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Batch:
     """Purchased stock of one SKU: in the warehouse, or expected on `eta`.
 
@@ -179,7 +180,7 @@ class Product:
     @property
     def batches(self) -> list[Batch]:
         """The batches at hand, the preferred first."""
-        return sorted(self._batches.values(), key=lambda batch: batch.preference)
+        return sorted(self._batches.values(), key=attrgetter("preference"))
 
     @property
     def promises(self) -> list[Promise]:

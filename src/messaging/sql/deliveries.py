@@ -55,7 +55,8 @@ _CLAIM = text(f"""
     RETURNING stream, token, delivered_version
 """)  # noqa: S608 - the token is our own
 
-# For streams by name, with or without letters that wait.
+# For streams by name, with or without letters that wait. Here and below the planner is given the names too: from a join
+# alone it may make a walk through all streams.
 _CLAIM_THESE = text(f"""
     WITH free AS (
         SELECT stream FROM deliveries
@@ -72,7 +73,8 @@ _CLAIM_THESE = text(f"""
 _EXTEND = text("""
     UPDATE deliveries SET claimed_until = clock_timestamp() + make_interval(secs => :lease)
     FROM unnest(CAST(:streams AS text[]), CAST(:tokens AS bigint[])) AS held(stream, token)
-    WHERE deliveries.effect = :effect AND deliveries.stream = held.stream AND deliveries.token = held.token
+    WHERE deliveries.effect = :effect AND deliveries.stream = ANY(CAST(:streams AS text[]))
+      AND deliveries.stream = held.stream AND deliveries.token = held.token
       AND claimed_until IS NOT NULL
     RETURNING deliveries.stream
 """)
@@ -97,7 +99,8 @@ _DELIVERED = text("""
         UPDATE deliveries SET claimed_until = NULL, claimed_by = NULL,
                delivered_count = delivered_count + settled.count,
                delivered_version = greatest(delivered_version, settled.version)
-        FROM settled WHERE deliveries.effect = :effect AND deliveries.stream = settled.stream
+        FROM settled WHERE deliveries.effect = :effect AND deliveries.stream = ANY(CAST(:streams AS text[]))
+                       AND deliveries.stream = settled.stream
                        AND deliveries.token = settled.token
         RETURNING deliveries.stream, settled.version
     ), gone AS (

@@ -41,7 +41,6 @@ event_log = Table(
     Column("source", Text, nullable=False),
     Column("time", Moment, nullable=False),
     Column("effects", JSONB, nullable=False),
-    Index("event_log_position", "position", unique=True),
     comment="What happened, for good. UNIQUE (stream, version) is the optimistic lock.",
 )
 

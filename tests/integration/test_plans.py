@@ -1,0 +1,261 @@
+"""However much is stored, a statement touches what was asked for: by a key, and not by what the planner believes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, create_engine, make_url, text
+from tests.integration.large import LINES, analyze_and_leave_alone, fill
+from tests.integration.plans import Plan, explained
+
+import embedded
+from allocation.adapters.wire_names import CODEC
+from allocation.bootstrap import Service, bootstrap, database_engine
+from allocation.config import Settings
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
+from messaging.bus import Request
+from messaging.claims import Failure
+from messaging.envelope import Metadata, Recorded
+from messaging.sql.housekeeping import Housekeeping
+from messaging.sql.limits import FOR_WORK
+from messaging.sql.retelling import SqlTold
+
+EFFECT = "publish_event"
+NEWEST = 1_001 + LINES
+"""The version of HOT."""
+
+
+def rehearse(service: Service) -> None:
+    """Send every statement so often that the driver has prepared it, and the server has a plan that it keeps."""
+    for turn in range(6):
+        batch, line = f"early-{turn}", Allocate(f"early-{turn}", "EARLY", 1)
+        service.bus.handle(CreateBatch(batch, "EARLY", 1), message_id=f"{batch}-created")
+        service.bus.handle(line, message_id=f"{batch}-allocated")
+        service.bus.handle(line)
+        service.bus.handle(ChangeBatchQuantity(batch, 0))
+        with service.bus.unit_of_work() as uow:
+            uow.reserve([line, ChangeBatchQuantity(batch, 0)])
+            uow.expect([line], [])
+            uow.commit()  # at a rollback the driver lets go of all that it has prepared
+        service.views.allocations("early")
+        claims = service.relay.deliveries.claim(EFFECT, 1)
+        service.relay.deliveries.extend(EFFECT, claims)
+        claims[0].delivered.append(NEWEST)  # the driver has a statement for each size of numbers
+        service.relay.deliveries.settle(EFFECT, claims)
+        service.refill.deliveries.claim_these(EFFECT, ["EARLY"])
+        service.refill.told.last_versions(EFFECT, "", 1)
+        service.housekeeping.forget_old_messages()
+
+
+def plans_kept(service: Service) -> int:
+    with service.engine.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one())
+
+
+@pytest.fixture(scope="module", params=["analyzed when empty", "analyzed"])
+def service(
+    request: pytest.FixtureRequest, template: tuple[Engine, str], servers: embedded.Servers, tmp_path_factory: Any
+) -> Iterator[Service]:
+    """On large tables, with one connection: the server's plans are kept on it since there was nothing, or are new."""
+    admin, original = template
+    name = f"large_{uuid4().hex}"
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {original}"))
+    url = make_url(admin.url).set(database=name)
+    home: Path = tmp_path_factory.mktemp("large")
+    settings = Settings(url.render_as_string(hide_password=False), servers.redis_url, home=home)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    service = bootstrap(settings, connections=1)
+    try:
+        with engine.connect() as connection:
+            analyze_and_leave_alone(connection)
+            rehearse(service)
+            assert plans_kept(service) > 15
+            fill(connection)
+            if request.param == "analyzed":
+                connection.execute(text("ANALYZE"))
+        yield service
+    finally:
+        service.close()
+        engine.dispose()
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def told(service: Service) -> Iterator[SqlTold]:
+    """On a connection of its own: it leaves its transaction to be rolled back."""
+    engine = database_engine(service.engine.url.render_as_string(hide_password=False), limits=FOR_WORK)
+    yield SqlTold(engine, CODEC)
+    engine.dispose()
+
+
+def touches(plans: list[Plan], *, rows: int, pages: int) -> None:
+    """Each at most so much, and nothing that it does not want."""
+    assert plans
+    for plan in plans:
+        assert not plan.scanned, f"reads all of {plan.scanned}: {plan}"
+        assert plan.rows <= rows, str(plan)
+        assert plan.pages <= pages, str(plan)
+
+
+# --- a command -----------------------------------------------------------------
+
+
+def test_an_allocation(service: Service) -> None:
+    with explained() as plans:
+        service.bus.handle(Allocate("new", "HOT", 1), message_id="new")
+
+    product, line, message, written = plans
+    touches([product], rows=2, pages=20)
+    touches([line, message], rows=0, pages=6)
+    touches([written], rows=2, pages=90)
+
+
+def test_an_allocation_that_is_asked_for_again(service: Service) -> None:
+    with explained() as plans:
+        service.bus.handle(Allocate("hot-77", "HOT", 1))
+
+    touches(plans, rows=2, pages=20)
+
+
+def test_a_hundred_allocations_together(service: Service) -> None:
+    lines = [Allocate(f"together-{number}", f"SKU-{number}", 1) for number in range(100)]
+
+    with explained() as plans:
+        for outcome in service.bus.handle_together([Request(line) for line in lines]):
+            outcome.unwrap()
+
+    questions, written = plans[:-1], plans[-1]
+    touches(questions, rows=2 * 100, pages=20 * 100)
+    touches([written], rows=2 * 100, pages=90 * 100)
+
+
+def test_a_lock(service: Service) -> None:
+    with explained() as plans, service.bus.unit_of_work() as uow:
+        uow.reserve([Allocate("o", "SKU-7", 1), ChangeBatchQuantity("open", 1)])
+        uow.expect([], [])
+        uow.commit()
+
+    touches(plans, rows=1 + 2, pages=20)
+
+
+def test_a_batch_that_is_created(service: Service) -> None:
+    with explained() as plans:
+        service.bus.handle(CreateBatch("new", "SKU-500", 1))
+
+    touches(plans, rows=2, pages=60)
+
+
+def test_a_batch_that_is_cut(service: Service) -> None:
+    """Ten of its lines, out of fifteen thousand, are broken, and promised from another one."""
+    service.bus.handle(CreateBatch("larger", "HOT", 1_000))
+    with service.bus.unit_of_work() as uow:
+        batch = uow.products.get_by_batchref("open").batches[0]
+        uow.commit()
+
+    with explained() as plans:
+        service.bus.handle(ChangeBatchQuantity("open", batch.allocated_quantity - 10))
+
+    known, promises, written = plans[:2], plans[2], plans[3:]
+    touches(known, rows=3, pages=20)
+    touches([promises], rows=500, pages=50)
+    touches(written, rows=50, pages=400)
+
+
+# --- a question ----------------------------------------------------------------
+
+
+def test_what_an_order_has(service: Service) -> None:
+    with explained() as plans:
+        assert service.views.allocations("hot-3") == [{"sku": "HOT", "batchref": "open"}]
+
+    touches(plans, rows=1, pages=6)
+
+
+def test_what_became_of_a_lost_commit(service: Service) -> None:
+    event = Recorded("HOT", NEWEST - 7, object(), Metadata(str(uuid4()), "", None, "", datetime.now(UTC)))
+
+    with explained() as plans, service.bus.unit_of_work() as uow:
+        assert not uow.event_log.has(event)
+        uow.commit()
+
+    touches(plans, rows=1, pages=6)
+
+
+# --- effects -------------------------------------------------------------------
+
+
+def test_a_claim_and_its_end(service: Service) -> None:
+    """Three streams, one of which has ten thousand letters."""
+    deliveries = service.relay.deliveries
+
+    with explained() as plans:
+        claims = deliveries.claim(EFFECT, 3)
+        assert deliveries.extend(EFFECT, claims) == {claim.stream for claim in claims}
+        for claim in claims:
+            claim.delivered.append(claim.letters[0].version)
+            claim.failure = Failure(claim.letters[1].version, "as a test", None, is_fault=True)
+        deliveries.settle(EFFECT, claims)
+
+    letters = sum(len(claim.letters) for claim in claims)
+    claimed, read, extended, settled, failed = plans
+    touches([claimed], rows=2 * 3, pages=60)
+    touches([read], rows=2 * letters, pages=6 * letters)
+    touches([extended], rows=3, pages=30)
+    touches([settled], rows=2 * 3, pages=50)
+    touches([failed], rows=1, pages=20)
+
+
+def test_streams_claimed_by_name(service: Service) -> None:
+    with explained() as plans:
+        assert len(service.refill.deliveries.claim_these(EFFECT, ["SKU-8", "SKU-9"])) == 2
+
+    touches(plans, rows=4, pages=30)
+
+
+def test_how_far_some_streams_have_been_told(service: Service) -> None:
+    with explained() as plans:
+        assert len(service.refill.told.last_versions(EFFECT, "SKU-1", 10)) == 10
+
+    touches(plans, rows=10, pages=20)
+
+
+def test_what_is_told_again(told: SqlTold) -> None:
+    spans = {"HOT": (20_000, 20_100), "SKU-9": (1, 5)}
+
+    with explained() as plans:
+        assert len(list(told.letters(EFFECT, spans, timedelta(days=7)))) == 104
+
+    touches(plans, rows=104, pages=6 * 104)
+
+
+def test_what_was_dropped_is_not_told_again(told: SqlTold) -> None:
+    with explained() as plans:
+        assert not list(told.letters(EFFECT, {"HOT": (2_000, 2_100)}, timedelta(days=7)))
+
+    touches(plans, rows=2 * 100, pages=6 * 100)
+
+
+# --- what is done now and then ---------------------------------------------------
+
+
+def test_forgetting_old_messages(service: Service) -> None:
+    with explained() as plans:
+        assert Housekeeping(service.engine, batch=100).forget_old_messages() == 100
+
+    touches(plans, rows=2 * 100, pages=10 * 100)
+
+
+def test_a_dead_letter_that_is_settled(service: Service) -> None:
+    letter = service.dead_letters.messages()[0]
+
+    with explained() as plans:
+        service.dead_letters.settle_message(letter)
+
+    touches(plans, rows=1, pages=6)
