@@ -18,6 +18,7 @@ from allocation import migrations
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings, postgres_url
 from allocation.domain.commands import CreateBatch
+from allocation.entrypoints.memory import settle_memory
 from benchmarks.fill import refresh_statistics
 from benchmarks.load import Address
 from benchmarks.processes import HOST, answers, free_port, program, wait_for
@@ -61,6 +62,7 @@ class Database:
     def service(self, connections: int = THREADS) -> Iterator[Service]:
         """Wired in this process, as it would be in a worker."""
         service = bootstrap(self.settings, connections=connections)
+        settle_memory()
         try:
             yield service
         finally:

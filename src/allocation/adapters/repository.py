@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
@@ -70,12 +71,12 @@ class SqlAlchemyProducts:
         return self._changes.statements()
 
     def _take(self, rows: list[tuple[Any, ...]]) -> None:
-        found: dict[str, tuple[int, list[Batch]]] = {}
-        for sku, version_number, *batch in rows:
-            _, open_batches = found.setdefault(sku, (version_number or 0, []))
-            if batch[0] is not None:
-                open_batches.append(Batch(*batch))
-        self._found |= found
+        by_sku = defaultdict(list)
+        for row in rows:  # the version, and the columns of an open batch: its reference, its SKU and so on
+            by_sku[row[2]].append(row)
+        for sku, of_sku in by_sku.items():
+            version_number = of_sku[0][0] or 0
+            self._found[sku] = version_number, [Batch(*row[1:]) for row in of_sku if row[1] is not None]
 
 
 class SqlAlchemyArchive:
@@ -144,8 +145,9 @@ _LOCK = compiled(
 )
 _given = rows_of(products.c.sku)
 _open_batches = and_(batches.c.sku == products.c.sku, batches.c.is_open)
+_open_batch = [_given.c.sku if column is batches.c.sku else column for column in _BATCH]  # a product may have none
 _PRODUCTS = compiled(
-    select(_given.c.sku, products.c.version_number, *_BATCH).select_from(
+    select(products.c.version_number, *_open_batch).select_from(
         _given.outerjoin(products, products.c.sku == _given.c.sku).outerjoin(batches, _open_batches)
     )
 )
