@@ -10,7 +10,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONWARNINGS MYPYPATH VIRTUAL_EN
 
 .NOTPARALLEL: # the order of prerequisites is the order of work, under -j too
 .PHONY: help run migrate check test unit-tests integration-tests e2e-tests static-checks lint typecheck format black \
-	chaos mutants bench bench-quick build up down logs all clean
+	chaos mutants partitions bench bench-quick build up down logs all clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ unit-tests: .venv/ready-to-test ## the rules and the machinery, without any serv
 
 integration-tests: .venv/ready-to-test ## against a real PostgreSQL and a real Redis-compatible server
 	@$(BIN)/python -m pytest --numprocesses 2 tests/integration
+
+partitions: .venv/ready-to-test ## the integration tests once more, on tables that are cut into hash partitions
+	@TESTS_PARTITIONS=8 $(BIN)/python -m pytest --numprocesses 2 tests/integration
 
 e2e-tests: .venv/ready-to-test ## real processes, over HTTP and Redis
 	@$(BIN)/python -m pytest tests/e2e

@@ -103,7 +103,7 @@ def bootstrap(
     When `callers_wait`, whatever the database can't do within a second and a half raises Unavailable.
     """
     if callers_wait:
-        engine = Watch().over(database_engine(settings.database_url, connections, limits=FOR_CALLERS))
+        engine = Watch().over(engine_for_callers(settings, connections))
     else:
         engine = database_engine(settings.database_url, connections, limits=FOR_WORK)
     client = redis_client(settings.redis_url)
@@ -133,12 +133,25 @@ def bootstrap(
     )
 
 
-def database_engine(url: str, connections: int = 10, options: str = "", limits: Limits = UNLIMITED) -> Engine:
+def engine_for_callers(settings: Settings, connections: int) -> Engine:
+    """Through the pooler, if there is one: then nothing is set for a session, which is shared, but for the role."""
+    if not settings.database_pooler_url:
+        return database_engine(settings.database_url, connections, limits=FOR_CALLERS)
+    return database_engine(settings.database_pooler_url, connections, prepares=settings.pooler_prepares)
+
+
+def database_engine(
+    url: str, connections: int = 10, options: str = "", limits: Limits = UNLIMITED, *, prepares: bool = True
+) -> Engine:
     """A pool that neither grows nor waits long, and connections that notice when the other side is gone.
 
     `options` are the server's, as on its command line. Without `limits` a statement may take as long as it will.
     """
-    of_the_session = {"options": options} if options else {}  # given empty, they would hide those in the URL
+    of_the_session: dict[str, str | None] = {}
+    if options:  # given empty, they would hide those in the URL
+        of_the_session["options"] = options
+    if not prepares:
+        of_the_session["prepare_threshold"] = None  # the driver then prepares nothing, whoever asks for it
     engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",  # a transaction is begun on purpose

@@ -19,9 +19,14 @@ class SettingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """An empty URL means embedded servers, or mails as files, under `home`; an empty `log_format`: by terminal."""
+    """An empty URL means embedded servers, or mails as files, under `home`; an empty `log_format`: by terminal.
+
+    Where there is a pooler in transaction mode, only the API goes through it.
+    """
 
     database_url: str = ""
+    database_pooler_url: str = ""
+    pooler_prepares: bool = False
     redis_url: str = ""
     smtp_url: str = ""
     home: Path = Path("var")
@@ -37,6 +42,8 @@ class Settings:
         given = {name: value.strip() for name, value in env.items() if value.strip()}
         return cls(
             database_url=_database_url(given),
+            database_pooler_url=_pooler_url(given),
+            pooler_prepares=_one_of(given, "DATABASE_POOLER_PREPARES", ("yes", "no"), default="no") == "yes",
             redis_url=_redis_url(given),
             smtp_url=_smtp_url(given),
             home=Path(given.get("ALLOCATION_HOME", "var")).absolute(),
@@ -52,6 +59,8 @@ class Settings:
         return {
             **env,
             "DATABASE_URL": self.database_url,
+            "DATABASE_POOLER_URL": self.database_pooler_url,
+            "DATABASE_POOLER_PREPARES": "yes" if self.pooler_prepares else "no",
             "REDIS_URL": self.redis_url,
             "SMTP_URL": self.smtp_url,
             "ALLOCATION_HOME": str(self.home),
@@ -73,12 +82,19 @@ def _database_url(env: Mapping[str, str]) -> str:
     return ""
 
 
-def postgres_url(given: str) -> str:
+def _pooler_url(env: Mapping[str, str]) -> str:
+    url = env.get("DATABASE_POOLER_URL", "")
+    if url and not _database_url(env):
+        raise SettingError("DATABASE_POOLER_URL is for the API alone; say where the server itself is in DATABASE_URL")
+    return postgres_url(url, "DATABASE_POOLER_URL") if url else ""
+
+
+def postgres_url(given: str, name: str = "DATABASE_URL") -> str:
     """The URL with the driver that we use; the hosts may be several, with commas between."""
     expected = "postgresql://user:password@host:port/database"
     scheme, _, rest = given.partition("://")
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise SettingError(f"DATABASE_URL does not begin with postgresql://; expected {expected}")
+        raise SettingError(f"{name} does not begin with postgresql://; expected {expected}")
     try:
         url = urlsplit(f"postgresql://{rest}")
         somewhere = url.netloc or "host=" in url.query
@@ -86,7 +102,7 @@ def postgres_url(given: str) -> str:
     except ValueError:
         readable = False
     if not readable:
-        raise SettingError(f"DATABASE_URL can't be read; expected {expected}")
+        raise SettingError(f"{name} can't be read; expected {expected}")
     return f"postgresql+psycopg://{_hosts_as_parameters(rest)}"
 
 

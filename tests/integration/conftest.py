@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from threading import Barrier, Thread
 from typing import Any, Protocol
 from uuid import uuid4
@@ -17,6 +19,7 @@ from uuid import uuid4
 import pytest
 import redis
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
+from tests.integration.partitions import partition
 
 import embedded
 from allocation import migrations
@@ -26,19 +29,31 @@ from allocation.config import Settings, postgres_url
 from embedded.valkey import Redis
 from messaging.redis.client import redis_client
 
+PARTITIONS = int(os.environ.get("TESTS_PARTITIONS", "0"))
+
+collect_ignore = [] if which("pgbouncer") else ["test_pooler.py"]
+if PARTITIONS:  # the schema itself is another then, and `pg_restore --clean` can't take partitions away
+    collect_ignore += ["test_migrations.py", "test_restore.py"]
+
 
 @pytest.fixture(scope="session")
 def template(servers: embedded.Servers) -> Iterator[tuple[Engine, str]]:
-    """An engine that creates databases, and the name of the migrated one to copy."""
+    """An engine that creates databases, and the name of the migrated one to copy.
+
+    With TESTS_PARTITIONS its tables are cut into so many partitions.
+    """
     url = postgres_url(servers.database_url)
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    name = f"migrated_{PARTITIONS}"
     with engine.connect() as connection:
-        is_there = connection.scalar(text("SELECT true FROM pg_database WHERE datname = 'migrated'"))
+        is_there = connection.scalar(text("SELECT true FROM pg_database WHERE datname = :name"), {"name": name})
         if not is_there:
-            connection.execute(text("CREATE DATABASE migrated"))
+            connection.execute(text(f"CREATE DATABASE {name}"))
     if not is_there:
-        migrations.upgrade(_with_database(url, "migrated"))
-    yield engine, "migrated"
+        migrations.upgrade(_with_database(url, name))
+        if PARTITIONS:
+            _partition(_with_database(url, name), PARTITIONS)
+    yield engine, name
     engine.dispose()
 
 
@@ -230,6 +245,12 @@ def at_once() -> AtOnce:
         return answers
 
     return run
+
+
+def _partition(url: str, number: int) -> None:
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        partition(connection, number)
 
 
 def _with_database(url: str, name: str) -> str:

@@ -68,7 +68,7 @@ def service(
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {original}"))
     url = make_url(admin.url).set(database=name)
     home: Path = tmp_path_factory.mktemp("large")
-    settings = Settings(url.render_as_string(hide_password=False), servers.redis_url, home=home)
+    settings = Settings(database_url=url.render_as_string(hide_password=False), redis_url=servers.redis_url, home=home)
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     service = bootstrap(settings, connections=1)
     try:

@@ -133,7 +133,7 @@ LIMITS = Part(
     ("integration/test_plans.py",),
     (
         Mutant(
-            "wanted = limits | _BY_KEY",
+            "wanted = limits | BY_KEY",
             "wanted = limits",
             "a table that was empty when it was last looked at is read whole",
             seen_by="test_an_allocation",

@@ -48,6 +48,22 @@ def test_urls_win_over_the_book_s_variables() -> None:
     assert settings.redis_url == "redis://:secret@here:1234/2"
 
 
+def test_a_pooler_is_an_address_beside_that_of_the_server() -> None:
+    given = {"DATABASE_URL": "postgresql://db/stock", "DATABASE_POOLER_URL": "postgresql://pooler:6432/stock"}
+
+    settings = Settings.from_env(given)
+
+    assert settings.database_url == "postgresql+psycopg://db/stock"
+    assert settings.database_pooler_url == "postgresql+psycopg://pooler:6432/stock"
+    assert not settings.pooler_prepares
+    assert Settings.from_env(given | {"DATABASE_POOLER_PREPARES": "Yes"}).pooler_prepares
+
+
+def test_a_pooler_without_the_server_itself_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"DATABASE_POOLER_URL .* in DATABASE_URL"):
+        Settings.from_env({"DATABASE_POOLER_URL": "postgresql://pooler:6432/stock"})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -55,6 +71,7 @@ def test_urls_win_over_the_book_s_variables() -> None:
         ("DATABASE_URL", "mysql://user:secret@db/stock"),
         ("DATABASE_URL", "postgresql://user:secret@db:port/stock"),
         ("DATABASE_URL", "postgresql://user:secret@db:5432"),
+        ("DATABASE_POOLER_PREPARES", "perhaps"),
         ("REDIS_URL", "http://:secret@here"),
         ("REDIS_URL", "redis://:secret@here:99999/0"),
         ("REDIS_URL", "redis://:secret@here:6379/notanumber"),
@@ -81,6 +98,8 @@ def test_a_child_process_reads_the_same_settings() -> None:
     settings = Settings.from_env(
         {
             "DATABASE_URL": "postgres://u@db/stock",
+            "DATABASE_POOLER_URL": "postgres://u@pooler/stock",
+            "DATABASE_POOLER_PREPARES": "yes",
             "REDIS_URL": "redis://r",
             "SMTP_URL": "smtp://m:25",
             "ALLOCATION_HOME": "/srv/stock",

@@ -44,8 +44,9 @@ class CommandLine(click.Group):
 def main(ctx: click.Context) -> None:
     """Promise stock to order lines: warehouse first, then the earliest delivery. Never oversells, never loses an event.
 
-    Settings come from the environment: DATABASE_URL, REDIS_URL, SMTP_URL, ALLOCATION_HOME, HOST, PORT,
-    WEB_CONCURRENCY, LOG_LEVEL, LOG_FORMAT. Without URLs, commands use servers of their own under ALLOCATION_HOME.
+    Settings come from the environment: DATABASE_URL, DATABASE_POOLER_URL, DATABASE_POOLER_PREPARES, REDIS_URL,
+    SMTP_URL, ALLOCATION_HOME, HOST, PORT, WEB_CONCURRENCY, LOG_LEVEL, LOG_FORMAT. Without URLs, commands use
+    servers of their own under ALLOCATION_HOME.
     """
     atexit.register(gc.freeze)  # a process that has nothing to collect at its end is gone in a tenth of the time
     settings = Settings.from_env(os.environ)

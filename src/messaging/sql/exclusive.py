@@ -2,7 +2,7 @@
 
 The pool's only connection takes a session lock in its first moment, or is not opened. The lock goes with the
 connection: a holder that was killed has let go, and one that lost its connection can't commit. It needs a session of
-its own on the server, so it must not go through a pooler in transaction mode.
+its own on the server. Behind a pooler two could share one, and both would have the lock; so no pooler is let in.
 """
 
 from __future__ import annotations
@@ -16,18 +16,30 @@ from messaging.sql.connections import connection
 # Has the server notice within seconds that the holder's machine is gone.
 KEEPALIVES = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
 
+# A pooler can't tell a client the number of a backend that will change, and tells it one of its own.
+_LOCK = """
+    SELECT CASE WHEN pg_backend_pid() = %s THEN pg_try_advisory_lock(hashtextextended(%s, 0)) END
+"""
+
 
 class Occupied(Unavailable):
     """Another process is the holder."""
 
 
+class NoSession(Unavailable):
+    """There is a pooler between us and the server."""
+
+
 def make_exclusive(engine: Engine, name: str) -> Engine:
-    """Have the connections of an engine, which must be of one at a time, raise Occupied unless they hold this lock."""
+    """Have the connections of an engine, which must be of one at a time, raise Occupied unless they hold this lock,
+    and NoSession where nobody could hold it."""
 
     @event.listens_for(engine, "connect")
-    def take_lock(driver: psycopg.Connection[tuple[bool]], _: object) -> None:
-        ours = driver.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)).fetchone()
+    def take_lock(driver: psycopg.Connection[tuple[bool | None]], _: object) -> None:
+        ours = driver.execute(_LOCK, (driver.info.backend_pid, name)).fetchone()
         driver.commit()
+        if ours == (None,):
+            raise NoSession(f"{name} needs a session of its own, and there is a pooler before the database; go past it")
         if ours != (True,):
             raise Occupied(f"another process has {name}")
 

@@ -15,7 +15,7 @@ _SET = """
     WHERE source NOT IN ('client', 'user', 'database', 'database user')
 """
 
-_BY_KEY = {
+BY_KEY = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -41,7 +41,7 @@ class Limits:
         """The same engine, with these limits on each of its connections."""
         limits = {name: str(value) for name, value in asdict(self).items() if value}
         if limits:
-            wanted = limits | _BY_KEY
+            wanted = limits | BY_KEY
 
             @event.listens_for(engine, "connect")
             def set_them(driver: psycopg.Connection[tuple[str]], _: object) -> None:
