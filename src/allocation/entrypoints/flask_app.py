@@ -8,7 +8,6 @@ import os
 import time
 from contextlib import suppress
 from typing import TypeVar
-from uuid import uuid4
 
 from flask import Flask, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -31,7 +30,7 @@ LARGEST_BODY = 64 * 1024
 WAITED = "allocation.waited"
 """The key in the WSGI environment for how many seconds a request has waited for a thread."""
 
-LONGEST_WAIT = 0.5
+LONGEST_WAIT = 1.0
 """Seconds. Who has waited so long is asked to come later, rather than have all who come after wait longer."""
 
 _READ_ANYWAY = 16 * 1024 * 1024
@@ -182,7 +181,7 @@ def _add_request_ids(app: Flask) -> None:
     def take_request_id() -> None:
         given = request.headers.get("X-Request-ID", "")
         usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_ID
-        g.metadata = Metadata.first("http", correlation_id=given if usable else str(uuid4()))
+        g.metadata = Metadata.first("http", correlation_id=given if usable else None)
 
     @app.after_request
     def give_request_id(response: Response) -> Response:

@@ -51,4 +51,6 @@ def _let_the_pool_know(open_connection: Connection, error: Exception) -> None:
             driver.close()
         if driver.closed:
             with suppress(*Faults):
+                if not open_connection.in_transaction():
+                    open_connection.begin()
                 open_connection.rollback()

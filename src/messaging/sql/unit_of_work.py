@@ -95,7 +95,6 @@ def transactions(engine: Engine, begin: Callable[[RoundTrips], U]) -> Callable[[
     @contextmanager
     def unit_of_work() -> Iterator[U]:
         with connection(engine) as open_connection:
-            open_connection.begin()  # sends nothing, but makes SQLAlchemy look after a transaction that is open
             driver = open_connection.connection.driver_connection
             assert isinstance(driver, psycopg.Connection), "only PostgreSQL through psycopg is supported"
             assert driver.autocommit, "we begin our transactions ourselves"
