@@ -9,11 +9,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from threading import Lock, local
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, event
 
 SERVE = {
@@ -181,11 +183,15 @@ def _at_each_commit(orders: Orders, before: str, sent: str) -> None:
 
     go = RoundTrips.go
 
+    def send(round_trips: RoundTrips, *statements: Any) -> None:
+        with suppress(psycopg.Error):  # who has lost to others is killed all the same
+            go(round_trips, *statements)
+
     @wraps(go)
     def wrapped(round_trips: RoundTrips, *statements: Any) -> Any:
         if statements[-1] == ("COMMIT", ()):
-            orders.passed(before, just_before=lambda: go(round_trips, *statements[:-1]))
-            orders.passed(sent, just_before=lambda: go(round_trips, *statements))
+            orders.passed(before, just_before=lambda: send(round_trips, *statements[:-1]))
+            orders.passed(sent, just_before=lambda: send(round_trips, *statements))
         return go(round_trips, *statements)
 
     setattr(RoundTrips, "go", wrapped)  # noqa: B010 - mypy knows that it is a method
