@@ -129,7 +129,6 @@ def test_the_page_says_what_the_results_say(tmp_path: Path) -> None:
     assert "Of 1 goals 0 are met" in page
 
 
-@pytest.mark.skipif(not report.RESULTS.exists(), reason="nothing has been measured yet")
 def test_the_page_is_that_of_the_last_results() -> None:
     assert report.PAGE.read_text("utf-8") == report.page(Results.load(report.RESULTS)), "python -m benchmarks --redraw"
 

@@ -13,6 +13,7 @@ from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.entrypoints import redis_commands
 from allocation.entrypoints.inbound import REFUSED, read, until_possible
+from allocation.entrypoints.memory import settle_memory
 from messaging.errors import StillRunning, Unavailable
 from messaging.sql.exclusive import Occupied
 
@@ -25,6 +26,7 @@ _LOOK_AGAIN = 0.5
 
 def run(service: Service, stop: Event) -> None:
     """Take in all of it until told to stop."""
+    settle_memory()
     commands = Thread(target=redis_commands.run, args=(service, stop), name="commands")
     commands.start()
     listen(service, stop)

@@ -27,6 +27,7 @@ U = TypeVar("U")
 
 _BEGIN: Sent = ("BEGIN ISOLATION LEVEL REPEATABLE READ", ())
 _COMMIT: Sent = ("COMMIT", ())
+_ROUND_TRIPS = "round trips"
 
 
 class SqlTransaction:
@@ -98,6 +99,9 @@ def transactions(engine: Engine, begin: Callable[[RoundTrips], U]) -> Callable[[
             driver = open_connection.connection.driver_connection
             assert isinstance(driver, psycopg.Connection), "only PostgreSQL through psycopg is supported"
             assert driver.autocommit, "we begin our transactions ourselves"
-            yield begin(open_connection.info.setdefault("round trips", RoundTrips(driver)))
+            of_connection = open_connection.info  # for as long as it lives
+            if _ROUND_TRIPS not in of_connection:
+                of_connection[_ROUND_TRIPS] = RoundTrips(driver)
+            yield begin(of_connection[_ROUND_TRIPS])
 
     return unit_of_work
