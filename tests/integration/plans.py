@@ -91,7 +91,7 @@ def explained() -> Iterator[list[Plan]]:
         answers = []
         for text, parameters in statements:
             if parameters:
-                plans.append(_explain_numbered(self._driver, text, parameters))
+                plans.append(_explain_numbered(self._driver, text, [value.decode() for value in parameters]))
             answers += go(self, (text, parameters))
         return answers
 

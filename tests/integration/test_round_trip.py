@@ -36,7 +36,7 @@ def prepared(driver: psycopg.Connection[Any]) -> list[str]:
 def test_each_has_its_rows(trips: RoundTrips) -> None:
     several = "SELECT $1::int, name FROM unnest(ARRAY['a', 'b']) AS name"
 
-    assert trips.go(BEGIN, (several, ["1"]), (NUMBER, ["2"]), COMMIT) == [[], [(1, "a"), (1, "b")], [(2,)], []]
+    assert trips.go(BEGIN, (several, [b"1"]), (NUMBER, [b"2"]), COMMIT) == [[], [(1, "a"), (1, "b")], [(2,)], []]
 
 
 def test_the_first_that_fails_is_told_and_none_after_it_is_carried_out(
@@ -46,26 +46,26 @@ def test_the_first_that_fails_is_told_and_none_after_it_is_carried_out(
     note = "INSERT INTO notes VALUES (1 / $1::int)"
 
     with pytest.raises(DivisionByZero):
-        trips.go(BEGIN, (note, ["1"]), (note, ["0"]), (NUMBER, ["no number"]), COMMIT)
+        trips.go(BEGIN, (note, [b"1"]), (note, [b"0"]), (NUMBER, [b"no number"]), COMMIT)
 
     assert trips.in_transaction
     trips.go(ROLLBACK)
     assert driver.execute("SELECT count(*) FROM notes").fetchone() == (0,)
-    assert trips.go((NUMBER, ["3"])) == [[(3,)]]
+    assert trips.go((NUMBER, [b"3"])) == [[(3,)]]
 
 
 def test_much_goes_there_and_comes_back(trips: RoundTrips) -> None:
     """More than the buffers of either side hold: who only sends waits for who only answers."""
     text = "x" * 5_000_000
 
-    there_and_back = [("SELECT $1::text, n FROM generate_series(1, 3) AS n", [text])] * 3
+    there_and_back = [("SELECT $1::text, n FROM generate_series(1, 3) AS n", [text.encode()])] * 3
 
     assert trips.go(*there_and_back) == [[(text, 1), (text, 2), (text, 3)]] * 3
 
 
 def test_what_has_parameters_is_prepared_once(trips: RoundTrips, driver: psycopg.Connection[Any]) -> None:
     other = "SELECT $1::text"
-    for number in "123":
+    for number in (b"1", b"2", b"3"):
         trips.go(BEGIN, (NUMBER, [number]), (NUMBER, [number]), (other, [number]), ROLLBACK)
 
     assert sorted(prepared(driver)) == [NUMBER, NUMBER, other], "the first trip prepares before it knows an answer"
@@ -77,33 +77,33 @@ def test_what_could_not_be_prepared_is_not_taken_for_prepared(
     later = "SELECT $1::int FROM later"
     for _ in range(2):
         with pytest.raises(psycopg.errors.UndefinedTable):
-            trips.go((NUMBER, ["1"]), (later, ["1"]))
+            trips.go((NUMBER, [b"1"]), (later, [b"1"]))
 
     driver.execute("CREATE TABLE later AS SELECT 1")
-    assert trips.go((later, ["2"])) == [[(2,)]]
+    assert trips.go((later, [b"2"])) == [[(2,)]]
 
 
 def test_what_the_server_has_forgotten_is_prepared_anew(trips: RoundTrips, driver: psycopg.Connection[Any]) -> None:
-    trips.go((NUMBER, ["1"]))
+    trips.go((NUMBER, [b"1"]))
     driver.execute("DEALLOCATE ALL")
 
     with pytest.raises(InvalidSqlStatementName):
-        trips.go((NUMBER, ["2"]))
+        trips.go((NUMBER, [b"2"]))
 
-    assert trips.go((NUMBER, ["2"])) == [[(2,)]]
+    assert trips.go((NUMBER, [b"2"])) == [[(2,)]]
 
 
 def test_where_nothing_may_be_prepared_nothing_is(trips: RoundTrips, driver: psycopg.Connection[Any]) -> None:
     driver.prepare_threshold = None
 
-    assert trips.go((NUMBER, ["1"])) == [[(1,)]]
+    assert trips.go((NUMBER, [b"1"])) == [[(1,)]]
 
     assert prepared(driver) == []
 
 
 def test_a_connection_that_was_cut_is_closed(trips: RoundTrips, driver: psycopg.Connection[Any]) -> None:
     with pytest.raises(OperationalError):
-        trips.go(BEGIN, ("SELECT pg_terminate_backend($1::int)", [str(driver.info.backend_pid)]), COMMIT)
+        trips.go(BEGIN, ("SELECT pg_terminate_backend($1::int)", [str(driver.info.backend_pid).encode()]), COMMIT)
 
     assert driver.closed
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
+from collections.abc import Callable, Iterator
 from functools import cache
 from io import BytesIO
-from typing import Any, cast
-from unittest.mock import Mock
+from typing import Any, TypeVar, cast
+from unittest.mock import Mock, patch
 from urllib.parse import quote
 
 import pytest
@@ -315,17 +317,102 @@ def test_the_worker_tells_how_long_a_request_has_waited() -> None:
             api_server.telling_how_long_it_waited(app)({}, Mock())
 
     class Worker(api_server.Worker, Handled):
-        def __init__(self) -> None:
-            pass
+        pass
 
-    worker, connection = Worker(), Mock()
+    worker, connection = idle(Worker), Mock()
     begun = time.monotonic()
     worker.enqueue_req(connection)
-    connection.queued_at -= 5
-    worker.handle(connection)
+    with patch("time.monotonic", return_value=begun + 5):
+        worker.handle(connection)
 
     [waited] = told
-    assert 5 <= waited <= 5 + time.monotonic() - begun
+    assert 4 <= waited <= 5
+
+
+W = TypeVar("W", bound=api_server.Worker)
+
+
+def idle(kind: type[W]) -> W:
+    """A worker that was never started."""
+    with patch("gunicorn.workers.base.WorkerTmp"):
+        return kind(1, 1, [], Mock(), 1, Mock(worker_connections=10, threads=1, max_requests=0), Mock())
+
+
+class Line:
+    """Between a client and a worker that does nothing but answer it; `then` happens at each answer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.server, self.client = socket.socketpair()
+        self.worker = idle(api_server.Worker)
+        self.answered = 0
+        self.then: Callable[[], object] = lambda: None
+        monkeypatch.setattr(ThreadWorker, "handle", lambda _, conn: self._answer(conn))
+        monkeypatch.setattr(ThreadWorker, "enqueue_req", lambda *_: None)
+
+    def _answer(self, conn: Any) -> bool:
+        self.answered += 1
+        self.then()
+        return bool(conn.sock.recv(1))
+
+    def asks(self) -> None:
+        self.client.send(b"?")
+
+    def served(self) -> bool:
+        """By one thread, until it lets go; whether the connection is still good."""
+        conn = Mock(sock=self.server)
+        self.worker.enqueue_req(conn)
+        return bool(self.worker.handle(conn))
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    line = Line(monkeypatch)
+    with line.server, line.client:
+        yield line
+
+
+def test_a_client_that_asks_again_at_once_keeps_its_thread(line: Line) -> None:
+    line.asks()
+    line.then = lambda: line.asks() if line.answered < 5 else None
+
+    assert line.served()
+    assert line.answered == 5
+
+
+def test_a_client_lets_go_of_its_thread_when_another_waits(line: Line) -> None:
+    line.asks()
+
+    def then() -> None:
+        if line.answered < 5:
+            line.asks()
+        if line.answered == 3:
+            line.worker.enqueue_req(Mock())
+
+    line.then = then
+
+    assert line.served()
+    assert line.answered == 3
+
+
+def test_a_client_lets_go_of_its_thread_when_the_worker_is_to_end(line: Line) -> None:
+    line.asks()
+
+    def then() -> None:
+        if line.answered < 5:
+            line.asks()
+        line.worker.alive = False
+
+    line.then = then
+
+    assert line.served()
+    assert line.answered == 1
+
+
+def test_a_client_that_has_gone_is_found_out(line: Line) -> None:
+    line.asks()
+    line.then = line.client.close
+
+    assert not line.served()
 
 
 def test_a_fault_in_the_program_is_a_500_that_tells_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from psycopg.pq.abc import PGconn, PGresult
 
 Driver: TypeAlias = psycopg.Connection[Any]
 Rows: TypeAlias = list[tuple[Any, ...]]
-Sent: TypeAlias = tuple[str, Sequence[str]]
-"""A statement, and its parameters as texts for `$1` and so on."""
+Sent: TypeAlias = tuple[str, Sequence[bytes]]
+"""A statement, and its parameters as encoded texts for `$1` and so on."""
 
 _FORGOTTEN = "26000"  # invalid_sql_statement_name: a pooler has given us another session
 
@@ -52,9 +52,8 @@ class RoundTrips:
             raise
         return [self._judge(text, name, results) for (text, _), name in zip(statements, new_names, strict=True)]
 
-    def _send(self, pgconn: PGconn, text: str, parameters: Sequence[str]) -> bytes:
+    def _send(self, pgconn: PGconn, text: str, values: Sequence[bytes]) -> bytes:
         """The name under which it is being prepared, if it is. Nothing leaves before the sync, unless it is much."""
-        values = [parameter.encode() for parameter in parameters]
         if not values or self._driver.prepare_threshold is None:
             pgconn.send_query_params(text.encode(), values or None)
             return b""

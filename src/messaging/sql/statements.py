@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from functools import lru_cache
-from json import JSONEncoder
 from typing import Any, Protocol, TypeAlias
 
+from pydantic_core import to_json
 from sqlalchemy import (
     JSON,
     ClauseElement,
@@ -91,11 +90,11 @@ def compiled(statement: ClauseElement) -> str:
     return str(done)
 
 
-def as_json(rows: Sequence[Row]) -> str:
-    return _ENCODER.encode(rows)
+def as_json(rows: Sequence[Row]) -> bytes:
+    return to_json(rows)
 
 
-def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, list[str]]]:
+def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, list[bytes]]]:
     """As few statements as write no table twice, each with its parameters. Of those that are joined none sees what
     another has written."""
     together: list[Statement] = []
@@ -108,7 +107,7 @@ def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, list[str]]]:
         yield _as_one(together)
 
 
-def _as_one(statements: Sequence[Statement]) -> tuple[str, list[str]]:
+def _as_one(statements: Sequence[Statement]) -> tuple[str, list[bytes]]:
     return _join(tuple(write for write, _ in statements)), [as_json(rows) for _, rows in statements]
 
 
@@ -119,14 +118,6 @@ def _join(writes: tuple[Write, ...]) -> str:
     texts = [write.text.replace("$1", f"${number}") for number, write in enumerate(writes, start=1)]
     others = ", ".join(f"write_{number} AS ({text})" for number, text in enumerate(texts[1:], start=2))
     return f"WITH {others} {texts[0]}" if others else texts[0]
-
-
-def _plain(value: object) -> str:
-    assert isinstance(value, date | datetime), f"{value!r} is nothing that a column holds"
-    return value.isoformat()
-
-
-_ENCODER = JSONEncoder(ensure_ascii=False, default=_plain, separators=(",", ":"), check_circular=False)
 
 
 def _bare(kind: TypeEngine[Any]) -> TypeEngine[Any]:
