@@ -21,12 +21,18 @@ from tests.mutants.part import ROOT, Mutant, Part
 
 import embedded
 
-PARTS = (*of_the_machinery.PARTS, *of_the_database.PARTS, *of_redis.PARTS, *of_the_service.PARTS)
+PARTS = [
+    part
+    for module in (of_the_machinery, of_the_database, of_redis, of_the_service)
+    for part in vars(module).values()
+    if isinstance(part, Part)
+]
 
 # A mutant that Python, the database or Redis can't even read proves nothing.
 NONSENSE = "nonsense"
 _NONSENSE = re.compile(
-    r"errors\.(SyntaxError|Undefined\w+|Ambiguous\w+)|Error compiling script|^E +(Syntax|Import)Error", re.MULTILINE
+    r"^E .*(errors\.(SyntaxError|Undefined\w+|Ambiguous\w+)|Error compiling script)|^E +(Syntax|Import)Error",
+    re.MULTILINE,
 )
 _FIRST_FAILURE = re.compile(r"^(?:FAILED|ERROR) \S+::(\w+)", re.MULTILINE)
 _HUNG = 150.0  # seconds
@@ -39,6 +45,8 @@ _NO_SUCH_TEST = 5
 def main(wanted: str, listing: bool) -> None:
     """Break it, run its tests, mend it. Exit 1 when a mutant survives that does harm."""
     chosen = [(part, one) for part in PARTS for one in part.mutants if wanted in f"{part.path} {one.loses}"]
+    if not chosen:
+        raise click.ClickException(f"there are none with {wanted!r}")
     if stale := [f"{part.path}: {one.loses}" for part, one in chosen if part.text().count(one.old) != 1]:
         raise click.ClickException("the code has changed; say anew how to break it:\n" + "\n".join(stale))
     if unknown := {one.seen_by for part, one in chosen if one.seen_by and not part.files_with(one.seen_by)}:

@@ -640,17 +640,3 @@ RETELLING = Part(
         ),
     ),
 )
-
-PARTS = (
-    UNIT_OF_WORK,
-    STATEMENTS,
-    LIMITS,
-    ERRORS,
-    EVENT_LOG,
-    INBOX,
-    DELIVERIES,
-    DEAD_LETTERS,
-    EXCLUSIVE,
-    HOUSEKEEPING,
-    RETELLING,
-)

@@ -486,5 +486,3 @@ ROUTES = Part(
         ),
     ),
 )
-
-PARTS = (BUS, GROUPING, RETRY, RELAY, ERRANDS, EFFECTS, ROUTES)
