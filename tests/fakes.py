@@ -9,7 +9,7 @@ from typing import cast
 
 from allocation.domain.commands import Command
 from allocation.domain.events import Allocated, BatchCreated, Deallocated, Event
-from allocation.domain.model import Batch, DomainError, LineKey, Product, Promise, UnknownBatch
+from allocation.domain.model import Batch, DomainError, EmptyArchive, LineKey, Product, Promise, UnknownBatch
 from allocation.service_layer.ports import UnitOfWork
 from allocation.service_layer.routing import routes
 from messaging.bus import MessageBus
@@ -53,7 +53,7 @@ class FakeProducts:
             self._collected[sku] = len(product.events)
 
 
-class FakeArchive:
+class FakeArchive(EmptyArchive):
     """Finds lines and batches of other SKUs; a replayed product knows all of its own."""
 
     def __init__(self, products: FakeProducts) -> None:
@@ -66,9 +66,6 @@ class FakeArchive:
     def batch(self, reference: str) -> Batch | None:
         batches = (batch for product in self._products.all() for batch in product.batches)
         return next((batch for batch in batches if batch.reference == reference), None)
-
-    def newest_promises(self, batch: Batch) -> Iterator[Promise]:
-        return iter(())
 
 
 class FakeUnitOfWork(MemoryTransaction):

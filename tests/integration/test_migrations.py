@@ -100,7 +100,7 @@ def test_what_the_guarantees_rest_on_is_in_the_database(engine: Engine) -> None:
     assert found["column", "batches.is_open"] == (
         "boolean not null identity: generated:s (allocated_quantity < purchased_quantity)"
     )
-    assert found["index", "batches_open"].endswith("(sku) WHERE is_open")
+    assert found["index", "batches_open"].endswith("(sku, eta NULLS FIRST, added) WHERE is_open")
     assert found["column", "products.sku"].endswith(" C"), "compared byte by byte"
 
 

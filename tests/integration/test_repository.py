@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from allocation.adapters.changes import Changes
-from allocation.adapters.repository import SqlAlchemyArchive
+from allocation.adapters.repository import AT_HAND, SqlAlchemyArchive
 from allocation.bootstrap import Service
 from allocation.domain import commands, events
 from allocation.domain.model import Batch, LineConflict, OrderLine, Promise
@@ -69,6 +69,28 @@ def test_batches_come_back_in_the_order_of_preference(service: Service) -> None:
     given(service, commands.CreateBatch("early", "LAMP", 1, tomorrow), commands.CreateBatch("second", "LAMP", 1))
 
     assert [batch.reference for batch in loaded_batches(service, "LAMP")] == ["first", "second", "early", "late"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_of_more_batches_than_a_product_is_loaded_with_the_preferred_is_found(
+    service: Service, *, together: bool
+) -> None:
+    """In their order each has room for one line; the one in the middle of them is named before."""
+    days = [None, *(date(2030, 1, 1) + timedelta(days=number // 2) for number in range(2 * AT_HAND + 5))]
+    references = [f"b{number:02}" for number in range(len(days))]
+    batches = [commands.CreateBatch(reference, "S", 1, eta) for reference, eta in zip(references, days, strict=True)]
+    given(service, *batches[::2], *batches[1::2])
+    asked: list[commands.Command] = [commands.ChangeBatchQuantity("b30", 2)]
+    asked += [commands.Allocate(f"o{number}", "S", 1) for number in range(len(days) + 1)]
+    if together:
+        found = [outcome.unwrap() for outcome in service.bus.handle_together([Request(each) for each in asked])]
+    else:
+        found = [service.bus.handle(each) for each in asked]
+
+    added = {reference: number for number, reference in enumerate([*references[::2], *references[1::2]])}
+    by_preference = sorted(references, key=lambda each: (days[int(each[1:])] or date.min, added[each]))
+    place = by_preference.index("b30")
+    assert found[1:] == [*by_preference[:place], "b30", *by_preference[place:]]
 
 
 def test_the_largest_quantities_come_back(service: Service) -> None:

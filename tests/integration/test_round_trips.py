@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.integration.fault_proxy import FaultProxy
 
+from allocation.adapters.repository import AT_HAND
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
@@ -66,11 +67,30 @@ def test_an_allocation_asks_once_and_writes_once(far_service: Service, sent: Sen
     round_trips, [product, line, written] = sent(Allocate("o1", "LAMP", 7))
 
     assert round_trips == 2
-    assert "LEFT OUTER JOIN batches" in product
+    assert "LEFT OUTER JOIN products" in product
+    assert "FROM batches" in product
     assert "JOIN order_lines" in line
     for table in ("order_lines", "allocations", "allocations_view", "event_log", "outbox"):
         assert written.count(f"INSERT INTO {table} (") == 1
     assert written.count("UPDATE products SET") == written.count("UPDATE batches SET") == 1
+
+
+def test_a_line_that_finds_no_room_costs_no_more(far_service: Service, sent: Send) -> None:
+    given(far_service, *(CreateBatch(f"b{number}", "LAMP", 1) for number in range(AT_HAND - 1)))
+
+    round_trips, _ = sent(Allocate("o1", "LAMP", 7))
+
+    assert round_trips == 2
+
+
+def test_of_many_open_batches_the_others_are_read_at_once_when_the_best_have_no_room(
+    far_service: Service, sent: Send
+) -> None:
+    given(far_service, *(CreateBatch(f"b{number}", "LAMP", 1) for number in range(5 * AT_HAND)))
+
+    round_trips, _ = sent(Allocate("o1", "LAMP", 7))
+
+    assert round_trips == 3
 
 
 def test_a_hundred_allocations_together_cost_no_more(far_service: Service, sent: Send) -> None:

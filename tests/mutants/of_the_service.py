@@ -44,13 +44,36 @@ MODEL = Part(
 
 REPOSITORY = Part(
     "allocation/adapters/repository.py",
-    ("integration/test_unit_of_work.py", "integration/test_repository.py", "integration/test_plans.py"),
+    (
+        "integration/test_unit_of_work.py",
+        "integration/test_repository.py",
+        "integration/test_plans.py",
+        "integration/test_round_trips.py",
+    ),
     (
         Mutant(
-            "_open_batches = and_(batches.c.sku == products.c.sku, batches.c.is_open)",
-            "_open_batches = batches.c.sku == products.c.sku",
+            "    .where(batches.c.sku == _given.c.sku, batches.c.is_open)\n",
+            "    .where(batches.c.sku == _given.c.sku)\n",
             "an allocation costs the more, the more batches were ever exhausted",
             seen_by="test_an_allocation",
+        ),
+        Mutant(
+            "    .order_by(batches.c.eta.nulls_first(), batches.c.added)",
+            "    .order_by(batches.c.added)",
+            "of many open batches one is chosen that is not the best",
+            seen_by="test_of_more_batches_than_a_product_is_loaded_with_the_preferred_is_found",
+        ),
+        Mutant(
+            "if len(open_batches) == AT_HAND else None",
+            "if len(open_batches) > AT_HAND else None",
+            "a line is out of stock although the twenty-first batch has room",
+            seen_by="test_of_more_batches_than_a_product_is_loaded_with_the_preferred_is_found",
+        ),
+        Mutant(
+            "if len(open_batches) == AT_HAND else None",
+            "if len(open_batches) >= 2 else None",
+            "a product with few open batches is asked for again when it has no room",
+            seen_by="test_a_line_that_finds_no_room_costs_no_more",
         ),
         Mutant(
             '    .limit(literal_column("500"))\n',
@@ -115,5 +138,3 @@ ROUTING = Part(
         ),
     ),
 )
-
-PARTS = (MODEL, REPOSITORY, CHANGES, ROUTING)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import copy
 from datetime import date
 
 from hypothesis import given
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
 from allocation.domain.events import Deallocated
-from allocation.domain.model import DomainError, OrderLine, Product
+from allocation.domain.model import Batch, DomainError, EmptyArchive, LineKey, OrderLine, Preference, Product, Promise
 
 references = st.sampled_from(["b1", "b2", "b3"])
 etas = st.none() | st.sampled_from([date(2026, 1, 1), date(2026, 1, 2)])
@@ -103,3 +106,47 @@ def test_every_line_has_the_best_batch_that_had_room_when_it_was_promised(asked:
             ask(product, command)
         except DomainError:
             continue
+
+
+class Stored(EmptyArchive):
+    """Another product, as it was when it was stored."""
+
+    def __init__(self, product: Product) -> None:
+        self.open = [copy(batch) for batch in product.batches if batch.available_quantity]
+        self._batches = {batch.reference: copy(batch) for batch in product.batches}
+        self._promises = product.promises
+
+    def open_batches_behind(self, horizon: Preference, sku: str) -> Iterator[Batch]:
+        return (copy(batch) for batch in self.open if batch.preference > horizon)
+
+    def batch(self, reference: str) -> Batch | None:
+        return copy(self._batches.get(reference))
+
+    def promise(self, key: LineKey) -> Promise | None:
+        return next((promise for promise in self._promises if promise.line.key == key), None)
+
+    def newest_promises(self, batch: Batch) -> Iterator[Promise]:
+        return (promise for promise in reversed(self._promises) if promise.batchref == batch.reference)
+
+
+many_references = st.integers(1, 8).map("b{}".format)
+stock = st.lists(st.builds(CreateBatch, many_references, st.just("SKU"), st.integers(0, 20), etas), max_size=8)
+
+
+@given(stock, requests, st.integers(1, 4), requests)
+def test_it_makes_no_difference_how_many_open_batches_a_product_is_loaded_with(
+    bought: list[CreateBatch], asked: list[Command], few: int, asked_then: list[Command]
+) -> None:
+    whole = after([*bought, *asked])
+    stored = Stored(whole)
+    at_hand = [copy(batch) for batch in stored.open[:few]]
+    horizon = at_hand[-1].preference if len(at_hand) == few else None
+    loaded = Product("SKU", at_hand, whole.version_number, stored, horizon)
+    seen = len(whole.events)
+
+    for command in asked_then:
+        for product in (whole, loaded):
+            with suppress(DomainError):
+                ask(product, command)
+
+    assert loaded.events == whole.events[seen:]

@@ -1,4 +1,4 @@
-"""Products from rows, loaded in constant time: the version and the open batches at once, the rest on demand."""
+"""Products from rows, loaded in constant time: the version and the best open batches at once, the rest on demand."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from sqlalchemy import and_, literal_column, select, true, union
 
 from allocation.adapters.changes import Changes
 from allocation.adapters.tables import allocations, batch_references, batches, order_lines, products
-from allocation.domain.model import Batch, LineKey, OrderLine, Product, Promise, UnknownBatch
+from allocation.domain.model import Batch, LineKey, OrderLine, Preference, Product, Promise, UnknownBatch
 from messaging.envelope import NewEvent
 from messaging.sql.statements import Ask, Question, Statement, compiled, rows_of
+
+AT_HAND = 20
+"""Of so many open batches a product is loaded with, the preferred ones: mostly the first has room."""
 
 _BATCH = [batches.c[field.name] for field in fields(Batch)]  # by position: a thousand by name take three times as long
 
@@ -23,7 +26,7 @@ class SqlAlchemyProducts:
         self._ask = ask
         self._changes = Changes()
         self._archive = SqlAlchemyArchive(ask, self._changes)
-        self._found: dict[str, tuple[int, list[Batch]]] = {}
+        self._found: dict[str, tuple[int, list[Batch], Preference | None]] = {}
         self._loaded: dict[str, Product] = {}
         self._visited: dict[str, Product] = {}  # since events were last collected
         self._collected: dict[str, int] = {}
@@ -32,8 +35,8 @@ class SqlAlchemyProducts:
         if sku not in self._loaded:
             if sku not in self._found:
                 self._ask(self.questions(skus=[sku]))
-            version_number, open_batches = self._found[sku]
-            self._loaded[sku] = Product(sku, open_batches, version_number, self._archive)
+            version_number, open_batches, horizon = self._found[sku]
+            self._loaded[sku] = Product(sku, open_batches, version_number, self._archive, horizon)
         product = self._visited[sku] = self._loaded[sku]
         return product
 
@@ -76,7 +79,9 @@ class SqlAlchemyProducts:
             by_sku[row[2]].append(row)
         for sku, of_sku in by_sku.items():
             version_number = of_sku[0][0] or 0
-            self._found[sku] = version_number, [Batch(*row[1:]) for row in of_sku if row[1] is not None]
+            open_batches = [Batch(*row[1:]) for row in of_sku if row[1] is not None]
+            horizon = max(batch.preference for batch in open_batches) if len(open_batches) == AT_HAND else None
+            self._found[sku] = version_number, open_batches, horizon
 
 
 class SqlAlchemyArchive:
@@ -87,6 +92,11 @@ class SqlAlchemyArchive:
         self._changes = changes
         self._promises: dict[LineKey, Promise | None] = {}
         self._batches: dict[str, Batch | None] = {}
+
+    def open_batches_behind(self, horizon: Preference, sku: str) -> Iterable[Batch]:  # noqa: ARG002 - the place says the same
+        found: list[tuple[Any, ...]] = []
+        self._ask([Question(_LATER_BATCHES, [{"sku": sku}], found.extend)])
+        return [Batch(*row) for row in found]
 
     def promise(self, key: LineKey) -> Promise | None:
         if change := self._changes.lines.get(key):
@@ -144,13 +154,20 @@ _LOCK = compiled(
     .with_for_update()
 )
 _given = rows_of(products.c.sku)
-_open_batches = and_(batches.c.sku == products.c.sku, batches.c.is_open)
-_open_batch = [_given.c.sku if column is batches.c.sku else column for column in _BATCH]  # a product may have none
+_open_batches = (
+    select(*_BATCH)
+    .where(batches.c.sku == _given.c.sku, batches.c.is_open)
+    .order_by(batches.c.eta.nulls_first(), batches.c.added)  # Batch.preference
+)
+_at_hand = _open_batches.limit(literal_column(str(AT_HAND))).lateral("at_hand")
+_open_batch = [_given.c.sku if column is _at_hand.c.sku else column for column in _at_hand.c]  # a product may have none
 _PRODUCTS = compiled(
     select(products.c.version_number, *_open_batch).select_from(
-        _given.outerjoin(products, products.c.sku == _given.c.sku).outerjoin(batches, _open_batches)
+        _given.outerjoin(products, products.c.sku == _given.c.sku).outerjoin(_at_hand, true())
     )
 )
+_later = _open_batches.offset(literal_column(str(AT_HAND))).lateral("later")
+_LATER_BATCHES = compiled(select(*_later.c).select_from(_given.join(_later, true())))
 _given = rows_of(batch_references.c.reference)
 _BATCHES = compiled(
     select(*_BATCH)

@@ -53,7 +53,7 @@ batches = Table(
     comment="Purchased stock. is_open keeps the counters out of the index predicate, so that updates stay HOT.",
     postgresql_with={"fillfactor": "50"},
 )
-Index("batches_open", batches.c.sku, postgresql_where=batches.c.is_open)
+Index("batches_open", batches.c.sku, batches.c.eta.nulls_first(), batches.c.added, postgresql_where=batches.c.is_open)
 
 batch_references = Table(
     "batch_references",

@@ -47,6 +47,7 @@ class LineConflict(DomainError):
 
 
 LineKey: TypeAlias = tuple[str, str]
+Preference: TypeAlias = tuple[bool, date, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class Batch:
         return self.purchased_quantity - self.allocated_quantity
 
     @property
-    def preference(self) -> tuple[bool, date, int]:
+    def preference(self) -> Preference:
         """Sorts the warehouse before shipments, early before late, and then as the batches were added."""
         return self.eta is not None, self.eta or date.min, self.added
 
@@ -121,6 +122,10 @@ class Archive(Protocol):
     An order line and a batch reference are unique across SKUs, so both are found whatever SKU they belong to.
     """
 
+    def open_batches_behind(self, horizon: Preference, sku: str) -> Iterable[Batch]:
+        """Those that have room and are preferred less than the last one that the product was loaded with."""
+        ...
+
     def promise(self, key: LineKey) -> Promise | None: ...
 
     def batch(self, reference: str) -> Batch | None: ...
@@ -132,6 +137,9 @@ class Archive(Protocol):
 
 class EmptyArchive:
     """The archive of a product that is all in memory."""
+
+    def open_batches_behind(self, horizon: Preference, sku: str) -> Iterable[Batch]:  # noqa: ARG002 - it has the port's shape
+        return ()
 
     def promise(self, key: LineKey) -> Promise | None:  # noqa: ARG002 - it has the port's shape
         return None
@@ -148,10 +156,18 @@ class Product:
 
     A product changes in one way only: `_record` applies an event and remembers it. Its version is therefore counted,
     never set, and cannot be forgotten. Public methods decide, and refuse before anything changed; applying never fails.
+
+    Of a product with many open batches those up to the `horizon` are at hand; the others are looked up when no room is
+    left before them.
     """
 
     def __init__(
-        self, sku: str, batches: Iterable[Batch] = (), version_number: int = 0, archive: Archive | None = None
+        self,
+        sku: str,
+        batches: Iterable[Batch] = (),
+        version_number: int = 0,
+        archive: Archive | None = None,
+        horizon: Preference | None = None,
     ) -> None:
         self.sku = sku
         self.events: list[Event] = []
@@ -159,6 +175,7 @@ class Product:
         self._promises: dict[LineKey, Promise | None] = {}  # as of this visit, oldest first; None: broken
         self._version_when_loaded = version_number
         self._archive = archive or EmptyArchive()
+        self._horizon = horizon
 
     @classmethod
     def replay(cls, sku: str, history: Iterable[Event], archive: Archive | None = None) -> Product:
@@ -216,7 +233,7 @@ class Product:
             if promise.line != line:
                 raise LineConflict(promise.line)
             return promise.batchref
-        for batch in self.batches:
+        for batch in self._all_batches():
             if batch.can_allocate(line):
                 self._record(Allocated(line.orderid, line.sku, line.qty, batch.reference, line.lineid))
                 return batch.reference
@@ -256,6 +273,18 @@ class Product:
         for promise in self._archive.newest_promises(batch):
             if promise.line.key not in self._promises:
                 yield promise
+
+    def _all_batches(self) -> Iterator[Batch]:
+        """The preferred first."""
+        if self._horizon is None:
+            yield from self.batches
+            return
+        horizon = self._horizon
+        yield from (batch for batch in self.batches if batch.preference <= horizon)
+        for batch in self._archive.open_batches_behind(horizon, self.sku):
+            self._batches.setdefault(batch.reference, batch)
+        self._horizon = None
+        yield from (batch for batch in self.batches if batch.preference > horizon)
 
     def _find_promise(self, key: LineKey) -> Promise | None:
         if promise := self._promises.get(key):
