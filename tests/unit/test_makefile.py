@@ -9,9 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OF_THE_BOOK = {"all", "build", "up", "down", "test", "unit-tests", "integration-tests", "e2e-tests", "logs", "black"}
-OURS = {"help", "run", "migrate", "check", "chaos", "mutants", "bench", "bench-quick", "static-checks", "lint"} | {
-    *("typecheck", "format", "clean", "partitions")
-}
+OURS = {
+    "help",
+    "run",
+    "migrate",
+    "check",
+    "chaos",
+    "mutants",
+    "bench",
+    "bench-quick",
+    "docs",
+    "static-checks",
+    "lint",
+} | {*("typecheck", "format", "clean", "partitions")}
 ENV = {"PATH": os.environ["PATH"]}  # without what the `make` that may have started us says to its like
 
 
