@@ -46,6 +46,10 @@ class Client:
         self.url = url
         self._redis_url = redis_url
 
+    @property
+    def redis_url(self) -> str:
+        return self._redis_url
+
     def add_batch(self, ref: str, sku: str, qty: int, eta: str | None = None) -> None:
         answer = self._ask("POST", "/add_batch", {"ref": ref, "sku": sku, "qty": qty, "eta": eta})
         assert (answer.status_code, answer.text) == (201, "OK")
@@ -101,6 +105,11 @@ class Client:
             entries: Any = connection.xrange(EVENTS)
         told = [json.loads(fields[b"event"]) for _, fields in entries]
         return [event for event in told if event["subject"] == sku]
+
+    def pending(self, group: str) -> int:
+        """How many events this group has read and not acknowledged."""
+        with redis.Redis.from_url(self._redis_url) as connection:
+            return int(connection.xpending(EVENTS, group)["pending"])
 
     @contextmanager
     def listening(self, *skus: str) -> Iterator[News]:
