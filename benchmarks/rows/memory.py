@@ -20,7 +20,7 @@ def memory_of_a_worker(bench: Bench) -> Iterator[Row]:
         asked = _mixed()
         begun = load.run(address, asked, 8, seconds=60, most=few)
         before = memory(worker)
-        rest = load.run(address, asked, 8, seconds=bench.of(160, 30), most=many - few)
+        rest = load.run(address, asked, 8, seconds=bench.of(210, 30), most=many - few)
         after = memory(worker)
     yield Row(
         key="memory",

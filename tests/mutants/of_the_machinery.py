@@ -14,8 +14,8 @@ BUS = Part(
     ),
     (
         Mutant(
-            "                uow.commit()\n",
-            "",
+            "                    uow.commit()\n",
+            "                    pass\n",
             "nothing is committed",
             seen_by="test_commits_events_of_policies_with_those_that_caused_them",
         ),
