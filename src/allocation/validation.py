@@ -46,7 +46,15 @@ def _date_of(given: object) -> object:
     raise PydanticCustomError("date", "must be a date as YYYY-MM-DD, or null")
 
 
-Text = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_clean)]
+# What `_clean` refuses, as a JSON Schema says it, but for lone surrogates: they have no place in UTF-8 anyway.
+_SPACE = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_UNCLEAN = rf"[\u0000-\u001f\u007f-\u009f]|^[{_SPACE}]|[{_SPACE}]$"
+
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=255, json_schema_extra={"not": {"pattern": _UNCLEAN}}),
+    AfterValidator(_clean),
+]
 LineQuantity = Annotated[int, Field(ge=1, le=1_000_000)]
 BatchQuantity = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Eta = Annotated[date | None, BeforeValidator(_date_of)]
@@ -60,7 +68,7 @@ class Schema(Generic[C]):
 
     def __init__(self, kind: type[C], limits: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> None:
         assert limits.keys() == {field.name for field in fields(kind)}, f"one limit for each field of {kind.__name__}"  # type: ignore[arg-type]  # commands are dataclasses
-        self._kind = kind
+        self.kind = kind
         columns: dict[str, Any] = {}
         for field in fields(kind):  # type: ignore[arg-type]  # commands are dataclasses
             default = ... if field.default is MISSING else field.default
@@ -86,8 +94,16 @@ class Schema(Generic[C]):
         except ValidationError as error:
             raise BadInput(_in_words(error)) from error
 
+    def json_schema(self) -> dict[str, Any]:
+        """The same limits as a JSON Schema. A default that means another value, and would break them, is not said."""
+        schema = self._model.model_json_schema()
+        for field in schema["properties"].values():
+            if field.get("default") == "":
+                del field["default"]
+        return schema
+
     def _command(self, model: BaseModel) -> C:
-        return self._kind(**{name: getattr(model, name) for name in type(model).model_fields})
+        return self.kind(**{name: getattr(model, name) for name in type(model).model_fields})
 
 
 def _in_words(error: ValidationError) -> str:
@@ -112,3 +128,10 @@ ALLOCATE = Schema(commands.Allocate, {"orderid": Text, "sku": Text, "qty": LineQ
 CHANGE_BATCH_QUANTITY = Schema(
     commands.ChangeBatchQuantity, {"ref": Text, "qty": BatchQuantity}, aliases={"ref": "batchref"}
 )
+
+# As other systems name them. A name stays for good: a new version gets another, and both are read into today's command.
+SCHEMAS: dict[str, Schema[Any]] = {
+    "allocation.create_batch.v1": CREATE_BATCH,
+    "allocation.allocate.v1": ALLOCATE,
+    "allocation.change_batch_quantity.v1": CHANGE_BATCH_QUANTITY,
+}

@@ -12,12 +12,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import from_json, to_json
 
-from messaging.codec import Codec
+from messaging.codec import Codec, JsonObject
 from messaging.envelope import Metadata, Recorded
 from messaging.errors import UnreadableMessage
 
 # No control characters and no lone surrogates: these become keys and log lines.
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+
+_TEXT: JsonObject = {"type": "string", "minLength": 1}
+_MAY_BE_MISSING = {"causationid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,28 @@ class CloudEvents:
         }
         return to_json(event)
 
+    def read_back(self, name: str, data: JsonObject) -> object:
+        """The event that was once written under this type, as today's program knows it. Raises UnreadableMessage."""
+        return self.codec.decode(name.removeprefix(f"{self.prefix}."), data)
+
+    def json_schema(self, kind: type, data: JsonObject) -> JsonObject:
+        """What `encode` writes of an event of this kind, whose fields are described by `data`."""
+        properties = {
+            "specversion": {"const": "1.0"},
+            "id": _TEXT,
+            "source": {"const": self.source},
+            "type": {"const": self.type_of(kind)},
+            "subject": _TEXT,
+            "time": {"type": "string", "format": "date-time"},
+            "datacontenttype": {"const": "application/json"},
+            "sequence": {"type": "string", "pattern": "^[1-9][0-9]*$"},
+            "correlationid": _TEXT,
+            "causationid": _TEXT,
+            "data": data,
+        }
+        required = [name for name in properties if name not in _MAY_BE_MISSING]
+        return {"type": "object", "properties": properties, "required": required}
+
 
 class CloudEvent(BaseModel):
     """A message from another system. `source` and `id` together name it; attributes that we do not use may be there."""
@@ -73,6 +98,12 @@ class CloudEvent(BaseModel):
             raise UnreadableMessage(f"not a CloudEvent: {'; '.join(problems)}") from error
         except ValueError as error:
             raise UnreadableMessage(f"invalid JSON: {error}") from error
+
+    @classmethod
+    def json_schema(cls, kind: str, data: JsonObject) -> JsonObject:
+        """What is read as an event of this type, whose `data` is so described."""
+        schema = cls.model_json_schema()
+        return schema | {"properties": schema["properties"] | {"type": {"const": kind}, "data": data}}
 
     @property
     def message_id(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from messaging.errors import UnreadableMessage
+from messaging.errors import UnknownMessage, UnreadableMessage
 
 JsonObject: TypeAlias = dict[str, Any]
 Upcaster: TypeAlias = Callable[[JsonObject], tuple[str, JsonObject]]
@@ -33,14 +33,14 @@ class Codec:
         return name, self._adapters[name].dump_python(message, mode="json")
 
     def decode(self, name: str, data: JsonObject) -> object:
-        """The message. Raises UnreadableMessage for a name we do not know (yet) or data not of its shape."""
+        """The message. Raises UnknownMessage for a name we do not know (yet), else UnreadableMessage."""
         try:
             while name in self._upcasters:
                 name, data = self._upcasters[name](data)
         except (KeyError, TypeError, ValueError) as error:
             raise UnreadableMessage(f"not a {name}: {error!r}") from error
         if name not in self._adapters:
-            raise UnreadableMessage(f"no message is known as {name}")
+            raise UnknownMessage(name)
         try:
             return self._adapters[name].validate_python(data)
         except ValidationError as error:

@@ -15,7 +15,7 @@ from typing import Any
 from messaging.claims import Claim, Failure, Letter
 from messaging.effects import EffectOnMany
 from messaging.envelope import Delivery
-from messaging.errors import ClaimLost, MessagingError, Unavailable
+from messaging.errors import ClaimLost, MessagingError, Unavailable, UnknownMessage
 from messaging.routes import Routes
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 class RetryLater:
     """How long to wait after a failure (seconds), and how often one may come that is not the surroundings' doing.
 
-    An outage ends for all streams at once, and should be noticed soon.
+    An outage ends for all streams at once, and should be noticed soon. An event of a newer release is never given up:
+    it waits, and holds its stream, until a relay that knows it comes by.
     """
 
     first_wait: float = 0.1
@@ -34,13 +35,17 @@ class RetryLater:
     most_faults: int = 10
 
     def after(self, letter: Letter, error: Exception) -> Failure:
+        if isinstance(error, UnknownMessage):  # a relay of a newer release will carry it out, maybe beside us
+            return Failure(letter.version, str(error), self._wait(letter, self.longest_wait), is_fault=False)
         if isinstance(error, MessagingError) and not isinstance(error, Unavailable):
             return Failure(letter.version, str(error), None, is_fault=True)  # unreadable, or of no effect: never
         is_fault = not isinstance(error, Unavailable)
         longest = self.longest_wait if is_fault else self.longest_wait_in_an_outage
-        wait = min(self.first_wait * 2.0 ** min(letter.attempts, 30), longest)
         given_up = is_fault and letter.faults + 1 >= self.most_faults
-        return Failure(letter.version, repr(error), None if given_up else wait, is_fault)
+        return Failure(letter.version, repr(error), None if given_up else self._wait(letter, longest), is_fault)
+
+    def _wait(self, letter: Letter, longest: float) -> float:
+        return min(self.first_wait * 2.0 ** min(letter.attempts, 30), longest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 MessagingError
 ├── RoutingError            the routing table is incomplete or says two things
 ├── HalfDone                a handler refused after it had changed something: a fault in the program
-├── UnreadableMessage       no type we know, or not of its shape
+├── UnreadableMessage       not of its shape
+│   └── UnknownMessage      ... or of no type that this release knows; a newer one may
 ├── MessageIdReused         this message id came before, with another body
 ├── StillRunning            this message id came before, and is at work; its outcome can be asked for soon
 ├── ConcurrencyConflict     someone was faster; the same again on fresh state may succeed
@@ -32,6 +33,11 @@ class HalfDone(MessagingError):
 
 class UnreadableMessage(MessagingError):
     pass
+
+
+class UnknownMessage(UnreadableMessage):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no message is known as {name} to this release; a newer one may have written it")
 
 
 class MessageIdReused(MessagingError):

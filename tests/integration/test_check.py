@@ -292,12 +292,24 @@ def test_sees_past_an_event_of_unknown_type(ledger: Ledger) -> None:
     )
 
     assert ledger.differences() == [
-        "event 2 of 'CHAIR': expected one that can be read, found no message is known as painted.v1",
-        "event 3 of 'CHAIR': expected one that can be read, found no message is known as painted.v1",
+        "event 2 of 'CHAIR': expected one that this release knows, found painted.v1",
+        "event 3 of 'CHAIR': expected one that this release knows, found painted.v1",
         "batch 'b1' of 'TABLE', allocated quantity by its history: expected 21, found 20",
         "allocation 3 of 'TABLE' by its history: "
         "expected 21 of 'TABLE' for line 'TABLE' of order 'o1' from batch 'b1', "
         "found 20 of 'TABLE' for line 'TABLE' of order 'o1' from batch 'b1'",
+    ]
+
+
+def test_what_only_a_newer_release_can_check_is_not_called_wrong_and_not_called_right(ledger: Ledger) -> None:
+    ledger.falsify("UPDATE event_log SET type = 'allocated.v99' WHERE stream = 'CHAIR' AND version = 2")
+
+    checked = ledger.check()
+
+    assert checked.exit_code == 1
+    assert checked.output.splitlines() == [
+        "event 2 of 'CHAIR': expected one that this release knows, found allocated.v99",
+        "All balances but for what only a newer release can check: 1 event that this one does not know.",
     ]
 
 

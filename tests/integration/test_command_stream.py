@@ -20,6 +20,7 @@ from allocation.domain import commands
 from allocation.entrypoints import redis_commands
 from allocation.entrypoints.inbound import retry
 from allocation.entrypoints.redis_commands import MOST_TRIES, run
+from allocation.validation import ALLOCATE, SCHEMAS
 from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 from messaging.redis.group import ConsumerGroup
@@ -159,7 +160,9 @@ BAD = {
     json.dumps(GOOD | {"id": 7, "data": {}}): "not a CloudEvent: id",
     json.dumps(GOOD | {"id": "a\0b", "data": {}}): "not a CloudEvent: id",
     json.dumps(GOOD | {"data": "text"}): "not a CloudEvent: data",
-    json.dumps(GOOD | {"type": "allocation.allocate.v9", "data": {}}): "type: should be one of allocation.create_batch",
+    json.dumps(
+        GOOD | {"type": "allocation.allocate.v99", "data": {}}
+    ): "type: should be one of allocation.create_batch",
     json.dumps(GOOD | {"data": {"orderid": "o1", "sku": "LAMP"}}): "qty: is missing",
     json.dumps(GOOD | {"data": {"orderid": "o1", "sku": "LAMP", "qty": "5"}}): "qty: input should be a valid integer",
     json.dumps(GOOD | {"data": {"orderid": "o1", "sku": "NOWHERE", "qty": 5}}): "Invalid sku NOWHERE",
@@ -186,6 +189,28 @@ def test_what_can_not_be_read_or_is_refused_is_kept_and_the_rest_takes_effect(
     assert len(kept) == len(BAD) + 1
     assert {bytes(body).decode() for (body,) in sql("SELECT body FROM dead_letters")} == {*BAD, ""}
     assert events(sql) == ["batch_created.v1", "allocated.v1"]
+
+
+def test_a_command_of_a_newer_release_is_kept_until_that_release_handles_it(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    data = {"orderid": "o1", "sku": "LAMP", "qty": 1}
+    producer.send_raw(json.dumps(GOOD | {"type": "allocation.allocate.v99", "data": data}))
+    producer.allocate("o2", "LAMP", 1)
+
+    with consuming(service):
+        until_all_is_done(redis_server)
+
+    assert events(sql) == ["batch_created.v1", "allocated.v1"], "others go on"
+    [letter] = service.dead_letters.messages()
+    assert "should be one of allocation.create_batch.v1" in letter.reason
+    assert retry(service, letter), "not by this release"
+
+    monkeypatch.setitem(SCHEMAS, "allocation.allocate.v99", ALLOCATE)
+    assert retry(service, letter) is None
+    assert service.dead_letters.messages() == []
+    assert events(sql) == ["batch_created.v1", "allocated.v1", "allocated.v1"]
 
 
 # --- once, and in order ------------------------------------------------------

@@ -400,12 +400,37 @@ def test_a_redis_that_is_given_nothing_but_old_news_is_complete(
 def test_what_can_not_be_read_does_not_hold_up_the_rest(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
     a_history(service)
     tell_all(service)
-    sql("UPDATE event_log SET type = 'allocated.v99' WHERE version = 2")
+    sql("UPDATE event_log SET data = data - 'sku' WHERE version = 2")
     forget_everything(redis_server)
 
     assert service.refill.refill() == 4
 
     assert sequences(redis_server, "LAMP") == [1, 3, 4, 5]
+
+
+def test_what_only_a_newer_release_can_tell_again_is_left_to_it(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
+    a_history(service, "LAMP")
+    a_history(service, "SOFA")
+    tell_all(service)
+    sql("UPDATE event_log SET type = 'allocated.v99' WHERE stream = 'LAMP' AND version = 2")
+    forget_everything(redis_server)
+
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"a newer release must tell 1 streams, as LAMP: .* allocated\.v99 "):
+            service.refill.refill()
+    service.bus.handle(commands.Allocate("o-new", "LAMP", 1))
+    tell_all(service)
+
+    assert sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
+    assert sequences(redis_server, "LAMP") == [1], "nothing is passed over"
+
+    sql("UPDATE event_log SET type = 'allocated.v1' WHERE version = 2")  # the newer release knows what that is
+    sql("UPDATE outbox SET retry_at = NULL")
+    assert service.refill.refill() == 4
+    tell_all(service)
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("forget", [forget_everything, forget_what_was_told])

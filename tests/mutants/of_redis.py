@@ -197,7 +197,7 @@ REFILL = Part(
             seen_by="test_what_redis_has_lost_is_told_again_from_the_log",
         ),
         Mutant(
-            "            after[stream] = letter.version\n",
+            "            after[stream] = version\n",
             "",
             "one that was refused in the middle of a refill is passed over",
             seen_by="test_what_is_told_again_follows_on_what_was_told_before_it",
@@ -209,10 +209,22 @@ REFILL = Part(
             seen_by="test_long_histories_of_many_products_come_back_whole",
         ),
         Mutant(
-            "                continue\n",
-            "                break\n",
+            '                    log.error("the log holds what',
+            '                    return log.error("the log holds what',
             "what can't be read holds up the rest",
             seen_by="test_what_can_not_be_read_does_not_hold_up_the_rest",
+        ),
+        Mutant(
+            "            if stream not in beyond_us:\n",
+            "            if True:\n",
+            "what follows on an event of a newer release is told without it",
+            seen_by="test_what_only_a_newer_release_can_tell_again_is_left_to_it",
+        ),
+        Mutant(
+            " if claim.stream not in beyond_us]",
+            "]",
+            "an event of a newer release is passed over, and never told again",
+            seen_by="test_what_only_a_newer_release_can_tell_again_is_left_to_it",
         ),
         Mutant(
             "            beyond = max(last_versions)\n",

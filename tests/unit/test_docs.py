@@ -21,8 +21,7 @@ from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.config import LOG_LEVELS
 from allocation.domain import commands, events, model
 from allocation.entrypoints.cli import main
-from allocation.entrypoints.inbound import SCHEMAS
-from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, Schema
+from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, SCHEMAS, Schema
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

@@ -12,7 +12,7 @@ from messaging.claims import Claim, Letter
 from messaging.effects import Effect, EffectOnMany
 from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errands import Errands, RetryLater
-from messaging.errors import ClaimLost, Unavailable, UnreadableMessage
+from messaging.errors import ClaimLost, Unavailable, UnknownMessage, UnreadableMessage
 from messaging.routes import Routes
 
 
@@ -198,6 +198,20 @@ def test_what_comes_before_a_letter_that_can_not_be_read_is_told() -> None:
 
     assert tell.calls == [["zero", "one"]]
     assert (claims[1].delivered, failed(claims[1])) == ([1], 2)
+
+
+def test_an_event_of_a_newer_release_waits_until_a_relay_knows_it() -> None:
+    tell = TellMany()
+    a, b = claim("a", Said("one"), UnknownMessage("shouted.v1"), Said("three")), saying("b", "uno")
+
+    run([a, b], tell)
+
+    assert (a.delivered, b.delivered) == ([1], [1]), "others go on"
+    assert a.failure
+    assert (a.failure.version, a.failure.is_fault, a.failure.retry_in) == (2, False, 0.1)
+    assert a.failure.reason == ("no message is known as shouted.v1 to this release; a newer one may have written it")
+    many_times = Letter(2, attempts=1000, faults=0, read=a.letters[1].read)
+    assert RetryLater().after(many_times, UnknownMessage("shouted.v1")).retry_in == 30.0, "never given up"
 
 
 def test_a_letter_that_can_not_be_read_is_not_blamed_for_those_before_it() -> None:

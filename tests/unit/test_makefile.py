@@ -21,7 +21,7 @@ OURS = {
     "docs",
     "static-checks",
     "lint",
-} | {*("typecheck", "format", "clean", "partitions")}
+} | {*("typecheck", "format", "clean", "partitions", "catalogue")}
 ENV = {"PATH": os.environ["PATH"]}  # without what the `make` that may have started us says to its like
 
 

@@ -38,11 +38,11 @@ def _news(deliveries: Sequence[Delivery[Event]]) -> News:
 
 def _entry(recorded: Recorded[Event]) -> Entry:
     body = CLOUD_EVENTS.encode(recorded)
-    return Entry(body, LINE_ALLOCATED, _message(recorded)) if isinstance(recorded.event, Allocated) else Entry(body)
+    return Entry(body, LINE_ALLOCATED, spoken(recorded)) if isinstance(recorded.event, Allocated) else Entry(body)
 
 
-def _message(recorded: Recorded[Event]) -> bytes:
-    """The book's shape, and more."""
+def spoken(recorded: Recorded[Event]) -> bytes:
+    """The message on `line_allocated`: the book's shape, and more."""
     _, message = CODEC.encode(recorded.event)
     metadata = recorded.metadata
     message["metadata"] = {

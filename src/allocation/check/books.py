@@ -11,7 +11,7 @@ from itertools import chain
 from sqlalchemy import Connection, Engine, text
 
 from allocation.check import batches, effects, histories, lines
-from allocation.check.difference import Difference
+from allocation.check.difference import BeyondUs, Difference
 from messaging.sql.connections import connection
 
 _FIGURES = text("""
@@ -62,15 +62,20 @@ def open_books(engine: Engine) -> Iterator[Books]:
 
 def balance(engine: Engine, say: Callable[[str], None], most_listed: int = sys.maxsize) -> bool:
     """Whether the books balance; says so in a line, after one for each difference. Raises Unavailable."""
-    found = 0
+    found = beyond_us = 0
     with open_books(engine) as books:
         for difference in books.differences():
             found += 1
+            beyond_us += isinstance(difference, BeyondUs)
             if found <= most_listed:
                 say(str(difference))
         if not found:
             say(f"The books balance: {books.figures()}.")
             return True
+    if found == beyond_us:
+        unknown = "1 event" if found == 1 else f"{found:,} events"
+        say(f"All balances but for what only a newer release can check: {unknown} that this one does not know.")
+        return False
     differences = "1 difference" if found == 1 else f"{found:,} differences"
     unlisted = f", {found - most_listed:,} of them not listed" if found > most_listed else ""
     say(f"The books do not balance: {differences}{unlisted}.")

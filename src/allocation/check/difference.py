@@ -19,6 +19,10 @@ class Difference:
         return f"{self.what}: expected {expected}, found {found}"
 
 
+class BeyondUs(Difference):
+    """Written by a newer release, maybe. Whether the books balance there, this one can't tell."""
+
+
 def the_batch(reference: str, sku: str) -> str:
     return f"batch {reference!r} of {sku!r}"  # repr: whatever the name holds, this stays one line
 

@@ -14,11 +14,11 @@ from sqlalchemy import Connection, Row, select
 
 from allocation.adapters.tables import allocations, batches, products
 from allocation.adapters.wire_names import CODEC
-from allocation.check.difference import Difference, the_batch, the_event, the_line
+from allocation.check.difference import BeyondUs, Difference, the_batch, the_event, the_line
 from allocation.check.streams import pairs, side_by_side, stream
 from allocation.domain.events import Allocated, Event
 from allocation.domain.model import Batch, LineKey, OrderLine, Product, Promise
-from messaging.errors import UnreadableMessage
+from messaging.errors import UnknownMessage, UnreadableMessage
 from messaging.sql.tables import event_log
 
 _EVENTS = select(event_log.c.stream, event_log.c.version, event_log.c.type, event_log.c.data).order_by(
@@ -68,6 +68,9 @@ class History:
         what = the_event(row.version, self._sku)
         try:
             event = cast(Event, CODEC.decode(row.type, row.data))
+        except UnknownMessage:
+            yield BeyondUs(what, "one that this release knows", row.type)
+            return
         except UnreadableMessage as error:
             yield Difference(what, "one that can be read", " ".join(str(error).split()))
             return

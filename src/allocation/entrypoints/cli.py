@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allocation.config import SettingError, Settings
+from allocation.entrypoints.catalogue_command import catalogue
 from allocation.entrypoints.csv_commands import export, import_
 from allocation.entrypoints.dead_letter_commands import dead_letters
 from allocation.entrypoints.surroundings import surroundings
@@ -57,6 +58,7 @@ def main(ctx: click.Context) -> None:
 main.add_command(import_)
 main.add_command(export)
 main.add_command(dead_letters)
+main.add_command(catalogue)
 
 port_option = click.option("--port", type=click.IntRange(1, 65535), help="Port of the API.  [default: PORT, or 5005]")
 workers_option = click.option(

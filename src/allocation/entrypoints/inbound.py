@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from threading import Event
-from typing import Any
 
 from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.domain.model import DomainError
-from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, Schema
+from allocation.validation import CHANGE_BATCH_QUANTITY, SCHEMAS
 from messaging.bus import Request
 from messaging.cloud_events import CloudEvent
 from messaging.envelope import Metadata
@@ -19,12 +18,6 @@ from messaging.sql.dead_letters import DeadMessage
 from messaging.sql.exclusive import Occupied
 
 log = logging.getLogger(__name__)
-
-SCHEMAS: dict[str, Schema[Any]] = {
-    "allocation.create_batch.v1": CREATE_BATCH,
-    "allocation.allocate.v1": ALLOCATE,
-    "allocation.change_batch_quantity.v1": CHANGE_BATCH_QUANTITY,
-}
 
 REFUSED = (UnreadableMessage, DomainError, MessageIdReused)
 """What handling a message raises that will not get better by itself."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from messaging.claims import Claim, Deliveries, Letter
 from messaging.envelope import Recorded
-from messaging.errors import ClaimLost, Unavailable, UnreadableMessage
+from messaging.errors import ClaimLost, Unavailable, UnknownMessage, UnreadableMessage
 from messaging.redis.event_stream import Entry, EventStream, News
 
 log = logging.getLogger(__name__)
@@ -71,12 +71,13 @@ class Refill:
             stop.wait(self.every)
 
     def refill(self) -> int:
-        """Tell what is missing; returns how many events. Raises Unavailable."""
+        """Tell what is missing; returns how many events. Raises Unavailable, also when some are for a newer release."""
         home = self.stream.home()
         if self.stream.is_complete(home):
             return 0
         self.stream.begin_check()
         events, complete, beyond = 0, True, ""
+        beyond_us: dict[str, UnknownMessage] = {}
         while last_versions := self.told.last_versions(self.effect, beyond, self.streams_at_once):
             beyond = max(last_versions)
             here = dict(zip(last_versions, self.stream.versions(list(last_versions)), strict=True))
@@ -85,33 +86,49 @@ class Refill:
                 claims = self.deliveries.claim_these(self.effect, behind)
                 complete = complete and len(claims) == len(behind)
                 try:
-                    events += self._tell_again(claims, behind)
+                    events += self._tell_again(claims, behind, beyond_us)
                 except ClaimLost:
                     complete = False
                 finally:
                     self.deliveries.settle(self.effect, claims)
+        if beyond_us:
+            stream, reason = next(iter(beyond_us.items()))
+            raise Unavailable(f"a relay of a newer release must tell {len(beyond_us)} streams, as {stream}: {reason}")
         if complete:
             self.stream.end_check(home)
         return events
 
-    def _tell_again(self, claims: Sequence[Claim], here: Mapping[str, int]) -> int:
+    def _tell_again(
+        self, claims: Sequence[Claim], here: Mapping[str, int], beyond_us: dict[str, UnknownMessage]
+    ) -> int:
+        """`beyond_us` takes in the streams whose rest is left to a newer release, so that nothing is passed over."""
         by_stream = {claim.stream: claim for claim in claims}
         spans = {claim.stream: (here[claim.stream], claim.after) for claim in claims}
         events, batch, after = 0, list[News](), defaultdict[str, int](int)  # the first may follow on what is too old
-        for stream, letter in self.told.letters(self.effect, spans, self.stream.keep):
-            try:
-                body = self.encode(letter.read())
-            except UnreadableMessage as error:
-                about = {"stream": stream, "version": letter.version, "error": str(error)}
-                log.error("the log holds what can't be told again", extra=about)  # noqa: TRY400 - it says all
-                continue
-            batch.append(News(stream, by_stream[stream].token, after[stream], letter.version, [Entry(body)]))
-            after[stream] = letter.version
+        letters = self.told.letters(self.effect, spans, self.stream.keep)
+        for stream, version, body in self._bodies(letters, beyond_us):
+            batch.append(News(stream, by_stream[stream].token, after[stream], version, [Entry(body)]))
+            after[stream] = version
             events += 1
             if len(batch) == self.letters_at_once:
                 self.stream.tell_all(batch)
                 self.deliveries.extend(self.effect, claims)
                 batch.clear()
-        caught_up = [News(claim.stream, claim.token, after[claim.stream], claim.after) for claim in claims]
+        told = [claim for claim in claims if claim.stream not in beyond_us]
+        caught_up = [News(claim.stream, claim.token, after[claim.stream], claim.after) for claim in told]
         self.stream.tell_all([*batch, *caught_up])
         return events
+
+    def _bodies(
+        self, letters: Iterator[tuple[str, Letter]], beyond_us: dict[str, UnknownMessage]
+    ) -> Iterator[tuple[str, int, bytes]]:
+        """Stream, version and body of each that can be told."""
+        for stream, letter in letters:
+            if stream not in beyond_us:
+                try:
+                    yield stream, letter.version, self.encode(letter.read())
+                except UnknownMessage as error:
+                    beyond_us[stream] = error
+                except UnreadableMessage as error:
+                    about = {"stream": stream, "version": letter.version, "error": str(error)}
+                    log.error("the log holds what can't be told again", extra=about)  # noqa: TRY400 - it says all

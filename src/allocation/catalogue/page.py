@@ -1,0 +1,108 @@
+"""The catalogue as a page for people, in Markdown: `docs/events.md`."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+
+from allocation.catalogue.messages import SENT, Channel, Message, by_channel
+from messaging.codec import JsonObject
+
+_HEAD = """# Messages
+
+What the service says over Redis and what it listens to, message by message. This page is generated from the code that
+reads and writes them (`make catalogue`), and a test looks that it is what the code says.
+
+For programs: `allocation catalogue --format asyncapi` prints the same as an AsyncAPI 3.0 document, and
+`allocation catalogue --format schemas` the JSON Schemas. `allocation catalogue DIR` writes all of it into a folder. The
+schema of every version that was ever published is in `src/allocation/catalogue/published/`.
+[A small service](../examples/buying.py) that buys what is out of stock is written against this page alone.
+
+## What holds for all of them
+
+* JSON in UTF-8. Numbers are whole and are written so: `5`, neither `5.0` nor `"5"`.
+* Case matters in text. Text of at most 255 characters has no control characters; in the fields of a command or event it
+  does not begin or end with a space.
+* **New fields may come** at any time, so leave aside those that you do not know. So do we.
+* **Whatever would break you is a new version**, with a name of its own that ends in `.v2`. No field that is sent goes
+  away, changes its type or gets wider limits under the same name. Nothing that is accepted stops being accepted.
+* **A type that you do not know** may come on `allocation.events` after an upgrade of the service. Leave it aside, or
+  stop there until you know it; never take it for one that you know.
+* The version of a message is part of its type, which names its schema. So the attribute `dataschema` is not sent: see
+  [ADR 23](adr/0023-the-catalogue-is-read-off-the-code.md).
+"""
+
+
+def page() -> str:
+    parts = [_HEAD]
+    for channel, messages in by_channel().items():
+        parts += _channel(channel, messages)
+    return "\n".join(parts)
+
+
+def _channel(channel: Channel, messages: list[Message]) -> Iterator[str]:
+    kind = "stream" if channel.field else "channel"
+    direction = "from the service" if channel.direction == SENT else "to the service"
+    yield f"## The {kind} {channel.address}, {direction}\n"
+    yield _paragraph(channel.promises)
+    if channel.field:
+        yield from _envelope(messages[0].schema)
+    for message in messages:
+        yield from _message(message, channel)
+
+
+def _envelope(schema: JsonObject) -> Iterator[str]:
+    """What the messages of a stream have in common."""
+    attributes = {name: one for name, one in schema["properties"].items() if name not in ("type", "data")}
+    yield "All have these attributes, a `type` and the `data`:\n"
+    yield _table(schema | {"properties": attributes})
+
+
+def _message(message: Message, channel: Channel) -> Iterator[str]:
+    yield f"### {message.name}\n"
+    yield _paragraph(f"{message.says} {message.when}")
+    yield _table(message.schema["properties"]["data"] if channel.field else message.schema)
+    yield f"```json\n{json.dumps(message.example, ensure_ascii=False)}\n```\n"
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def _table(schema: JsonObject) -> str:
+    rows = "\n".join(_rows(schema))
+    return f"| field | type | meaning |\n|---|---|---|\n{rows}\n"
+
+
+def _rows(schema: JsonObject, prefix: str = "") -> Iterator[str]:
+    for name, field in schema["properties"].items():
+        optional = "" if name in schema["required"] else ", optional"
+        yield f"| `{prefix}{name}` | {in_words(field)}{optional} | {field['description']} |"
+        if "properties" in field:
+            yield from _rows(field, f"{prefix}{name}.")
+
+
+def in_words(field: JsonObject) -> str:
+    """Type and limits of a field."""
+    if "anyOf" in field:
+        return " or ".join(in_words(branch) for branch in field["anyOf"])
+    if "const" in field:
+        return f"always `{field['const']}`"
+    if "type" not in field:
+        return "anything"
+    if field["type"] == "integer":
+        return f"whole number, {field['minimum']:,} to {field['maximum']:,}"
+    return _text(field) if field["type"] == "string" else str(field["type"])
+
+
+def _text(field: JsonObject) -> str:
+    if "format" in field:
+        return _FORMATS[field["format"]]
+    if "pattern" in field and field["pattern"] in _PATTERNS:
+        return _PATTERNS[field["pattern"]]
+    return f"text, 1 to {field['maxLength']} characters" if "maxLength" in field else "text"
+
+
+_FORMATS = {"date": "date as `YYYY-MM-DD`", "date-time": "time as in RFC 3339"}
+_PATTERNS = {r"^1\.0$": "`1.0`", "^[1-9][0-9]*$": "text, digits only"}

@@ -1,0 +1,106 @@
+"""What a schema can't say of itself: when a message is sent, what a field means, what a channel promises."""
+
+from __future__ import annotations
+
+from allocation.adapters.redis_channels import EVENTS_STAY
+from allocation.domain import commands, events
+
+EVENT_STREAM = (
+    "Every event, as a CloudEvent 1.0 in JSON, in the one field `event` of an entry. "
+    f"An entry stays for {EVENTS_STAY.days} days. Each event comes at least once. The events of one SKU (`subject`) "
+    "come in the order of their `sequence`, without gaps; across SKUs there is no order. A repeat has the same `id`, "
+    "`subject` and `sequence`, so whoever keeps the highest `sequence` of each `subject` can leave out what is not "
+    "higher. Only when the service's database was restored from a backup do other events, with other ids, get the "
+    "numbers of those that were lost."
+)
+COMMAND_STREAM = (
+    "Commands, as CloudEvents 1.0 in JSON, in the one field `command` of an entry. They are handled in the order of "
+    "the stream, each once: `source` and `id` together name a command, and sent again within a day it has no second "
+    "effect. What follows is an event, with the command's `correlationid` (or else its `id`). What is refused, can't "
+    "be read, or is of a type or version that the service does not know is a dead letter with the reason; the next "
+    "one has its turn."
+)
+LINE_ALLOCATED = (
+    "The book's message about each allocation, over pub/sub: it reaches those who listen at that moment, and nobody "
+    "else. Whoever must not miss any reads the stream `allocation.events`, where the same event has the same `id`."
+)
+CHANGE_BATCH_QUANTITY = (
+    "The book's message, over pub/sub: it takes effect at most once, in the order sent, and is lost when no consumer "
+    "listens. Whoever must be heard sends `allocation.change_batch_quantity.v1` to the stream `allocation.commands`."
+)
+
+WHEN: dict[type, str] = {
+    events.BatchCreated: "A batch was added. The identical batch again is no event.",
+    events.BatchQuantityChanged: "The quantity of a batch was set to another one. What it had promised beyond that "
+    "follows as `allocation.deallocated.v1`, and then where each line went.",
+    events.Allocated: "A line was asked for and a batch had room, or its promise was broken and another batch has "
+    "room.",
+    events.Deallocated: "A batch shrank below what it had promised: its newest promises are broken, no more than "
+    "must be. For each such line an `allocation.allocated.v1` or `allocation.out_of_stock.v1` of the same SKU "
+    "follows, with this event as its cause. Both were committed together.",
+    events.OutOfStock: "A line was asked for, or lost its batch, and no batch had room for all of it. It is not "
+    "tried again by itself. The stock team is mailed.",
+    commands.CreateBatch: "Gives `allocation.batch_created.v1`; for the identical batch again "
+    "nothing. The same `ref` with another SKU, quantity or date is refused.",
+    commands.Allocate: "Gives `allocation.allocated.v1` or "
+    "`allocation.out_of_stock.v1`; for a line that is allocated, just so, nothing. A SKU that was never purchased, "
+    "or the same line with another SKU or quantity, is refused.",
+    commands.ChangeBatchQuantity: "Gives "
+    "`allocation.batch_quantity_changed.v1` and what follows from it; for the quantity it has, nothing. An unknown "
+    "batch is refused.",
+}
+
+ASKS: dict[type, str] = {
+    commands.CreateBatch: "Add purchased stock.",
+    commands.Allocate: "Promise stock to one order line.",
+    commands.ChangeBatchQuantity: "State how much a batch really holds.",
+}
+
+FIELDS = {
+    "ref": "The reference of the batch.",
+    "batchref": "The reference of the batch.",
+    "sku": "The stock keeping unit: what is purchased and sold.",
+    "eta": "The day on which the batch is expected; null when it is in the warehouse.",
+    "orderid": "The customer's order.",
+    "lineid": "The line of the order; when it is not given, its SKU. Order and line together name a line.",
+}
+QUANTITIES: dict[type, str] = {
+    events.BatchCreated: "How much was purchased.",
+    events.BatchQuantityChanged: "How much the batch holds now, promised or not.",
+    events.Allocated: "How much was promised. A line is never split.",
+    events.Deallocated: "How much is no longer promised.",
+    events.OutOfStock: "How much was asked for.",
+    commands.CreateBatch: "How much was purchased.",
+    commands.Allocate: "How much is asked for. A line is never split.",
+    commands.ChangeBatchQuantity: "How much the batch really holds.",
+}
+
+SENT_ATTRIBUTES = {
+    "specversion": "The version of CloudEvents.",
+    "id": "Names the event, the same on every repeat.",
+    "source": "This service.",
+    "type": "What happened, and the version of its shape.",
+    "subject": "The SKU.",
+    "time": "When it happened.",
+    "datacontenttype": "How `data` is written.",
+    "sequence": "The number of the event in its SKU's history, from 1, without gaps; compare it as a number.",
+    "correlationid": "Shared by all that follows from one request from outside.",
+    "causationid": "The id of the command or event that directly led to this one, where there is one.",
+    "data": "What happened.",
+}
+ACCEPTED_ATTRIBUTES = {
+    "specversion": "The version of CloudEvents.",
+    "id": "Names the command, together with `source`.",
+    "source": "Who sends it.",
+    "type": "What is to be done, and the version of its shape.",
+    "correlationid": "Is taken along to all that follows; when it is not given, the `id` is.",
+    "data": "What is to be done.",
+}
+ABOUT_METADATA = "Who the event is and what it belongs to."
+METADATA = {
+    "id": "Names the event, the same as in the stream.",
+    "correlation_id": "Shared by all that follows from one request from outside.",
+    "causation_id": "The id of the command or event that directly led to this one; null when there is none.",
+    "source": "By which way the request came in.",
+    "time": "When it happened.",
+}

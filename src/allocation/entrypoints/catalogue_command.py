@@ -1,0 +1,66 @@
+"""`allocation catalogue`: what is said over Redis, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["asyncapi", "schemas", "markdown"]),
+    help="Print an AsyncAPI 3.0 document; or the JSON Schemas of all versions ever published, by name; or a page.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one message a line.")
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(file_okay=False, path_type=Path))
+def catalogue(form: str | None, as_json: bool, folder: Path | None) -> None:
+    """List the messages that the service sends and accepts over Redis.
+
+    With DIR write there, instead, asyncapi.json, events.md and schemas/: a JSON Schema for each version ever published.
+    """
+    if (form is not None) + as_json + (folder is not None) > 1:
+        raise click.UsageError("give one of --format, --json and DIR")
+    if folder:
+        _write(folder)
+    elif form:
+        click.echo(_text(form), nl=False)
+    else:
+        _list(as_json)
+
+
+def _text(form: str) -> str:
+    from allocation.catalogue import asyncapi, history, page
+
+    if form == "markdown":
+        return page.page()
+    return history.written(asyncapi.document() if form == "asyncapi" else history.published())
+
+
+def _write(folder: Path) -> None:
+    from allocation.catalogue import history
+
+    schemas = folder / "schemas"
+    try:
+        schemas.mkdir(parents=True, exist_ok=True)
+        (folder / "asyncapi.json").write_text(_text("asyncapi"), "utf-8")
+        (folder / "events.md").write_text(_text("markdown"), "utf-8")
+        for name, schema in history.published().items():
+            (schemas / f"{name}.json").write_text(history.written(schema), "utf-8")
+    except OSError as error:
+        raise click.ClickException(f"can't write to {folder}: {error.strerror}") from error
+    click.echo(f"Written to {folder}: asyncapi.json, events.md and schemas/.")
+
+
+def _list(as_json: bool) -> None:
+    from allocation.catalogue import messages
+
+    for message in messages():
+        about = {"name": message.name, "direction": message.channel.direction, "channel": message.channel.address}
+        if as_json:
+            click.echo(json.dumps(about | {"says": message.says}, ensure_ascii=False))
+        else:
+            click.echo("{name:38} {direction:9} {channel:22} ".format(**about) + message.says)

@@ -1,0 +1,45 @@
+"""What really goes over Redis is what the catalogue says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import redis
+from jsonschema import Draft202012Validator
+
+from allocation.adapters.redis_channels import EVENTS, LINE_ALLOCATED
+from allocation.bootstrap import Service
+from allocation.catalogue import history
+from allocation.domain import commands
+from allocation.service_layer.handlers import PublishEvent
+from messaging.envelope import Metadata
+
+PUBLISHED = history.published()
+
+
+def test_each_kind_of_message_is_of_its_published_schema(service: Service, redis_server: redis.Redis) -> None:
+    listener = redis_server.pubsub()  # type: ignore[no-untyped-call]  # redis-py does not say
+    listener.subscribe(LINE_ALLOCATED)
+    assert listener.get_message(timeout=10), "not subscribed"
+    for command in (
+        commands.CreateBatch("b1", "LÄMP", 10),
+        commands.Allocate("o1", "LÄMP", 10, "line-1"),
+        commands.ChangeBatchQuantity("b1", 9),
+    ):
+        service.bus.handle(command, Metadata.first("http", "request-1"))
+    while service.relay.deliver(PublishEvent.name):
+        pass
+
+    entries: Any = redis_server.xrange(EVENTS)
+    said = [json.loads(fields[b"event"]) for _, fields in entries]
+    spoken = listener.get_message(timeout=10)
+    listener.close()
+
+    for event in said:
+        Draft202012Validator(PUBLISHED[event["type"]]).validate(event)
+    assert {event["type"] for event in said} == {
+        name for name, schema in PUBLISHED.items() if schema["x-channel"] == EVENTS
+    }
+    assert isinstance(spoken, dict), "nothing was said"
+    Draft202012Validator(PUBLISHED[LINE_ALLOCATED]).validate(json.loads(spoken["data"]))
