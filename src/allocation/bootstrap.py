@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import redis
 from sqlalchemy import Engine, create_engine
 
+from allocation.adapters.key_ring import KeyRing
+from allocation.adapters.keys import SqlKeys
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
 from allocation.adapters.redis_channels import command_group, event_stream
 from allocation.adapters.redis_eventpublisher import RedisEventPublisher
@@ -62,6 +64,7 @@ class Service:
     views: Views
     dead_letters: SqlDeadLetters
     housekeeping: Housekeeping
+    keys: KeyRing
 
     def readiness(self) -> dict[str, str]:
         """`status` is ready, degraded (Redis is away: orders are taken, news waits) or not ready; the rest says why."""
@@ -130,6 +133,7 @@ def bootstrap(
         views=Views(engine, retry),
         dead_letters=SqlDeadLetters(engine),
         housekeeping=Housekeeping(engine),
+        keys=KeyRing(SqlKeys(engine, retry).all),
     )
 
 

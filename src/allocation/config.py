@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from urllib.parse import quote, urlsplit
 _SENTINELS = re.compile(r"redis\+sentinel://([^@/]*@)?[^@/:,\[\]]+(:\d+)?(,[^@/:,\[\]]+(:\d+)?)*/[^/]+(/\d*)?")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("console", "json")
+WHO_IS_ASKED = ("required", "trust-everybody")
+RATE_ELSEWHERE = 500
+"""Requests a second for each key in each API process, where the service is not on loopback and nobody said more."""
 
 
 class SettingError(Exception):
@@ -33,6 +37,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 5005
     workers: int = 2
+    api_keys: str = ""
+    rate_limit: int = 0
     log_level: str = "INFO"
     log_format: str = ""
 
@@ -50,9 +56,28 @@ class Settings:
             host=given.get("HOST") or given.get("API_HOST") or "127.0.0.1",
             port=_number(given, "PORT", default=5005, most=65535),
             workers=_number(given, "WEB_CONCURRENCY", default=2, most=1000),
+            api_keys=_one_of(given, "API_KEYS", WHO_IS_ASKED, default=""),
+            rate_limit=_number(given, "RATE_LIMIT", default=0, most=1_000_000),
             log_level=_one_of(given, "LOG_LEVEL", LOG_LEVELS, default="INFO"),
             log_format=_one_of(given, "LOG_FORMAT", LOG_FORMATS, default=""),
         )
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Nobody but this machine reaches the API."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def asks_for_keys(self) -> bool:
+        return self.api_keys == "required" or (not self.is_on_loopback and self.api_keys != "trust-everybody")
+
+    @property
+    def rate_of_keys(self) -> int | None:
+        """Requests a second of a key that has no rate of its own, in each API process."""
+        return self.rate_limit or (None if self.is_on_loopback else RATE_ELSEWHERE)
 
     def as_environment(self, env: Mapping[str, str]) -> dict[str, str]:
         """The environment in which a child process reads the same settings."""
@@ -67,6 +92,8 @@ class Settings:
             "HOST": self.host,
             "PORT": str(self.port),
             "WEB_CONCURRENCY": str(self.workers),
+            "API_KEYS": self.api_keys,
+            "RATE_LIMIT": str(self.rate_limit or ""),
             "LOG_LEVEL": self.log_level,
             "LOG_FORMAT": self.log_format,
         }
@@ -151,7 +178,9 @@ def _url(name: str, given: str, schemes: tuple[str, ...], expected: str) -> str:
 
 
 def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:
-    text = env.get(name, str(default))
+    text = env.get(name)
+    if text is None:
+        return default
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
         raise SettingError(f"{name} is {text!r}; expected a whole number from 1 to {most}")
     return int(text)

@@ -8,6 +8,8 @@ import sys
 import structlog
 from structlog.typing import Processor
 
+from allocation.discretion import DiscreetHandler
+
 
 def configure_logging(level: str, log_format: str) -> None:
     """Send all that the program and its libraries log through one renderer. An empty format: by terminal."""
@@ -28,7 +30,7 @@ def configure_logging(level: str, log_format: str) -> None:
         if console
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = DiscreetHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -1,6 +1,7 @@
 """Messages as other systems see them: CloudEvents 1.0, structured JSON.
 
-Sources: the CloudEvents specification 1.0.2, its JSON format, and its extensions `sequence` and `correlation`.
+Sources: the CloudEvents specification 1.0.2, its JSON format, and its extensions `sequence`, `correlation` and
+`authcontext`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from messaging.errors import UnreadableMessage
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 
 _TEXT: JsonObject = {"type": "string", "minLength": 1}
-_MAY_BE_MISSING = {"causationid"}
+_MAY_BE_MISSING = {"causationid", "authtype", "authid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class CloudEvents:
             "sequence": str(recorded.version),
             "correlationid": metadata.correlation_id,
             **causation,
+            **_auth_context(metadata.principal),
             "data": data,
         }
         return to_json(event)
@@ -70,10 +72,19 @@ class CloudEvents:
             "sequence": {"type": "string", "pattern": "^[1-9][0-9]*$"},
             "correlationid": _TEXT,
             "causationid": _TEXT,
+            "authtype": _TEXT,
+            "authid": _TEXT,
             "data": data,
         }
         required = [name for name in properties if name not in _MAY_BE_MISSING]
         return {"type": "object", "properties": properties, "required": required}
+
+
+def _auth_context(principal: str | None) -> dict[str, str]:
+    if principal is None:
+        return {}
+    kind, _, name = principal.partition(":")
+    return {"authtype": kind, "authid": name}
 
 
 class CloudEvent(BaseModel):

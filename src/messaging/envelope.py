@@ -13,23 +13,28 @@ M_co = TypeVar("M_co", covariant=True)
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """Metadata of one message. `correlation_id` is shared by all that followed from one request from outside;
-    `causation_id` is the id of the message that directly led to this one."""
+    `causation_id` is the id of the message that directly led to this one.
+
+    `principal` is who asked, as far as that was proved: `kind:name`, such as `api_key:shop`. The kinds are those of
+    the CloudEvents extension `authcontext`. None where nobody had to say.
+    """
 
     id: str
     correlation_id: str
     causation_id: str | None
     source: str
     time: datetime
+    principal: str | None = None
 
     @classmethod
-    def first(cls, source: str, correlation_id: str | None = None) -> Metadata:
+    def first(cls, source: str, correlation_id: str | None = None, principal: str | None = None) -> Metadata:
         """For a message from outside, caused by nothing that we know."""
         own = str(uuid4())
-        return cls(own, correlation_id or own, None, source, datetime.now(UTC))
+        return cls(own, correlation_id or own, None, source, datetime.now(UTC), principal)
 
     def next(self) -> Metadata:
         """For a message that this one caused."""
-        return Metadata(str(uuid4()), self.correlation_id, self.id, self.source, datetime.now(UTC))
+        return Metadata(str(uuid4()), self.correlation_id, self.id, self.source, datetime.now(UTC), self.principal)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,17 @@ from tests.e2e.waiting import PATIENCE, eventually
 PARTS = ("serve", "consume", "relay")
 SETTINGS = {
     *("DATABASE_URL", "REDIS_URL", "SMTP_URL", "ALLOCATION_HOME", "HOST", "PORT", "WEB_CONCURRENCY"),
-    *("LOG_LEVEL", "LOG_FORMAT", "DB_HOST", "DB_PASSWORD", "REDIS_HOST", "EMAIL_HOST", "API_HOST"),
+    *(
+        "API_KEYS",
+        "RATE_LIMIT",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+        "DB_HOST",
+        "DB_PASSWORD",
+        "REDIS_HOST",
+        "EMAIL_HOST",
+        "API_HOST",
+    ),
 }
 
 
@@ -67,6 +77,16 @@ class Service:
         return Client(f"http://127.0.0.1:{self.port}", self._notice()["servers"]["redis_url"])
 
     @property
+    def database_url(self) -> str:
+        url: str = self._notice()["servers"]["database_url"]
+        return url
+
+    @property
+    def redis_url(self) -> str:
+        url: str = self._notice()["servers"]["redis_url"]
+        return url
+
+    @property
     def is_running(self) -> bool:
         return self._run is not None and self._run.poll() is None
 
@@ -81,11 +101,11 @@ class Service:
         self._run = self._start("run", "--port", str(self.port))
 
     @contextmanager
-    def second_api(self) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
+    def second_api(self, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
         """`allocation serve` on the same servers, beside our own."""
         urls = self._notice()["servers"]
         port = free_port()
-        settings = {"DATABASE_URL": urls["database_url"], "REDIS_URL": urls["redis_url"]}
+        settings = {"DATABASE_URL": urls["database_url"], "REDIS_URL": urls["redis_url"]} | settings
         with self._start("serve", "--port", str(port), **settings) as process:
             client = Client(f"http://127.0.0.1:{port}", urls["redis_url"])
             try:
@@ -145,6 +165,11 @@ class Service:
 
     def processes(self) -> list[Process]:
         return processes_of(self.home)
+
+    def command(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """What a person types beside the running service, and what is printed."""
+        env = environment(ALLOCATION_HOME=str(self.home), **settings)
+        return subprocess.run(allocation(*arguments), env=env, capture_output=True, text=True, timeout=60, check=False)
 
     @contextmanager
     def database(self) -> Iterator[psycopg.Connection]:

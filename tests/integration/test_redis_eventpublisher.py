@@ -29,7 +29,7 @@ RECORDED: Recorded[Event] = Recorded(
     "LAMP",
     7,
     Allocated(orderid="o1", sku="LAMP", qty=3, batchref="b1", lineid="line-1"),
-    Metadata("m-7", "c-1", "m-6", "http", datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)),
+    Metadata("m-7", "c-1", "m-6", "http", datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC), "api_key:shop"),
 )
 
 
@@ -78,6 +78,7 @@ def test_publishes_exactly_what_was_promised_to_other_systems(redis_url: str, li
             "id": "m-7",
             "correlation_id": "c-1",
             "causation_id": "m-6",
+            "principal": "api_key:shop",
             "source": "http",
             "time": "2026-01-02T03:04:05.678901+00:00",
         },

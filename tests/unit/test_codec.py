@@ -113,8 +113,8 @@ def test_an_event_is_a_cloud_event_for_others() -> None:
     created = events.BatchCreated("b1", "TÅBLE", 10, None)
     codec = Codec({"batch_created.v1": events.BatchCreated})
 
-    def said(causation_id: str | None) -> JsonObject:
-        metadata = Metadata("id-1", "order 7", causation_id, "http", now)
+    def said(causation_id: str | None, principal: str | None = None) -> JsonObject:
+        metadata = Metadata("id-1", "order 7", causation_id, "http", now, principal)
         body = CloudEvents(codec, "/shop", "shop").encode(Recorded("TÅBLE", 3, created, metadata))
         assert "TÅBLE".encode() in body, "readable as it is"
         assert b" " not in body.replace(b"order 7", b""), "and short"
@@ -135,6 +135,7 @@ def test_an_event_is_a_cloud_event_for_others() -> None:
         "data": {"ref": "b1", "sku": "TÅBLE", "qty": 10, "eta": None},
     }
     assert "causationid" not in said(None)
+    assert said("id-0", "api_key:shop") == said("id-0") | {"authtype": "api_key", "authid": "shop"}
 
 
 GOOD: JsonObject = {"specversion": "1.0", "id": "m1", "source": "/shop", "type": "said", "data": {}}

@@ -82,6 +82,12 @@ def test_both_sides_are_given_the_same_password(services: Mapping[str, Compose])
         assert f"allocation:{password}@postgres:5432" in services[name]["environment"]["DATABASE_URL"]
 
 
+def test_the_book_s_callers_need_no_key_and_this_is_said_in_plain_words(services: Mapping[str, Compose]) -> None:
+    given = {name: service["environment"].get("API_KEYS") for name, service in services.items() if name in OURS}
+    assert given == dict.fromkeys(OURS, "${API_KEYS:-trust-everybody}")
+    assert "API_KEYS" not in (ROOT / "Dockerfile").read_text(), "the image alone trusts nobody"
+
+
 def test_the_image_does_not_run_as_root() -> None:
     users = [words[1] for words in instructions() if words[0] == "USER"]
     assert users

@@ -106,6 +106,8 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "HOST": "0.0.0.0",
             "PORT": "80",
             "WEB_CONCURRENCY": "4",
+            "API_KEYS": "required",
+            "RATE_LIMIT": "100",
             "LOG_LEVEL": "debug",
             "LOG_FORMAT": "json",
         }

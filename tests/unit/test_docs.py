@@ -132,6 +132,19 @@ def test_every_promise_says_what_it_rests_on_and_which_test_shows_it() -> None:
     assert not_promised.strip()
 
 
+def test_every_protection_says_what_it_rests_on_and_which_test_shows_it() -> None:
+    protected, _, not_protected = (
+        (DOCS / "threat-model.md").read_text("utf-8").partition("\n## What is not protected\n")
+    )
+    protections = re.split(r"^(?=\*\*)", protected, flags=re.MULTILINE)[1:]
+
+    assert len(protections) > 12
+    for protection in protections:
+        assert re.match(r"\*\*[^*]+\.\*\*\nRests on ", protection), protection
+        assert re.search(r"^\* \[`test_\w+`\]", protection, re.MULTILINE), protection
+    assert not_protected.strip()
+
+
 @each_page
 def test_tests_that_are_named_are_there(page: Path) -> None:
     for text, file, _ in links(page):

@@ -51,5 +51,6 @@ def spoken(recorded: Recorded[Event]) -> bytes:
         "causation_id": metadata.causation_id,
         "source": metadata.source,
         "time": metadata.time.isoformat(),
+        "principal": metadata.principal,
     }
     return to_json(message)

@@ -13,14 +13,18 @@ from sqlalchemy import (
     Column,
     Computed,
     Date,
+    DateTime,
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
+    text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 metadata = MetaData()
 
@@ -96,4 +100,19 @@ allocations_view = Table(
     Column("qty", Integer, nullable=False),
     Column("batchref", Key, nullable=False),
     comment="The read model of GET /allocations/<orderid>; position is the order of allocation.",
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("name", Key, primary_key=True),
+    Column("id", Key, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("rate", Integer),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("created_by", Text, nullable=False),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("revoked_by", Text),
+    comment="Who may ask the API for what. Rows stay: a name in the event log must always mean the same key.",
 )

@@ -86,6 +86,8 @@ SENT_ATTRIBUTES = {
     "sequence": "The number of the event in its SKU's history, from 1, without gaps; compare it as a number.",
     "correlationid": "Shared by all that follows from one request from outside.",
     "causationid": "The id of the command or event that directly led to this one, where there is one.",
+    "authtype": "What kind of principal asked for it, where that was proved: `api_key` or `user`.",
+    "authid": "The name of that principal.",
     "data": "What happened.",
 }
 ACCEPTED_ATTRIBUTES = {
@@ -103,4 +105,5 @@ METADATA = {
     "causation_id": "The id of the command or event that directly led to this one; null when there is none.",
     "source": "By which way the request came in.",
     "time": "When it happened.",
+    "principal": "Who asked for it, as kind and name, where that was proved; else null.",
 }

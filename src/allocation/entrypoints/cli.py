@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allocation.config import SettingError, Settings
+from allocation.discretion import without_secrets
 from allocation.entrypoints.catalogue_command import catalogue
 from allocation.entrypoints.csv_commands import export, import_
 from allocation.entrypoints.dead_letter_commands import dead_letters
+from allocation.entrypoints.key_commands import keys
 from allocation.entrypoints.surroundings import surroundings
 from allocation.logs import configure_logging
 from embedded import EmbeddedServersError
@@ -36,7 +38,7 @@ class CommandLine(click.Group):
         try:
             return super().invoke(ctx)
         except (SettingError, Unavailable, EmbeddedServersError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(without_secrets(str(error))) from error
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,8 +48,8 @@ def main(ctx: click.Context) -> None:
     """Promise stock to order lines: warehouse first, then the earliest delivery. Never oversells, never loses an event.
 
     Settings come from the environment: DATABASE_URL, DATABASE_POOLER_URL, DATABASE_POOLER_PREPARES, REDIS_URL,
-    SMTP_URL, ALLOCATION_HOME, HOST, PORT, WEB_CONCURRENCY, LOG_LEVEL, LOG_FORMAT. Without URLs, commands use
-    servers of their own under ALLOCATION_HOME.
+    SMTP_URL, ALLOCATION_HOME, HOST, PORT, WEB_CONCURRENCY, API_KEYS, RATE_LIMIT, LOG_LEVEL, LOG_FORMAT. Without
+    URLs, commands use servers of their own under ALLOCATION_HOME.
     """
     atexit.register(gc.freeze)  # a process that has nothing to collect at its end is gone in a tenth of the time
     settings = Settings.from_env(os.environ)
@@ -59,6 +61,7 @@ main.add_command(import_)
 main.add_command(export)
 main.add_command(dead_letters)
 main.add_command(catalogue)
+main.add_command(keys)
 
 port_option = click.option("--port", type=click.IntRange(1, 65535), help="Port of the API.  [default: PORT, or 5005]")
 workers_option = click.option(
@@ -77,6 +80,7 @@ threads_option = click.option(
 def run(settings: Settings, port: int | None, workers: int | None, threads: int) -> None:
     """Run the whole service: migrate, then API, relay and consumer, until Ctrl-C."""
     from allocation.entrypoints.announcement import Announcement
+    from allocation.entrypoints.key_check import require_keys
     from allocation.entrypoints.processes import Part, Processes
 
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
@@ -84,6 +88,7 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int)
     stop = _stop_on_signals()
     with surroundings(settings) as around:
         settings = around.settings
+        require_keys(settings, migrate_first=True)
         parts = [  # all start at once: who comes before the migration is done waits for it
             Part(["migrate"], once=True),
             Part(["serve", "--threads", str(threads)]),
@@ -107,10 +112,12 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int)
 def serve(settings: Settings, port: int | None, workers: int | None, threads: int) -> None:
     """Serve the HTTP API alone."""
     from allocation.entrypoints import api_server
+    from allocation.entrypoints.key_check import require_keys
 
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
     _refuse_taken_port(settings)
     with surroundings(settings) as around:
+        require_keys(around.settings)
         api_server.serve(around.settings, threads)
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.model import InvalidSku
 from allocation.entrypoints.csv_files import BadCsv, Row
+from allocation.entrypoints.person import principal_of_person
 from allocation.validation import ALLOCATE, CREATE_BATCH, BadInput, Schema
 from messaging.bus import MessageBus, Request
 from messaging.envelope import Metadata
@@ -127,8 +128,8 @@ class Import:
 
         Raises BadCsv after the rows before the bad one are done, and Unavailable after those that could be done.
         """
-        correlation_id = str(uuid4())
-        readings = (self._read(row, correlation_id) for row in rows)
+        correlation_id, principal = str(uuid4()), principal_of_person()
+        readings = (self._read(row, correlation_id, principal) for row in rows)
         size = MOST_ROWS_TOGETHER
         setbacks = 0
         for chunk in _chunks(readings, MOST_ROWS_TOGETHER):
@@ -147,12 +148,12 @@ class Import:
                     size = min(size + size // 8 + 1, MOST_ROWS_TOGETHER)
                     setbacks = 0
 
-    def _read(self, row: Row, correlation_id: str) -> _Reading:
+    def _read(self, row: Row, correlation_id: str, principal: str) -> _Reading:
         try:
             command = self.kind.command(row, self.columns)
         except BadInput as error:
             return _Reading(row.number, error)
-        return _Reading(row.number, Request(command, Metadata.first("import", correlation_id)))
+        return _Reading(row.number, Request(command, Metadata.first("import", correlation_id, principal)))
 
     def _settle(self, chunk: Sequence[_Reading]) -> list[RowResult]:
         requests = [reading.content for reading in chunk if isinstance(reading.content, Request)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from allocation.config import Settings
+from allocation.entrypoints.person import person, principal_of_person
 from allocation.entrypoints.surroundings import surroundings
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def retry(settings: Settings, letter_id: str | None, every: bool, as_json: bool)
             if isinstance(letter, DeadEffect):
                 service.dead_letters.retry_effect(letter)
                 _say(letter, "the relay will try again", as_json)
-            elif reason := inbound.retry(service, letter):
+            elif reason := inbound.retry(service, letter, principal_of_person()):
                 refused = True
                 _say(letter, reason, as_json)
             else:
@@ -107,7 +107,7 @@ def drop(settings: Settings, letter_id: str | None, every: bool, as_json: bool) 
     with _service(settings) as service:
         for letter in _chosen(service, letter_id, every):
             if isinstance(letter, DeadEffect):
-                service.dead_letters.drop_effect(letter, by=getpass.getuser())
+                service.dead_letters.drop_effect(letter, by=person())
             else:
                 service.dead_letters.settle_message(letter)
             _say(letter, "dropped", as_json)

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import time
-from contextlib import suppress
 from typing import TypeVar
 
 from flask import Flask, Response, g, jsonify, request
@@ -19,6 +18,7 @@ from allocation import validation
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.model import BatchConflict, DomainError, LineConflict
+from allocation.entrypoints.doors import OPEN, Doors, add_doors, doors_of
 from allocation.validation import BadInput, Schema
 from messaging.envelope import Metadata
 from messaging.errors import MessageIdReused, StillRunning, Unavailable
@@ -33,9 +33,7 @@ WAITED = "allocation.waited"
 LONGEST_WAIT = 1.0
 """Seconds. Who has waited so long is asked to come later, rather than have all who come after wait longer."""
 
-_READ_ANYWAY = 16 * 1024 * 1024
 _LONGEST_ID = 255
-_PATIENCE = 1.0
 _ALWAYS_ANSWERED = ("healthz", "readyz")
 
 C = TypeVar("C")
@@ -48,22 +46,26 @@ class AnyText(BaseConverter):
     part_isolating = False
 
 
-def create_app(service: Service | None = None) -> Flask:
-    """The WSGI application; without a service, one as the environment says."""
-    service = service or bootstrap(Settings.from_env(os.environ), callers_wait=True)
+def create_app(service: Service | None = None, doors: Doors = OPEN) -> Flask:
+    """The WSGI application; without a service, one as the environment says, doors and all."""
+    if service is None:
+        settings = Settings.from_env(os.environ)
+        service = bootstrap(settings, callers_wait=True)
+        doors = doors_of(settings, service.keys)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # a body sent in chunks is cut off here: one byte tells
     app.url_map.merge_slashes = False
     app.url_map.converters["any_text"] = AnyText
-    _add_routes(app, service)
+    _add_routes(app, service, doors)
     _add_errors(app)
     _add_request_ids(app)
     _add_path_check(app)
     _add_back_pressure(app)
+    add_doors(app, doors)
     return app
 
 
-def _add_routes(app: Flask, service: Service) -> None:
+def _add_routes(app: Flask, service: Service, doors: Doors) -> None:
     bus = service.bus
 
     @app.post("/add_batch")
@@ -93,7 +95,7 @@ def _add_routes(app: Flask, service: Service) -> None:
     @app.get("/readyz")
     def readyz() -> ResponseReturnValue:
         readiness = service.readiness()
-        return jsonify(readiness), 200 if readiness["status"] != "not ready" else 503
+        return jsonify(doors.told_to_strangers(readiness)), 200 if readiness["status"] != "not ready" else 503
 
 
 def _add_errors(app: Flask) -> None:
@@ -127,10 +129,7 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(RequestEntityTooLarge)
     def too_large(_: RequestEntityTooLarge) -> ResponseReturnValue:
-        _read_what_is_being_sent()
-        answer = _refusal(f"the body is larger than {LARGEST_BODY} bytes", 413)
-        answer.headers["Connection"] = "close"
-        return answer
+        return _refusal(f"the body is larger than {LARGEST_BODY} bytes", 413)
 
     @app.errorhandler(Exception)
     def fault(error: Exception) -> ResponseReturnValue:
@@ -209,18 +208,6 @@ def _message_id() -> str | None:
     if not (key.isascii() and key.isprintable() and 0 < len(key) <= _LONGEST_ID):
         raise BadInput(f"Idempotency-Key: must be 1 to {_LONGEST_ID} printable ASCII characters")
     return f"http:{key}"
-
-
-def _read_what_is_being_sent() -> None:
-    """A client that is still sending would get a reset connection instead of the answer; one that only said it would
-    send is not waited for."""
-    if connection := request.environ.get("gunicorn.socket"):
-        connection.settimeout(_PATIENCE)
-    enough = time.monotonic() + 5 * _PATIENCE
-    with suppress(OSError):
-        for _ in range(_READ_ANYWAY // LARGEST_BODY):
-            if time.monotonic() > enough or not request.environ["wsgi.input"].read(LARGEST_BODY):
-                break
 
 
 def _asks_for_json() -> bool:

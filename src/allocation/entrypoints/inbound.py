@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Event
 
 from allocation.adapters import redis_channels
@@ -58,18 +59,19 @@ def until_possible(attempt: Callable[[], None], stop: Event) -> bool:
             return True
 
 
-def retry(service: Service, letter: DeadMessage) -> str | None:
+def retry(service: Service, letter: DeadMessage, principal: str | None = None) -> str | None:
     """Handle a dead message after all, once however often this is tried; the reason when it is refused again.
 
-    Raises Unavailable.
+    What follows is put down to the `principal`, who says that it shall be. Raises Unavailable.
     """
     try:
         request = read(letter.source, letter.body)
+        metadata = replace(request.metadata, principal=principal)
         anew = f"dead-letter:{letter.number}:{letter.attempts}"
         try:
-            service.bus.handle(request.command, request.metadata, request.message_id or anew)
+            service.bus.handle(request.command, metadata, request.message_id or anew)
         except DomainError:  # its refusal is remembered under its own id, and may be out of date
-            service.bus.handle(request.command, request.metadata, anew)
+            service.bus.handle(request.command, metadata, anew)
     except REFUSED as error:
         service.dead_letters.fail_again(letter, str(error))
         return str(error)

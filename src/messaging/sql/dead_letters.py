@@ -20,7 +20,7 @@ from messaging.sql.connections import connection
 
 _letters, _outbox, _log = tables.dead_letters, tables.outbox, tables.event_log
 
-_EVENT = ("id", "type", "data", "correlation_id", "causation_id", "source", "time")
+_EVENT = ("id", "type", "data", "correlation_id", "causation_id", "source", "time", "principal")
 
 # What is dropped counts as delivered, so that what comes after it may be; the drop itself is kept for good.
 _DROP_EFFECT = text("""

@@ -81,7 +81,7 @@ _EXTEND = text("""
 
 # A head that another relay has just settled a failure of is dead, or not due: known only now.
 _LETTERS = text("""
-    SELECT letter.*, id, type, data, correlation_id, causation_id, source, time
+    SELECT letter.*, id, type, data, correlation_id, causation_id, source, time, principal
     FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
     CROSS JOIN LATERAL (
         SELECT stream, version, attempts, faults,

@@ -25,6 +25,7 @@ _APPEND = insert_rows(
     "source",
     "time",
     "effects",
+    "principal",
 )
 
 
@@ -67,6 +68,7 @@ class SqlEventLog:
                 "source": metadata.source,
                 "time": metadata.time,
                 "effects": list(effects),
+                "principal": metadata.principal,
             }
         )
 
@@ -91,5 +93,5 @@ def recorded_from(row: Any, codec: Codec) -> Recorded[object]:
     """The event in a row of the log. Raises UnreadableMessage."""
     if row.id is None:
         raise UnreadableMessage(f"the log has no version {row.version} of {row.stream}")
-    metadata = Metadata(str(row.id), row.correlation_id, row.causation_id, row.source, row.time)
+    metadata = Metadata(str(row.id), row.correlation_id, row.causation_id, row.source, row.time, row.principal)
     return Recorded(row.stream, row.version, codec.decode(row.type, row.data), metadata)

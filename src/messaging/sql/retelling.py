@@ -19,7 +19,7 @@ _LAST_VERSIONS = text("""
 """)
 
 _LETTERS = text("""
-    SELECT event_log.stream, version, id, type, data, correlation_id, causation_id, source, time
+    SELECT event_log.stream, version, id, type, data, correlation_id, causation_id, source, time, principal
     FROM unnest(CAST(:streams AS text[]), CAST(:afters AS bigint[]), CAST(:up_to AS bigint[]))
         AS span(stream, after, up_to)
     JOIN event_log ON event_log.stream = span.stream AND version > span.after AND version <= span.up_to

@@ -41,6 +41,7 @@ event_log = Table(
     Column("source", Text, nullable=False),
     Column("time", Moment, nullable=False),
     Column("effects", JSONB, nullable=False),
+    Column("principal", Text),
     comment="What happened, for good. UNIQUE (stream, version) is the optimistic lock.",
 )
 

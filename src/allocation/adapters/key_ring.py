@@ -1,0 +1,85 @@
+"""The keys that hold now, at hand in memory, so that a request does not have to ask the database whose key it has."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+from allocation.adapters.keys import Principal, StoredKey, id_of
+from messaging.errors import Unavailable
+
+STILL_WORKS = 2.0
+"""Seconds for which a key that was revoked may still open a process that knew it."""
+
+_READ_EVERY = 1.0
+_LOOK_FOR_NEW_ONES = 0.25
+_WITHOUT_THE_DATABASE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    by_id: Mapping[str, StoredKey]
+    by_name: Mapping[str, StoredKey]
+    since: float
+
+
+@dataclass(slots=True)
+class KeyRing:
+    """All keys are read together, so one that nobody knows costs the database no more than one that somebody does.
+
+    While the database is away, what was known holds for a minute more. Threads may share it.
+    """
+
+    read_all: Callable[[], Sequence[StoredKey]]
+    clock: Callable[[], float] = time.monotonic
+    _known: _Known | None = None
+    _reading: Lock = field(default_factory=Lock)
+
+    def principal_of(self, key: str) -> Principal | None:
+        """Who shows this key, and what it may do; None if it is no key, or was revoked. Raises Unavailable."""
+        key_id = id_of(key)
+        if key_id is None:
+            return None
+        found = self._current(_READ_EVERY).by_id.get(key_id)
+        if found is None:
+            found = self._current(_LOOK_FOR_NEW_ONES).by_id.get(key_id)
+        return found.principal if found and found.fits(key) else None
+
+    def principal_named(self, name: str) -> Principal | None:
+        """The same by name, for a session of somebody who has shown the key before: it ends with the key.
+
+        Raises Unavailable.
+        """
+        found = self._current(_READ_EVERY).by_name.get(name)
+        return found.principal if found else None
+
+    def is_empty(self) -> bool:
+        """Raises Unavailable."""
+        return not self._current(_READ_EVERY).by_id
+
+    def _current(self, not_older_than: float) -> _Known:
+        known = self._known
+        age = self.clock() - known.since if known else math.inf
+        if known and age <= not_older_than:
+            return known
+        if not self._reading.acquire(blocking=age > STILL_WORKS):
+            assert known, "whoever knows nothing waits"
+            return known  # somebody is reading them at this moment
+        try:
+            if self._known is known:  # nobody has read them while we waited
+                self._known = self._read()
+        except Unavailable:
+            if age > _WITHOUT_THE_DATABASE:
+                raise
+        finally:
+            self._reading.release()
+        assert self._known, "it was read, or was there"
+        return self._known
+
+    def _read(self) -> _Known:
+        begun = self.clock()
+        valid = [key for key in self.read_all() if key.revoked_at is None]
+        return _Known({key.id: key for key in valid}, {key.name: key for key in valid}, begun)

@@ -1,0 +1,23 @@
+"""Keeps passwords and keys out of what people read: log lines, and the one line with which a command fails."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+_SECRETS = re.compile(
+    r"(?P<key>alk_[0-9a-f]{12})_[0-9a-f]+"  # an API key; its id may be known
+    r"|(?P<url>://[^\s:/@]*:)[^\s/@]+(?=@)"  # user:password in a URL
+)
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` where a secret was."""
+    return _SECRETS.sub(lambda found: f"{found['key']}_***" if found["key"] else f"{found['url']}***", text)
+
+
+class DiscreetHandler(logging.StreamHandler):  # type: ignore[type-arg]  # as logging.StreamHandler is used elsewhere
+    """Writes records as they were formatted, tracebacks and all, but for what is secret."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))

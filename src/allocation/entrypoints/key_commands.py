@@ -1,0 +1,147 @@
+"""`allocation keys`: who may ask the API for what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allocation.adapters.keys import NAME, NameTaken, Scope, SqlKeys, StoredKey
+from allocation.config import Settings
+from allocation.entrypoints.person import person
+from allocation.entrypoints.surroundings import surroundings
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one key a line.")
+
+
+@click.group()
+def keys() -> None:
+    """Create, list or revoke the keys of the API.
+
+    Callers send them as `Authorization: Bearer KEY`. Only their hashes are kept.
+    """
+
+
+@keys.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice([scope.value for scope in Scope]),
+    multiple=True,
+    required=True,
+    help="What it may do; may be given several times. `admin` may do everything.",
+)
+@click.option("--rate", type=click.IntRange(1, 1_000_000), help="Requests a second, in each API process.")
+@as_json_option
+@click.pass_obj
+def create(settings: Settings, name: str, scopes: tuple[str, ...], rate: int | None, as_json: bool) -> None:
+    """Create a key, and show it this once.
+
+    The key goes to stdout and all else to stderr, so that KEY=$(allocation keys create ...) takes it.
+    """
+    if not NAME.fullmatch(name):
+        raise click.UsageError(
+            f"NAME is {name!r}; expected up to 63 letters, digits and . _ -, the first a letter or digit"
+        )
+    with _stored_keys(settings) as stored_keys:
+        try:
+            key, stored = stored_keys.create(name, map(Scope, scopes), rate=rate, by=person())
+        except NameTaken:
+            message = f"there is a key {name!r}, or was; a name is given once, since the event log keeps it"
+            raise click.ClickException(message) from None
+    if as_json:
+        click.echo(_json(stored, key=key))
+        return
+    click.echo(key)
+    click.echo(f"This is the key {name!r}, for {', '.join(stored.scopes)}. It is not shown again.", err=True)
+
+
+@keys.command("list")
+@as_json_option
+@click.pass_obj
+def list_keys(settings: Settings, as_json: bool) -> None:
+    """List them, the oldest first; the revoked too."""
+    with _stored_keys(settings) as stored_keys:
+        found = stored_keys.all()
+    if as_json:
+        for stored in found:
+            click.echo(_json(stored))
+    elif found:
+        from rich.console import Console
+        from rich.table import Column, Table
+
+        begins_with = Column("begins with", no_wrap=True)
+        table = Table("name", begins_with, "scopes", "rate", "created", "by", "revoked", box=None, pad_edge=False)
+        for stored in found:
+            table.add_row(
+                stored.name,
+                f"alk_{stored.id}",
+                ", ".join(stored.scopes),
+                f"{stored.rate}/s" if stored.rate else "",
+                _day(stored.created_at),
+                stored.created_by,
+                _day(stored.revoked_at) if stored.revoked_at else "",
+            )
+        Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    else:
+        click.echo("There are no keys.")
+
+
+@keys.command()
+@click.argument("name")
+@as_json_option
+@click.pass_obj
+def revoke(settings: Settings, name: str, as_json: bool) -> None:
+    """Revoke a key for good; safe to repeat."""
+    from allocation.adapters.key_ring import STILL_WORKS
+
+    with _stored_keys(settings) as stored_keys:
+        stored = stored_keys.revoke(name, by=person())
+    if stored is None:
+        raise click.ClickException(f"there is no key {name!r}; see `allocation keys list`")
+    if as_json:
+        click.echo(_json(stored))
+        return
+    click.echo(f"The key {name!r} is revoked. Within {STILL_WORKS:.0f} seconds no process takes it any more.")
+
+
+@contextmanager
+def _stored_keys(settings: Settings) -> Iterator[SqlKeys]:
+    """An embedded database is migrated, since nobody else may have done it; another one is its owner's."""
+    from allocation import migrations
+    from allocation.bootstrap import database_engine
+    from messaging.retry import Retry
+
+    with surroundings(settings, with_redis=False) as around:
+        if not settings.database_url:
+            migrations.upgrade(around.settings.database_url)
+        engine = database_engine(around.settings.database_url, connections=1)
+        try:
+            yield SqlKeys(engine, Retry())
+        finally:
+            engine.dispose()
+
+
+def _json(stored: StoredKey, **further: Any) -> str:
+    fields = {
+        "name": stored.name,
+        "id": stored.id,
+        "scopes": stored.scopes,
+        "rate": stored.rate,
+        "created_at": stored.created_at.isoformat(),
+        "created_by": stored.created_by,
+        "revoked_at": stored.revoked_at and stored.revoked_at.isoformat(),
+        "revoked_by": stored.revoked_by,
+    }
+    return json.dumps(fields | further, ensure_ascii=False)
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"

@@ -1,0 +1,113 @@
+"""Mutants of the doors: who is let in, how often, and who is waited for."""
+
+from __future__ import annotations
+
+from tests.mutants.part import Mutant, Part
+
+_IN_MEMORY = ("unit/test_doors.py",)
+
+TABLE = Part(
+    "allocation/entrypoints/doors.py",
+    _IN_MEMORY,
+    (
+        Mutant("        if scope and not principal.may(scope):", "        if False:", "a key opens every door"),
+        Mutant(
+            '    Door(READING, "/", Scope.READ),',
+            '    Door(READING | WRITING, "/", Scope.READ),',
+            "a new route that writes is open to readers",
+        ),
+        Mutant("        if principal is None:", "        if False:", "a wrong key is a fault of ours, not a refusal"),
+        Mutant(
+            "rule.startswith(f\"{self.path.rstrip('/')}/\")",
+            'rule.startswith(self.path.rstrip("/"))',
+            "a route is open because its name begins like another's",
+        ),
+        Mutant(
+            "            g.metadata = replace(g.metadata, principal=str(g.principal))",
+            "            pass",
+            "nobody knows who it was",
+        ),
+        Mutant(
+            'return {"status": readiness["status"]} if self.keys else readiness',
+            "return readiness",
+            "strangers learn which servers and users there are",
+        ),
+    ),
+)
+
+KEYS = Part(
+    "allocation/adapters/keys.py",
+    (*_IN_MEMORY, "integration/test_keys.py"),
+    (
+        Mutant("return hmac.compare_digest(self.hash, _hash(key))", "return True", "the id of a key is enough"),
+        Mutant('            "hash": _hash(key),', '            "hash": key.encode(),', "the database has the keys"),
+        Mutant(
+            "api_keys.c.name == name, api_keys.c.revoked_at.is_(None))",
+            "api_keys.c.name == name)",
+            "who revoked a key is forgotten",
+            seen_by="test_whoever_revoked_a_key_first_stays_on_record",
+        ),
+        Mutant(
+            "any(key.revoked_at is None for key in self.all())",
+            "bool(self.all())",
+            "it starts with revoked keys only",
+            seen_by="test_away_from_loopback_it_does_not_start_without_keys",
+        ),
+    ),
+)
+
+KEY_RING = Part(
+    "allocation/adapters/key_ring.py",
+    _IN_MEMORY,
+    (
+        Mutant("if key.revoked_at is None]", "]", "a revoked key works for ever"),
+        Mutant("_READ_EVERY = 1.0", "_READ_EVERY = 10.0", "a revoked key works for longer than was said"),
+        Mutant("            if age > _WITHOUT_THE_DATABASE:", "            if True:", "no metrics in an outage"),
+        Mutant(
+            "            if age > _WITHOUT_THE_DATABASE:", "            if False:", "revoked keys work in an outage"
+        ),
+        Mutant("blocking=age > STILL_WORKS", "blocking=known is None", "revoked keys work after a long silence"),
+        Mutant("_LOOK_FOR_NEW_ONES = 0.25", "_LOOK_FOR_NEW_ONES = -1", "guessing keeps the database busy"),
+    ),
+)
+
+RATES = Part(
+    "allocation/entrypoints/rates.py",
+    _IN_MEMORY,
+    (
+        Mutant("            if too_early > _NOTHING:", "            if False:", "there is no limit"),
+        Mutant("self._paid_back.get(name, now), now)", "self._paid_back.get(name, now), 0)", "who rests saves up"),
+    ),
+)
+
+ARRIVAL = Part(
+    "allocation/entrypoints/arrival.py",
+    ("unit/test_arrival.py",),
+    (
+        Mutant("            elif len(self._bytes) >= self._end:", "            else:", "a thread waits for bodies"),
+        Mutant("int(value) <= self.largest_body:", "True:", "large bodies are waited for"),
+        Mutant("self._end = line + 2 + length + 2", "self._end = line + 2 + length", "a chunk ends too early"),
+        Mutant("self._decoded + min(length, arrived) >", "self._decoded + length >", "a thread waits for chunks"),
+        Mutant("        del self._bytes[:end]", "        self._bytes.clear()", "pipelined requests are lost"),
+        Mutant("len(self._bytes) if found < 0 else 0) > LARGEST_HEAD", "0) > LARGEST_HEAD", "a head need not end"),
+    ),
+)
+
+POLLER = Part(
+    "allocation/entrypoints/client_poller.py",
+    ("unit/test_client_poller.py",),
+    (
+        Mutant(
+            "        elif queue is self.keepalived_conns:  # now that it has begun, its time is running",
+            "        else:",
+            "who trickles wins time",
+        ),
+        Mutant("            and conn.arrival.whole\n", "", "a thread waits for a body that nobody reads"),
+        Mutant(
+            "        conn.timeout = time.monotonic() + _LONGEST_FAREWELL",
+            "        conn.timeout = time.monotonic() + 3600",
+            "whoever was answered may stay",
+        ),
+        Mutant("socket.SO_SNDTIMEO, silence", "socket.SO_RCVTIMEO, silence", "a thread waits for who does not read"),
+    ),
+)

@@ -1,0 +1,57 @@
+"""What is secret is left out of what people read."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import logging
+
+import pytest
+
+from allocation.discretion import DiscreetHandler, without_secrets
+from allocation.entrypoints.person import person, principal_of_person
+
+KEY = "alk_3f9c2b71a04e_" + "8c" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            f"Invalid HTTP Header: 'Authorization Bearer {KEY}'",
+            "Invalid HTTP Header: 'Authorization Bearer alk_3f9c2b71a04e_***'",
+        ),
+        (f"{KEY[:40]} is cut", "alk_3f9c2b71a04e_*** is cut"),
+        ("postgresql+psycopg://u:p%40ss@db:5432/stock", "postgresql+psycopg://u:***@db:5432/stock"),
+        ("redis://:secret@a, rediss://u:other@b", "redis://:***@a, rediss://u:***@b"),
+        ("http://localhost:5005/x and SKU alk_no", "http://localhost:5005/x and SKU alk_no"),
+    ],
+)
+def test_keys_and_passwords_in_urls_are_left_out_and_nothing_else(text: str, left: str) -> None:
+    assert without_secrets(text) == left
+
+
+def test_they_are_left_out_of_tracebacks_too() -> None:
+    stream = io.StringIO()
+    log = logging.Logger("a logger of its own")
+    log.addHandler(DiscreetHandler(stream))
+    url = "://:".join(["redis", "secret@here"])
+    try:
+        int(f"{url} {KEY}")
+    except ValueError:
+        log.exception("went wrong with %s", KEY)
+
+    assert "ValueError: invalid literal" in stream.getvalue()
+    assert "redis://:***@here alk_3f9c2b71a04e_***" in stream.getvalue()
+    assert KEY not in stream.getvalue()
+
+
+def test_whoever_has_no_login_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 10001")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    monkeypatch.setattr("os.getuid", lambda: 10001)
+
+    assert person() == "uid 10001"
+    assert principal_of_person() == "user:uid 10001"

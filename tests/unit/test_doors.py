@@ -1,0 +1,488 @@
+"""Who is let in, and what is answered to those who are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from threading import Event
+from typing import cast
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+from tests import fakes
+from tests.unit.test_flask_app import BATCH, LINE
+
+from allocation.adapters.key_ring import STILL_WORKS, KeyRing
+from allocation.adapters.keys import NAME, Principal, Scope, StoredKey, id_of
+from allocation.bootstrap import Service
+from allocation.config import SettingError, Settings
+from allocation.entrypoints.doors import DOORS, OPEN, Doors, NotDecided, doors_of, scope_for
+from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.rates import Rates
+from messaging.errors import Unavailable
+
+
+class FakeKeys:
+    """As the table has them, with a count of how often it was read."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, StoredKey] = {}
+        self.reads = 0
+        self.is_away = False
+        self.now = 1000.0
+        self.ring = KeyRing(self.read_all, clock=lambda: self.now)
+
+    def create(self, name: str, *scopes: Scope, rate: int | None = None) -> str:
+        key_id = f"{len(self.stored):012x}"
+        key = f"alk_{key_id}_{name.encode().hex():0<64}"
+        moment = datetime.now(UTC)
+        self.stored[name] = StoredKey(name, key_id, sha256(key.encode()).digest(), scopes, rate, moment, "anna")
+        return key
+
+    def revoke(self, name: str) -> None:
+        self.stored[name] = replace(self.stored[name], revoked_at=datetime.now(UTC))
+
+    def read_all(self) -> list[StoredKey]:
+        self.reads += 1
+        if self.is_away:
+            raise Unavailable("no database")
+        return [*self.stored.values()]
+
+
+class Api:
+    """The app behind doors, in memory."""
+
+    def __init__(self, keys: FakeKeys, rate: int | None = None) -> None:
+        self.service = fakes.Service()
+        self.state = {"status": "ready"}
+        self.bus = self.service.bus
+        self.views = self
+        self.client: FlaskClient = create_app(
+            cast(Service, self), Doors(keys.ring, rate, Rates(clock=lambda: keys.now))
+        ).test_client()
+
+    def allocations(self, _: str) -> list[dict[str, str]]:
+        return [{"sku": "TABLE", "batchref": "b1"}]
+
+    def readiness(self) -> dict[str, str]:
+        return self.state
+
+
+@pytest.fixture
+def keys() -> FakeKeys:
+    return FakeKeys()
+
+
+@pytest.fixture
+def api(keys: FakeKeys) -> Api:
+    return Api(keys)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+# --- which door ------------------------------------------------------------------
+
+
+def rules() -> Iterator[tuple[str, str]]:
+    for rule in create_app(cast(Service, Api(FakeKeys()))).url_map.iter_rules():
+        for method in rule.methods or ():
+            yield method, rule.rule
+
+
+@pytest.mark.parametrize(("method", "rule"), sorted(rules()))
+def test_somebody_has_decided_who_may_use_each_route(method: str, rule: str) -> None:
+    scope_for(method, rule)
+
+
+def test_what_the_issue_says_is_in_the_table() -> None:
+    assert scope_for("GET", "/allocations/<any_text:orderid>") is Scope.READ
+    assert scope_for("GET", "/v1/products") is Scope.READ
+    assert scope_for("GET", "/metrics") is Scope.READ
+    assert scope_for("POST", "/allocate") is Scope.ALLOCATE
+    assert scope_for("POST", "/v1/allocations") is Scope.ALLOCATE
+    assert scope_for("POST", "/add_batch") is Scope.OPERATE
+    assert scope_for("POST", "/v1/batches") is Scope.OPERATE
+    assert scope_for("PATCH", "/v1/batches/<any_text:ref>") is Scope.OPERATE
+    assert scope_for("POST", "/v1/dead-letters/<letter>/retry") is Scope.OPERATE
+
+
+def test_only_these_are_open() -> None:
+    assert {door.path for door in DOORS if door.scope is None} == {
+        "/healthz",
+        "/readyz",
+        "/docs",
+        "/openapi.json",
+        "/problems",
+    }
+
+
+@pytest.mark.parametrize("rule", ["/allocates", "/new", "/v1/batchesque", "/healthz", "/"])
+def test_a_route_that_writes_and_that_nobody_has_thought_of_is_closed(rule: str) -> None:
+    with pytest.raises(NotDecided):
+        scope_for("POST", rule)
+
+
+def test_a_route_that_nobody_has_thought_of_is_refused_even_to_an_administrator(keys: FakeKeys) -> None:
+    api = Api(keys)
+    admin = keys.create("root", Scope.ADMIN)
+    api.client.application.add_url_rule("/new", view_func=lambda: "done", methods=["POST"])
+
+    answer = api.client.post("/new", headers=bearer(admin))
+
+    assert answer.status_code == 403
+    assert (answer.json or {})["message"] == "nobody may do this yet; it is not in the table of doors"
+
+
+# --- who is let in ---------------------------------------------------------------
+
+
+def test_without_a_key_one_learns_what_to_do_and_nothing_else(api: Api) -> None:
+    for method, path in (("POST", "/allocate"), ("GET", "/allocations/o1"), ("GET", "/nowhere"), ("DELETE", "/x")):
+        answer = api.client.open(path, method=method)
+
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="allocation"'
+        assert answer.json == {"message": "this needs an API key; send it as `Authorization: Bearer KEY`"}
+
+
+def test_health_is_told_to_everybody(api: Api) -> None:
+    assert api.client.get("/healthz").status_code == api.client.get("/readyz").status_code == 200
+
+
+def test_strangers_are_told_whether_it_is_ready_and_not_why(keys: FakeKeys) -> None:
+    api = Api(keys)
+    api.state = {"status": "not ready", "database": 'connection to "10.0.0.5" failed for user "allocation"'}
+
+    answer = api.client.get("/readyz")
+
+    assert (answer.status_code, answer.json) == (503, {"status": "not ready"})
+
+
+@pytest.mark.parametrize("key", ["x", "alk_", f"alk_{0:012x}_{'0' * 64}", f"alk_{1:012x}_{'0' * 64}", "é"])
+def test_a_wrong_key_is_refused_and_changes_nothing(api: Api, keys: FakeKeys, key: str) -> None:
+    keys.create("shop", Scope.OPERATE)
+
+    answer = api.client.post("/add_batch", json=BATCH, headers=bearer(key))
+
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="allocation", error="invalid_token"'
+    assert "TABLE" not in api.service.memory.log
+
+
+def test_who_is_refused_is_in_the_log_once_a_second_with_the_reason(
+    api: Api, keys: FakeKeys, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = keys.create("shop", Scope.READ)
+    keys.revoke("shop")
+
+    for _ in range(20):
+        api.client.get("/allocations/o1", headers=bearer(key))
+
+    refused = [record for record in caplog.records if record.getMessage() == "refused at the door"]
+    assert len(refused) in (1, 2)
+    assert vars(refused[0])["error"] == "nobody knows the API key alk_000000000000, or it was revoked"
+    assert vars(refused[0])["path"] == "/allocations/o1"
+    assert vars(refused[0])["address"] == "127.0.0.1"
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f")))
+def test_no_header_whatever_opens_or_breaks_a_door(header: str) -> None:
+    keys = FakeKeys()
+    keys.create("shop", Scope.ADMIN)
+
+    assert Api(keys).client.get("/allocations/o1", headers={"Authorization": header}).status_code == 401
+
+
+@pytest.mark.parametrize("kind", ["Bearer ", "bearer ", "BEARER  "])
+def test_a_key_opens_what_its_scope_is_for(api: Api, keys: FakeKeys, kind: str) -> None:
+    key = keys.create("shop", Scope.READ)
+
+    assert api.client.get("/allocations/o1", headers={"Authorization": kind + key}).status_code == 200
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_each_scope_opens_its_own_doors_and_admin_all(keys: FakeKeys, scope: Scope) -> None:
+    api = Api(keys)
+    key = bearer(keys.create("shop", scope))
+    statuses = {
+        Scope.OPERATE: api.client.post("/add_batch", json=BATCH, headers=key).status_code,
+        Scope.ALLOCATE: api.client.post("/allocate", json=LINE, headers=key).status_code,
+        Scope.READ: api.client.get("/allocations/o1", headers=key).status_code,
+    }
+
+    opened = {needed for needed, status in statuses.items() if status != 403}
+
+    assert opened == ({*statuses} if scope is Scope.ADMIN else {scope})
+
+
+def test_who_may_not_is_told_which_scope_is_missing(api: Api, keys: FakeKeys) -> None:
+    key = keys.create("shop", Scope.READ, Scope.ALLOCATE)
+
+    answer = api.client.post("/add_batch", json=BATCH, headers=bearer(key))
+
+    assert answer.status_code == 403
+    assert answer.headers["WWW-Authenticate"] == (
+        'Bearer realm="allocation", error="insufficient_scope", scope="operate"'
+    )
+    assert answer.json == {
+        "message": "the key 'shop' has not the scope 'operate', which this needs; it has allocate, read"
+    }
+    assert "TABLE" not in api.service.memory.log
+
+
+def test_who_has_a_key_is_told_that_there_is_no_such_route(api: Api, keys: FakeKeys) -> None:
+    key = bearer(keys.create("shop", Scope.READ))
+
+    assert api.client.get("/nowhere", headers=key).status_code == 404
+    assert api.client.get("/allocate", headers=key).status_code == 405
+
+
+def test_whoever_asked_is_in_the_metadata_of_all_that_follows(api: Api, keys: FakeKeys) -> None:
+    warehouse, shop = keys.create("warehouse", Scope.OPERATE), keys.create("shop", Scope.ALLOCATE)
+
+    api.client.post("/add_batch", json=BATCH, headers=bearer(warehouse))
+    api.client.post("/allocate", json=LINE, headers=bearer(shop))
+
+    principals = [recorded.metadata.principal for recorded in api.service.memory.log["TABLE"]]
+
+    assert principals == ["api_key:warehouse", "api_key:shop"]
+
+
+def test_the_answers_name_a_key_but_never_show_one(api: Api, keys: FakeKeys) -> None:
+    key = keys.create("shop", Scope.READ)
+    for headers in (bearer(key), bearer(key[:-1])):
+        answer = api.client.post("/add_batch", json=BATCH, headers=headers)
+        assert key[:-1] not in answer.text + str(answer.headers)
+
+
+# --- keys at hand ------------------------------------------------------------------
+
+
+def test_the_database_is_not_asked_for_each_request(api: Api, keys: FakeKeys) -> None:
+    key = bearer(keys.create("shop", Scope.READ))
+
+    for _ in range(50):
+        api.client.get("/allocations/o1", headers=key)
+
+    assert keys.reads == 1
+
+
+def test_guessing_does_not_keep_the_database_busy(api: Api, keys: FakeKeys) -> None:
+    for number in range(100):
+        api.client.get("/allocations/o1", headers=bearer(f"alk_{number:012x}_{number:064x}"))
+        keys.now += 0.001
+
+    assert keys.reads == 1
+
+
+def test_a_new_key_is_known_within_a_moment(keys: FakeKeys) -> None:
+    assert keys.ring.principal_of(keys.create("one", Scope.READ))
+    two = keys.create("two", Scope.READ)
+    keys.now += 0.3
+
+    assert keys.ring.principal_of(two) == Principal("two", frozenset({Scope.READ}))
+
+
+def test_a_revoked_key_works_for_two_seconds_at_most(keys: FakeKeys) -> None:
+    key = keys.create("shop", Scope.READ)
+    assert keys.ring.principal_of(key)
+    assert keys.ring.principal_named("shop")
+
+    keys.revoke("shop")
+    keys.now += STILL_WORKS
+
+    assert keys.ring.principal_of(key) is None
+    assert keys.ring.principal_named("shop") is None
+
+
+def test_whoever_comes_after_a_long_silence_does_not_get_in_on_what_was_known_before(keys: FakeKeys) -> None:
+    """Though somebody else is reading the keys at that moment: then they wait."""
+    key = keys.create("shop", Scope.READ)
+    assert keys.ring.principal_of(key)
+    keys.revoke("shop")
+    keys.now += 3600
+    is_reading, may_go_on = Event(), Event()
+
+    def read_all() -> list[StoredKey]:
+        is_reading.set()
+        assert may_go_on.wait(10)
+        return keys.read_all()
+
+    keys.ring.read_all = read_all
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(keys.ring.principal_of, key)
+        assert is_reading.wait(10)
+        second = threads.submit(keys.ring.principal_of, key)
+        with pytest.raises(TimeoutError):
+            second.result(0.05)
+        may_go_on.set()
+
+        assert first.result(10) is second.result(10) is None
+
+
+def test_whoever_comes_while_the_keys_are_read_again_need_not_wait(keys: FakeKeys) -> None:
+    key = keys.create("shop", Scope.READ)
+    assert keys.ring.principal_of(key)
+    keys.now += STILL_WORKS
+
+    with keys.ring._reading:
+        assert keys.ring.principal_of(key)
+
+
+def test_while_the_database_is_away_a_key_that_nobody_knows_is_no_wrong_key(api: Api, keys: FakeKeys) -> None:
+    key = bearer(keys.create("shop", Scope.READ))
+    keys.is_away = True
+
+    answer = api.client.get("/allocations/o1", headers=key)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+def test_while_the_database_is_away_what_was_known_holds_for_a_minute(keys: FakeKeys) -> None:
+    key = keys.create("shop", Scope.READ)
+    assert keys.ring.principal_of(key)
+    keys.is_away = True
+
+    keys.now += 59
+    assert keys.ring.principal_of(key)
+
+    keys.now += 2
+    with pytest.raises(Unavailable):
+        keys.ring.principal_of(key)
+
+
+def test_a_key_is_compared_as_a_whole(keys: FakeKeys) -> None:
+    key = keys.create("shop", Scope.READ)
+
+    assert id_of(key)
+    assert not keys.ring.principal_of(f"{key[:-1]}f")
+    assert not keys.ring.principal_of(f"{key} ")
+
+
+@pytest.mark.parametrize("name", ["shop", "shop-2", "a.b_C", "7"])
+def test_a_key_may_be_called(name: str) -> None:
+    assert NAME.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "a:b", "ä", "a\n", "x" * 64])
+def test_a_key_may_not_be_called(name: str) -> None:
+    assert not NAME.fullmatch(name)
+
+
+# --- how often -----------------------------------------------------------------------
+
+
+def test_who_asks_too_often_is_told_when_to_come_again_and_changes_nothing(keys: FakeKeys) -> None:
+    api = Api(keys, rate=5)
+    key = bearer(keys.create("shop", Scope.OPERATE))
+    statuses = [
+        api.client.post("/add_batch", json=BATCH | {"ref": f"b{number}"}, headers=key).status_code
+        for number in range(5)
+    ]
+    assert statuses == [201] * 5
+
+    refused = api.client.post("/add_batch", json=BATCH | {"ref": "b6"}, headers=key)
+    keys.now += 0.2
+    later = api.client.post("/add_batch", json=BATCH | {"ref": "b6"}, headers=key)
+
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    assert "'shop' may send 5 requests a second" in (refused.json or {})["message"]
+    assert later.status_code == 201
+    assert len(api.service.history("TABLE")) == 6
+
+
+def test_each_key_has_its_own_rate(keys: FakeKeys) -> None:
+    api = Api(keys, rate=1)
+    slow, fast = bearer(keys.create("slow", Scope.READ)), bearer(keys.create("fast", Scope.READ, rate=10))
+
+    def let_in(key: dict[str, str]) -> int:
+        return sum(api.client.get("/allocations/o1", headers=key).status_code == 200 for _ in range(20))
+
+    assert (let_in(slow), let_in(fast)) == (1, 10)
+
+
+@given(st.integers(1, 1000), st.lists(st.floats(0, 2), min_size=1, max_size=200))
+def test_in_no_stretch_of_time_come_more_than_the_rate_and_a_burst(rate: int, pauses: list[float]) -> None:
+    now = 0.0
+    rates = Rates(clock=lambda: now)
+    admitted: list[float] = []
+    for pause in pauses:
+        now += pause
+        if not rates.wait("shop", rate):
+            admitted.append(now)
+
+    for first, begin in enumerate(admitted):
+        for last in range(first, len(admitted)):
+            assert last - first + 1 <= (admitted[last] - begin) * rate + rate + 1.001
+
+
+def test_who_rests_for_long_has_no_more_than_one_burst_afterwards() -> None:
+    now = 0.0
+    rates = Rates(clock=lambda: now)
+    rates.wait("shop", 10)
+    now += 3600
+
+    assert sum(not rates.wait("shop", 10) for _ in range(100)) == 10
+
+
+@given(st.integers(1, 1000))
+def test_who_waits_as_long_as_was_said_is_let_in(rate: int) -> None:
+    now = 0.0
+    rates = Rates(clock=lambda: now)
+    while not (seconds := rates.wait("shop", rate)):
+        pass
+    now += seconds + 1e-9
+
+    assert rates.wait("shop", rate) == 0
+
+
+# --- what the settings say -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "api_keys", "asked"),
+    [
+        ("", "", False),
+        ("127.0.0.1", "", False),
+        ("127.8.9.1", "", False),
+        ("localhost", "", False),
+        ("::1", "", False),
+        ("127.0.0.1", "required", True),
+        ("0.0.0.0", "", True),
+        ("::", "", True),
+        ("192.168.1.5", "", True),
+        ("127.0.0.1.example.com", "", True),
+        ("warehouse", "", True),
+        ("0.0.0.0", "trust-everybody", False),
+        ("0.0.0.0", "required", True),
+    ],
+)
+def test_keys_are_asked_for_wherever_others_can_reach_unless_told_otherwise(
+    host: str, api_keys: str, asked: bool
+) -> None:
+    settings = Settings.from_env({"HOST": host, "API_KEYS": api_keys})
+
+    assert settings.asks_for_keys is asked
+    assert (doors_of(settings, FakeKeys().ring) is OPEN) is not asked
+
+
+def test_the_rate_is_unlimited_on_loopback_and_limited_elsewhere_unless_told_otherwise() -> None:
+    def rate(**env: str) -> int | None:
+        return Settings.from_env(env).rate_of_keys
+
+    assert rate() is None
+    assert rate(HOST="0.0.0.0") == 500
+    assert rate(RATE_LIMIT="7") == rate(RATE_LIMIT="7", HOST="0.0.0.0") == 7
+
+
+@pytest.mark.parametrize(("name", "value"), [("API_KEYS", "no"), ("RATE_LIMIT", "0"), ("RATE_LIMIT", "fast")])
+def test_a_setting_of_the_doors_that_can_not_be_read_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=f"^{name} is '{value}'; expected "):
+        Settings.from_env({name: value})
