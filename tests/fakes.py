@@ -131,6 +131,7 @@ class FakePublisher:
 @dataclass(frozen=True)
 class Mail:
     message_id: str
+    correlation_id: str
     to: str
     subject: str
     body: str
@@ -140,8 +141,8 @@ class Mail:
 class FakeNotifications:
     sent: list[Mail] = field(default_factory=list)
 
-    def send(self, *, message_id: str, to: str, subject: str, body: str) -> None:
-        self.sent.append(Mail(message_id, to, subject, body))
+    def send(self, *, message_id: str, correlation_id: str, to: str, subject: str, body: str) -> None:
+        self.sent.append(Mail(message_id, correlation_id, to, subject, body))
 
 
 class Service:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redis
 from sqlalchemy import Engine, create_engine
@@ -23,6 +23,7 @@ from allocation.service_layer.routing import routes
 from allocation.views import Views
 from messaging.bus import MessageBus
 from messaging.errors import Unavailable
+from messaging.observation import Observer
 from messaging.redis.client import redis_client
 from messaging.redis.group import ConsumerGroup
 from messaging.redis.refill import Refill
@@ -100,6 +101,7 @@ def bootstrap(
     publisher: Publisher | None = None,
     connections: int = 10,
     callers_wait: bool = False,
+    observer: Observer | None = None,
 ) -> Service:
     """Wire the service as the settings say, with other parts where given. `connections`: at most, to the database.
 
@@ -110,26 +112,28 @@ def bootstrap(
     else:
         engine = database_engine(settings.database_url, connections, limits=FOR_WORK)
     client = redis_client(settings.redis_url)
-    retry = Retry()
+    observer = observer or Observer()
+    retry = Retry(again=observer.again)
+    cloud_events = replace(CLOUD_EVENTS, traced=observer.keeps_traces)
     events = event_stream(client)
-    table = routes(notifications or notifications_for(settings), publisher or RedisEventPublisher(events))
+    table = routes(notifications or notifications_for(settings), publisher or RedisEventPublisher(events, cloud_events))
     deliveries = SqlDeliveries(engine, CODEC)
 
     def one_at_a_time(name: str) -> OneAtATime:
         alone = database_engine(settings.database_url, connections=1, options=KEEPALIVES, limits=FOR_WORK)
         exclusive = make_exclusive(alone, name)
-        eager = Retry(conflict_deadline=0.5, first_wait=0.001, longest_wait=0.002)  # it gives way to nobody
-        return OneAtATime(exclusive, MessageBus(table, unit_of_work(exclusive), DomainError, eager))
+        eager = replace(retry, conflict_deadline=0.5, first_wait=0.001, longest_wait=0.002)  # it gives way to nobody
+        return OneAtATime(exclusive, MessageBus(table, unit_of_work(exclusive), DomainError, eager, observer))
 
     return Service(
         engine=engine,
         redis=client,
-        bus=MessageBus(table, unit_of_work(engine), DomainError, retry),
+        bus=MessageBus(table, unit_of_work(engine), DomainError, retry, observer),
         bridge=one_at_a_time("the bridge"),
         commands=one_at_a_time("the command stream"),
         command_group=command_group(client),
-        relay=Relay(table, deliveries),
-        refill=Refill(PublishEvent.name, events, deliveries, SqlTold(engine, CODEC), CLOUD_EVENTS.encode),
+        relay=Relay(table, deliveries, observer=observer),
+        refill=Refill(PublishEvent.name, events, deliveries, SqlTold(engine, CODEC), cloud_events.encode),
         views=Views(engine, retry),
         dead_letters=SqlDeadLetters(engine),
         housekeeping=Housekeeping(engine),

@@ -23,7 +23,8 @@ class SettingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """An empty URL means embedded servers, or mails as files, under `home`; an empty `log_format`: by terminal.
+    """An empty URL means embedded servers, or mails as files, under `home`; an empty `log_format`: by terminal;
+    an empty `traces_to`: no traces are kept.
 
     Where there is a pooler in transaction mode, only the API goes through it.
     """
@@ -41,6 +42,7 @@ class Settings:
     rate_limit: int = 0
     log_level: str = "INFO"
     log_format: str = ""
+    traces_to: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -60,6 +62,7 @@ class Settings:
             rate_limit=_number(given, "RATE_LIMIT", default=0, most=1_000_000),
             log_level=_one_of(given, "LOG_LEVEL", LOG_LEVELS, default="INFO"),
             log_format=_one_of(given, "LOG_FORMAT", LOG_FORMATS, default=""),
+            traces_to=given.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
         )
 
     @property
@@ -96,6 +99,7 @@ class Settings:
             "RATE_LIMIT": str(self.rate_limit or ""),
             "LOG_LEVEL": self.log_level,
             "LOG_FORMAT": self.log_format,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.traces_to,
         }
 
 

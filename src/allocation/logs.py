@@ -6,9 +6,10 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from allocation.discretion import DiscreetHandler
+from messaging.correlation import WORKING_ON
 
 
 def configure_logging(level: str, log_format: str) -> None:
@@ -17,6 +18,7 @@ def configure_logging(level: str, log_format: str) -> None:
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        add_correlation_id,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -39,3 +41,10 @@ def configure_logging(level: str, log_format: str) -> None:
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Of the request that this thread is working on."""
+    if correlation_id := WORKING_ON.get():
+        event["correlation_id"] = correlation_id
+    return event

@@ -15,9 +15,11 @@ from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
 from messaging.contention import Contention
+from messaging.correlation import WORKING_ON
 from messaging.envelope import Metadata, Recorded
 from messaging.errors import ConcurrencyConflict, HalfDone, MessageIdReused, OutcomeUnknown
 from messaging.grouping import Groups
+from messaging.observation import Observer
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.unit_of_work import Outcome, UnitOfWork
@@ -50,6 +52,7 @@ class MessageBus(Generic[U]):
     unit_of_work: Callable[[], AbstractContextManager[U]]
     refusals: type[Exception]
     retry: Retry = field(default_factory=Retry)
+    observer: Observer = field(default_factory=Observer)
     _groups: Groups[Request, Outcome] = field(init=False, repr=False)
     _contention: Contention = field(default_factory=Contention, init=False, repr=False)
 
@@ -71,6 +74,13 @@ class MessageBus(Generic[U]):
 
         Raises MessageIdReused, StillRunning and Unavailable for all of them.
         """
+        before = WORKING_ON.set(_carrier(requests))
+        try:
+            return self.observer.handling(requests, lambda: self._handle_together(requests))
+        finally:
+            WORKING_ON.reset(before)
+
+    def _handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
         attempts = _Attempts(requests)
         return self.retry(lambda: self._attempt(attempts))
 
@@ -88,13 +98,18 @@ class MessageBus(Generic[U]):
                         return outcomes
                 uow.expect(commands, [request.message_id for request in requests if request.message_id])
                 log: list[Recorded[object]] = []
-                outcomes = [self._run(*each, uow, log) for each in zip(handlers, requests, strict=True)]
+                outcomes = []
+                for handler, request in zip(handlers, requests, strict=True):
+                    WORKING_ON.set(request.metadata.correlation_id)
+                    outcomes.append(self._run(handler, request, uow, log))
+                WORKING_ON.set(_carrier(requests))
                 try:
                     uow.commit()
                 except OutcomeUnknown:
                     if log:
                         attempts.unanswered.append((log[-1], outcomes))
                     raise
+                self.observer.happened(log)
                 return outcomes
         except ConcurrencyConflict:
             attempts.lost = True
@@ -147,6 +162,11 @@ class MessageBus(Generic[U]):
     @staticmethod
     def _new_events(uow: U, cause: Metadata) -> list[Recorded[object]]:
         return [Recorded(new.stream, new.version, new.event, cause.next()) for new in uow.collect_new_events()]
+
+
+def _carrier(requests: Sequence[Request]) -> str:
+    """In whose name the transaction of them all is done: the first one's, whose thread it is."""
+    return requests[0].metadata.correlation_id if requests else ""
 
 
 @dataclass(slots=True)

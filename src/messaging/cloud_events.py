@@ -1,7 +1,7 @@
 """Messages as other systems see them: CloudEvents 1.0, structured JSON.
 
-Sources: the CloudEvents specification 1.0.2, its JSON format, and its extensions `sequence`, `correlation` and
-`authcontext`.
+Sources: the CloudEvents specification 1.0.2, its JSON format, and its extensions `sequence`, `correlation`,
+`authcontext` and `distributed tracing`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ from pydantic_core import from_json, to_json
 from messaging.codec import Codec, JsonObject
 from messaging.envelope import Metadata, Recorded
 from messaging.errors import UnreadableMessage
+from messaging.trace_context import sent_in, traceparent
 
 # No control characters and no lone surrogates: these become keys and log lines.
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 
 _TEXT: JsonObject = {"type": "string", "minLength": 1}
-_MAY_BE_MISSING = {"causationid", "authtype", "authid"}
+_MAY_BE_MISSING = {"causationid", "authtype", "authid", "traceparent"}
 
 
 @dataclass(frozen=True, slots=True)
 class CloudEvents:
-    """Writes events of one source, whose types are the codec's wire names behind a prefix."""
+    """Writes events of one source, whose types are the codec's wire names behind a prefix. When `traced` they say where
+    in a trace they stand."""
 
     codec: Codec
     source: str
     prefix: str
+    traced: bool = False
 
     def type_of(self, kind: type) -> str:
         return f"{self.prefix}.{self.codec.name(kind)}"
@@ -51,6 +54,7 @@ class CloudEvents:
             "correlationid": metadata.correlation_id,
             **causation,
             **_auth_context(metadata.principal),
+            **({"traceparent": traceparent(metadata)} if self.traced else {}),
             "data": data,
         }
         return to_json(event)
@@ -74,6 +78,7 @@ class CloudEvents:
             "causationid": _TEXT,
             "authtype": _TEXT,
             "authid": _TEXT,
+            "traceparent": _TEXT,
             "data": data,
         }
         required = [name for name in properties if name not in _MAY_BE_MISSING]
@@ -98,6 +103,7 @@ class CloudEvent(BaseModel):
     type: _Text
     data: dict[str, Any]
     correlationid: _Text | None = Field(default=None)
+    traceparent: Any = None  # one that can't be read is as good as none
 
     @classmethod
     def read_json(cls, body: bytes) -> CloudEvent:
@@ -123,5 +129,7 @@ class CloudEvent(BaseModel):
 
     @property
     def metadata(self) -> Metadata:
-        """What followed from it will name it as its cause."""
-        return replace(Metadata.first(self.source, self.correlationid or self.id), id=self.id)
+        """What followed from it will name it as its cause. Its own is the span in which it was sent, if that is said;
+        then that span's trace is the correlation, unless another is given."""
+        metadata = replace(Metadata.first(self.source, self.correlationid or self.id), id=self.id)
+        return sent_in(metadata, self.traceparent) if isinstance(self.traceparent, str) else metadata

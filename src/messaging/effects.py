@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
+from messaging.correlation import working_on
 from messaging.envelope import Delivery
 
 M = TypeVar("M")
@@ -69,5 +70,6 @@ class OneByOne(Generic[M]):
 
     def carry_out(self, deliveries: Sequence[Delivery[M]]) -> Mapping[str, Exception]:
         for delivery in deliveries:
-            self.effect(delivery)
+            with working_on(delivery.recorded.metadata.correlation_id):
+                self.effect(delivery)
         return {}

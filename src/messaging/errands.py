@@ -13,9 +13,11 @@ from operator import attrgetter
 from typing import Any
 
 from messaging.claims import Claim, Failure, Letter
+from messaging.correlation import working_on
 from messaging.effects import EffectOnMany
 from messaging.envelope import Delivery
 from messaging.errors import ClaimLost, MessagingError, Unavailable, UnknownMessage
+from messaging.observation import Observer
 from messaging.routes import Routes
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Errands:
     routes: Routes[Any]
     retry_later: RetryLater
     time_is_up: Callable[[], bool]
+    observer: Observer = field(default_factory=Observer)
     _gathered: list[_Errand] = field(default_factory=list)
 
     def run(self, claims: Sequence[Claim]) -> None:
@@ -97,7 +100,8 @@ class Errands:
 
     def _carry_out(self, errands: Sequence[_Errand]) -> None:
         try:
-            failures = errands[0].effect.carry_out([errand.delivery for errand in errands])
+            deliveries = [errand.delivery for errand in errands]
+            failures = self.observer.delivering(self.name, deliveries, errands[0].effect.carry_out)
         except Exception as error:  # noqa: BLE001 - whatever an effect raises, other streams must go on
             failures = {errand.claim.stream: error for errand in errands}
         for claim, group in groupby(errands, key=attrgetter("claim")):
@@ -106,7 +110,8 @@ class Errands:
             if failure is None:
                 claim.delivered += [errand.letter.version for errand in of_claim]
             elif len(errands) == 1 or isinstance(failure, (ClaimLost, Unavailable)):
-                self._note(claim, of_claim[0].letter, failure)
+                with working_on(of_claim[0].delivery.recorded.metadata.correlation_id):
+                    self._note(claim, of_claim[0].letter, failure)
             else:
                 self._carry_out_alone(of_claim)
 

@@ -17,6 +17,7 @@ from typing import Any
 from messaging.claims import Claim, Deliveries
 from messaging.errands import Errands, RetryLater
 from messaging.errors import Unavailable
+from messaging.observation import Observer
 from messaging.routes import Routes
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Relay:
     side_by_side: int = 4
     streams_at_once: int = 100
     clock: Callable[[], float] = time.monotonic
+    observer: Observer = field(default_factory=Observer)
     _held: dict[int, tuple[str, Sequence[Claim]]] = field(default_factory=dict, init=False, repr=False)  # by thread
     _out_of_reach: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # why, by effect
 
@@ -81,7 +83,9 @@ class Relay:
         """Carry out what is due now, as far as one claim reaches; returns how many letters were delivered."""
         enough = self.clock() + self.deliveries.lease / 2
         claims = self.deliveries.claim(effect, 1 if self.routes.may_be_slow(effect) else self.streams_at_once)
-        errands = Errands(effect, self.routes, self.retry_later, time_is_up=lambda: self.clock() > enough)
+        errands = Errands(
+            effect, self.routes, self.retry_later, time_is_up=lambda: self.clock() > enough, observer=self.observer
+        )
         self._held[get_ident()] = effect, claims
         try:
             errands.run(claims)

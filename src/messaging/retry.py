@@ -23,13 +23,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Retries with full jitter, so that those who collided do not meet again. Times are in seconds."""
+    """Retries with full jitter, so that those who collided do not meet again. Times are in seconds. `again` is told the
+    reason before each wait."""
 
     conflict_deadline: float = 5.0
     outage_deadline: float = 1.0
     first_wait: float = 0.005
     longest_wait: float = 0.25
     sleep: Callable[[float], None] = time.sleep
+    again: Callable[[BaseException], object] = lambda _: None
     _retrying: Retrying = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -38,6 +40,7 @@ class Retry:
             wait=wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             stop=self._too_late,
             sleep=self.sleep,
+            before_sleep=self._tell,
         )
         object.__setattr__(self, "_retrying", retrying)  # threads may share it
 
@@ -52,6 +55,10 @@ class Retry:
             tries = given_up.last_attempt.attempt_number
             kind = Overtaken if isinstance(error, ConcurrencyConflict) else Unavailable
             raise kind(f"given up after {tries} tries: {error}") from error
+
+    def _tell(self, state: RetryCallState) -> None:
+        if state.outcome and (error := state.outcome.exception()):
+            self.again(error)
 
     def _too_late(self, state: RetryCallState) -> bool:
         conflict = state.outcome and isinstance(state.outcome.exception(), ConcurrencyConflict)

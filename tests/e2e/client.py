@@ -59,10 +59,11 @@ class Client:
         assert (answer.status_code, answer.text) == (202, "OK")
 
     def try_to_allocate(
-        self, orderid: str, sku: str, qty: int = 1, key: str | None = None, **further: str
+        self, orderid: str, sku: str, qty: int = 1, key: str | None = None, request_id: str = "", **further: str
     ) -> requests.Response:
         """With a key as JSON, so that the whole outcome is in the answer."""
         headers = {"Idempotency-Key": key, "Accept": "application/json"} if key else {}
+        headers |= {"X-Request-ID": request_id} if request_id else {}
         return self._ask("POST", "/allocate", {"orderid": orderid, "sku": sku, "qty": qty} | further, headers)
 
     def allocations(self, orderid: str) -> list[dict[str, str]]:
@@ -93,9 +94,17 @@ class Client:
         with redis.Redis.from_url(self._redis_url) as connection:
             assert connection.publish(channel, body), f"nobody listens to {channel}"
 
-    def send(self, kind: str, **data: Any) -> None:
+    def metrics(self) -> dict[str, float]:
+        """Each series with its labels, as Prometheus reads it from whichever worker answers."""
+        answer = self._ask("GET", "/metrics")
+        assert answer.status_code == 200, answer.text
+        series = (line.rpartition(" ") for line in answer.text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in series}
+
+    def send(self, kind: str, correlationid: str = "", **data: Any) -> None:
         """Add a command to the stream."""
         event = {"specversion": "1.0", "id": uuid4().hex, "source": "/tests", "type": f"allocation.{kind}.v1"}
+        event |= {"correlationid": correlationid} if correlationid else {}
         with redis.Redis.from_url(self._redis_url) as connection:
             connection.xadd(COMMANDS, {"command": json.dumps(event | {"data": data})})
 

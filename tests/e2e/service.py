@@ -141,6 +141,11 @@ class Service:
         """`kill -9` the API with all its workers."""
         self._kill(*(process.pid for process in self.processes() if _is("serve", process)))
 
+    def kill_worker(self) -> None:
+        """`kill -9` one of the API's workers."""
+        api = self.pid_of("serve")
+        self._kill(next(process.pid for process in self.processes() if process.parent == api))
+
     def kill_server(self, name: str) -> None:
         self._kill(self.pid_of_server(name))
 

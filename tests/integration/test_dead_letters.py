@@ -28,7 +28,7 @@ class Refusing:
         self.broken = True
         self.sent: list[str] = []
 
-    def send(self, *, message_id: str, to: str, subject: str, body: str) -> None:
+    def send(self, *, message_id: str, correlation_id: str, to: str, subject: str, body: str) -> None:
         if self.broken:
             raise ValueError("no such mailbox")
         self.sent.append(body.splitlines()[2])

@@ -31,6 +31,7 @@ Sql = Callable[..., list[tuple[Any, ...]]]
 
 MAIL = {
     "message_id": "m-1",
+    "correlation_id": "till-5/4711",
     "to": "stock@made.com",
     "subject": "Out of stock for LAMP",
     "body": "Out of stock for LAMP\n",
@@ -109,6 +110,7 @@ def test_any_sku_arrives_at_any_server(abilities: dict[str, bool], sku: str) -> 
     with mail_server(inbox, **abilities) as url:
         SmtpNotifications(url).send(
             message_id="m-1",
+            correlation_id="c-1",
             to="stock@made.com",
             subject=f"Out of stock for {sku}",
             body=f"Out of stock for {sku}\n\nOrder o1\n",

@@ -83,7 +83,7 @@ class Publisher:
 
 
 class MailServerDown:
-    def send(self, *, message_id: str, to: str, subject: str, body: str) -> None:
+    def send(self, *, message_id: str, correlation_id: str, to: str, subject: str, body: str) -> None:
         raise Unavailable("no mail today")
 
 

@@ -21,6 +21,8 @@ from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatc
 from messaging.bus import Request
 from messaging.claims import Failure
 from messaging.envelope import Metadata, Recorded
+from messaging.sql import backlog
+from messaging.sql.backlog import SqlBacklog
 from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_WORK
 from messaging.sql.retelling import SqlTold
@@ -240,6 +242,33 @@ def test_what_was_dropped_is_not_told_again(told: SqlTold) -> None:
         assert not list(told.letters(EFFECT, {"HOT": (2_000, 2_100)}, timedelta(days=7)))
 
     touches(plans, rows=2 * 100, pages=6 * 100)
+
+
+# --- what is measured ------------------------------------------------------------
+
+
+def test_how_much_waits_is_counted_up_to_a_limit_and_the_oldest_looked_for_in_so_many_streams(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "COUNTED", 500)
+    monkeypatch.setattr(backlog, "LOOKED_AT", 100)
+
+    with explained() as plans:
+        found = SqlBacklog(service.engine).of_effect(EFFECT)
+
+    assert found.waiting == 500
+    counted, heads = plans
+    touches([counted], rows=500, pages=500)
+    touches([heads], rows=2 * 101, pages=10 * 101)
+
+
+def test_dead_messages_are_counted_up_to_a_limit(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "COUNTED", 500)
+
+    with explained() as plans:
+        assert SqlBacklog(service.engine).dead_messages() == 500
+
+    touches(plans, rows=500, pages=500)
 
 
 # --- what is done now and then ---------------------------------------------------

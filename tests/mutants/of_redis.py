@@ -267,8 +267,8 @@ PUBLISHER = Part(
             seen_by="test_a_lost_tail_is_told_again",
         ),
         Mutant(
-            "token=first.token,\n        after=first.after",
-            "token=first.token,\n        after=last.after",
+            "token=first.token,\n            after=first.after",
+            "token=first.token,\n            after=last.after",
             "what follows is a gap that is none, and what is lost is not seen",
             seen_by="test_all_kinds_of_events_are_told_in_their_order",
         ),
@@ -360,9 +360,8 @@ COMMANDS = Part(
             seen_by="test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept",
         ),
         Mutant(
-            "    for entry, reason in refused:\n        _bury(service, entry, reason)\n",
-            "    service.command_group.acknowledge(entries)\n    for entry, reason in refused:\n"
-            "        _bury(service, entry, reason)\n",
+            "    for entry, reason, correlation_id in refused:\n",
+            "    service.command_group.acknowledge(entries)\n    for entry, reason, correlation_id in refused:\n",
             "acknowledged before the dead letter is kept: a crash between loses it",
             seen_by="test_a_dead_letter_that_could_not_be_kept_is_not_forgotten",
         ),

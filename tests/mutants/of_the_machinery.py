@@ -8,6 +8,7 @@ BUS = Part(
     "messaging/bus.py",
     (
         "unit/test_bus.py",
+        "unit/test_correlation.py",
         "integration/test_inbox.py",
         "integration/test_unit_of_work.py",
         "integration/test_concurrency.py",
@@ -18,6 +19,12 @@ BUS = Part(
             "                    pass\n",
             "nothing is committed",
             seen_by="test_commits_events_of_policies_with_those_that_caused_them",
+        ),
+        Mutant(
+            "                    WORKING_ON.set(request.metadata.correlation_id)\n",
+            "",
+            "of those who share a transaction all are logged under one id",
+            seen_by="test_commands_that_share_a_transaction_are_each_named_and_the_first_for_what_concerns_all",
         ),
         Mutant(
             "if attempts.lost or ",

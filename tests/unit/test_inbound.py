@@ -91,3 +91,37 @@ def test_leaves_it_to_another_who_is_at_work_instead() -> None:
 
     with pytest.raises(Occupied):
         until_possible(attempt, Event())
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"correlation_id": "till-5/4711"}, True),
+        ({"correlation_id": ""}, False),
+        ({"correlation_id": "x" * 256}, False),
+        ({"correlation_id": "two\nlines"}, False),
+        ({"correlation_id": 5}, False),
+        ({}, False),
+        ("text", False),
+        (None, False),
+    ],
+)
+def test_a_message_over_pub_sub_may_bring_its_correlation_where_ours_have_it(said: Any, kept: bool) -> None:
+    body = json.dumps({"batchref": "b1", "qty": 5, "metadata": said}).encode()
+
+    metadata = read("change_batch_quantity", body).metadata
+
+    assert metadata.correlation_id == (said["correlation_id"] if kept else metadata.id)
+
+
+def test_the_trace_of_a_command_s_sender_is_its_correlation_unless_another_is_given() -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    data = {"orderid": "o1", "sku": "S", "qty": 2}
+
+    def correlation(**attributes: Any) -> str:
+        return read("allocation.commands", event(data, **attributes)).metadata.correlation_id
+
+    assert correlation(traceparent=f"00-{trace}-00f067aa0ba902b7-01") == trace
+    assert correlation(traceparent=f"00-{trace}-00f067aa0ba902b7-01", correlationid="c1") == "c1"
+    unreadable: list[Any] = ["nonsense", 5, None, {}]
+    assert [correlation(traceparent=bad) for bad in unreadable] == ["m1"] * 4

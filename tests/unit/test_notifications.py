@@ -20,7 +20,11 @@ skus = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_s
 @given(skus)
 def test_any_sku_survives_the_way(sku: str) -> None:
     mail = compose(
-        message_id="m1", to="stock@made.com", subject=f"Out of stock for {sku}", body=f"Out of stock for {sku}\n"
+        message_id="m1",
+        correlation_id="c1",
+        to="stock@made.com",
+        subject=f"Out of stock for {sku}",
+        body=f"Out of stock for {sku}\n",
     )
 
     read = message_from_bytes(mail.as_bytes(), policy=default)
@@ -37,7 +41,9 @@ def test_a_plain_sku_can_be_found_in_the_raw_mail() -> None:
     """The book's own test looks there."""
     sku = "x" * 255
 
-    mail = compose(message_id="m1", to="stock@made.com", subject="news", body=f"Out of stock for {sku}\n")
+    mail = compose(
+        message_id="m1", correlation_id="c1", to="stock@made.com", subject="news", body=f"Out of stock for {sku}\n"
+    )
 
     assert f"Out of stock for {sku}".encode() in mail.as_bytes()
 
@@ -46,7 +52,9 @@ def test_writes_each_mail_to_a_file_once(tmp_path: Path) -> None:
     notifications = FileNotifications(tmp_path / "mail")
 
     for _ in range(2):
-        notifications.send(message_id="m1", to="stock@made.com", subject="news", body="Out of stock for TÅBLE\n")
+        notifications.send(
+            message_id="m1", correlation_id="c1", to="stock@made.com", subject="news", body="Out of stock for TÅBLE\n"
+        )
 
     [file] = (tmp_path / "mail").iterdir()
     assert file.name == "m1.eml"
@@ -57,4 +65,14 @@ def test_a_folder_that_cannot_be_written_is_a_fault_of_the_surroundings(tmp_path
     (tmp_path / "mail").write_text("in the way")
 
     with pytest.raises(Unavailable, match="mail folder"):
-        FileNotifications(tmp_path / "mail").send(message_id="m1", to="a@b", subject="s", body="b")
+        FileNotifications(tmp_path / "mail").send(message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b")
+
+
+@given(skus)
+def test_the_request_that_a_mail_follows_from_can_be_found_in_it(correlation_id: str) -> None:
+    mail = compose(message_id="m1", correlation_id=correlation_id, to="a@b", subject="news", body="body\n")
+
+    read = message_from_bytes(mail.as_bytes(), policy=default)
+
+    assert read["X-Correlation-ID"].split() == correlation_id.split()
+    assert read["Message-ID"] == "<m1@allocation.example.com>"

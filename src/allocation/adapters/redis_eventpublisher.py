@@ -10,35 +10,35 @@ from pydantic_core import to_json
 from allocation.adapters.redis_channels import LINE_ALLOCATED
 from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.domain.events import Allocated, Event
+from messaging.cloud_events import CloudEvents
 from messaging.envelope import Delivery, Recorded
 from messaging.redis.event_stream import Entry, EventStream, News
 
 
 class RedisEventPublisher:
-    def __init__(self, stream: EventStream) -> None:
+    def __init__(self, stream: EventStream, cloud_events: CloudEvents = CLOUD_EVENTS) -> None:
         self._stream = stream
+        self._cloud_events = cloud_events
 
     def publish(self, deliveries: Sequence[Delivery[Event]]) -> Mapping[str, Exception]:
         """Append to the stream `allocation.events`; publish allocations on the channel `line_allocated`, which reaches
         only those who listen at that moment."""
         by_subject = groupby(deliveries, key=lambda delivery: delivery.recorded.stream)
-        return self._stream.tell([_news(list(of_one_subject)) for _, of_one_subject in by_subject])
+        return self._stream.tell([self._news(list(of_one_subject)) for _, of_one_subject in by_subject])
 
+    def _news(self, deliveries: Sequence[Delivery[Event]]) -> News:
+        first, last = deliveries[0], deliveries[-1]
+        return News(
+            subject=first.recorded.stream,
+            token=first.token,
+            after=first.after,
+            version=last.recorded.version,
+            entries=[self._entry(delivery.recorded) for delivery in deliveries],
+        )
 
-def _news(deliveries: Sequence[Delivery[Event]]) -> News:
-    first, last = deliveries[0], deliveries[-1]
-    return News(
-        subject=first.recorded.stream,
-        token=first.token,
-        after=first.after,
-        version=last.recorded.version,
-        entries=[_entry(delivery.recorded) for delivery in deliveries],
-    )
-
-
-def _entry(recorded: Recorded[Event]) -> Entry:
-    body = CLOUD_EVENTS.encode(recorded)
-    return Entry(body, LINE_ALLOCATED, spoken(recorded)) if isinstance(recorded.event, Allocated) else Entry(body)
+    def _entry(self, recorded: Recorded[Event]) -> Entry:
+        body = self._cloud_events.encode(recorded)
+        return Entry(body, LINE_ALLOCATED, spoken(recorded)) if isinstance(recorded.event, Allocated) else Entry(body)
 
 
 def spoken(recorded: Recorded[Event]) -> bytes:

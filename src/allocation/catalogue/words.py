@@ -88,6 +88,7 @@ SENT_ATTRIBUTES = {
     "causationid": "The id of the command or event that directly led to this one, where there is one.",
     "authtype": "What kind of principal asked for it, where that was proved: `api_key` or `user`.",
     "authid": "The name of that principal.",
+    "traceparent": "Its place in a trace, as W3C has it, where the service keeps traces.",
     "data": "What happened.",
 }
 ACCEPTED_ATTRIBUTES = {
@@ -96,6 +97,7 @@ ACCEPTED_ATTRIBUTES = {
     "source": "Who sends it.",
     "type": "What is to be done, and the version of its shape.",
     "correlationid": "Is taken along to all that follows; when it is not given, the `id` is.",
+    "traceparent": "Its place in a trace, as W3C has it; one that can't be read is as good as none.",
     "data": "What is to be done.",
 }
 ABOUT_METADATA = "Who the event is and what it belongs to."

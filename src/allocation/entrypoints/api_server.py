@@ -17,13 +17,14 @@ from gunicorn import glogging, util
 from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 
-from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.discretion import without_secrets
 from allocation.entrypoints.client_poller import PollingWorker
 from allocation.entrypoints.doors import doors_of
 from allocation.entrypoints.flask_app import LARGEST_BODY, WAITED, create_app
+from allocation.entrypoints.http_traces import add_traces
 from allocation.entrypoints.memory import settle_memory
+from allocation.observers import observed
 
 _DRAIN = 3
 _LINGER = 2
@@ -113,8 +114,9 @@ class ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no typ
 
     def load(self) -> Flask:
         """Called in each worker, after the fork: nothing with a connection is shared between processes."""
-        service = bootstrap(self._settings, connections=self._threads, callers_wait=True)
+        service = observed(self._settings, connections=self._threads, callers_wait=True)
         app = create_app(service, doors_of(self._settings, service.keys))
+        add_traces(app, service.bus.observer)
         app.wsgi_app = telling_how_long_it_waited(app.wsgi_app)  # type: ignore[method-assign, assignment]  # Flask's way
         settle_memory()
         return app

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from allocation.adapters.metrics_folder import metrics_folder
 from allocation.config import SettingError, Settings
 from allocation.discretion import without_secrets
 from allocation.entrypoints.catalogue_command import catalogue
@@ -83,6 +84,7 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int)
     from allocation.entrypoints.key_check import require_keys
     from allocation.entrypoints.processes import Part, Processes
 
+    click.get_current_context().with_resource(metrics_folder())
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
     _refuse_taken_port(settings)
     stop = _stop_on_signals()
@@ -111,6 +113,7 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int)
 @click.pass_obj
 def serve(settings: Settings, port: int | None, workers: int | None, threads: int) -> None:
     """Serve the HTTP API alone."""
+    click.get_current_context().with_resource(metrics_folder())
     from allocation.entrypoints import api_server
     from allocation.entrypoints.key_check import require_keys
 
@@ -174,10 +177,10 @@ def check(settings: Settings, every: bool) -> None:
 
 @contextmanager
 def _service(settings: Settings) -> Iterator[Service]:
-    from allocation.bootstrap import bootstrap
+    from allocation.observers import observed
 
     with surroundings(settings) as around:
-        service = bootstrap(around.settings)
+        service = observed(around.settings)
         try:
             yield service
         finally:

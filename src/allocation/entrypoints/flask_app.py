@@ -15,10 +15,12 @@ from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge, 
 from werkzeug.routing import BaseConverter
 
 from allocation import validation
-from allocation.bootstrap import Service, bootstrap
+from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.domain.model import BatchConflict, DomainError, LineConflict
 from allocation.entrypoints.doors import OPEN, Doors, add_doors, doors_of
+from allocation.entrypoints.http_observation import add_observation, count_shed
+from allocation.observers import observed
 from allocation.validation import BadInput, Schema
 from messaging.envelope import Metadata
 from messaging.errors import MessageIdReused, StillRunning, Unavailable
@@ -34,7 +36,7 @@ LONGEST_WAIT = 1.0
 """Seconds. Who has waited so long is asked to come later, rather than have all who come after wait longer."""
 
 _LONGEST_ID = 255
-_ALWAYS_ANSWERED = ("healthz", "readyz")
+_ALWAYS_ANSWERED = ("healthz", "readyz", "metrics")
 
 C = TypeVar("C")
 
@@ -50,7 +52,7 @@ def create_app(service: Service | None = None, doors: Doors = OPEN) -> Flask:
     """The WSGI application; without a service, one as the environment says, doors and all."""
     if service is None:
         settings = Settings.from_env(os.environ)
-        service = bootstrap(settings, callers_wait=True)
+        service = observed(settings, callers_wait=True)
         doors = doors_of(settings, service.keys)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # a body sent in chunks is cut off here: one byte tells
@@ -59,6 +61,7 @@ def create_app(service: Service | None = None, doors: Doors = OPEN) -> Flask:
     _add_routes(app, service, doors)
     _add_errors(app)
     _add_request_ids(app)
+    add_observation(app, service, WAITED)
     _add_path_check(app)
     _add_back_pressure(app)
     add_doors(app, doors)
@@ -153,6 +156,7 @@ def _add_back_pressure(app: Flask) -> None:
         waited = request.environ.get(WAITED, 0.0)
         if waited <= LONGEST_WAIT or request.endpoint in _ALWAYS_ANSWERED:
             return None
+        count_shed()
         if crowded.again():
             log.warning("more requests than can be answered in time", extra={"waited": round(waited, 3)})
         return _later("the service has more to do than it can; try again", 503)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
 
+from pydantic_core import from_json
+
 from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.domain.model import DomainError
@@ -24,16 +26,25 @@ REFUSED = (UnreadableMessage, DomainError, MessageIdReused)
 """What handling a message raises that will not get better by itself."""
 
 _LONGEST_PAUSE = 5.0
+_LONGEST_ID = 255
 
 
 def read(source: str, body: bytes) -> Request:
     """The command in a message from a channel or stream. Raises UnreadableMessage."""
     if source == redis_channels.CHANGE_BATCH_QUANTITY:
-        return Request(CHANGE_BATCH_QUANTITY.read_json(body), Metadata.first("redis"))
+        return Request(CHANGE_BATCH_QUANTITY.read_json(body), Metadata.first("redis", _correlation_in(body)))
     event = CloudEvent.read_json(body)
     if event.type not in SCHEMAS:
         raise UnreadableMessage(f"type: should be one of {', '.join(SCHEMAS)}, not {event.type!r}")
     return Request(SCHEMAS[event.type].read_fields(event.data), event.metadata, event.message_id)
+
+
+def _correlation_in(body: bytes) -> str | None:
+    """Where `line_allocated` has it: in a key beside the book's, and only if it can be kept."""
+    metadata = from_json(body).get("metadata")
+    said = metadata.get("correlation_id") if isinstance(metadata, dict) else None
+    usable = isinstance(said, str) and said.isprintable() and 0 < len(said) <= _LONGEST_ID
+    return said if usable else None
 
 
 def until_possible(attempt: Callable[[], None], stop: Event) -> bool:

@@ -15,6 +15,7 @@ from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.entrypoints.inbound import REFUSED, read, until_possible
 from messaging.bus import Request
+from messaging.correlation import WORKING_ON, working_on
 from messaging.errors import StillRunning, Unavailable, UnreadableMessage
 from messaging.redis.group import Entry
 from messaging.sql.exclusive import Occupied
@@ -83,12 +84,12 @@ def _work(service: Service, stop: Event) -> None:
 def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
     """Handle entries in one transaction and acknowledge them; False, and nothing of it, if that can't be."""
     requests: list[tuple[Entry, Request]] = []
-    refused: list[tuple[Entry, str]] = []
+    refused: list[tuple[Entry, str, str]] = []
     for entry in entries:
         try:
             requests.append((entry, _read(entry)))
         except UnreadableMessage as error:
-            refused.append((entry, str(error)))
+            refused.append((entry, str(error), ""))
     try:
         outcomes = service.commands.bus.handle_together([request for _, request in requests])
     except Occupied:
@@ -96,16 +97,20 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
     except Exception as error:  # noqa: BLE001 - alone, each gets what is its own
         log.warning("not all together", extra={"stream": redis_channels.COMMANDS, "error": str(error)})
         return False
-    for (entry, _), outcome in zip(requests, outcomes, strict=True):
+    for (entry, request), outcome in zip(requests, outcomes, strict=True):
         if outcome.refusal:
-            refused.append((entry, str(outcome.refusal)))
-    for entry, reason in refused:
-        _bury(service, entry, reason)
+            refused.append((entry, str(outcome.refusal), request.metadata.correlation_id))
+    for entry, reason, correlation_id in refused:
+        with working_on(correlation_id):
+            _bury(service, entry, reason)
     service.command_group.acknowledge(entries)
-    log.info("handled", extra={"stream": redis_channels.COMMANDS, "messages": len(entries), "refused": len(refused)})
+    correlation_ids = list(dict.fromkeys(request.metadata.correlation_id for _, request in requests))
+    about = {"messages": len(entries), "refused": len(refused), "correlation_ids": correlation_ids}
+    log.info("handled", extra={"stream": redis_channels.COMMANDS} | about)
     return True
 
 
+@working_on("")  # until its message is read
 def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
     """Handle an entry, or keep it as a dead letter, and acknowledge it; False if it stays pending."""
     try:
@@ -126,6 +131,7 @@ def _settle(service: Service, entry: Entry) -> None:
         return
     try:
         request = _read(entry)
+        WORKING_ON.set(request.metadata.correlation_id)
         service.commands.bus.handle(request.command, request.metadata, request.message_id)
     except REFUSED as error:
         _bury(service, entry, str(error))

@@ -14,6 +14,7 @@ from allocation.bootstrap import Service
 from allocation.entrypoints import redis_commands
 from allocation.entrypoints.inbound import REFUSED, read, until_possible
 from allocation.entrypoints.memory import settle_memory
+from messaging.correlation import WORKING_ON, working_on
 from messaging.errors import StillRunning, Unavailable
 from messaging.sql.exclusive import Occupied
 
@@ -42,8 +43,9 @@ def listen(service: Service, stop: Event) -> None:
         try:
             if service.bridge.is_ours():
                 for body in messages(service.redis, stop):
-                    if not until_possible(partial(handle, service, body), stop):
-                        log.error("stopped before it could be handled", extra={"body": repr(body)})
+                    with working_on(""):
+                        if not until_possible(partial(handle, service, body), stop):
+                            log.error("stopped before it could be handled", extra={"body": repr(body)})
         except Occupied:  # whoever has the bridge now has heard the message too
             log.warning("another consumer has the bridge now")
         except Unavailable as error:
@@ -70,6 +72,7 @@ def handle(service: Service, body: bytes) -> None:
     """Handle one message; what can't be read, is refused or fails becomes a dead letter. Raises Unavailable."""
     try:
         request = read(redis_channels.CHANGE_BATCH_QUANTITY, body)
+        WORKING_ON.set(request.metadata.correlation_id)
         service.bridge.bus.handle(request.command, request.metadata)
     except (Unavailable, StillRunning):
         raise

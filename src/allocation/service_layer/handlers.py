@@ -59,6 +59,7 @@ class SendOutOfStockNotification:
         event = delivery.recorded.event
         self.notifications.send(
             message_id=delivery.recorded.metadata.id,
+            correlation_id=delivery.recorded.metadata.correlation_id,
             to=self.stock_team,
             subject=f"Out of stock for {event.sku}",
             body=f"Out of stock for {event.sku}\n\n"

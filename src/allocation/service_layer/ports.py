@@ -40,7 +40,7 @@ class UnitOfWork(unit_of_work.UnitOfWork, Protocol):
 
 
 class Notifications(Protocol):
-    def send(self, *, message_id: str, to: str, subject: str, body: str) -> None:
+    def send(self, *, message_id: str, correlation_id: str, to: str, subject: str, body: str) -> None:
         """Send a mail; the same id on a repeat. Raises Unavailable."""
         ...
 

@@ -1,0 +1,187 @@
+"""What Prometheus is told of the database and Redis: asked when it asks, once a second at most, whoever it asks.
+
+These numbers are the same for all processes, so one of them finds them out and the others read them from the folder
+that they share. What can't be reached is said to be down, and what is known is told all the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from messaging.errors import Unavailable
+from messaging.redis.group import Lag
+from messaging.sql.backlog import Backlog
+
+log = logging.getLogger(__name__)
+
+_FRESH = 1.0
+
+
+class Backlogs(Protocol):
+    def of_effect(self, effect: str) -> Backlog: ...
+
+    def dead_messages(self) -> int: ...
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Found out at a moment; None is what could not be reached."""
+
+    backlogs: dict[str, Backlog] | None = None
+    dead_messages: int | None = None
+    lag: Lag | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Snapshot:
+        said = json.loads(text)
+        backlogs, lag = said["backlogs"], said["lag"]
+        return cls(
+            None if backlogs is None else {effect: Backlog(**one) for effect, one in backlogs.items()},
+            said["dead_messages"],
+            None if lag is None else Lag(**lag),
+        )
+
+
+@dataclass(slots=True)
+class Look:
+    """Looks at the surroundings. Raises nothing."""
+
+    effects: Sequence[str]
+    backlogs: Backlogs
+    lag: Callable[[], Lag]
+
+    def __call__(self) -> Snapshot:
+        found = Snapshot()
+        with _whatever_fails("the outbox"):
+            backlogs = {effect: self.backlogs.of_effect(effect) for effect in self.effects}
+            found.dead_messages = self.backlogs.dead_messages()
+            found.backlogs = backlogs
+        with _whatever_fails("the command stream"):
+            found.lag = self.lag()
+        return found
+
+
+@contextmanager
+def _whatever_fails(what: str) -> Iterator[None]:
+    """The other numbers are told all the same."""
+    try:
+        yield
+    except Unavailable:
+        pass
+    except Exception:
+        log.exception("can't be measured", extra={"what": what})
+
+
+@dataclass(slots=True)
+class OnceASecond:
+    """What `look` found less than a second ago, by whichever process that shares the folder; who comes meanwhile
+    waits for it. Without a folder: by this process."""
+
+    look: Callable[[], Snapshot]
+    folder: Path | None = None
+    clock: Callable[[], float] = time.time
+    _lock: Lock = field(default_factory=Lock)
+    _last: tuple[float, str] = (0.0, "")
+
+    def __call__(self) -> Snapshot:
+        with self._lock:
+            try:
+                self._last = self._shared(self.folder) if self.folder else self._fresh(self._last)
+            except OSError:  # the folder is gone, or full
+                self._last = self._fresh(self._last)
+            return Snapshot.from_json(self._last[1])
+
+    def _shared(self, folder: Path) -> tuple[float, str]:
+        with (folder / "surroundings.json").open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+            file.seek(0)
+            moment, found = self._fresh(_kept(file.read()))
+            file.truncate(0)
+            file.write(f"{moment}\n{found}")
+        return moment, found
+
+    def _fresh(self, last: tuple[float, str]) -> tuple[float, str]:
+        if 0 <= self.clock() - last[0] < _FRESH:
+            return last
+        found = self.look().to_json()
+        return self.clock(), found
+
+
+def _kept(text: str) -> tuple[float, str]:
+    moment, _, found = text.partition("\n")
+    try:
+        json.loads(found)
+        return float(moment), found
+    except ValueError:  # nobody has looked, or was killed while writing
+        return 0.0, ""
+
+
+class SurroundingsCollector(Collector):
+    def __init__(self, look: Callable[[], Snapshot], version: str) -> None:
+        self._look = look
+        self._version = version
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        found = self._look()
+        yield _gauge("allocation_build_info", "Always 1; which release this is.", ["version"], {(self._version,): 1})
+        parts: dict[Any, float] = {("database",): found.backlogs is not None, ("redis",): found.lag is not None}
+        yield _gauge("allocation_up", "Whether the part of the surroundings answers.", ["part"], parts)
+        if found.backlogs is not None:
+            yield from _of_outbox(found.backlogs)
+        if found.dead_messages is not None:
+            about = "Messages from outside that were given up, up to 10,000."
+            yield _gauge("allocation_dead_messages", about, [], {(): found.dead_messages})
+        if found.lag:
+            yield from _of_commands(found.lag)
+
+
+def _of_outbox(backlogs: dict[str, Backlog]) -> Iterator[GaugeMetricFamily]:
+    yield _gauge(
+        "allocation_outbox_waiting",
+        "Effects that wait to be carried out, the dead among them, up to 10,000.",
+        ["effect"],
+        {(effect,): one.waiting for effect, one in backlogs.items()},
+    )
+    yield _gauge(
+        "allocation_outbox_oldest_seconds",
+        "Age of the oldest effect that waits and is not dead, of the first 1,000 SKUs.",
+        ["effect"],
+        {(effect,): one.oldest for effect, one in backlogs.items()},
+    )
+    yield _gauge(
+        "allocation_dead_effects",
+        "Effects that were given up, each of which holds back its SKU, of the first 1,000 SKUs.",
+        ["effect"],
+        {(effect,): one.dead for effect, one in backlogs.items()},
+    )
+
+
+def _of_commands(lag: Lag) -> Iterator[GaugeMetricFamily]:
+    yield _gauge(
+        "allocation_commands_unread", "Commands in the Redis stream that nobody has read.", [], {(): lag.unread}
+    )
+    yield _gauge("allocation_commands_pending", "Commands read and not done yet.", [], {(): lag.pending})
+    about = "Age of the oldest command in the Redis stream that is not done."
+    yield _gauge("allocation_commands_oldest_seconds", about, [], {(): lag.oldest})
+
+
+def _gauge(name: str, about: str, labels: Sequence[str], values: dict[Any, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, about, labels=labels)
+    for label_values, value in values.items():
+        family.add_metric(label_values, value)
+    return family

@@ -1,0 +1,30 @@
+"""Who looks at what a long-lived process does: numbers for Prometheus, and spans when traces are kept somewhere."""
+
+from __future__ import annotations
+
+import logging
+
+from allocation.adapters.metrics import metrics
+from allocation.bootstrap import Service, bootstrap
+from allocation.config import Settings
+from messaging.observation import Both, Observer
+
+log = logging.getLogger(__name__)
+
+
+def observed(settings: Settings, *, connections: int = 10, callers_wait: bool = False) -> Service:
+    """The service that `bootstrap` wires, under the eyes of this process's observers."""
+    service = bootstrap(settings, connections=connections, callers_wait=callers_wait, observer=observer_for(settings))
+    metrics().watch_pool(service.engine, connections)
+    return service
+
+
+def observer_for(settings: Settings) -> Observer:
+    if not settings.traces_to:
+        return metrics()
+    try:
+        from allocation.adapters.traces import traces
+    except ImportError as error:
+        log.warning("no traces are kept; install allocation[otel]", extra={"error": str(error)})
+        return metrics()
+    return Both(metrics(), traces())

@@ -1,0 +1,287 @@
+"""The numbers: counted once for each process and added up, whoever is asked; and asked of the surroundings rarely."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy import create_engine, text
+from tests import fakes
+
+from allocation.adapters.metrics import Metrics
+from allocation.adapters.metrics_folder import FOLDER, metrics_folder
+from allocation.adapters.surroundings_metrics import Look, OnceASecond, Snapshot, SurroundingsCollector
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
+from allocation.domain.model import DomainError
+from messaging.errors import Overtaken, Unavailable
+from messaging.redis.group import Lag
+from messaging.sql.backlog import Backlog
+
+# What several processes count in one folder; the last one is killed, and then the numbers are asked for.
+_PROCESSES = """
+import os, signal, sys
+from allocation.adapters.metrics import metrics, of_all_processes
+from prometheus_client import CollectorRegistry, generate_latest
+
+for number in range(3):
+    if not os.fork():
+        own = metrics()
+        own.answered("POST", "/allocate", 202, 0.004, 0.0)
+        own.shed()
+        own._connections.inc(number + 1)
+        os.kill(os.getpid(), signal.SIGKILL if number == 2 else signal.SIGSTOP)
+living = []
+for _ in range(3):
+    pid, status = os.waitpid(-1, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        living.append(pid)
+registry = CollectorRegistry()
+registry.register(of_all_processes(metrics()))
+print(generate_latest(registry).decode())
+for pid in living:
+    os.kill(pid, signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_commands_are_counted_by_kind_and_by_how_they_ended(metrics: Metrics) -> None:
+    service = fakes.Service()
+    bus = replace(service.bus, observer=metrics)
+
+    bus.handle(CreateBatch("b1", "LAMP", 1))
+    for _ in range(2):
+        bus.handle(Allocate("o1", "LAMP", 1))
+    with pytest.raises(DomainError):
+        bus.handle(ChangeBatchQuantity("b2", 1))
+
+    counted = {
+        (command, outcome): value(metrics, "allocation_commands_total", command=command, outcome=outcome)
+        for command, outcome in (
+            ("CreateBatch", "done"),
+            ("Allocate", "done"),
+            ("Allocate", "unchanged"),
+            ("ChangeBatchQuantity", "refused"),
+        )
+    }
+    assert set(counted.values()) == {1.0}
+    assert value(metrics, "allocation_transaction_commands_count") == 4
+    assert value(metrics, "allocation_events_total", event="Allocated") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(Overtaken("x"), "overtaken"), (Unavailable("x"), "unavailable"), (KeyError("x"), "fault")]
+)
+def test_a_command_that_could_not_be_handled_says_why(metrics: Metrics, error: Exception, outcome: str) -> None:
+    service = fakes.Service()
+
+    def fail(*_: object) -> None:
+        raise error
+
+    bus = replace(service.bus, observer=metrics, unit_of_work=fail)  # type: ignore[arg-type]  # it raises
+    with pytest.raises((type(error), Unavailable)):
+        bus.handle(Allocate("o1", "LAMP", 1))
+
+    assert value(metrics, "allocation_commands_total", command="Allocate", outcome=outcome) == 1
+
+
+def test_effects_are_counted_with_those_that_failed(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = fakes.Service()
+    service.relay = replace(service.relay, observer=metrics)
+    service.given(CreateBatch("b1", "LAMP", 1), CreateBatch("b2", "DESK", 1))
+    monkeypatch.setattr(service.publisher, "publish", lambda _: {"LAMP": Unavailable("redis is away")})
+
+    service.relay.deliver("publish_event")
+
+    assert value(metrics, "allocation_effects_total", effect="publish_event", outcome="done") == 1
+    assert value(metrics, "allocation_effects_total", effect="publish_event", outcome="failed") == 1
+
+
+def test_connections_are_in_use_until_they_are_given_back(metrics: Metrics) -> None:
+    engine = create_engine("sqlite://")
+    metrics.watch_pool(engine, 8)
+
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+        assert value(metrics, "allocation_db_connections_in_use") == 1
+
+    assert value(metrics, "allocation_db_connections_in_use") == 0
+    assert value(metrics, "allocation_db_connections_limit") == 8
+    engine.dispose()
+
+
+def test_what_several_processes_count_is_added_up_and_what_a_dead_one_had_in_use_is_not(tmp_path: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", _PROCESSES], env={FOLDER: str(tmp_path)}, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+    name = "allocation_http_request_duration_seconds"
+    assert f'{name}_count{{method="POST",route="/allocate",status="202"}} 3.0' in said
+    assert "allocation_http_shed_total 3.0" in said
+    assert "allocation_db_connections_in_use 3.0" in said, "1 and 2; not the 3 of the one that was killed"
+    assert f"# HELP {name} Time to answer a request, from when a thread took it." in said
+
+
+def test_the_folder_is_a_parent_s_or_one_that_is_gone_afterwards(tmp_path: Path) -> None:
+    env: dict[str, str] = {}
+    with metrics_folder(env) as made:
+        assert env == {FOLDER: str(made)}
+        with metrics_folder(env) as same:
+            assert same == made
+        assert made.is_dir(), "it is the parent's to remove"
+    assert env == {}
+    assert not made.exists()
+    with metrics_folder({FOLDER: str(tmp_path / "new")}) as given:
+        assert given.is_dir()
+    assert given.is_dir()
+
+
+def test_a_worker_that_ends_leaves_the_folder_to_the_others() -> None:
+    program = """
+import os, sys
+from allocation.adapters.metrics_folder import metrics_folder
+with metrics_folder({}) as folder:
+    if not (pid := os.fork()):
+        sys.exit()
+    os.waitpid(pid, 0)
+    print(folder.is_dir())
+print(folder.is_dir())
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+    assert said.split() == ["True", "False"]
+
+
+# --- the surroundings ------------------------------------------------------------
+
+
+@dataclass
+class Outbox:
+    away: Exception | None = None
+    asked: int = 0
+
+    def of_effect(self, effect: str) -> Backlog:
+        self.asked += 1
+        if self.away:
+            raise self.away
+        return Backlog(waiting=7, dead=1, oldest=12.5)
+
+    def dead_messages(self) -> int:
+        return 2
+
+
+@dataclass
+class Clock:
+    now: float = 1_000_000.0
+    seconds: list[float] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def redis_is_away() -> Lag:
+    raise Unavailable("redis is away")
+
+
+def exposed(look: Look) -> str:
+    registry = CollectorRegistry()
+    registry.register(SurroundingsCollector(look, "1.2.3"))
+    return generate_latest(registry).decode()
+
+
+def test_says_what_waits_by_effect_and_what_was_given_up() -> None:
+    said = exposed(Look(["mail", "publish"], Outbox(), lambda: Lag(unread=3, pending=4, oldest=5.0)))
+
+    for line in (
+        'allocation_up{part="database"} 1.0',
+        'allocation_up{part="redis"} 1.0',
+        'allocation_outbox_waiting{effect="mail"} 7.0',
+        'allocation_outbox_oldest_seconds{effect="publish"} 12.5',
+        'allocation_dead_effects{effect="mail"} 1.0',
+        "allocation_dead_messages 2.0",
+        "allocation_commands_unread 3.0",
+        "allocation_commands_pending 4.0",
+        "allocation_commands_oldest_seconds 5.0",
+        'allocation_build_info{version="1.2.3"} 1.0',
+    ):
+        assert line in said.splitlines()
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a fault in the program")])
+def test_what_cannot_be_reached_is_down_and_the_rest_is_told(error: Exception) -> None:
+    no_database = exposed(Look(["mail"], Outbox(away=error), lambda: Lag(3, 0, 0.0)))
+    no_redis = exposed(Look(["mail"], Outbox(), redis_is_away))
+
+    assert 'allocation_up{part="database"} 0.0' in no_database
+    assert "allocation_commands_unread 3.0" in no_database
+    assert "allocation_outbox_waiting" not in no_database
+    assert 'allocation_up{part="redis"} 0.0' in no_redis
+    assert 'allocation_outbox_waiting{effect="mail"} 7.0' in no_redis
+    assert "allocation_commands_unread" not in no_redis
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_surroundings_are_looked_at_once_a_second_whoever_is_asked(tmp_path: Path, shared: bool) -> None:
+    outbox, clock = Outbox(), Clock()
+    look = Look(["mail"], outbox, redis_is_away)
+    one = OnceASecond(look, tmp_path if shared else None, clock)
+    other = OnceASecond(look, tmp_path, clock) if shared else one
+
+    assert one() == other() == one() == Snapshot({"mail": Backlog(7, 1, 12.5)}, 2, None)
+    assert outbox.asked == 1
+    clock.now += 0.99
+    other()
+    assert outbox.asked == 1
+    clock.now += 0.01
+    other()
+    one()
+    assert outbox.asked == 2
+
+
+def test_who_comes_while_another_process_looks_waits_for_what_that_finds(tmp_path: Path) -> None:
+    outbox, looking, go_on = Outbox(), Event(), Event()
+
+    def slowly() -> Lag:
+        looking.set()
+        assert go_on.wait(10)
+        return Lag(0, 0, 0.0)
+
+    look = Look(["mail"], outbox, slowly)
+    threads = [Thread(target=OnceASecond(look, tmp_path, Clock()), daemon=True) for _ in range(2)]
+    threads[0].start()
+    assert looking.wait(10)
+    threads[1].start()
+    threads[1].join(0.1)
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert outbox.asked == 1
+
+
+@pytest.mark.parametrize("left", ["", "1000000.0\n{", "nonsense", "1000000.0\n"])
+def test_who_was_killed_while_writing_hides_nothing(tmp_path: Path, left: str) -> None:
+    (tmp_path / "surroundings.json").write_text(left)
+    look = OnceASecond(Look(["mail"], Outbox(), redis_is_away), tmp_path, Clock())
+
+    assert look().dead_messages == 2
+    assert json.loads((tmp_path / "surroundings.json").read_text().partition("\n")[2])
+
+
+def test_a_folder_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
+    look = OnceASecond(Look(["mail"], Outbox(), redis_is_away), tmp_path / "gone", Clock())
+
+    assert look().dead_messages == 2

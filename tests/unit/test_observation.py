@@ -1,0 +1,115 @@
+"""What is seen of the bus and the relay, and that looking changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from tests import fakes
+
+from allocation.domain.commands import Allocate, CreateBatch
+from allocation.domain.events import Allocated, BatchCreated
+from allocation.domain.model import InvalidSku
+from messaging.envelope import Delivery, Recorded
+from messaging.errors import ConcurrencyConflict
+from messaging.observation import Both, Observer
+from messaging.relay import Relay
+from messaging.retry import Retry
+
+
+@dataclass
+class Notes(Observer):
+    name: str
+    seen: list[Any] = field(default_factory=list)
+    keeps_traces: bool = False
+
+    def handling(self, requests: Sequence[Any], handle: Callable[[], list[Any]]) -> list[Any]:
+        self.seen.append((self.name, [type(request.command) for request in requests]))
+        return handle()
+
+    def happened(self, recorded: Sequence[Recorded[object]]) -> None:
+        self.seen.append((self.name, [type(one.event) for one in recorded]))
+
+    def again(self, error: BaseException) -> None:
+        self.seen.append((self.name, error))
+
+    def delivering(
+        self, effect: str, deliveries: Sequence[Delivery[object]], carry_out: Callable[..., Mapping[str, Exception]]
+    ) -> Mapping[str, Exception]:
+        self.seen.append((self.name, effect, len(deliveries)))
+        return carry_out(deliveries)
+
+
+@pytest.fixture
+def seen() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def service(seen: list[Any]) -> fakes.Service:
+    service = fakes.Service()
+    both = Both(Notes("first", seen), Notes("second", seen))
+    service.bus = replace(service.bus, observer=both)
+    service.relay = replace(service.relay, observer=both)
+    return service
+
+
+def test_both_see_what_is_asked_what_happens_and_what_is_told(service: fakes.Service, seen: list[Any]) -> None:
+    service.when(CreateBatch("b1", "LAMP", 1))
+
+    assert seen == [
+        ("first", [CreateBatch]),
+        ("second", [CreateBatch]),
+        ("first", [BatchCreated]),
+        ("second", [BatchCreated]),
+        ("first", "publish_event", 1),
+        ("second", "publish_event", 1),
+    ]
+    assert len(service.publisher.published) == 1
+
+
+def test_a_refusal_is_no_event_and_is_still_raised(service: fakes.Service, seen: list[Any]) -> None:
+    with pytest.raises(InvalidSku):
+        service.bus.handle(Allocate("o1", "NIX", 1))
+
+    assert seen == [("first", [Allocate]), ("second", [Allocate]), ("first", []), ("second", [])]
+
+
+def test_what_was_rolled_back_has_not_happened_and_the_reason_is_told(
+    service: fakes.Service, seen: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.given(CreateBatch("b1", "LAMP", 1))
+    seen.clear()
+    faults: list[Exception] = [ConcurrencyConflict("somebody was faster")]
+    commit = fakes.FakeUnitOfWork.commit
+
+    def lose_once(uow: fakes.FakeUnitOfWork) -> None:
+        if faults:
+            raise faults.pop()
+        commit(uow)
+
+    monkeypatch.setattr(fakes.FakeUnitOfWork, "commit", lose_once)
+    told: list[BaseException] = []
+    bus = replace(service.bus, retry=Retry(again=told.append))
+
+    bus.handle(Allocate("o1", "LAMP", 1))
+
+    assert [type(error) for error in told] == [ConcurrencyConflict]
+    assert seen[2:] == [("first", [Allocated]), ("second", [Allocated])]
+
+
+def test_nobody_looks_unless_told_to() -> None:
+    service = fakes.Service()
+
+    assert type(service.bus.observer) is Observer
+    assert isinstance(service.relay, Relay)
+    assert type(service.relay.observer) is Observer
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (False, False)])
+def test_traces_are_kept_if_one_of_them_does(first: bool, second: bool) -> None:
+    both = Both(Notes("first", keeps_traces=first), Notes("second", keeps_traces=second))
+
+    assert both.keeps_traces == (first or second)
