@@ -9,7 +9,7 @@ BIN := .venv/bin
 unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONWARNINGS MYPYPATH VIRTUAL_ENV CONDA_PREFIX PIP_TARGET PIP_PREFIX PIP_USER
 
 .NOTPARALLEL: # the order of prerequisites is the order of work, under -j too
-.PHONY: help run migrate check catalogue test unit-tests integration-tests e2e-tests static-checks lint typecheck format black \
+.PHONY: help run migrate check demo catalogue test unit-tests integration-tests e2e-tests static-checks lint typecheck format black \
 	chaos mutants partitions bench bench-quick docs build up down logs all clean
 
 help: ## list these commands
@@ -28,6 +28,8 @@ check: .venv/ready-to-run ## prove that the books balance
 
 catalogue: .venv/ready-to-test ## write docs/events.md and the schemas of messages anew, from the code
 	@$(BIN)/python -m tests.catalogue
+demo: .venv/ready-to-run ## play a small trading day, against what `make run` has started
+	@exec $(BIN)/allocation demo
 
 # --- tests -------------------------------------------------------------------
 

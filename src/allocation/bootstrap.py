@@ -10,7 +10,7 @@ from sqlalchemy import Engine, create_engine
 from allocation.adapters.key_ring import KeyRing
 from allocation.adapters.keys import SqlKeys
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
-from allocation.adapters.redis_channels import command_group, event_stream
+from allocation.adapters.redis_channels import BRIDGE, COMMAND_STREAM, command_group, event_stream
 from allocation.adapters.redis_eventpublisher import RedisEventPublisher
 from allocation.adapters.schema import require_current_schema
 from allocation.adapters.unit_of_work import unit_of_work
@@ -129,8 +129,8 @@ def bootstrap(
         engine=engine,
         redis=client,
         bus=MessageBus(table, unit_of_work(engine), DomainError, retry, observer),
-        bridge=one_at_a_time("the bridge"),
-        commands=one_at_a_time("the command stream"),
+        bridge=one_at_a_time(BRIDGE),
+        commands=one_at_a_time(COMMAND_STREAM),
         command_group=command_group(client),
         relay=Relay(table, deliveries, observer=observer),
         refill=Refill(PublishEvent.name, events, deliveries, SqlTold(engine, CODEC), cloud_events.encode),

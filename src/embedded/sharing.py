@@ -41,6 +41,15 @@ def servers(home: Path, *, durable: bool = True) -> Iterator[Servers]:
         yield ensure_running(home, durable=durable)
 
 
+def already_running(home: Path) -> Servers | None:
+    """The servers that somebody keeps running under `home`; nobody is counted as their user, and nothing is started."""
+    try:
+        notice = read_notice(home)
+    except OSError as error:
+        raise EmbeddedServersError(f"cannot see what runs in {home} (ALLOCATION_HOME): {error}") from error
+    return notice.servers if notice else None
+
+
 def ensure_running(home: Path, *, durable: bool = True) -> Servers:
     """Bring the servers back if their supervisor was killed; otherwise this takes microseconds.
 

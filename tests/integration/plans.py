@@ -110,11 +110,12 @@ def _explain(connection: Driver, text: str, parameters: Mapping[str, Any]) -> Pl
 
 def _explain_numbered(connection: Driver, text: str, parameters: Sequence[Any]) -> Plan:
     values = ", ".join(_literal(connection, parameter) for parameter in parameters)
+    values = f"({values})" if values else ""
     same = f"SELECT name FROM pg_prepared_statements WHERE statement = {_literal(connection, text)}"
     if kept := _do(connection, same).fetchall():
-        return Plan(text, _nodes_of(connection, f'EXECUTE "{kept[0][0]}" ({values})'))
+        return Plan(text, _nodes_of(connection, f'EXECUTE "{kept[0][0]}" {values}'))
     _do(connection, f"PREPARE explained AS {text}")
-    plan = Plan(text, _nodes_of(connection, f"EXECUTE explained ({values})"))
+    plan = Plan(text, _nodes_of(connection, f"EXECUTE explained {values}"))
     _do(connection, "DEALLOCATE explained")
     return plan
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pty
 import random
 import subprocess
 import sys
@@ -25,11 +27,11 @@ from sqlalchemy.exc import DBAPIError
 
 from allocation.adapters import tables
 from allocation.bootstrap import Service
-from allocation.check import balance, open_books
+from allocation.check import balance, histories, open_books
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
 from allocation.domain.model import DomainError
-from allocation.entrypoints.cli import check
+from allocation.entrypoints.check_command import check
 from messaging.sql import tables as messaging_tables
 
 PUBLISH, MAIL = "publish_event", "send_out_of_stock_notification"
@@ -99,6 +101,53 @@ def test_a_dead_effect_is_not_missing(ledger: Ledger) -> None:
     ledger.falsify("UPDATE outbox SET dead_at = now()")
 
     assert "0 effects waiting, 1 dead" in ledger.check().output
+
+
+def test_says_the_same_as_json(ledger: Ledger) -> None:
+    [verdict] = ledger.check("--json").stdout.splitlines()
+    assert json.loads(verdict)["balanced"]
+    assert json.loads(verdict)["checked"]["events"] == 10
+
+    ledger.falsify("UPDATE batches SET allocated_quantity = 19 WHERE reference = 'b1'")
+    checked = ledger.check("--json")
+
+    first, second, verdict = checked.stdout.splitlines()
+    assert checked.exit_code == 1
+    assert json.loads(second) == {
+        "what": "batch 'b1' of 'TABLE', allocated quantity by its lines",
+        "expected": 20,
+        "found": 19,
+    }
+    assert json.loads(first)["found"] == 19
+    assert (json.loads(verdict)["balanced"], json.loads(verdict)["differences"]) == (False, 2)
+
+
+@pytest.mark.parametrize("part", ["histories", "batches", "order lines", "effects"])
+def test_says_how_far_it_is(ledger: Ledger, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(histories, "_HEARD_EVERY", 4)
+    told: list[tuple[int, str]] = []
+
+    assert balance(ledger.service.engine, lambda _: None, heard=lambda events, what: told.append((events, what)))
+
+    assert part in {what for _, what in told}
+    assert [events for events, what in told if what == "histories"] == [4, 8]
+
+
+def test_shows_how_far_it_is_on_a_terminal_and_nothing_in_a_pipe(ledger: Ledger) -> None:
+    command = [sys.executable, "-m", "allocation", "check"]
+    env = ledger.settings.as_environment({"TERM": "xterm", "PATH": ""})
+    leader, follower = pty.openpty()
+    try:
+        on_terminal = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=follower, check=True)
+        shown = os.read(leader, 10_000)
+    finally:
+        os.close(leader)
+        os.close(follower)
+    piped = subprocess.run(command, env=env, capture_output=True, check=True)
+
+    assert b"effects" in shown
+    assert piped.stderr == b""
+    assert piped.stdout == on_terminal.stdout
 
 
 def test_sees_a_wrong_allocated_quantity(ledger: Ledger) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import os
 import pty
 import subprocess
@@ -27,7 +28,7 @@ from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.model import BatchConflict, LineConflict
-from allocation.entrypoints.cli import check
+from allocation.entrypoints.check_command import check
 from allocation.entrypoints.csv_commands import export, import_
 from allocation.entrypoints.csv_dry_run import DryRun, dry_runs
 from allocation.entrypoints.csv_import import MOST_ROWS_TOGETHER
@@ -58,8 +59,8 @@ class Shell:
     def imports(self, *arguments: str | Path) -> Result:
         return self._run(import_, *arguments)
 
-    def exports(self, file: str | Path) -> Result:
-        return self._run(export, "allocations", file)
+    def exports(self, file: str | Path, *options: str) -> Result:
+        return self._run(export, "allocations", file, *options)
 
     def _run(self, command: click.Command, *arguments: str | Path) -> Result:
         typed = [str(argument) for argument in arguments]
@@ -401,6 +402,26 @@ def test_a_dry_run_that_loses_its_session_ends_and_changes_nothing(
         with pytest.raises(Unavailable):
             handle_together([Request(Allocate("o2", "CHAIR", 6))])
     assert shell.contents() == before
+
+
+# --- as JSON -----------------------------------------------------------------
+
+
+def test_says_all_of_it_as_json(shell: Shell) -> None:
+    batches = shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,10", "b2,CHAIR,x")
+    lines = shell.write("lines.csv", "orderid,sku,qty", "o1,CHAIR,8", "o2,CHAIR,8")
+
+    refused, counts = (json.loads(line) for line in shell.imports("batches", batches, "--json").stdout.splitlines())
+    assert refused == {"row": 3, "result": "refused", "detail": "qty: input should be a valid integer, not 'x'"}
+    assert counts == {"added": 1, "already_there": 0, "refused": 1, "dry_run": False}
+    first, _, counts = (json.loads(line) for line in shell.imports("orders", lines, "-v", "--json").stdout.splitlines())
+    assert (first["row"], first["result"]) == (2, "allocated")
+    assert counts == {"allocated": 1, "out_of_stock": 1, "already_there": 0, "refused": 0, "dry_run": False}
+
+    file = shell.folder / "out.csv"
+    assert json.loads(shell.exports(file, "--json").stdout) == {"file": str(file), "lines": 1}
+    to_stdout = shell.exports("-", "--json")
+    assert (json.loads(to_stdout.stderr), len(to_stdout.stdout.splitlines())) == ({"file": "-", "lines": 1}, 2)
 
 
 # --- what is exported --------------------------------------------------------

@@ -18,11 +18,13 @@ from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service, bootstrap, database_engine
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
+from allocation.overview.stock import stock
 from messaging.bus import Request
 from messaging.claims import Failure
 from messaging.envelope import Metadata, Recorded
-from messaging.sql import backlog
-from messaging.sql.backlog import SqlBacklog
+from messaging.sql import backlog_counts
+from messaging.sql.backlog import backlogs
+from messaging.sql.backlog_counts import SqlBacklog
 from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_WORK
 from messaging.sql.retelling import SqlTold
@@ -90,11 +92,16 @@ def service(
 
 
 @pytest.fixture
-def told(service: Service) -> Iterator[SqlTold]:
-    """On a connection of its own: it leaves its transaction to be rolled back."""
+def by_key(service: Service) -> Iterator[Engine]:
+    """A connection of their own for those who leave their transaction to be rolled back."""
     engine = database_engine(service.engine.url.render_as_string(hide_password=False), limits=FOR_WORK)
-    yield SqlTold(engine, CODEC)
+    yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def told(by_key: Engine) -> SqlTold:
+    return SqlTold(by_key, CODEC)
 
 
 def touches(plans: list[Plan], *, rows: int, pages: int) -> None:
@@ -190,6 +197,30 @@ def test_what_became_of_a_lost_commit(service: Service) -> None:
     touches(plans, rows=1, pages=6)
 
 
+def test_what_waits_in_short(by_key: Engine) -> None:
+    """A first letter and its event for each of the thousand streams that wait, and an index entry for each letter."""
+    with explained() as plans, by_key.connect() as asked:
+        backlog, *_ = backlogs(asked)
+
+    assert backlog.waiting > 15_000
+    assert backlog.streams > 900
+    effects, letters, heads, *_ = plans
+    touches([effects], rows=3, pages=10)
+    touches([letters], rows=backlog.waiting, pages=backlog.waiting)
+    touches([heads], rows=2 * backlog.streams + 10, pages=10 * backlog.streams)
+
+
+def test_the_stock_in_short(by_key: Engine) -> None:
+    """Exhausted batches, of which there are more and more, are not looked at; nor are lines."""
+    with explained() as plans, by_key.connect() as asked:
+        found = stock(asked)
+
+    skus, batches = plans
+    touches([skus], rows=found.skus, pages=3 * found.skus)
+    touches([batches], rows=found.open_batches, pages=3 * found.open_batches)
+    assert found.open_batches < found.skus + 10
+
+
 # --- effects -------------------------------------------------------------------
 
 
@@ -250,8 +281,8 @@ def test_what_was_dropped_is_not_told_again(told: SqlTold) -> None:
 def test_how_much_waits_is_counted_up_to_a_limit_and_the_oldest_looked_for_in_so_many_streams(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog, "COUNTED", 500)
-    monkeypatch.setattr(backlog, "LOOKED_AT", 100)
+    monkeypatch.setattr(backlog_counts, "COUNTED", 500)
+    monkeypatch.setattr(backlog_counts, "LOOKED_AT", 100)
 
     with explained() as plans:
         found = SqlBacklog(service.engine).of_effect(EFFECT)
@@ -263,7 +294,7 @@ def test_how_much_waits_is_counted_up_to_a_limit_and_the_oldest_looked_for_in_so
 
 
 def test_dead_messages_are_counted_up_to_a_limit(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "COUNTED", 500)
+    monkeypatch.setattr(backlog_counts, "COUNTED", 500)
 
     with explained() as plans:
         assert SqlBacklog(service.engine).dead_messages() == 500

@@ -26,7 +26,7 @@ from allocation.entrypoints.http_traces import add_traces
 from embedded.waiting import wait_for
 from messaging.redis.client import redis_client
 from messaging.redis.group import ConsumerGroup, Lag
-from messaging.sql.backlog import Backlog, SqlBacklog
+from messaging.sql.backlog_counts import Backlog, SqlBacklog
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 PUBLISH, MAIL = "publish_event", "send_out_of_stock_notification"

@@ -14,6 +14,7 @@ OURS = {
     "run",
     "migrate",
     "check",
+    "demo",
     "chaos",
     "mutants",
     "bench",

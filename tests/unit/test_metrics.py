@@ -21,7 +21,7 @@ from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatc
 from allocation.domain.model import DomainError
 from messaging.errors import Overtaken, Unavailable
 from messaging.redis.group import Lag
-from messaging.sql.backlog import Backlog
+from messaging.sql.backlog_counts import Backlog
 
 # What several processes count in one folder; the last one is killed, and then the numbers are asked for.
 _PROCESSES = """

@@ -14,7 +14,7 @@ import yaml
 from allocation.adapters.metrics import Metrics
 from allocation.adapters.surroundings_metrics import Look, SurroundingsCollector
 from messaging.redis.group import Lag
-from messaging.sql.backlog import Backlog
+from messaging.sql.backlog_counts import Backlog
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "monitoring/grafana.json").read_text())

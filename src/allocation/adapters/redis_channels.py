@@ -15,6 +15,11 @@ EVENTS = "allocation.events"
 LINE_ALLOCATED = "line_allocated"
 COMMANDS = "allocation.commands"
 CHANGE_BATCH_QUANTITY = "change_batch_quantity"
+GROUP = "allocation"
+
+BRIDGE = "the bridge"
+COMMAND_STREAM = "the command stream"
+"""What one consumer at a time holds, to listen to the channel and to read the stream."""
 
 EVENTS_STAY = timedelta(days=7)
 COMMANDS_STAY = timedelta(hours=12)  # less than the inbox remembers them: read again, they are known
@@ -26,6 +31,4 @@ def event_stream(client: redis.Redis) -> EventStream:
 
 def command_group(client: redis.Redis) -> ConsumerGroup:
     consumer = f"{socket.gethostname()}:{os.getpid()}"
-    return ConsumerGroup(
-        client, stream=COMMANDS, field="command", group="allocation", consumer=consumer, keep=COMMANDS_STAY
-    )
+    return ConsumerGroup(client, stream=COMMANDS, field="command", group=GROUP, consumer=consumer, keep=COMMANDS_STAY)

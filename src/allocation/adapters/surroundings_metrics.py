@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from messaging.errors import Unavailable
 from messaging.redis.group import Lag
-from messaging.sql.backlog import Backlog
+from messaging.sql.backlog_counts import Backlog
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 
 from sqlalchemy import Connection, Engine, text
 
 from allocation.check import batches, effects, histories, lines
 from allocation.check.difference import BeyondUs, Difference
+from allocation.check.histories import Heard
 from messaging.sql.connections import connection
 
 _FIGURES = text("""
@@ -47,9 +47,12 @@ class Books:
     def figures(self) -> Figures:
         return Figures(**self.snapshot.execute(_FIGURES).mappings().one())
 
-    def differences(self) -> Iterator[Difference]:
+    def differences(self, heard: Heard = lambda _events, _of_what: None) -> Iterator[Difference]:
         """All of them, as they are found; none means that the books balance."""
-        return chain.from_iterable(part.differences(self.snapshot) for part in (histories, batches, lines, effects))
+        yield from histories.differences(self.snapshot, heard)
+        for what, part in (("batches", batches), ("order lines", lines), ("effects", effects)):
+            heard(0, what)
+            yield from part.differences(self.snapshot)
 
 
 @contextmanager
@@ -60,11 +63,16 @@ def open_books(engine: Engine) -> Iterator[Books]:
         yield Books(snapshot)
 
 
-def balance(engine: Engine, say: Callable[[str], None], most_listed: int = sys.maxsize) -> bool:
+def balance(
+    engine: Engine,
+    say: Callable[[str], None],
+    most_listed: int = sys.maxsize,
+    heard: Heard = lambda _events, _of_what: None,
+) -> bool:
     """Whether the books balance; says so in a line, after one for each difference. Raises Unavailable."""
     found = beyond_us = 0
     with open_books(engine) as books:
-        for difference in books.differences():
+        for difference in books.differences(heard):
             found += 1
             beyond_us += isinstance(difference, BeyondUs)
             if found <= most_listed:

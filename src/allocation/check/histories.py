@@ -6,9 +6,9 @@ batches and promises.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from sqlalchemy import Connection, Row, select
 
@@ -29,12 +29,22 @@ _BATCHES = select(batches).order_by(batches.c.sku, batches.c.reference)
 _ALLOCATIONS = select(allocations).order_by(allocations.c.sku, allocations.c.version)
 
 
-def differences(connection: Connection) -> Iterator[Difference]:
+Heard: TypeAlias = Callable[[int, str], None]
+"""Takes how many events were replayed up to now, and what is being looked at."""
+
+_HEARD_EVERY = 1_000
+
+
+def differences(connection: Connection, heard: Heard) -> Iterator[Difference]:
+    events = 0
     streams = (stream(connection, statement) for statement in (_EVENTS, _PRODUCTS, _BATCHES, _ALLOCATIONS))
     for sku, (log, product, batches_of_sku, allocations_of_sku) in side_by_side(*streams):
         history = History(sku)
         for row in log:
             yield from history.take(row)
+            events += 1
+            if events % _HEARD_EVERY == 0:
+                heard(events, "histories")
         yield from history.version_differences(next(iter(product), None))
         if history.is_whole:
             yield from history.batch_differences(batches_of_sku)

@@ -6,20 +6,23 @@ import json
 import time
 import urllib.request
 from http.client import HTTPException
-from urllib.parse import urlsplit
 
+import click
 import redis
 from rich.console import Console
 
 from allocation.adapters import redis_channels
 from allocation.config import Settings
+from allocation.entrypoints.addresses import api_url, without_password
 from messaging.redis.client import redis_client
 
 
 class Announcement:
-    def __init__(self, settings: Settings, products: str) -> None:
+    def __init__(self, settings: Settings, products: str, *, as_json: bool = False) -> None:
         self._settings = settings
         self._products = products
+        self._as_json = as_json
+        self._api = api_url(settings)
         self._redis = redis_client(settings.redis_url)
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # not by way of `http_proxy`
         self._begun = time.monotonic()
@@ -30,11 +33,6 @@ class Announcement:
         if not self._made and self._api_is_ready() and self._consumer_listens():
             self._made = True
             self._print()
-
-    @property
-    def _api(self) -> str:
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._settings.host, self._settings.host)  # noqa: S104 - compared, not bound
-        return f"http://{host}:{self._settings.port}"
 
     def _api_is_ready(self) -> bool:
         try:
@@ -51,21 +49,19 @@ class Announcement:
 
     def _print(self) -> None:
         settings = self._settings
-        mails = settings.smtp_url or f"{settings.home / 'mail'}/*.eml"
+        mails = without_password(settings.smtp_url) or f"{settings.home / 'mail'}/*.eml"
+        seconds = round(time.monotonic() - self._begun, 1)
+        database, redis_server = without_password(settings.database_url), without_password(settings.redis_url)
+        if self._as_json:
+            said = {"ready_after_seconds": seconds, "api": self._api, "database": database, "redis": redis_server}
+            click.echo(json.dumps(said | {"embedded": self._products, "mails": mails}, ensure_ascii=False))
+            return
         console = Console(highlight=False, soft_wrap=True)
-        console.print(f"\n[bold green]Ready[/] after {time.monotonic() - self._begun:.1f} s.")
+        console.print(f"\n[bold green]Ready[/] after {seconds} s.")
         console.print(f"  API       [bold]{self._api}[/]   (try {self._api}/readyz)")
-        console.print(f"  database  {_without_password(settings.database_url)}")
-        console.print(f"  redis     {_without_password(settings.redis_url)}")
+        console.print(f"  database  {database}")
+        console.print(f"  redis     {redis_server}")
         if self._products:
             console.print(f"            {self._products}, embedded; passwords in {settings.home / 'servers.json'}")
         console.print(f"  mails     {mails}")
         console.print("Ctrl-C stops everything.\n")
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    user = credentials.partition(":")[0]
-    netloc = f"{user}@{hosts}" if user else hosts
-    return parts._replace(scheme=parts.scheme.partition("+")[0], netloc=netloc).geturl()

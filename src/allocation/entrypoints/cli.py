@@ -4,46 +4,39 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from allocation.adapters.metrics_folder import metrics_folder
-from allocation.config import SettingError, Settings
-from allocation.discretion import without_secrets
+from allocation.config import Settings
 from allocation.entrypoints.catalogue_command import catalogue
+from allocation.entrypoints.check_command import check
+from allocation.entrypoints.command_line import CommandLine
+from allocation.entrypoints.completion_command import completion
 from allocation.entrypoints.csv_commands import export, import_
 from allocation.entrypoints.dead_letter_commands import dead_letters
+from allocation.entrypoints.demo_command import demo
 from allocation.entrypoints.key_commands import keys
+from allocation.entrypoints.status_command import status
 from allocation.entrypoints.surroundings import surroundings
+from allocation.entrypoints.watch_command import watch
 from allocation.logs import configure_logging
-from embedded import EmbeddedServersError
-from messaging.errors import Unavailable
 
 if TYPE_CHECKING:
     from allocation.bootstrap import Service
 
 
-class CommandLine(click.Group):
-    """Turns the failures that a person can do something about into one line and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (SettingError, Unavailable, EmbeddedServersError) as error:
-            raise click.ClickException(without_secrets(str(error))) from error
-
-
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="allocation")
+@click.version_option(package_name="allocation", prog_name="allocation")
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Promise stock to order lines: warehouse first, then the earliest delivery. Never oversells, never loses an event.
@@ -51,6 +44,9 @@ def main(ctx: click.Context) -> None:
     Settings come from the environment: DATABASE_URL, DATABASE_POOLER_URL, DATABASE_POOLER_PREPARES, REDIS_URL,
     SMTP_URL, ALLOCATION_HOME, HOST, PORT, WEB_CONCURRENCY, API_KEYS, RATE_LIMIT, LOG_LEVEL, LOG_FORMAT. Without
     URLs, commands use servers of their own under ALLOCATION_HOME.
+
+    Results go to standard output, with --json as JSON; logs, progress and errors to standard error. Exit status: 0 when
+    all is done or fine, 1 when something failed or needs a person, 2 when a command or option is not understood.
     """
     atexit.register(gc.freeze)  # a process that has nothing to collect at its end is gone in a tenth of the time
     settings = Settings.from_env(os.environ)
@@ -61,6 +57,11 @@ def main(ctx: click.Context) -> None:
 main.add_command(import_)
 main.add_command(export)
 main.add_command(dead_letters)
+main.add_command(status)
+main.add_command(watch)
+main.add_command(demo)
+main.add_command(check)
+main.add_command(completion)
 main.add_command(catalogue)
 main.add_command(keys)
 
@@ -77,8 +78,9 @@ threads_option = click.option(
 @port_option
 @workers_option
 @threads_option
+@click.option("--json", "as_json", is_flag=True, help="Say where everything is, once it is ready, as a JSON object.")
 @click.pass_obj
-def run(settings: Settings, port: int | None, workers: int | None, threads: int) -> None:
+def run(settings: Settings, port: int | None, workers: int | None, threads: int, as_json: bool) -> None:
     """Run the whole service: migrate, then API, relay and consumer, until Ctrl-C."""
     from allocation.entrypoints.announcement import Announcement
     from allocation.entrypoints.key_check import require_keys
@@ -92,12 +94,12 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int)
         settings = around.settings
         require_keys(settings, migrate_first=True)
         parts = [  # all start at once: who comes before the migration is done waits for it
-            Part(["migrate"], once=True),
+            Part(["migrate", *(["--json"] if as_json else [])], once=True),
             Part(["serve", "--threads", str(threads)]),
             Part(["consume"]),
             Part(["relay"]),  # ends last, so that it still carries out what the others brought
         ]
-        announcement = Announcement(settings, around.products)
+        announcement = Announcement(settings, around.products, as_json=as_json)
 
         def each_round() -> None:
             around.look_after()
@@ -145,34 +147,15 @@ def consume(settings: Settings) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @click.pass_obj
-def migrate(settings: Settings) -> None:
+def migrate(settings: Settings, as_json: bool) -> None:
     """Bring the database's schema up to date; safe when several do it at once."""
     from allocation import migrations
 
     with surroundings(settings, with_redis=False) as around:
         revision = migrations.upgrade(around.settings.database_url)
-    click.echo(f"The schema is at revision {revision}.")
-
-
-@main.command()
-@click.option("--all", "every", is_flag=True, help="List every difference, not just the first 100.")
-@click.pass_obj
-def check(settings: Settings, every: bool) -> None:
-    """Prove that the books balance, while the service runs or not; exit 1 and say what differs if they do not."""
-    from allocation.adapters.schema import require_current_schema
-    from allocation.bootstrap import database_engine
-    from allocation.check import balance
-
-    with surroundings(settings, with_redis=False) as around:
-        engine = database_engine(around.settings.database_url, connections=1)
-        try:
-            require_current_schema(engine)
-            balanced = balance(engine, click.echo, most_listed=sys.maxsize if every else 100)
-        finally:
-            engine.dispose()
-    if not balanced:
-        raise SystemExit(1)
+    click.echo(json.dumps({"revision": revision}) if as_json else f"The schema is at revision {revision}.")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import IO
 from sqlalchemy import Engine, select
 
 from allocation.adapters.tables import allocations_view
+from allocation.entrypoints.csv_progress import Show
 from messaging.sql.connections import connection
 
 STDOUT = Path("-")
@@ -24,7 +25,7 @@ _COLUMNS = ("orderid", "lineid", "sku", "qty", "batchref")
 _ROWS_AT_A_TIME = 2_000
 
 
-def export_allocations(engine: Engine, path: Path) -> int:
+def export_allocations(engine: Engine, path: Path, show: Show) -> int:
     """Write one row per allocated line, in the order of allocation, and return how many.
 
     All rows are of one moment. The file appears, or replaces an older one, when it is complete. Raises Unavailable.
@@ -41,6 +42,7 @@ def export_allocations(engine: Engine, path: Path) -> int:
         for some in open_connection.execute(query).partitions():
             writer.writerows(some)
             count += len(some)
+            show(count, f"{count:,} lines")
     return count
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import click
+from sqlalchemy import Engine
 
 from allocation import migrations
 from allocation.bootstrap import Service, bootstrap, database_engine
@@ -19,10 +22,11 @@ from allocation.entrypoints.csv_dry_run import dry_runs
 from allocation.entrypoints.csv_export import STDOUT, export_allocations
 from allocation.entrypoints.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
 from allocation.entrypoints.csv_import import Import, Kind, Result, RowResult, hasty
-from allocation.entrypoints.csv_progress import progress
+from allocation.entrypoints.csv_progress import Show, progress
 from allocation.entrypoints.memory import settle_memory
 from allocation.entrypoints.surroundings import Surroundings, surroundings
 from messaging.errors import Unavailable
+from messaging.sql.estimates import rows_about
 
 
 def import_file(
@@ -35,6 +39,7 @@ def import_file(
     limit: int | None,
     dry_run: bool,
     verbose: bool,
+    as_json: bool,
 ) -> None:
     """Exit with 0 if every row was taken. Raises ClickException, Unavailable."""
     fault = ""
@@ -44,7 +49,7 @@ def import_file(
         service = stack.enter_context(_service(settings))
         bus = stack.enter_context(dry_runs(service.bus, service.engine)) if dry_run else hasty(service.bus)
         wanted = (row for row in rows if all(condition.holds(row) for condition in where))
-        report = Report(kind, rows, verbose=verbose)
+        report = Report(kind, rows, verbose=verbose, as_json=as_json)
         settle_memory()
         try:
             report.follow(Import(bus.handle_together, kind, columns)(islice(wanted, limit)))
@@ -54,7 +59,10 @@ def import_file(
             fault = str(error).splitlines()[0]
         except KeyboardInterrupt:
             fault = "interrupted"
-    click.echo(f"{report.counts} (dry run: nothing was changed)" if dry_run else report.counts)
+    if as_json:
+        click.echo(json.dumps(report.counts_by_result | {"dry_run": dry_run}))
+    else:
+        click.echo(f"{report.counts} (dry run: nothing was changed)" if dry_run else report.counts)
     if where and not (report.last_row or fault):
         click.echo(f"None of {rows.rows_read - 1:,} rows is one that --where asks for.", err=True)
     if fault and dry_run:
@@ -66,28 +74,31 @@ def import_file(
         raise SystemExit(1)
 
 
-def export_file(settings: Settings, file: Path) -> None:
+def export_file(settings: Settings, file: Path, *, as_json: bool) -> None:
     """Raises ClickException, Unavailable."""
     with _with_schema(settings) as around:
         engine = database_engine(around.settings.database_url, connections=1)
         try:
-            count = export_allocations(engine, file)
+            with _progress_of(engine, file) as show:
+                count = export_allocations(engine, file, show)
         except BrokenPipeError:  # whoever read it has had enough
             raise
         except OSError as error:
             raise click.ClickException(f"can't write {file}: {error.strerror}") from error
         finally:
             engine.dispose()
-    click.echo(f"{count:,} allocated lines written", err=file == STDOUT)
+    said = json.dumps({"file": str(file), "lines": count}, ensure_ascii=False)
+    click.echo(said if as_json else f"{count:,} allocated lines written", err=file == STDOUT)
 
 
 class Report:
     """Refused rows, or all of them, how far it is, and the counts."""
 
-    def __init__(self, kind: Kind, file: CsvFile, *, verbose: bool) -> None:
+    def __init__(self, kind: Kind, file: CsvFile, *, verbose: bool, as_json: bool) -> None:
         self._kind = kind
         self._file = file
         self._verbose = verbose
+        self._as_json = as_json
         self._counts: Counter[Result] = Counter()
         self.last_row = 0
 
@@ -99,6 +110,11 @@ class Report:
     def counts(self) -> str:
         return ", ".join(f"{self._counts[result]:,} {result}" for result in self._kind.results)
 
+    @property
+    def counts_by_result(self) -> dict[str, object]:
+        """By names that are the same whatever is counted."""
+        return {str(result).replace(" ", "_"): self._counts[result] for result in self._kind.results}
+
     def follow(self, results: Iterable[list[RowResult]]) -> None:
         """Results to stdout, how far it is to stderr."""
         with progress(self._file.size) as show:
@@ -107,9 +123,23 @@ class Report:
                     self._counts[row.result] += 1
                     self.last_row = row.number
                     if self._verbose or row.needs_attention:
-                        sys.stdout.write(f"{row}\n")
+                        sys.stdout.write(f"{_json(row) if self._as_json else row}\n")
                 sys.stdout.flush()
                 show(self._file.bytes_read, self.counts)
+
+
+def _json(row: RowResult) -> str:
+    return json.dumps({"row": row.number, "result": row.result, "detail": row.detail}, ensure_ascii=False)
+
+
+@contextmanager
+def _progress_of(engine: Engine, file: Path) -> Iterator[Show]:
+    """How far an export is, on a terminal where it does not get in the way of the lines, and nothing elsewhere."""
+    if file == STDOUT and sys.stdout.isatty():
+        yield lambda _done, _text: None
+    else:
+        with progress(rows_about(engine, "allocations_view"), seconds_between_lines=math.inf) as show:
+            yield show
 
 
 @contextmanager

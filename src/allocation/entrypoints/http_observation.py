@@ -17,7 +17,7 @@ from allocation.adapters.metrics import metrics as of_this_process
 from allocation.adapters.surroundings_metrics import Look, OnceASecond, SurroundingsCollector
 from allocation.bootstrap import Service
 from messaging.correlation import WORKING_ON
-from messaging.sql.backlog import SqlBacklog
+from messaging.sql.backlog_counts import SqlBacklog
 from messaging.trace_context import sent_in
 
 P = TypeVar("P")

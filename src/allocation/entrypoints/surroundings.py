@@ -33,3 +33,18 @@ def surroundings(settings: Settings, *, with_redis: bool = True) -> Iterator[Sur
         )
         products = f"{servers.postgres}, {servers.redis}"
         yield Surroundings(filled, products, lambda: embedded.ensure_running(settings.home))
+
+
+def at_hand(settings: Settings) -> Settings:
+    """With the URLs of embedded servers where they run already, for who only looks: nothing is started.
+
+    Raises EmbeddedServersError.
+    """
+    if settings.database_url and settings.redis_url:
+        return settings
+    running = embedded.already_running(settings.home)
+    return replace(
+        settings,
+        database_url=settings.database_url or (postgres_url(running.database_url) if running else ""),
+        redis_url=settings.redis_url or (running.redis_url if running else ""),
+    )

@@ -70,7 +70,7 @@ class EventStream:
     def __init__(self, client: redis.Redis, name: str, keep: timedelta) -> None:
         self.keep = keep
         self._client = client
-        self._told = f"{{{name}}}.told"  # the braces keep both keys on one node of a cluster
+        self._told = told_key(name)
         self._keys = [name, self._told]
         self._tell = client.register_script(_TELL)
 
@@ -132,6 +132,11 @@ class EventStream:
         for entry in news.entries:
             arguments += entry.body, entry.channel, entry.message
         return arguments
+
+
+def told_key(stream: str) -> str:
+    """The hash beside a stream: the braces keep both keys on one node of a cluster."""
+    return f"{{{stream}}}.told"
 
 
 def _refusal(answer: object, news: News) -> MessagingError | None:

@@ -1,59 +1,96 @@
-"""How much waits in the outbox and lies dead, found out at a cost that does not grow with how much that is."""
+"""How much waits to be told, by effect: for people and gauges, who ask often. So it reads so much and no more.
+
+A stream's first letter is its oldest, and the only one that can be dead. Who visits the first letters has seen both.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, text
 
-from messaging.sql.connections import connection
+MOST_LETTERS = 200_000
+"""Of one effect, that are counted."""
 
-COUNTED = 10_000
-"""More than so many are not counted: the number is then the least that there can be."""
+MOST_STREAMS = 20_000
+"""Of one effect, whose first letter is looked at."""
 
-LOOKED_AT = 1_000
-"""So many streams are looked at for what is dead and what is oldest."""
-
-_WAITING = text("SELECT count(*) FROM (SELECT FROM outbox WHERE effect = :effect LIMIT :most) AS waiting")
-
-# Visits each waiting stream once, as a claim does: what is oldest in a stream, or dead, is at its head.
-_HEADS = text("""
-    WITH RECURSIVE heads AS (
-        (SELECT stream, version, dead_at FROM outbox WHERE effect = :effect ORDER BY stream, version LIMIT 1)
+_EFFECTS = text("""
+    WITH RECURSIVE effects AS (
+        (SELECT effect FROM outbox ORDER BY effect LIMIT 1)
         UNION ALL
-        SELECT later.* FROM heads CROSS JOIN LATERAL (
-            SELECT stream, version, dead_at FROM outbox
-            WHERE effect = :effect AND stream > heads.stream ORDER BY stream, version LIMIT 1) AS later
-    ), first AS (SELECT * FROM heads LIMIT :streams)
-    SELECT count(dead_at), extract(epoch FROM clock_timestamp() - min(time) FILTER (WHERE dead_at IS NULL))
-    FROM first LEFT JOIN event_log ON event_log.stream = first.stream AND event_log.version = first.version
+        SELECT later.effect FROM effects CROSS JOIN LATERAL (
+            SELECT effect FROM outbox WHERE effect > effects.effect ORDER BY effect LIMIT 1) AS later
+    )
+    SELECT effect FROM effects
 """)
 
-_DEAD_MESSAGES = text("SELECT count(*) FROM (SELECT id FROM dead_letters ORDER BY id LIMIT :most) AS dead")
+_LETTERS = text("""
+    SELECT count(*) FROM (SELECT FROM outbox WHERE effect = :effect ORDER BY stream, version LIMIT :most) AS few
+""")
+
+# Visits each waiting stream once, by the primary key, however many letters wait in it.
+_HEADS = text("""
+    WITH RECURSIVE heads AS (
+        (SELECT stream, version, attempts, dead_at FROM outbox
+         WHERE effect = :effect ORDER BY stream, version LIMIT 1)
+        UNION ALL
+        SELECT later.* FROM heads CROSS JOIN LATERAL (
+            SELECT stream, version, attempts, dead_at FROM outbox
+            WHERE effect = :effect AND stream > heads.stream ORDER BY stream, version LIMIT 1) AS later
+    ), few AS (SELECT * FROM heads LIMIT :most)
+    SELECT count(*) AS streams,
+           count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead,
+           count(*) FILTER (WHERE dead_at IS NULL AND attempts > 0) AS failing,
+           greatest(extract(epoch FROM clock_timestamp() - min(time) FILTER (WHERE dead_at IS NULL)), 0) AS oldest
+    FROM few LEFT JOIN event_log USING (stream, version)
+""")
+
+_MESSAGES = text("SELECT count(*) FROM (SELECT FROM dead_letters ORDER BY id LIMIT :most) AS few")
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Of one effect. `oldest`: for how many seconds the oldest that is not dead has been waiting, 0 for none."""
+    """What waits of one effect.
 
+    `waiting`: events, with those that are dead and those behind them; `streams`: how many they are of; `failing`:
+    streams whose first letter was tried in vain and will be again; `oldest`: seconds since the oldest event happened,
+    None when all that is seen is dead. Unless it `is_complete`, there is more, and each figure is a lower bound.
+    """
+
+    effect: str
     waiting: int
+    streams: int
+    failing: int
     dead: int
-    oldest: float
+    oldest: float | None
+    is_complete: bool
 
 
-class SqlBacklog:
-    """All of it raises Unavailable."""
+def backlogs(
+    connection: Connection, most_letters: int = MOST_LETTERS, most_streams: int = MOST_STREAMS
+) -> list[Backlog]:
+    """Of each effect that anything waits of, by name."""
+    return [
+        _backlog(connection, effect, most_letters, most_streams)
+        for effect in connection.execute(_EFFECTS).scalars().all()
+    ]
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
-    def of_effect(self, effect: str) -> Backlog:
-        with connection(self._engine) as open_connection:
-            waiting = open_connection.execute(_WAITING, {"effect": effect, "most": COUNTED}).scalar_one()
-            dead, oldest = open_connection.execute(_HEADS, {"effect": effect, "streams": LOOKED_AT}).one()
-        return Backlog(waiting, dead, max(0.0, float(oldest or 0)))
+def dead_messages(connection: Connection, most: int = MOST_LETTERS) -> int:
+    """How many messages from outside were given up; `most` may be more."""
+    return int(connection.execute(_MESSAGES, {"most": most}).scalar_one())
 
-    def dead_messages(self) -> int:
-        """Messages from outside that were given up, up to COUNTED."""
-        with connection(self._engine) as open_connection:
-            return int(open_connection.execute(_DEAD_MESSAGES, {"most": COUNTED}).scalar_one())
+
+def _backlog(connection: Connection, effect: str, most_letters: int, most_streams: int) -> Backlog:
+    letters = int(connection.execute(_LETTERS, {"effect": effect, "most": most_letters}).scalar_one())
+    heads = connection.execute(_HEADS, {"effect": effect, "most": most_streams}).one()
+    return Backlog(
+        effect=effect,
+        waiting=letters,
+        streams=heads.streams,
+        failing=heads.failing,
+        dead=heads.dead,
+        oldest=None if heads.oldest is None else float(heads.oldest),
+        is_complete=letters < most_letters and heads.streams < most_streams,
+    )

@@ -7,8 +7,11 @@ its own on the server. Behind a pooler two could share one, and both would have 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 import psycopg
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event, text
 
 from messaging.errors import Unavailable
 from messaging.sql.connections import connection
@@ -20,6 +23,15 @@ KEEPALIVES = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepa
 _LOCK = """
     SELECT CASE WHEN pg_backend_pid() = %s THEN pg_try_advisory_lock(hashtextextended(%s, 0)) END
 """
+
+# A lock on a number of 64 bits is listed under its two halves. A superuser and the role itself see whose session it is.
+_HOLDER = text("""
+    SELECT coalesce(host(client_addr), 'the same machine') AS address, backend_start AS since
+    FROM pg_locks LEFT JOIN pg_stat_activity USING (pid), hashtextextended(:name, 0) AS key
+    WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+      AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid::bigint = (key >> 32) & 4294967295 AND objid::bigint = key & 4294967295
+""")
 
 
 class Occupied(Unavailable):
@@ -53,3 +65,17 @@ def is_ours(engine: Engine) -> bool:
             return True
     except Occupied:
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Where the connection that holds a lock comes from, and since when it is there, if we may know that."""
+
+    address: str
+    since: datetime | None
+
+
+def holder_of(connection: Connection, name: str) -> Holder | None:
+    """Who holds the lock, without trying to get it."""
+    row = connection.execute(_HOLDER, {"name": name}).one_or_none()
+    return Holder(row.address, row.since) if row else None

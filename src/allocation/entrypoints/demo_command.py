@@ -1,0 +1,121 @@
+"""`allocation demo`: a newcomer sees what the service does before having read anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from allocation.config import Settings
+from allocation.entrypoints.addresses import api_url, without_password
+from allocation.entrypoints.surroundings import at_hand
+
+if TYPE_CHECKING:
+    from allocation.entrypoints.demo_story import TradingDay
+
+_TO_READ = 2.5
+"""Seconds, before something is done and after it."""
+
+_UNTIL_THE_MAIL_IS_THERE = 5.0
+
+
+@click.command(short_help="Play a small trading day against a running service.")
+@click.option("--url", metavar="URL", help="Where the API is.  [default: http://HOST:PORT]")
+@click.option("--fast", is_flag=True, help="Do not wait for a person to read along.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one scene a line.")
+@click.pass_obj
+def demo(settings: Settings, url: str | None, fast: bool, as_json: bool) -> None:
+    """Play a small trading day against a running service: orders, a batch that shrinks, and a table that is sold out.
+
+    It speaks HTTP and Redis, as any client would, and says before each step what will happen and afterwards what did.
+    SKUs, batches and orders have names of their own, so it can be played again and again; what it leaves behind stays.
+    The key for the API, where one is asked for, is taken from ALLOCATION_API_KEY.
+
+    Exit status: 0 when all came true, 1 when it did not, or when there is no service.
+    """
+    from allocation.adapters.redis_channels import EVENTS
+    from allocation.entrypoints.demo_client import DemoClient
+    from allocation.entrypoints.demo_story import NotAsTold, TradingDay
+    from messaging.redis.client import redis_client
+    from messaging.redis.tail import Tail
+
+    begun = time.time()
+    settings = at_hand(settings)
+    with redis_client(settings.redis_url or "redis://") as broker:
+        client = DemoClient(url or api_url(settings), broker, os.environ.get("ALLOCATION_API_KEY", ""))
+        client.require_service()
+        if not settings.redis_url:
+            raise click.ClickException(f"the service at {client.url} is there; name its Redis in REDIS_URL, too")
+        news = Tail(broker, EVENTS)
+        news.start()
+        day = TradingDay(client, news)
+        try:
+            _play(day, as_json, pause=0 if fast or as_json else _TO_READ)
+        except NotAsTold as error:
+            raise click.ClickException(f"that is not how the story goes. {error}") from error
+        except KeyboardInterrupt:
+            click.echo("\nThe day ends early. What was done stays.", err=True)
+            raise SystemExit(130) from None
+    mail = _where_the_mail_is(settings, day.table, begun)
+    commands = _what_to_try(client.url, day)
+    if as_json:
+        click.echo(json.dumps({"came_true": True, "next": commands, "mail": mail}, ensure_ascii=False))
+    else:
+        click.secho("\nLook at it yourself:", bold=True)
+        for command in commands:
+            click.echo(f"  {command}")
+        click.echo(f"The mail: {mail}")
+
+
+def _play(day: TradingDay, as_json: bool, pause: float) -> None:
+    scenes = day.scenes()
+    for number, scene in enumerate(scenes, start=1):
+        if as_json:
+            played = {"scene": number, "of": len(scenes), "what": scene.what, "then": list(scene.play())}
+            click.echo(json.dumps(played, ensure_ascii=False))
+            continue
+        click.echo(f"\n{click.style(f'{number}/{len(scenes)}', dim=True)} {click.style(scene.what, bold=True)}")
+        time.sleep(pause)
+        for line in scene.play():
+            click.secho(f"    {line}", fg="green")
+        time.sleep(pause)
+
+
+def _what_to_try(url: str, day: TradingDay) -> list[str]:
+    key = ' -H "Authorization: Bearer $ALLOCATION_API_KEY"' if os.environ.get("ALLOCATION_API_KEY") else ""
+    us = _our_name()
+    return [
+        f"curl -sS{key} {url}/allocations/{day.ben}",
+        f"{us} watch --since 10m --sku {day.lamp}",
+        f"{us} status",
+        f"{us} check",
+    ]
+
+
+def _our_name() -> str:
+    """How this command is typed here."""
+    if shutil.which("allocation"):
+        return "allocation"
+    here, typed = Path.cwd(), Path(sys.argv[0]).absolute()
+    return shlex.quote(str(typed.relative_to(here) if typed.is_relative_to(here) else typed))
+
+
+def _where_the_mail_is(settings: Settings, sku: str, begun: float) -> str:
+    """The service may have other settings than we; so a file is named only when it is there."""
+    if settings.smtp_url:
+        return f"sent to stock@made.com by {without_password(settings.smtp_url)}"
+    folder = settings.home / "mail"
+    give_up = time.monotonic() + _UNTIL_THE_MAIL_IS_THERE
+    while settings.home.is_dir() and time.monotonic() < give_up:
+        for file in folder.glob("*.eml"):
+            if file.stat().st_mtime >= begun - 1 and sku in file.read_text("utf-8", errors="replace"):
+                return str(file)
+        time.sleep(0.1)
+    return f"sent to stock@made.com where the service's SMTP_URL says, or a file in {folder}"

@@ -1,0 +1,50 @@
+"""`allocation status`: all there is to see, on one screen, and whether a person is needed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from allocation.config import Settings
+from allocation.entrypoints.surroundings import at_hand
+
+if TYPE_CHECKING:
+    from allocation.overview import Overview
+
+
+@click.command(short_help="Servers, lag, stock and dead letters on one screen.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def status(settings: Settings, as_json: bool) -> None:
+    """Show servers, lag, stock and dead letters on one screen, and whether a person is needed.
+
+    It starts nothing, changes nothing and reads little, so it may be asked every few seconds. Counts stop at 200,000;
+    what is not counted to its end is marked with a +.
+
+    Exit status: 0 when all is fine, 1 when something needs a person. Then the last lines say what, and what helps.
+    """
+    from allocation.entrypoints.status_screen import as_object, print_screen
+    from allocation.overview import problems
+
+    settings = at_hand(settings)
+    overview = _look(settings)
+    found = problems(overview)
+    if as_json:
+        click.echo(json.dumps(as_object(settings, overview, found), ensure_ascii=False))
+    else:
+        print_screen(settings, overview, found)
+    if found:
+        raise SystemExit(1)
+
+
+def _look(settings: Settings) -> Overview:
+    from allocation.bootstrap import database_engine
+    from allocation.overview import look
+    from messaging.redis.client import redis_client
+    from messaging.sql.limits import Limits
+
+    limits = Limits(statement_timeout=3_000, lock_timeout=1_000)
+    engine = database_engine(settings.database_url, 1, limits=limits) if settings.database_url else None
+    return look(engine, redis_client(settings.redis_url) if settings.redis_url else None)

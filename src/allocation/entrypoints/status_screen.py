@@ -1,0 +1,174 @@
+"""An overview as a screen and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from allocation.adapters.redis_channels import CHANGE_BATCH_QUANTITY, COMMANDS
+from allocation.adapters.schema import REVISION
+from allocation.config import Settings
+from allocation.entrypoints.addresses import without_password
+from allocation.overview import Overview, Problem
+from allocation.overview.servers import Broker, Database, Tables
+from allocation.overview.verdict import in_words
+from messaging.redis.lag import Lag
+from messaging.sql.exclusive import Holder
+
+_WIDE = 200
+"""Columns, so that no address is cut; the terminal breaks what is too long for it."""
+
+
+def as_object(settings: Settings, overview: Overview, problems: list[Problem]) -> dict[str, Any]:
+    """One object, with null for what could not be asked."""
+    database, broker = overview.database, overview.broker
+    return {
+        "verdict": "needs a person" if problems else "fine",
+        "problems": [asdict(problem) for problem in problems],
+        "database": {"where": without_password(settings.database_url) or None, **_of_database(database)},
+        "redis": {"where": without_password(settings.redis_url) or None, **_of_broker(broker)},
+        **_of_tables(database.tables if isinstance(database, Database) else None),
+    }
+
+
+def print_screen(settings: Settings, overview: Overview, problems: list[Problem]) -> None:
+    console = Console(highlight=False, soft_wrap=True, markup=False, width=_WIDE)
+    console.print(_servers(settings, overview))
+    if isinstance(overview.database, Database) and overview.database.tables:
+        tables = overview.database.tables
+        console.print(_effects(tables))
+        console.print(_commands(tables, overview.broker))
+        console.print(_stock(tables))
+    if not problems:
+        console.print(Text("All is fine.", "bold green"))
+    for problem in problems:
+        console.print(Text.assemble((f"{problem.what}", "bold red"), ": ", problem.helps))
+
+
+def _of_database(database: Database | str) -> dict[str, Any]:
+    if isinstance(database, str):
+        return {"answers": False, "error": database}
+    return {
+        "answers": True,
+        "milliseconds": database.milliseconds,
+        "version": database.version,
+        "revision": database.revision,
+        "needed_revision": REVISION,
+        "is_current": database.is_current,
+    }
+
+
+def _of_broker(broker: Broker | str) -> dict[str, Any]:
+    if isinstance(broker, str):
+        return {"answers": False, "error": broker}
+    return {"answers": True, **asdict(broker)}
+
+
+def _of_tables(tables: Tables | None) -> dict[str, Any]:
+    if tables is None:
+        return dict.fromkeys(("effects", "dead", "consumer", "stock"))
+    stock = tables.stock
+    available = {"on_hand_available": stock.on_hand_available, "incoming_available": stock.incoming_available}
+    return {
+        "effects": [asdict(backlog) for backlog in tables.backlogs],
+        "dead": {"messages": tables.dead_messages, "effects": sum(backlog.dead for backlog in tables.backlogs)},
+        "consumer": {"stream": _of_holder(tables.command_stream), "channel": _of_holder(tables.bridge)},
+        "stock": asdict(stock) | available,
+    }
+
+
+def _of_holder(holder: Holder | None) -> dict[str, Any] | None:
+    return {"address": holder.address, "since": holder.since and holder.since.isoformat()} if holder else None
+
+
+def _servers(settings: Settings, overview: Overview) -> Table:
+    table = _table("Servers", "", "", "")
+    database, broker = overview.database, overview.broker
+    where = without_password(settings.database_url) or f"embedded in {settings.home}"
+    if isinstance(database, str):
+        table.add_row("PostgreSQL", where, Text(database, "red"))
+    else:
+        revision = f"schema {database.revision or 'missing'}" + ("" if database.is_current else f", not {REVISION}")
+        said = f"answers in {database.milliseconds:g} ms, {revision}"
+        table.add_row(f"PostgreSQL {database.version}", where, Text(said, "" if database.is_current else "red"))
+    where = without_password(settings.redis_url) or f"embedded in {settings.home}"
+    if isinstance(broker, str):
+        table.add_row("Redis", where, Text(broker, "red"))
+    else:
+        table.add_row(f"{broker.product} {broker.version}", where, f"answers in {broker.milliseconds:g} ms")
+    return table
+
+
+def _effects(tables: Tables) -> Table:
+    table = _table("Waiting to be told", "events", "SKUs", "oldest", "failing", "dead", numbers=True)
+    for one in tables.backlogs:
+        plus = "" if one.is_complete else "+"
+        table.add_row(
+            one.effect,
+            f"{one.waiting:,}{plus}",
+            f"{one.streams:,}{plus}",
+            "" if one.oldest is None else in_words(one.oldest),
+            f"{one.failing:,}",
+            Text(f"{one.dead:,}", "red" if one.dead else ""),
+        )
+    if not tables.backlogs:
+        table.add_row("nothing", "0", "0", "", "0", "0")
+    return table
+
+
+def _commands(tables: Tables, broker: Broker | str) -> Table:
+    table = _table("Taken in over Redis", "", "")
+    lag = broker.commands if isinstance(broker, Broker) else None
+    listened = f"{broker.listeners} listening" if isinstance(broker, Broker) else ""
+    table.add_row(f"stream {COMMANDS}", _held(tables.command_stream), "; ".join(_behind(lag)))
+    table.add_row(f"channel {CHANGE_BATCH_QUANTITY}", _held(tables.bridge), listened)
+    table.add_row("given up", f"{tables.dead_messages:,} messages", "")
+    return table
+
+
+def _stock(tables: Tables) -> Table:
+    stock, plus = tables.stock, "" if tables.stock.is_complete else "+"
+    table = _table("Batches with room", "batches", "purchased", "allocated", "available", numbers=True)
+    on_hand = (stock.open_batches - stock.incoming_batches, stock.on_hand, stock.on_hand_allocated)
+    incoming = (stock.incoming_batches, stock.incoming, stock.incoming_allocated)
+    for name, (batches, purchased, allocated) in (("on hand", on_hand), ("incoming", incoming)):
+        figures = (batches, purchased, allocated, purchased - allocated)
+        table.add_row(name, *(f"{figure:,}{plus}" for figure in figures))
+    table.add_row(f"of {stock.skus:,}{plus} SKUs")
+    return table
+
+
+def _behind(lag: Lag | None) -> Iterator[str]:
+    if lag is None:
+        return
+    yield f"{lag.unread:,}{'' if lag.is_complete else '+'} unread, {lag.pending:,} pending"
+    if lag.oldest is not None:
+        yield f"the oldest {in_words(lag.oldest)} old"
+    if lag.readers:
+        yield f"read by {', '.join(lag.readers)}"
+
+
+def _held(holder: Holder | None) -> Text:
+    if holder is None:
+        return Text("no consumer", "red")
+    since = f" since {_local(holder.since)}" if holder.since else ""
+    return Text(f"a consumer at {holder.address}{since}")
+
+
+def _local(moment: datetime) -> str:
+    here = moment.astimezone()
+    return f"{here:%H:%M:%S}" if here.date() == datetime.now(here.tzinfo).date() else f"{here:%Y-%m-%d %H:%M}"
+
+
+def _table(title: str, *columns: str, numbers: bool = False) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
+    table.add_column(Text(title, "not dim bold"), min_width=32)
+    for column in columns:
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=True)
+    return table

@@ -1,0 +1,149 @@
+"""`allocation watch`: events as they happen, from the stream that tells them to everybody."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from allocation.config import Settings
+from allocation.entrypoints.surroundings import at_hand
+
+if TYPE_CHECKING:
+    from messaging.redis.tail import Entry, Tail
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_PAUSE = 0.5
+
+
+class Duration(click.ParamType[timedelta]):
+    """30s, 10m, 2h or 7d."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
+        if not found:
+            self.fail(f"{value!r} is not a duration such as 30s, 10m, 2h or 7d", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+@click.command(short_help="Events as they happen, one a line.")
+@click.option("--sku", help="Only events of this SKU.")
+@click.option("--order", "orderid", metavar="ORDERID", help="Only events of this order.")
+@click.option("--since", type=Duration(), metavar="10m", help="Begin with those of the last 30s, 10m, 2h or 7d.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@click.option("--json", "as_json", is_flag=True, help="Print each as a CloudEvent in JSON, as it is in the stream.")
+@click.pass_obj
+def watch(
+    settings: Settings,
+    *,
+    sku: str | None,
+    orderid: str | None,
+    since: timedelta | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Show events as they happen, one a line, until Ctrl-C.
+
+    They are read from the Redis stream allocation.events, each once and none passed over, also when Redis restarts
+    meanwhile, or loses the stream and is told again. The time is that of the event, not of the news.
+
+    Exit status: 0, also after Ctrl-C and when nobody reads the output any more; 1 when there is no Redis at first.
+    """
+    try:
+        for entry in _limited(_wanted(_entries(settings, sku, since), orderid), limit):
+            _print(entry, as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed into it at the end
+    except KeyboardInterrupt:
+        return
+
+
+def _entries(settings: Settings, sku: str | None, since: timedelta | None) -> Iterator[Entry]:
+    """Without end, or until nobody reads what we print. Raises Unavailable when Redis is not there at first."""
+    from allocation.adapters.redis_channels import EVENTS
+    from messaging.redis.client import redis_client
+    from messaging.redis.tail import Tail
+
+    settings = at_hand(settings)
+    if not settings.redis_url:
+        raise click.ClickException(f"no servers run in {settings.home}: start them with `allocation run`")
+    tail = Tail(redis_client(settings.redis_url), EVENTS, subject=sku)
+    tail.start(since)
+    while not _nobody_reads():
+        yield from _read(tail)
+
+
+def _read(tail: Tail) -> list[Entry]:
+    from messaging.errors import Unavailable
+
+    try:
+        return tail.read()
+    except Unavailable as error:
+        click.echo(f"{error}; trying again", err=True)
+    while True:
+        time.sleep(_PAUSE)
+        try:
+            entries = tail.read(wait=0.001)
+        except Unavailable:
+            continue
+        click.echo("redis is back", err=True)
+        return entries
+
+
+def _wanted(entries: Iterator[Entry], orderid: str | None) -> Iterator[Entry]:
+    for entry in entries:
+        data = (entry.event or {}).get("data")
+        if orderid is None or (isinstance(data, dict) and data.get("orderid") == orderid):
+            yield entry
+
+
+def _limited(entries: Iterator[Entry], limit: int | None) -> Iterator[Entry]:
+    for number, entry in enumerate(entries, start=1):
+        yield entry
+        if number == limit:
+            return
+
+
+def _print(entry: Entry, as_json: bool) -> None:
+    if not as_json:
+        click.echo(_line(entry), color=False if os.environ.get("NO_COLOR") else None)
+    elif entry.event is None:
+        click.echo(f"entry {entry.id} is no CloudEvent", err=True)
+    else:
+        click.echo(json.dumps(entry.event, ensure_ascii=False))
+    sys.stdout.flush()
+
+
+def _line(entry: Entry) -> str:
+    from allocation.entrypoints.event_words import COLOURS, event_in, in_words, moment_of, printable
+
+    if entry.event is None:
+        return f"--:--:-- {printable(entry.body.decode(errors='backslashreplace'))}, which is no CloudEvent"
+    moment = click.style(moment_of(entry.event, datetime.now().astimezone()), dim=True)
+    event = event_in(entry.event)
+    if event is None:
+        said = f"{entry.event.get('type')} {json.dumps(entry.event.get('data'), ensure_ascii=False)}"
+        return f"{moment} {printable(said)}, which this release does not know"
+    return f"{moment} {click.style(printable(in_words(event)), fg=COLOURS[type(event)])}"
+
+
+def _nobody_reads() -> bool:
+    """Whether the other end of a pipe is closed, which else only the next line would find out."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLERR)
+        return any(found & select.POLLERR for _, found in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll on this system; no file behind stdout
+        return False

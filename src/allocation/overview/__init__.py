@@ -1,0 +1,9 @@
+"""The service at a glance: what runs, what waits, what is in stock, and whether a person is needed.
+
+Everything here answers within seconds, also when a server is away or silent, and reads a bounded number of rows.
+"""
+
+from allocation.overview.glance import Overview, look
+from allocation.overview.verdict import Problem, problems
+
+__all__ = ["Overview", "Problem", "look", "problems"]

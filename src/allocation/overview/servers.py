@@ -1,0 +1,108 @@
+"""What the database and Redis say of themselves and of us."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import redis
+from sqlalchemy import Connection, Engine, text
+
+from allocation.adapters.redis_channels import BRIDGE, CHANGE_BATCH_QUANTITY, COMMAND_STREAM, COMMANDS, GROUP
+from allocation.adapters.schema import REVISION
+from allocation.overview.stock import Stock, stock
+from messaging.redis.client import redis_faults
+from messaging.redis.lag import Lag, lag_of
+from messaging.sql.backlog import Backlog, backlogs, dead_messages
+from messaging.sql.connections import connection
+from messaging.sql.exclusive import Holder, holder_of
+
+_WHO = text("""
+    SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
+           to_regclass('alembic_version') IS NOT NULL AS is_migrated
+""")
+_REVISION = text("SELECT version_num FROM alembic_version")
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What the tables say; only to be had when they are there."""
+
+    backlogs: list[Backlog]
+    dead_messages: int
+    stock: Stock
+    bridge: Holder | None
+    command_stream: Holder | None
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """`milliseconds` for one question, on a connection that is open; `tables` only at a revision that we can read."""
+
+    version: str
+    milliseconds: float
+    revision: str | None
+    tables: Tables | None
+
+    @property
+    def is_current(self) -> bool:
+        """A later revision is for the next release, beside which this one still works."""
+        return bool(self.revision and self.revision.isdigit() and self.revision >= REVISION)
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """`product` is Redis or Valkey; `commands` how far the command stream is behind, None while nobody has ever read
+    it; `listeners` how many hear quantity changes over pub/sub."""
+
+    product: str
+    version: str
+    milliseconds: float
+    commands: Lag | None
+    listeners: int
+
+
+def database(engine: Engine) -> Database:
+    """Raises Unavailable."""
+    with connection(engine, "REPEATABLE READ") as open_connection, open_connection.begin():
+        begun = time.perf_counter()
+        who = open_connection.execute(_WHO).one()
+        milliseconds = _milliseconds_since(begun)
+        revision = open_connection.execute(_REVISION).scalar() if who.is_migrated else None
+        found = Database(who.version, milliseconds, revision, None)
+        if not found.is_current:
+            return found
+        return Database(who.version, milliseconds, revision, _tables(open_connection))
+
+
+def broker(client: redis.Redis) -> Broker:
+    """Raises Unavailable."""
+    with redis_faults():
+        client.ping()
+        begun = time.perf_counter()
+        client.ping()
+        milliseconds = _milliseconds_since(begun)
+        server = client.info("server")
+        [(_, listeners)] = client.pubsub_numsub(CHANGE_BATCH_QUANTITY)
+    valkey = server.get("valkey_version")
+    return Broker(
+        product="Valkey" if valkey else "Redis",
+        version=str(valkey or server.get("redis_version", "")),
+        milliseconds=milliseconds,
+        commands=lag_of(client, COMMANDS, GROUP),
+        listeners=int(listeners),
+    )
+
+
+def _tables(open_connection: Connection) -> Tables:
+    return Tables(
+        backlogs=backlogs(open_connection),
+        dead_messages=dead_messages(open_connection),
+        stock=stock(open_connection),
+        bridge=holder_of(open_connection, BRIDGE),
+        command_stream=holder_of(open_connection, COMMAND_STREAM),
+    )
+
+
+def _milliseconds_since(begun: float) -> float:
+    return round((time.perf_counter() - begun) * 1000, 1)

@@ -1,0 +1,88 @@
+"""Whether a person is needed, and what they should do first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from allocation.adapters.schema import REVISION
+from allocation.overview.glance import NOT_RUNNING, Overview
+from allocation.overview.servers import Database, Tables
+
+LATE = 30.0
+"""Seconds. A relay that is there tells within one, and a consumer reads at once; after an outage both catch up."""
+
+_SEE_LETTERS = "allocation dead-letters list"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`what` is wrong, and what `helps`: a command, or what to bring back."""
+
+    what: str
+    helps: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.helps}"
+
+
+def problems(overview: Overview) -> list[Problem]:
+    """None means that all is fine. The worst comes first."""
+    if overview.database == overview.broker == NOT_RUNNING:
+        return [Problem("nothing runs here", "start all with `allocation run`, or say where it is with DATABASE_URL")]
+    return [*_of_database(overview.database), *_of_broker(overview)]
+
+
+def _of_database(database: Database | str) -> Iterator[Problem]:
+    if isinstance(database, str):
+        yield Problem(f"PostgreSQL: {database}", "bring it back, or start all with `allocation run`")
+        return
+    if not database.is_current:
+        found = database.revision or "none"
+        yield Problem(f"the schema is at revision {found}, and {REVISION} is needed", "allocation migrate")
+    if database.tables:
+        yield from _of_tables(database.tables)
+
+
+def _of_tables(tables: Tables) -> Iterator[Problem]:
+    for backlog in tables.backlogs:
+        if backlog.dead:
+            effects = _many(backlog.dead, "dead effect", "dead effects")
+            yield Problem(f"{effects} of {backlog.effect}, with what waits behind", _SEE_LETTERS)
+    if tables.dead_messages:
+        yield Problem(_many(tables.dead_messages, "dead message", "dead messages"), _SEE_LETTERS)
+    for backlog in tables.backlogs:
+        if backlog.oldest is not None and backlog.oldest > LATE:
+            late = f"{backlog.effect} is late by {in_words(backlog.oldest)}"
+            if backlog.failing:
+                yield Problem(f"{late}, and fails", "bring Redis or the mail server back; the relay's log says more")
+            else:
+                yield Problem(late, "is a relay running? `allocation relay`")
+    if not tables.bridge:
+        yield Problem("nobody listens to quantity changes", "start a consumer: `allocation consume`")
+    if not tables.command_stream:
+        yield Problem("nobody reads the command stream", "start a consumer: `allocation consume`")
+
+
+def _of_broker(overview: Overview) -> Iterator[Problem]:
+    broker = overview.broker
+    if isinstance(broker, str):
+        yield Problem(
+            f"Redis: {broker.removeprefix('redis: ')}", "bring it back; orders are taken meanwhile, and news waits"
+        )
+    elif broker.commands:
+        behind = broker.commands.oldest
+        if behind is not None and behind > LATE:
+            yield Problem(f"commands wait for {in_words(behind)}", "look into the log of `allocation consume`")
+
+
+def in_words(seconds: float) -> str:
+    """As short as a person would say it: 8 s, 5 min, 3 h, 2 days."""
+    for most, unit, name in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
+        if seconds < most:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def _many(number: int, one: str, several: str) -> str:
+    return f"1 {one}" if number == 1 else f"{number:,} {several}"

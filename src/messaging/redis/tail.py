@@ -1,0 +1,117 @@
+"""A stream of events read from its end on, as it grows: each event once, and none is passed over.
+
+An entry may come twice, told again by another relay, or when Redis had lost the stream and has it again from the log.
+So what counts is the version of a subject, and not the entry: at first those that the stream's own hash has as told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import redis
+
+from messaging.redis.client import redis_faults
+from messaging.redis.event_stream import told_key
+
+_BEGINNING = b"0-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`event` is the CloudEvent in the body, None if it can't be read."""
+
+    id: str
+    body: bytes
+    event: Mapping[str, Any] | None
+
+
+class Tail:
+    """All of it raises Unavailable; after that it can be read on, where it was. `subject`: of this one alone."""
+
+    def __init__(self, client: redis.Redis, stream: str, subject: str | None = None, most: int = 500) -> None:
+        self._client = client
+        self._stream = stream
+        self._subject = subject
+        self._most = most
+        self._read_up_to = _BEGINNING
+        self._last_old = _BEGINNING
+        self._told_before: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+
+    def start(self, since: timedelta | None = None) -> None:
+        """At the end of the stream, or with what was told in this last time, by the clock of Redis."""
+        with redis_faults():
+            self._told_before = self._told()
+            self._last_old = self._read_up_to = self._last_id()
+            if since is not None:
+                seconds, microseconds = self._client.time()
+                begin = int(seconds) * 1000 + int(microseconds) // 1000 - since // timedelta(milliseconds=1)
+                self._read_up_to = min(self._last_old, b"%d-0" % max(0, begin), key=_order)
+
+    def read(self, wait: float = 1.0) -> list[Entry]:
+        """What is new, after `wait` seconds at most; nothing then, maybe."""
+        with redis_faults():
+            if _order(self._last_id()) < _order(self._read_up_to):  # Redis has lost it, and begins anew
+                self._read_up_to = self._last_old = _BEGINNING
+            block = max(1, int(wait * 1000))
+            answer: Any = self._client.xread({self._stream: self._read_up_to}, count=self._most, block=block)
+        entries = []
+        for entry_id, fields in answer[0][1] if answer else []:
+            self._read_up_to = entry_id
+            entry = _entry(entry_id, fields)
+            if self._is_wanted(entry) and self._is_new(entry):
+                entries.append(entry)
+        return entries
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        return self._subject is None or (entry.event is not None and entry.event.get("subject") == self._subject)
+
+    def _is_new(self, entry: Entry) -> bool:
+        try:
+            subject, version = str((entry.event or {})["subject"]), int((entry.event or {})["sequence"])
+        except (KeyError, ValueError, TypeError):
+            return True  # nobody knows
+        seen = self._seen.get(subject, 0)
+        if _order(entry.id.encode()) > _order(self._last_old):  # what was told before we came is not news
+            seen = max(seen, self._told_before.get(subject, 0))
+        self._seen[subject] = max(seen, version)
+        return version > seen
+
+    def _last_id(self) -> bytes:
+        try:
+            return bytes(self._client.xinfo_stream(self._stream)["last-generated-id"])
+        except redis.ResponseError as error:
+            if "no such key" in str(error):
+                return _BEGINNING
+            raise
+
+    def _told(self) -> dict[str, int]:
+        """The last version of each subject."""
+        key = told_key(self._stream)
+        if self._subject is not None:
+            known: Any = self._client.hget(key, self._subject)
+            return {self._subject: _version(known)} if known else {}
+        told: Any = self._client.hscan_iter(key, count=1_000)
+        return {subject.decode(): _version(known) for subject, known in told if subject}
+
+
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
+    body = (fields or {}).get(b"event", b"")
+    try:
+        event = json.loads(body)
+    except ValueError:
+        event = None
+    return Entry(entry_id.decode(), body, event if isinstance(event, dict) else None)
+
+
+def _version(known: bytes) -> int:
+    return int(known.rpartition(b":")[2])
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    moment, _, number = entry_id.partition(b"-")
+    return int(moment), int(number)

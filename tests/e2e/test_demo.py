@@ -1,0 +1,57 @@
+"""A newcomer's first command: the trading day is played against the real service, and comes true."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from tests.e2e.client import Client
+from tests.e2e.conftest import Mailbox
+from tests.e2e.service import Service, allocation, environment
+from tests.e2e.waiting import eventually
+
+
+def type_in(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """As a person at the same machine, who has not set more than PORT and ALLOCATION_HOME."""
+    env = environment(ALLOCATION_HOME=str(service.home), PORT=str(service.port), http_proxy="http://127.0.0.1:9")
+    return subprocess.run(allocation(*arguments), env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_story_comes_true(service: Service, api: Client, mails: Mailbox) -> None:
+    played = type_in(service, "demo", "--fast", "--json")
+
+    assert (played.returncode, played.stderr) == (0, "")
+    *scenes, end = [json.loads(line) for line in played.stdout.splitlines()]
+    assert [scene["scene"] for scene in scenes] == list(range(1, 9))
+    assert end["came_true"]
+    day = end["next"][0].rpartition("-")[2]
+    assert [api.batches_of(f"{name}-{day}") for name in ("anna", "ben", "cleo", "dora")] == [
+        [f"shelf-{day}"],
+        [f"ship-{day}"],
+        [f"ship-{day}"],
+        [],
+    ]
+    told = [event["type"].split(".")[1] for event in api.events(f"BRASS-LAMP-{day}")]
+    assert told == [*["batch_created"] * 2, *["allocated"] * 3, "batch_quantity_changed", "deallocated", "allocated"]
+    [mail] = eventually(lambda: mails.about(f"OAK-TABLE-{day}"), "the mail came")
+    assert f"dora-{day}" in mail.get_content()
+
+
+def test_it_can_be_played_again_and_is_told_in_sentences(service: Service) -> None:
+    first, second = (type_in(service, "demo", "--fast") for _ in range(2))
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "lost its 6 of BRASS-LAMP-" in first.stdout
+    assert "Look at it yourself:" in second.stdout
+    assert first.stdout != second.stdout
+
+
+def test_status_finds_nothing_wrong_with_a_running_service(service: Service) -> None:
+    def wrong() -> list[dict[str, Any]]:
+        found = json.loads(type_in(service, "status", "--json").stdout)["problems"]
+        return [
+            problem for problem in found if "dead" not in problem["what"]
+        ]  # which other tests leave behind, rightly
+
+    eventually(lambda: not wrong(), "nothing needs a person")

@@ -1,0 +1,215 @@
+"""What the command line says of itself, and of what it is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner, Result
+from sqlalchemy.exc import ProgrammingError
+
+from allocation.config import Settings
+from allocation.entrypoints.addresses import api_url, without_password
+from allocation.entrypoints.cli import main
+from allocation.entrypoints.command_line import SECTIONS, CommandLine
+from allocation.entrypoints.watch_command import watch
+
+WITHOUT_RESULT = {"serve", "relay", "consume", "completion"}
+
+
+def ask(*arguments: str, **env: str) -> Result:
+    return CliRunner(env={"LOG_LEVEL": "ERROR", **env}).invoke(main, arguments)
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
+    found: dict[tuple[str, ...], click.Command] = {}
+    for name, command in group.commands.items():
+        found |= commands(command, (*path, name)) if isinstance(command, click.Group) else {(*path, name): command}
+    return found
+
+
+every_command = pytest.mark.parametrize(
+    ("path", "command"), commands(main).items(), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+
+
+def test_help_lists_the_commands_by_what_they_are_for() -> None:
+    help_text = ask("--help").output
+
+    places = [help_text.index(f"\n{title}:\n") for title in SECTIONS]
+    assert places == sorted(places)
+    for names in SECTIONS.values():
+        for name in names:
+            assert f"\n  {name} " in help_text
+
+
+def test_a_command_in_no_section_is_listed_all_the_same() -> None:
+    group = CommandLine("ours", commands={"run": click.Command("run"), "new": click.Command("new", help="Do.")})
+
+    assert "More:\n  new  Do." in CliRunner().invoke(group, ["--help"]).output
+
+
+@every_command
+def test_every_command_and_option_is_explained(path: tuple[str, ...], command: click.Command) -> None:
+    assert command.help
+    for parameter in command.params:
+        assert isinstance(parameter, click.Argument) or (isinstance(parameter, click.Option) and parameter.help), path
+
+
+@every_command
+def test_every_command_that_prints_a_result_can_print_it_as_json(path: tuple[str, ...], command: click.Command) -> None:
+    options = {name for parameter in command.params for name in parameter.opts}
+
+    assert ("--json" in options) == (path[0] not in WITHOUT_RESULT)
+
+
+def test_the_version_is_told() -> None:
+    assert ask("--version").output.startswith("allocation, version ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [(["statsu"], "status"), (["dead-letter", "list"], "dead-letters"), (["import", "order"], "orders")],
+)
+def test_what_is_not_a_command_is_answered_with_the_nearest(typed: list[str], meant: str) -> None:
+    result = ask(*typed)
+
+    assert result.exit_code == 2
+    assert meant in result.output.splitlines()[-1]
+
+
+def failing(error: Exception, name: str = "look") -> Result:
+    @click.command(name)
+    def fail() -> None:
+        raise error
+
+    return CliRunner().invoke(CommandLine("ours", commands={name: fail}), [name])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("no\nsuch thing"), "a fault in the program, ValueError: no such thing"),
+        (PermissionError(13, "Permission denied", "var"), "[Errno 13] Permission denied: 'var'"),
+        (ProgrammingError("SELECT", {}, Exception("permission denied\nfor x")), "database: permission denied for x"),
+    ],
+)
+def test_a_failure_is_one_line_and_never_a_traceback(error: Exception, said: str) -> None:
+    result = failing(error)
+
+    assert (result.exit_code, result.output) == (1, f"Error: {said} (LOG_LEVEL=DEBUG shows where)\n")
+
+
+def test_what_works_for_long_ends_with_its_traceback_in_the_log() -> None:
+    assert isinstance(failing(ValueError("why"), "relay").exception, ValueError)
+
+
+# --- completion ----------------------------------------------------------------
+
+
+def completed(*words: str) -> set[str]:
+    *before, unfinished = words
+    return {item.value for item in ShellComplete(main, {}, "allocation", "_X").get_completions(before, unfinished)}
+
+
+def test_commands_and_options_are_completed() -> None:
+    assert completed("st") == {"status"}
+    assert completed("watch", "--s") == {"--sku", "--since"}
+    assert completed("completion", "") == {"bash", "zsh", "fish"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_each_shell_asks_us(shell: str) -> None:
+    result = ask("completion", shell)
+
+    assert result.exit_code == 0
+    assert f"_ALLOCATION_COMPLETE={shell}_complete" in result.output
+
+
+def test_bash_completes_with_the_script_that_we_print(tmp_path: Path) -> None:
+    typed = tmp_path / "allocation"
+    us = "from allocation.entrypoints.cli import main; main(prog_name='allocation')"
+    typed.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{us}" "$@"\n')
+    typed.chmod(0o755)
+    script = tmp_path / "script"
+    script.write_text(ask("completion", "bash").stdout)
+    lines = f"""
+        source {script}
+        complete -p allocation >/dev/null || echo "nothing is set up"
+        COMP_WORDS=(allocation watch --si); COMP_CWORD=2
+        _allocation_completion allocation
+        echo "${{COMPREPLY[@]}}"
+    """
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+
+    said = subprocess.run(["bash", "-c", lines], env=env, capture_output=True, text=True, check=True).stdout
+
+    assert said == "--since\n"
+
+
+# --- addresses -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://u:secret@db:5432/stock", "postgresql://u@db:5432/stock"),
+        (
+            "postgresql://db/stock?user=u&password=secret&sslmode=require",
+            "postgresql://db/stock?user=u&sslmode=require",
+        ),
+        ("postgresql://u:secret@/stock?host=one:1&host=two:2", "postgresql://u@/stock?host=one:1&host=two:2"),
+        ("redis://:secret@here:6379/0", "redis://here:6379/0"),
+        ("redis://here:6379/0?password=secret", "redis://here:6379/0"),
+        ("redis+sentinel://:secret@one:1,two:2/name/0", "redis+sentinel://one:1,two:2/name/0"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:80"), ("0.0.0.0", "http://127.0.0.1:80"), ("::", "http://[::1]:80")],
+)
+def test_the_api_is_where_somebody_on_this_machine_finds_it(host: str, url: str) -> None:
+    assert api_url(Settings(host=host, port=80)) == url
+
+
+# --- what needs a service, and finds none ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["demo"], "Error: no service answers at http://127.0.0.1:9: start one with `make run`\n"),
+        (["watch"], "Error: no servers run in {home}: start them with `allocation run`\n"),
+    ],
+)
+def test_says_in_a_line_that_nothing_runs(tmp_path: Path, command: list[str], said: str) -> None:
+    result = ask(*command, ALLOCATION_HOME=str(tmp_path), PORT="9")
+
+    assert (result.exit_code, result.output) == (1, said.format(home=tmp_path))
+    assert not list(tmp_path.iterdir()), "nothing was started"
+
+
+def test_status_starts_nothing_and_says_that_nothing_runs(tmp_path: Path) -> None:
+    result = ask("status", ALLOCATION_HOME=str(tmp_path))
+
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith("nothing runs here: start all with `allocation run`")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("since", ["10", "m", "-5m", "1.5h", "10 m", "9999999d"])
+def test_a_time_that_can_not_be_read_is_named(since: str) -> None:
+    result: Any = CliRunner().invoke(watch, ["--since", since], obj=Settings())
+
+    assert result.exit_code == 2
+    assert "is not a duration such as 30s, 10m, 2h or 7d" in result.output

@@ -1,0 +1,127 @@
+"""What of an overview needs a person, and what the person is told to do."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from threading import Event
+
+import pytest
+from redis import Redis
+
+from allocation.adapters.schema import REVISION
+from allocation.overview import Overview, glance, problems
+from allocation.overview.glance import NOT_RUNNING
+from allocation.overview.servers import Broker, Database, Tables
+from allocation.overview.stock import Stock
+from allocation.overview.verdict import LATE, in_words
+from messaging.redis.lag import Lag
+from messaging.sql.backlog import Backlog
+from messaging.sql.exclusive import Holder
+
+SOMEBODY = Holder("10.0.0.7", None)
+STOCK = Stock(1, 1, 0, 10, 3, 0, 0, is_complete=True)
+TABLES = Tables(backlogs=[], dead_messages=0, stock=STOCK, bridge=SOMEBODY, command_stream=SOMEBODY)
+DATABASE = Database("18.4", 0.5, REVISION, TABLES)
+BROKER = Broker("Valkey", "9.1.2", 0.1, Lag(0, 0, None, ("host:1",)), 1)
+PUBLISH = Backlog("publish_event", 5, 2, 0, 0, oldest=1.0, is_complete=True)
+
+
+def of_tables(**changes: object) -> list[str]:
+    tables = replace(TABLES, **changes)  # type: ignore[arg-type] # each test changes one field
+    return [str(problem) for problem in problems(Overview(replace(DATABASE, tables=tables), BROKER))]
+
+
+def test_nothing_is_wrong_with_a_service_that_runs() -> None:
+    assert problems(Overview(DATABASE, BROKER)) == []
+
+
+def test_what_has_only_just_happened_is_not_late() -> None:
+    assert of_tables(backlogs=[PUBLISH]) == []
+
+
+def test_what_waits_for_long_asks_for_a_relay() -> None:
+    [said] = of_tables(backlogs=[replace(PUBLISH, oldest=LATE + 60)])
+
+    assert said == "publish_event is late by 90 s: is a relay running? `allocation relay`"
+
+
+def test_what_fails_for_long_asks_for_what_is_away() -> None:
+    [said] = of_tables(backlogs=[replace(PUBLISH, oldest=600.0, failing=1)])
+
+    assert "late by 10 min, and fails: bring Redis or the mail server back" in said
+
+
+def test_dead_letters_lead_to_the_list_of_them() -> None:
+    dead = replace(PUBLISH, dead=2, oldest=None)
+
+    assert of_tables(backlogs=[dead], dead_messages=1) == [
+        "2 dead effects of publish_event, with what waits behind: allocation dead-letters list",
+        "1 dead message: allocation dead-letters list",
+    ]
+
+
+@pytest.mark.parametrize("lock", ["bridge", "command_stream"])
+def test_a_consumer_that_is_missing_is_missed(lock: str) -> None:
+    [said] = of_tables(**{lock: None})
+
+    assert said.endswith("start a consumer: `allocation consume`")
+
+
+def test_an_old_schema_is_to_be_migrated_and_a_newer_one_is_not() -> None:
+    old = Overview(replace(DATABASE, revision="0001", tables=None), BROKER)
+    newer = Overview(replace(DATABASE, revision="9999"), BROKER)
+
+    assert [problem.helps for problem in problems(old)] == ["allocation migrate"]
+    assert problems(newer) == []
+
+
+def test_commands_that_nobody_reads_are_named() -> None:
+    slow = replace(BROKER, commands=Lag(7, 0, LATE + 1, ()))
+
+    assert [problem.what for problem in problems(Overview(DATABASE, slow))] == ["commands wait for 31 s"]
+
+
+def test_a_server_that_is_away_is_named_with_its_reason() -> None:
+    found = problems(Overview("connection refused", "redis: connection refused"))
+
+    assert [problem.what for problem in found] == [
+        "PostgreSQL: connection refused",
+        "Redis: connection refused",
+    ]
+
+
+def test_when_nothing_runs_that_is_one_problem() -> None:
+    [problem] = problems(Overview(NOT_RUNNING, NOT_RUNNING))
+
+    assert problem.what == "nothing runs here"
+
+
+def test_a_server_that_takes_the_question_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Event()
+    monkeypatch.setattr(glance, "broker", lambda _: told.wait(5))
+    begun = time.monotonic()
+
+    with Redis() as never_asked:
+        overview = glance.look(None, never_asked, patience=0.05)
+
+    assert time.monotonic() - begun < 2
+    assert overview == Overview(NOT_RUNNING, "does not answer in time")
+    told.set()
+
+
+def test_a_fault_of_ours_is_not_taken_for_one_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> Broker:
+        raise KeyError("version")
+
+    monkeypatch.setattr(glance, "broker", fails)
+
+    with Redis() as never_asked, pytest.raises(KeyError):
+        glance.look(None, never_asked)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (119, "119 s"), (300, "5 min"), (7_200, "2 h"), (200_000, "2 days")]
+)
+def test_a_time_is_said_as_a_person_would(seconds: float, said: str) -> None:
+    assert in_words(seconds) == said
