@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from datetime import date, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -21,8 +21,20 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LONGEST_SHOWN = 60
 
 
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """What is wrong with one value, and where it stands: the keys that lead to it."""
+
+    where: tuple[str | int, ...]
+    rule: str
+
+
 class BadInput(UnreadableMessage):
-    """Says which field, which rule, and which value."""
+    """Says which field, which rule, and which value; `problems` say it field by field, if it could be read at all."""
+
+    def __init__(self, message: str, problems: Sequence[FieldProblem] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
 
 
 def _clean(text: str) -> str:
@@ -63,59 +75,73 @@ Eta = Annotated[date | None, BeforeValidator(_date_of)]
 class Schema(Generic[C]):
     """A command as it may arrive: its fields' limits, strictly typed; unknown keys are ignored.
 
-    `aliases` are the names of fields on the wire where they differ from the command's.
+    `aliases` are the names of fields on the wire where they differ from the command's; what is `unsaid` is not on the
+    wire at all.
     """
 
-    def __init__(self, kind: type[C], limits: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> None:
-        assert limits.keys() == {field.name for field in fields(kind)}, f"one limit for each field of {kind.__name__}"  # type: ignore[arg-type]  # commands are dataclasses
+    def __init__(
+        self,
+        kind: type[C],
+        limits: Mapping[str, Any],
+        aliases: Mapping[str, str] | None = None,
+        unsaid: Collection[str] = (),
+    ) -> None:
+        said = [field for field in fields(kind) if field.name not in unsaid]  # type: ignore[arg-type]  # commands are dataclasses
+        assert limits.keys() == {field.name for field in said}, f"one limit for each field of {kind.__name__}"
         self.kind = kind
         columns: dict[str, Any] = {}
-        for field in fields(kind):  # type: ignore[arg-type]  # commands are dataclasses
+        for field in said:
             default = ... if field.default is MISSING else field.default
             alias = (aliases or {}).get(field.name, field.name)
             columns[field.name] = (limits[field.name], Field(default, alias=alias))
         config = ConfigDict(strict=True, extra="ignore")
         self._model: type[BaseModel] = create_model(kind.__name__, __config__=config, **columns)
 
-    def read_json(self, body: bytes | str) -> C:
-        """The command in a JSON object. Raises BadInput."""
+    def read_json(self, body: bytes | str, **known: object) -> C:
+        """The command in a JSON object, with what is known from elsewhere. Raises BadInput."""
         try:
             values = from_json(body, allow_inf_nan=False)  # RFC 8259 knows no NaN, not even under a key that we ignore
         except ValueError as error:
             raise BadInput(f"invalid JSON: {error}") from error
         if not isinstance(values, dict):
-            raise BadInput(f"body: input should be an object, not {_shown(values)}")
-        return self.read_fields(values)
+            rule = f"input should be an object, not {_shown(values)}"
+            raise BadInput(f"body: {rule}", [FieldProblem((), rule)])
+        return self.read_fields(values | known)
 
     def read_fields(self, values: Mapping[str, object]) -> C:
         """The command from Python values. Raises BadInput."""
         try:
             return self._command(self._model.model_validate(values))
         except ValidationError as error:
-            raise BadInput(_in_words(error)) from error
+            raise bad_input(error) from error
 
-    def json_schema(self) -> dict[str, Any]:
-        """The same limits as a JSON Schema. A default that means another value, and would break them, is not said."""
+    def json_schema(self, known: Collection[str] = ()) -> dict[str, Any]:
+        """The same limits as a JSON Schema, without what is known from elsewhere. A default that means another value,
+        and would break them, is not said."""
         schema = self._model.model_json_schema()
-        for field in schema["properties"].values():
-            if field.get("default") == "":
-                del field["default"]
+        for name in known:
+            del schema["properties"][name]
+            schema["required"].remove(name)
+        for limits in schema["properties"].values():
+            if limits.get("default") == "":
+                del limits["default"]
         return schema
 
     def _command(self, model: BaseModel) -> C:
         return self.kind(**{name: getattr(model, name) for name in type(model).model_fields})
 
 
-def _in_words(error: ValidationError) -> str:
-    return "; ".join(_problem(problem) for problem in error.errors(include_url=False))
+def bad_input(error: ValidationError) -> BadInput:
+    """What pydantic found, in our words."""
+    problems = [FieldProblem(one["loc"], _rule(one)) for one in error.errors(include_url=False)]
+    return BadInput("; ".join(f"{'.'.join(map(str, one.where))}: {one.rule}" for one in problems), problems)
 
 
-def _problem(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    rule: str = problem["msg"][:1].lower() + problem["msg"][1:]
+def _rule(problem: Any) -> str:
     if problem["type"] == "missing":
-        return f"{where}: is missing"
-    return f"{where}: {rule}, not {_shown(problem['input'])}"
+        return "is missing"
+    rule: str = problem["msg"][:1].lower() + problem["msg"][1:]
+    return f"{rule}, not {_shown(problem['input'])}"
 
 
 def _shown(value: object) -> str:
@@ -126,7 +152,10 @@ def _shown(value: object) -> str:
 CREATE_BATCH = Schema(commands.CreateBatch, {"ref": Text, "sku": Text, "qty": BatchQuantity, "eta": Eta})
 ALLOCATE = Schema(commands.Allocate, {"orderid": Text, "sku": Text, "qty": LineQuantity, "lineid": Text})
 CHANGE_BATCH_QUANTITY = Schema(
-    commands.ChangeBatchQuantity, {"ref": Text, "qty": BatchQuantity}, aliases={"ref": "batchref"}
+    commands.ChangeBatchQuantity,
+    {"ref": Text, "qty": BatchQuantity},
+    aliases={"ref": "batchref"},
+    unsaid={"seen"},  # over HTTP it comes in a header
 )
 
 # As other systems name them. A name stays for good: a new version gets another, and both are read into today's command.

@@ -64,10 +64,14 @@ class MessageBus(Generic[U]):
 
         Raises the domain's refusal (nothing changed), MessageIdReused, StillRunning, or Unavailable (try again later).
         """
+        return self.outcome(command, metadata, message_id).unwrap()
+
+    def outcome(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Outcome:
+        """The same for those who want to know whether anything changed; a refusal is part of the outcome."""
         request = Request(command, metadata or Metadata.first("internal"), message_id)
         if stream := self.routes.stream(command):
-            return self._groups.run(stream, request).unwrap()
-        return self.handle_together([request])[0].unwrap()
+            return self._groups.run(stream, request)
+        return self.handle_together([request])[0]
 
     def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
         """Do all that was asked, in this order, in one transaction; a refused request changes nothing.

@@ -1,4 +1,4 @@
-"""What the README has a newcomer paste is typed into a shell, and must print what the README shows."""
+"""What the README and the API's page have one paste is typed into a shell, and must print what they show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.service import Service
 from tests.e2e.waiting import eventually
-from tests.unit.test_docs import session
+from tests.unit.test_docs import DOCS, session
 
 DONE = "-- done --"
 
@@ -23,13 +23,20 @@ import argparse, sys, urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("-s", action="store_true")
 parser.add_argument("-S", action="store_true")
+parser.add_argument("-I", action="store_true")
+parser.add_argument("-X")
 parser.add_argument("-H", action="append", default=[])
 parser.add_argument("-d")
 parser.add_argument("url")
 asked = parser.parse_args()
 headers = dict(header.split(": ") for header in asked.H)
-request = urllib.request.Request("http://" + asked.url, asked.d and asked.d.encode(), headers)
-sys.stdout.write(urllib.request.urlopen(request).read().decode())
+method = "HEAD" if asked.I else asked.X
+request = urllib.request.Request("http://" + asked.url, asked.d and asked.d.encode(), headers, method=method)
+try:
+    answer = urllib.request.urlopen(request)
+except urllib.error.HTTPError as error:
+    answer = error
+sys.stdout.write(str(answer.headers) if asked.I else answer.read().decode())
 """
 
 
@@ -73,13 +80,14 @@ def shell(tmp_path: Path, service: Service) -> Iterator[Shell]:
     shell.exit()
 
 
-def test_the_readme_s_session_prints_what_the_readme_shows(shell: Shell, service: Service) -> None:
+@pytest.mark.parametrize("page", ["", (DOCS / "api.md").read_text("utf-8")], ids=["README.md", "api.md"])
+def test_the_session_of_a_page_prints_what_the_page_shows(shell: Shell, service: Service, page: str) -> None:
     def prints(command: str, shown: str) -> bool:
         return shell.type(command.replace("localhost:5005", f"127.0.0.1:{service.port}")) == shown
 
-    for command, shown in session():
+    for command, shown in session(page):
         hope = f"{command}\nprints\n{shown}"
-        if "/allocations/" in command:  # may be asked again: the answer changes when Redis was heard
+        if "/allocations/" in command or "/events" in command:  # what Redis is told, and the log, come a moment later
             eventually(partial(prints, command, shown), hope)
         else:
             assert prints(command, shown), hope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from allocation.bootstrap import Service, bootstrap, database_engine
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.overview.stock import stock
+from embedded.waiting import wait_for
 from messaging.bus import Request
 from messaging.claims import Failure
 from messaging.envelope import Metadata, Recorded
@@ -27,6 +29,7 @@ from messaging.sql.backlog import backlogs
 from messaging.sql.backlog_counts import SqlBacklog
 from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_WORK
+from messaging.sql.log_reader import Place, Wanted
 from messaging.sql.retelling import SqlTold
 
 EFFECT = "publish_event"
@@ -47,6 +50,7 @@ def rehearse(service: Service) -> None:
             uow.expect([line], [])
             uow.commit()  # at a rollback the driver lets go of all that it has prepared
         service.views.allocations("early")
+        ask_everything(service)
         claims = service.relay.deliveries.claim(EFFECT, 1)
         service.relay.deliveries.extend(EFFECT, claims)
         claims[0].delivered.append(NEWEST)  # the driver has a statement for each size of numbers
@@ -54,6 +58,21 @@ def rehearse(service: Service) -> None:
         service.refill.deliveries.claim_these(EFFECT, ["EARLY"])
         service.refill.told.last_versions(EFFECT, "", 1)
         service.housekeeping.forget_old_messages()
+
+
+def told_over_http(service: Service, wanted: Wanted, after: Place | None, most: int) -> int:
+    """How many events, once no transaction on the server is older than they are."""
+    wait_for(lambda: service.views.log.read(wanted, after, most), within=10)
+    return len(service.views.log.read(wanted, after, most))
+
+
+def ask_everything(service: Service) -> None:
+    views, now = service.views, datetime.now(UTC)
+    views.products("", 1), views.product("EARLY"), views.room("EARLY"), views.batch("early-1"), views.order("early-1")
+    for wanted in (Wanted(), Wanted(stream="EARLY"), Wanted(subject="early-1")):
+        for asked in (wanted, replace(wanted, since=now, until=now)):
+            for after in (None, Place("EARLY", 1)):
+                views.log.read(asked, after, 1)
 
 
 def plans_kept(service: Service) -> int:
@@ -185,6 +204,57 @@ def test_what_an_order_has(service: Service) -> None:
         assert service.views.allocations("hot-3") == [{"sku": "HOT", "batchref": "open"}]
 
     touches(plans, rows=1, pages=6)
+
+
+def test_a_product_with_many_exhausted_batches(service: Service) -> None:
+    with explained() as plans:
+        assert service.views.product("HOT")
+        assert service.views.room("HOT").purchased > 1_000
+
+    touches(plans, rows=1 + 1_100, pages=1_200)
+
+
+def test_fifty_products(service: Service) -> None:
+    with explained() as plans:
+        assert len(service.views.products("SKU-3", 50)) == 50
+
+    touches(plans, rows=3 * 50, pages=12 * 50)
+
+
+def test_a_batch_and_an_order(service: Service) -> None:
+    with explained() as plans:
+        assert service.views.batch("batch-7")
+        assert service.views.order("hot-3")
+
+    touches(plans, rows=2, pages=12)
+
+
+def test_a_page_of_the_log(service: Service) -> None:
+    assert told_over_http(service, Wanted(), Place("SKU-500", 2), 50) == 50
+
+    with explained() as plans:
+        service.views.log.read(Wanted(), Place("SKU-500", 2), 50)
+
+    touches(plans, rows=50, pages=60)
+
+
+def test_a_page_of_one_product_s_log_at_some_time(service: Service) -> None:
+    span = Wanted(stream="HOT", since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime(2030, 1, 1, tzinfo=UTC))
+
+    with explained() as plans:
+        assert len(service.views.log.read(span, Place("HOT", 20_000), 50)) == 50
+
+    assert len(plans) < 40
+    touches(plans, rows=50, pages=60)
+
+
+def test_all_that_happened_to_an_order(service: Service) -> None:
+    assert told_over_http(service, Wanted(subject="hot-77"), None, 50) == 1
+
+    with explained() as plans:
+        service.views.log.read(Wanted(subject="hot-77"), None, 50)
+
+    touches(plans, rows=2, pages=8)
 
 
 def test_what_became_of_a_lost_commit(service: Service) -> None:

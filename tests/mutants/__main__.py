@@ -16,14 +16,30 @@ from itertools import count
 from pathlib import Path
 
 import click
-from tests.mutants import of_redis, of_the_catalogue, of_the_database, of_the_doors, of_the_machinery, of_the_service
+from tests.mutants import (
+    of_redis,
+    of_the_api,
+    of_the_catalogue,
+    of_the_database,
+    of_the_doors,
+    of_the_machinery,
+    of_the_service,
+)
 from tests.mutants.part import ROOT, Mutant, Part
 
 import embedded
 
 PARTS = [
     part
-    for module in (of_the_machinery, of_the_database, of_redis, of_the_service, of_the_catalogue, of_the_doors)
+    for module in (
+        of_the_machinery,
+        of_the_database,
+        of_redis,
+        of_the_service,
+        of_the_catalogue,
+        of_the_doors,
+        of_the_api,
+    )
     for part in vars(module).values()
     if isinstance(part, Part)
 ]

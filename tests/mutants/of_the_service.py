@@ -20,6 +20,11 @@ MODEL = Part(
         Mutant(
             "self.eta or date.min, self.added", "self.eta or date.min, -self.added", "the batch added last is preferred"
         ),
+        Mutant(
+            "if seen is not None and batch.quantities not in seen:",
+            "if False:",
+            "a batch is changed on the ground of what is no longer so",
+        ),
         Mutant("            if promise.line != line:", "            if False:", "one line, two quantities"),
         Mutant("if promise := self._find_promise(line.key):", "if promise := None:", "one line has two promises"),
         Mutant(

@@ -147,6 +147,17 @@ def test_answers_with_what_the_handler_returned() -> None:
     assert World().bus.handle(Say("hello")) == "said hello"
 
 
+def test_tells_those_who_ask_whether_anything_changed() -> None:
+    bus = World().bus
+
+    outcomes = [bus.outcome(Say("hello"), message_id="m1") for _ in range(2)]
+    refused = bus.outcome(Say("HELLO"))
+
+    assert [(outcome.result, outcome.changed) for outcome in outcomes] == [("said hello", True), ("said hello", False)]
+    assert isinstance(refused.refusal, TooLoudError)
+    assert not refused.changed
+
+
 def test_commits_events_of_policies_with_those_that_caused_them() -> None:
     world = World()
 

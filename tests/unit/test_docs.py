@@ -77,10 +77,10 @@ def section(page: Path, title: str) -> str:
     return after.partition("\n## ")[0]
 
 
-def session() -> list[tuple[str, str]]:
-    """What the README has a newcomer paste, line by line, with what is printed then."""
+def session(text: str = "") -> list[tuple[str, str]]:
+    """What a page, else the README, has a newcomer paste, line by line, with what is printed then."""
     typed: list[tuple[str, str]] = []
-    for block in blocks(section(README, "Ask it something"), "sh"):
+    for block in blocks(text or section(README, "Ask it something"), "sh"):
         for line in block.splitlines():
             if line.startswith("# "):
                 command, answer = typed.pop()

@@ -22,7 +22,8 @@ from tests import fakes
 
 from allocation.bootstrap import Service
 from allocation.entrypoints import api_server
-from allocation.entrypoints.flask_app import LARGEST_BODY, LONGEST_WAIT, WAITED, create_app
+from allocation.entrypoints.flask_app import LONGEST_WAIT, WAITED, create_app
+from allocation.entrypoints.http_input import LARGEST_BODY
 from messaging.errors import OutcomeUnknown, StillRunning, Unavailable
 
 

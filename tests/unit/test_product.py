@@ -17,6 +17,7 @@ from allocation.domain.model import (
     OrderLine,
     Product,
     Promise,
+    StaleBatch,
     UnknownBatch,
 )
 
@@ -183,6 +184,28 @@ def test_stating_the_same_quantity_changes_nothing() -> None:
 def test_an_unknown_batch_is_refused() -> None:
     with pytest.raises(UnknownBatch, match="Unknown batch b9"):
         product_with(("b1", 100, None)).change_batch_quantity("b9", 1)
+
+
+def test_who_has_seen_what_a_batch_is_may_change_it() -> None:
+    product = product_with(("b1", 10, None))
+    product.allocate(OrderLine("o1", "TABLE", 4))
+
+    product.change_batch_quantity("b1", 8, seen=[(10, 0), (10, 4)])
+
+    assert product.batches[0].quantities == (8, 4)
+
+
+@pytest.mark.parametrize("seen", [[(10, 0)], [(9, 4)], []])
+def test_who_has_seen_what_a_batch_no_longer_is_is_refused(seen: list[tuple[int, int]]) -> None:
+    product = product_with(("b1", 10, None))
+    product.allocate(OrderLine("o1", "TABLE", 4))
+    version = product.version_number
+
+    for qty in (8, 10):  # the same quantity, too: what was seen decides
+        with pytest.raises(StaleBatch, match="Batch b1 has changed: 10 purchased and 4 allocated now"):
+            product.change_batch_quantity("b1", qty, seen)
+
+    assert product.version_number == version
 
 
 def test_a_batch_that_shrinks_breaks_its_newest_promises_first_and_no_more_than_it_must() -> None:

@@ -26,6 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from messaging.sql.tables import event_log
+
 metadata = MetaData()
 
 Key = Text(collation="C")
@@ -58,6 +60,7 @@ batches = Table(
     postgresql_with={"fillfactor": "50"},
 )
 Index("batches_open", batches.c.sku, batches.c.eta.nulls_first(), batches.c.added, postgresql_where=batches.c.is_open)
+Index("batches_exhausted", batches.c.sku, postgresql_where=~batches.c.is_open)
 
 batch_references = Table(
     "batch_references",
@@ -115,4 +118,13 @@ api_keys = Table(
     Column("revoked_at", DateTime(timezone=True)),
     Column("revoked_by", Text),
     comment="Who may ask the API for what. Rows stay: a name in the event log must always mean the same key.",
+)
+
+ORDER_OF_EVENT = "(data ->> 'orderid')"
+"""Of events about an order line, in the log. The machinery knows no orders, so their index is ours."""
+
+Index(
+    "event_log_of_order",
+    event_log.c.data["orderid"].astext.label("orderid"),
+    postgresql_ops={"orderid": "text_pattern_ops"},  # byte by byte
 )

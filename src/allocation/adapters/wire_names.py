@@ -23,4 +23,5 @@ REFUSALS: dict[str, type[Exception]] = {
     "unknown_batch": model.UnknownBatch,
     "batch_conflict": model.BatchConflict,
     "line_conflict": model.LineConflict,
+    "stale_batch": model.StaleBatch,
 }

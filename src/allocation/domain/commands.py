@@ -29,10 +29,15 @@ class Allocate:
 
 @dataclass(frozen=True, slots=True)
 class ChangeBatchQuantity:
-    """State how much the batch `ref` really holds."""
+    """State how much the batch `ref` really holds.
+
+    Whoever has looked at the batch may say so in `seen`, purchased and allocated quantity: if it is something else by
+    now, the change is refused. Of several any one will do; None: whatever it is.
+    """
 
     ref: str
     qty: int
+    seen: tuple[tuple[int, int], ...] | None = None
 
 
 Command: TypeAlias = CreateBatch | Allocate | ChangeBatchQuantity

@@ -6,12 +6,13 @@ Errors:
     ├── InvalidSku        the SKU was never purchased
     ├── UnknownBatch      no batch has this reference
     ├── BatchConflict     the reference belongs to a batch that was created differently
+    ├── StaleBatch        the batch is no longer what the caller has seen
     └── LineConflict      the order line is promised already, with another SKU or quantity
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from operator import attrgetter
@@ -38,6 +39,12 @@ class BatchConflict(DomainError):
     def __init__(self, batch: Batch) -> None:
         created = f"{batch.initial_quantity} of {batch.sku}, eta {batch.eta or 'none (in the warehouse)'}"
         super().__init__(f"Batch {batch.reference} exists already with {created}")
+
+
+class StaleBatch(DomainError):
+    def __init__(self, batch: Batch) -> None:
+        purchased, allocated = batch.quantities
+        super().__init__(f"Batch {batch.reference} has changed: {purchased} purchased and {allocated} allocated now")
 
 
 class LineConflict(DomainError):
@@ -106,6 +113,11 @@ class Batch:
     @property
     def available_quantity(self) -> int:
         return self.purchased_quantity - self.allocated_quantity
+
+    @property
+    def quantities(self) -> tuple[int, int]:
+        """Purchased and allocated: all of a batch that ever changes."""
+        return self.purchased_quantity, self.allocated_quantity
 
     @property
     def preference(self) -> Preference:
@@ -240,14 +252,17 @@ class Product:
         self._record(OutOfStock(line.orderid, line.sku, line.qty, line.lineid))
         return None
 
-    def change_batch_quantity(self, reference: str, qty: int) -> None:
+    def change_batch_quantity(self, reference: str, qty: int, seen: Collection[tuple[int, int]] | None = None) -> None:
         """State what the batch holds, and break its newest promises until the rest fits.
 
-        What is broken is recorded oldest promise first, the order in which it is to be placed again.
+        What is broken is recorded oldest promise first, the order in which it is to be placed again. With `seen`, only
+        if the batch's quantities are among these.
         """
         batch = self._find_batch(reference)
         if batch is None or batch.sku != self.sku:
             raise UnknownBatch(reference)
+        if seen is not None and batch.quantities not in seen:
+            raise StaleBatch(batch)
         if batch.purchased_quantity == qty:
             return
         broken = list(self._newest_promises_over(batch, qty))

@@ -21,7 +21,8 @@ from allocation.config import Settings
 from allocation.discretion import without_secrets
 from allocation.entrypoints.client_poller import PollingWorker
 from allocation.entrypoints.doors import doors_of
-from allocation.entrypoints.flask_app import LARGEST_BODY, WAITED, create_app
+from allocation.entrypoints.flask_app import WAITED, create_app
+from allocation.entrypoints.http_input import LARGEST_BODY
 from allocation.entrypoints.http_traces import add_traces
 from allocation.entrypoints.memory import settle_memory
 from allocation.observers import observed

@@ -6,28 +6,26 @@ import json
 import logging
 import os
 import time
-from typing import TypeVar
 
 from flask import Flask, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
-from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge, UnsupportedMediaType
-from werkzeug.routing import BaseConverter
+from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from allocation import validation
 from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.domain.model import BatchConflict, DomainError, LineConflict
+from allocation.entrypoints import v1
 from allocation.entrypoints.doors import OPEN, Doors, add_doors, doors_of
+from allocation.entrypoints.http_input import LARGEST_BODY, LONGEST_ID, AnyText, body, message_id
 from allocation.entrypoints.http_observation import add_observation, count_shed
+from allocation.entrypoints.v1 import problems
 from allocation.observers import observed
-from allocation.validation import BadInput, Schema
+from allocation.validation import BadInput
 from messaging.envelope import Metadata
 from messaging.errors import MessageIdReused, StillRunning, Unavailable
 
 log = logging.getLogger(__name__)
-
-LARGEST_BODY = 64 * 1024
 
 WAITED = "allocation.waited"
 """The key in the WSGI environment for how many seconds a request has waited for a thread."""
@@ -35,17 +33,7 @@ WAITED = "allocation.waited"
 LONGEST_WAIT = 1.0
 """Seconds. Who has waited so long is asked to come later, rather than have all who come after wait longer."""
 
-_LONGEST_ID = 255
 _ALWAYS_ANSWERED = ("healthz", "readyz", "metrics")
-
-C = TypeVar("C")
-
-
-class AnyText(BaseConverter):
-    """The rest of the path, whatever it holds: an order id may have slashes, even in front."""
-
-    regex = r"[\s\S]+"
-    part_isolating = False
 
 
 def create_app(service: Service | None = None, doors: Doors = OPEN) -> Flask:
@@ -59,6 +47,7 @@ def create_app(service: Service | None = None, doors: Doors = OPEN) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["any_text"] = AnyText
     _add_routes(app, service, doors)
+    v1.add_to(app, service)
     _add_errors(app)
     _add_request_ids(app)
     add_observation(app, service, WAITED)
@@ -73,13 +62,13 @@ def _add_routes(app: Flask, service: Service, doors: Doors) -> None:
 
     @app.post("/add_batch")
     def add_batch() -> ResponseReturnValue:
-        bus.handle(_body(validation.CREATE_BATCH), g.metadata, _message_id())
+        bus.handle(body(validation.CREATE_BATCH), g.metadata, message_id())
         return _text("OK", 201)
 
     @app.post("/allocate")
     def allocate() -> ResponseReturnValue:
-        command = _body(validation.ALLOCATE)
-        batchref = bus.handle(command, g.metadata, _message_id())
+        command = body(validation.ALLOCATE)
+        batchref = bus.handle(command, g.metadata, message_id())
         if _asks_for_json():
             outcome = "allocated" if batchref else "out of stock"
             return jsonify(outcome=outcome, batchref=batchref, orderid=command.orderid, sku=command.sku), 202
@@ -126,8 +115,8 @@ def _add_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> ResponseReturnValue:
         answer = Response.force_type(error.get_response(request.environ), request.environ)  # keeps headers like Allow
-        answer.data = jsonify(message=error.description).data
-        answer.content_type = "application/json"
+        refusal = _refusal(error.description or "", answer.status_code)
+        answer.data, answer.content_type = refusal.data, refusal.content_type
         return answer
 
     @app.errorhandler(RequestEntityTooLarge)
@@ -183,35 +172,13 @@ def _add_request_ids(app: Flask) -> None:
     @app.before_request
     def take_request_id() -> None:
         given = request.headers.get("X-Request-ID", "")
-        usable = given.isascii() and given.isprintable() and 0 < len(given) <= _LONGEST_ID
+        usable = given.isascii() and given.isprintable() and 0 < len(given) <= LONGEST_ID
         g.metadata = Metadata.first("http", correlation_id=given if usable else None)
 
     @app.after_request
     def give_request_id(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.metadata.correlation_id
         return response
-
-
-def _body(schema: Schema[C]) -> C:
-    if request.mimetype != "application/json":
-        raise UnsupportedMediaType(f"the content type must be application/json, not {request.mimetype or 'missing'!r}")
-    try:
-        body = request.get_data(cache=False)
-    except (OSError, ParseException) as error:  # a client that has gone, or chunks that are none
-        raise BadInput(f"the body can't be read: {error}") from error
-    if len(body) > LARGEST_BODY:
-        raise RequestEntityTooLarge
-    return schema.read_json(body)
-
-
-def _message_id() -> str | None:
-    """The Idempotency-Key: with it the same request again gives the first answer again."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if not (key.isascii() and key.isprintable() and 0 < len(key) <= _LONGEST_ID):
-        raise BadInput(f"Idempotency-Key: must be 1 to {_LONGEST_ID} printable ASCII characters")
-    return f"http:{key}"
 
 
 def _asks_for_json() -> bool:
@@ -229,4 +196,6 @@ def _later(message: str, status: int) -> Response:
 
 
 def _refusal(message: str, status: int) -> Response:
+    if problems.are_spoken_here():
+        return problems.answer_by_status(status, message)
     return Response(json.dumps({"message": message}), status, mimetype="application/json")

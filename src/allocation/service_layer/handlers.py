@@ -22,7 +22,7 @@ def allocate(cmd: commands.Allocate, uow: UnitOfWork) -> str | None:
 
 
 def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> None:
-    uow.products.get_by_batchref(cmd.ref).change_batch_quantity(cmd.ref, cmd.qty)
+    uow.products.get_by_batchref(cmd.ref).change_batch_quantity(cmd.ref, cmd.qty, cmd.seen)
 
 
 def reallocate(event: events.Deallocated, uow: UnitOfWork) -> None:

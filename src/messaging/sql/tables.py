@@ -42,6 +42,7 @@ event_log = Table(
     Column("time", Moment, nullable=False),
     Column("effects", JSONB, nullable=False),
     Column("principal", Text),
+    Index("event_log_in_order", "transaction_id", "position"),
     comment="What happened, for good. UNIQUE (stream, version) is the optimistic lock.",
 )
 

@@ -1,0 +1,47 @@
+"""What every HTTP route reads of a request in the same way: paths, a body, the id that makes it safe to repeat."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from flask import request
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.routing import BaseConverter
+
+from allocation.validation import BadInput, Schema
+
+LARGEST_BODY = 64 * 1024
+LONGEST_ID = 255
+
+C = TypeVar("C")
+
+
+class AnyText(BaseConverter):
+    """The rest of the path, whatever it holds: an order id may have slashes, even in front."""
+
+    regex = r"[\s\S]+"
+    part_isolating = False
+
+
+def body(schema: Schema[C], **known: object) -> C:
+    """The command in the body, with what is known from elsewhere."""
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType(f"the content type must be application/json, not {request.mimetype or 'missing'!r}")
+    try:
+        given = request.get_data(cache=False)
+    except (OSError, ParseException) as error:  # a client that has gone, or chunks that are none
+        raise BadInput(f"the body can't be read: {error}") from error
+    if len(given) > LARGEST_BODY:
+        raise RequestEntityTooLarge
+    return schema.read_json(given, **known)
+
+
+def message_id() -> str | None:
+    """The Idempotency-Key: with it the same request again gives the first answer again."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not (key.isascii() and key.isprintable() and 0 < len(key) <= LONGEST_ID):
+        raise BadInput(f"Idempotency-Key: must be 1 to {LONGEST_ID} printable ASCII characters")
+    return f"http:{key}"

@@ -1,0 +1,108 @@
+"""What may stand after the question mark: filters and pages, read as strictly as a body."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime
+from typing import Annotated, TypeVar
+from urllib.parse import urlencode
+
+from flask import request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from allocation.validation import BadInput, FieldProblem, Text, bad_input
+
+USUAL_LIMIT = 50
+HIGHEST_LIMIT = 200
+
+Q = TypeVar("Q", bound=BaseModel)
+P = TypeVar("P", bound=tuple[str | int, ...])
+
+AT_SKU: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Text])
+AT_EVENT: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Text, Annotated[int, Field(ge=1, lt=2**63)]])
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+class BadParameter(BadInput):
+    pass
+
+
+def _number(given: object) -> object:
+    return int(given) if isinstance(given, str) and re.fullmatch(r"[0-9]{1,9}", given) else given
+
+
+def _moment(given: object) -> object:
+    if isinstance(given, str) and _MOMENT.fullmatch(given):
+        try:
+            return datetime.fromisoformat(given.upper())
+        except ValueError:
+            pass
+    raise PydanticCustomError("moment", "must be a time with its zone as 2031-01-31T12:00:00Z (a + is written as %2B)")
+
+
+Limit = Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, description="at most so many items"), BeforeValidator(_number)]
+Cursor = Annotated[str, Field(min_length=1, description="what `next` said on the page before")]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+
+
+class Page(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    limit: Limit = USUAL_LIMIT
+    cursor: Cursor | None = None
+
+
+class OfEvents(Page):
+    sku: Annotated[Text, Field(description="events of this SKU, in the order of their versions")] | None = None
+    orderid: Annotated[Text, Field(description="events about lines of this order")] | None = None
+    since: Annotated[Moment, Field(description="recorded then or later")] | None = None
+    until: Annotated[Moment, Field(description="recorded before")] | None = None
+
+
+def read(kind: type[Q]) -> Q:
+    """Raises BadParameter. What we do not know is refused: a filter that is not heeded is a wrong answer."""
+    for name, values in request.args.lists():
+        if name not in kind.model_fields:
+            raise _bad(name, f"is not asked for here; these are: {', '.join(kind.model_fields)}")
+        if len(values) > 1:
+            raise _bad(name, "is given more than once")
+    try:
+        return kind.model_validate(request.args.to_dict())
+    except ValidationError as error:
+        found = bad_input(error)
+        raise BadParameter(str(found), found.problems) from error
+
+
+def cursor_at(*place: str | int) -> str:
+    """A cursor looks like nothing, so that nobody relies on what is in it."""
+    return urlsafe_b64encode(json.dumps(place, ensure_ascii=False).encode()).decode().rstrip("=")
+
+
+def place_of(cursor: str, kind: TypeAdapter[P]) -> P:
+    """Raises BadParameter for one that we did not give."""
+    try:
+        place = kind.validate_json(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), strict=True)
+        if cursor_at(*place) == cursor:
+            return place
+    except ValueError:  # neither base64 nor JSON, or not of this kind
+        pass
+    raise unknown_cursor()
+
+
+def unknown_cursor() -> BadParameter:
+    return _bad("cursor", "is none that this question was answered with")
+
+
+def link_to(cursor: str | None) -> dict[str, str]:
+    """The header that names the next page (RFC 8288)."""
+    if cursor is None:
+        return {}
+    return {"Link": f'<{request.path}?{urlencode(request.args.to_dict() | {"cursor": cursor})}>; rel="next"'}
+
+
+def _bad(name: str, rule: str) -> BadParameter:
+    return BadParameter(f"{name}: {rule}", [FieldProblem((name,), rule)])

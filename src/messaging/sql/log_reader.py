@@ -1,0 +1,199 @@
+"""Reads the log for those outside, in the order of commits: whoever goes on from what was read last misses nothing.
+
+Sequence numbers commit out of order, transaction ids do too. But what is older than the oldest transaction still open
+is complete: so only that is told, in the order of transactions. One stream needs no such care: its versions are
+committed one after the other.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, TextClause, text
+
+from messaging.errors import MessagingError
+from messaging.retry import Retry
+from messaging.sql.connections import connection
+
+SLACK = timedelta(seconds=10)
+"""The time of an event is that of the process that recorded it: so much may it be out of the order of commits."""
+
+
+class UnknownPlace(MessagingError):
+    def __init__(self) -> None:
+        super().__init__("the log has no such event")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where somebody is in the log: at this event."""
+
+    stream: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event as the log has it; `type` is its wire name."""
+
+    id: str
+    type: str
+    stream: str
+    version: int
+    time: datetime
+    correlation_id: str
+    causation_id: str | None
+    data: dict[str, Any]
+
+    @property
+    def place(self) -> Place:
+        return Place(self.stream, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events. Those about a `subject` are found by the expression that the reader was made with."""
+
+    stream: str | None = None
+    subject: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class SqlLogReader:
+    """`subject` is the SQL of what some events are about; there is an index on it."""
+
+    def __init__(self, engine: Engine, retry: Retry, subject: str) -> None:
+        self._engine = engine
+        self._retry = retry
+        self._of_subject = f"{subject} = :subject"
+
+    def read(self, wanted: Wanted, after: Place | None, most: int) -> list[Entry]:
+        """The next events. Raises UnknownPlace and Unavailable."""
+
+        def ask() -> list[Entry]:
+            with connection(self._engine) as log:
+                if wanted.subject is not None:
+                    return self._about_subject(log, wanted, after, most)
+                if wanted.stream is not None:
+                    return self._of_stream(log, wanted.stream, wanted, after, most)
+                return self._of_all(log, wanted, after, most)
+
+        return self._retry(ask)
+
+    def _of_stream(self, log: Connection, stream: str, wanted: Wanted, after: Place | None, most: int) -> list[Entry]:
+        if after and after.stream != stream:
+            raise UnknownPlace
+
+        def time_of(version: int) -> datetime:
+            time: datetime = log.execute(_TIME_OF_VERSION, {"stream": stream, "version": version}).scalar_one()
+            return time
+
+        versions = range(1, log.execute(_LAST_VERSION, {"stream": stream}).scalar_one() + 1)
+        first, end = _span(versions, time_of, wanted)
+        first = max(first, after.version + 1 if after else 1)
+        return _entries(log, _STREAM, wanted, stream=stream, first=first, end=end, most=most)
+
+    def _of_all(self, log: Connection, wanted: Wanted, after: Place | None, most: int) -> list[Entry]:
+        def time_of(transaction: int) -> datetime:
+            time: datetime = log.execute(_TIME_OF_TRANSACTION, {"transaction": transaction}).scalar_one()
+            return time
+
+        lowest, highest = log.execute(_TRANSACTIONS).one()
+        if lowest is None:
+            return []
+        first, end = _span(range(lowest, highest + 1), time_of, wanted)
+        transaction, position = max(_order(log, after), (first - 1, _LAST_POSITION))
+        return _entries(log, _ALL, wanted, transaction=transaction, position=position, end=end, most=most)
+
+    def _about_subject(self, log: Connection, wanted: Wanted, after: Place | None, most: int) -> list[Entry]:
+        transaction, position = _order(log, after)
+        about = text(_SUBJECT.format(of_subject=self._of_subject))
+        asked = {"subject": wanted.subject, "stream": wanted.stream, "most": most}
+        return _entries(log, about, wanted, transaction=transaction, position=position, **asked)
+
+
+def _span(places: range, time_of: Callable[[int], datetime], wanted: Wanted) -> tuple[int, int]:
+    """Where the wanted time begins and ends, a little generously: time runs with the log, so halving finds it."""
+    first, end = 0, len(places)
+    if wanted.since:
+        first = bisect_left(places, wanted.since, key=lambda place: time_of(place) + SLACK)
+    if wanted.until:
+        end = bisect_left(places, wanted.until, key=lambda place: time_of(place) - SLACK)
+    return places.start + first, places.start + end
+
+
+def _order(log: Connection, place: Place | None) -> tuple[int, int]:
+    """What the log is ordered by, transaction and position: of this place, or before all."""
+    if place is None:
+        return _BEFORE_ALL
+    found = log.execute(_ORDER_OF, {"stream": place.stream, "version": place.version}).one_or_none()
+    if found is None:
+        raise UnknownPlace
+    return found.transaction_id, found.position
+
+
+def _entries(log: Connection, statement: TextClause, wanted: Wanted, **asked: object) -> list[Entry]:
+    times: Mapping[str, object] = {"since": wanted.since, "until": wanted.until}
+    rows = log.execute(statement, {**times, **asked})
+    return [
+        Entry(
+            str(row.id),
+            row.type,
+            row.stream,
+            row.version,
+            row.time.astimezone(UTC),
+            row.correlation_id,
+            row.causation_id,
+            row.data,
+        )
+        for row in rows
+    ]
+
+
+_ENTRY = "id, type, stream, version, time, correlation_id, causation_id, data"
+_IN_TIME = """
+    (CAST(:since AS timestamptz) IS NULL OR time >= :since) AND (CAST(:until AS timestamptz) IS NULL OR time < :until)
+"""
+# What is visible and younger than every transaction there was has come from another server, by a restore.
+_COMPLETE = """
+    (transaction_id < CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)
+     OR transaction_id >= CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint))
+"""
+_BEFORE_ALL = (-(2**63), 0)
+_LAST_POSITION = 2**63 - 1
+
+_STREAM = text(f"""
+    SELECT {_ENTRY} FROM event_log
+    WHERE stream = :stream AND version >= :first AND version < :end AND {_IN_TIME}
+    ORDER BY version LIMIT :most
+""")  # noqa: S608 - all of it is our own
+_LAST_VERSION = text("SELECT coalesce(max(version), 0) FROM event_log WHERE stream = :stream")
+_TIME_OF_VERSION = text("""
+    SELECT time FROM event_log WHERE stream = :stream AND version >= :version ORDER BY version LIMIT 1
+""")
+
+_ALL = text(f"""
+    SELECT {_ENTRY} FROM event_log
+    WHERE (transaction_id, position) > (:transaction, :position) AND transaction_id < :end
+      AND {_COMPLETE} AND {_IN_TIME}
+    ORDER BY transaction_id, position LIMIT :most
+""")  # noqa: S608 - all of it is our own
+_TRANSACTIONS = text("SELECT min(transaction_id), max(transaction_id) FROM event_log")
+_TIME_OF_TRANSACTION = text("""
+    SELECT time FROM event_log WHERE transaction_id >= :transaction ORDER BY transaction_id, position LIMIT 1
+""")
+_ORDER_OF = text("SELECT transaction_id, position FROM event_log WHERE stream = :stream AND version = :version")
+
+# All about one subject, and only then in order: else the planner may read the whole log in order to find them.
+_SUBJECT = f"""
+    WITH about_it AS MATERIALIZED (SELECT * FROM event_log WHERE {{of_subject}})
+    SELECT {_ENTRY} FROM about_it
+    WHERE (transaction_id, position) > (:transaction, :position) AND {_COMPLETE} AND {_IN_TIME}
+      AND (CAST(:stream AS text) IS NULL OR stream = :stream)
+    ORDER BY transaction_id, position LIMIT :most
+"""  # noqa: S608 - all of it is our own

@@ -1,0 +1,71 @@
+"""Schemathesis asks all that the OpenAPI document allows, and much that it forbids: all answers are as it says."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import schemathesis
+from schemathesis import Case, Response
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import StopReason, events, from_schema
+from schemathesis.openapi.checks import RejectedPositiveData
+
+from allocation.bootstrap import Service
+from allocation.domain.commands import Allocate, CreateBatch
+from allocation.entrypoints.flask_app import create_app
+
+CONFIG = SchemathesisConfig.from_dict(
+    {
+        "generation": {"max-examples": 20, "mode": "all", "no-shrink": True},
+        "checks": {
+            # What a schema can't say: an ETag is right or stale, and who sends none is told so with 428.
+            "positive_data_acceptance": {"expected-statuses": ["2xx", "304", "404", "409", "412"]},
+            "negative_data_rejection": {"expected-statuses": [400, 404, 405, 412, 413, 415, 422, 428]},
+            "missing_required_header": {"expected-statuses": [428]},
+        },
+    }
+)
+
+
+def is_about_what_no_schema_can_say(refusal: Response) -> bool:
+    """That a SKU was purchased, a cursor given by us, and a key used once; and that 5.0 is not 5."""
+    said: dict[str, Any] = refusal.json()
+    text: str = said.get("message") or said["detail"]
+    return (
+        said.get("type") in ("/problems/unknown-sku", "/problems/idempotency-key-reused")
+        or text.startswith(("Invalid sku ", "the Idempotency-Key was used before", "cursor: is none that"))
+        or re.fullmatch(r"qty: input should be a valid integer, not \d+\.0", text) is not None
+    )
+
+
+def test_every_answer_is_one_that_the_document_allows(service: Service) -> None:
+    service.bus.handle(CreateBatch("b1", "LAMP", 10))
+    service.bus.handle(Allocate("o1", "LAMP", 3))
+    api = schemathesis.openapi.from_wsgi("/openapi.json", create_app(service), config=CONFIG)
+
+    @api.hook
+    def filter_failure(_: object, failure: Exception, __: Case[Any], response: Response) -> bool:
+        return not (isinstance(failure, RejectedPositiveData) and is_about_what_no_schema_can_say(response))
+
+    asked, problems = 0, list[str]()
+    for event in from_schema(api).execute():
+        match event:
+            case events.ScenarioFinished(recorder=recorder):
+                asked += len(recorder.interactions)
+                problems += [
+                    f"{recorder.label}: {check.failure_info.failure}\n{check.failure_info.code_sample}"
+                    for checks in recorder.checks.values()
+                    for check in checks
+                    if check.failure_info
+                ]
+            case events.NonFatalError():
+                problems.append(f"{event.label}: {event.info.format()}")
+            case events.FatalError():
+                raise event.exception
+            case events.EngineFinished():
+                assert event.stop_reason is StopReason.COMPLETED
+            case _:
+                pass
+    assert not problems, "\n\n".join(problems)
+    assert asked > 300

@@ -1,0 +1,119 @@
+"""Mutants of what is asked over HTTP: the log in its order, stock, pages, conditions."""
+
+from __future__ import annotations
+
+from tests.mutants.part import Mutant, Part
+
+LOG_READER = Part(
+    "messaging/sql/log_reader.py",
+    ("integration/test_v1.py", "integration/test_plans.py"),
+    (
+        Mutant(
+            "transaction_id < CAST(CAST(pg_snapshot_xmin(",
+            "transaction_id < CAST(CAST(pg_snapshot_xmax(",
+            "an event that is committed late is missed",
+            seen_by="test_nothing_is_told_before_what_may_still_come_before_it",
+        ),
+        Mutant(
+            "     OR transaction_id >= CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint))",
+            ")",
+            "a log from another server is not told",
+            seen_by="test_a_log_from_another_server_is_told_and_goes_on_once_it_is_renumbered",
+        ),
+        Mutant(
+            "key=lambda place: time_of(place) + SLACK)",
+            "key=lambda place: time_of(place))",
+            "what a late clock recorded is left out of its time",
+            seen_by="test_a_span_of_time_is_told_whichever_way_it_is_asked_for",
+        ),
+        Mutant(
+            "key=lambda place: time_of(place) - SLACK)",
+            "key=lambda place: time_of(place))",
+            "what an early clock recorded is left out of its time",
+            seen_by="test_a_span_of_time_is_told_whichever_way_it_is_asked_for",
+        ),
+        Mutant(
+            "about_it AS MATERIALIZED (",
+            "about_it AS NOT MATERIALIZED (",
+            "the whole log is read for one order",
+            harmless="the planner finds the right index by itself on these tables; with other statistics it may not",
+        ),
+        Mutant(
+            "        if after and after.stream != stream:\n            raise UnknownPlace\n",
+            "",
+            "a cursor of one SKU leads into the middle of another",
+            seen_by="test_a_place_that_is_not_in_the_log_is_said_so",
+        ),
+        Mutant(
+            "first = max(first, after.version + 1 if after else 1)",
+            "first = max(first, after.version if after else 1)",
+            "an event is on two pages",
+            seen_by="test_page_after_page_is_the_same_as_all_at_once",
+        ),
+        Mutant(
+            "max(_order(log, after), (first - 1, _LAST_POSITION))",
+            "_order(log, after)",
+            "a page of yesterday is looked for from the beginning of the log",
+            harmless="slow only: what is out of time is left out of the page all the same",
+        ),
+    ),
+)
+
+VIEWS = Part(
+    "allocation/views.py",
+    ("integration/test_v1.py", "integration/test_views.py"),
+    (
+        Mutant(
+            "    UNION ALL\n",
+            "    UNION\n",
+            "two equal batches count as one",
+            seen_by="test_a_product_is_what_is_there_and_what_is_to_come_by_day",
+        ),
+        Mutant("= {sku} AND NOT is_open\n", "= {sku} AND NOT is_open AND false\n", "what was used up was never there"),
+        Mutant(" AND allocated_quantity < purchased_quantity) AS", ") AS", "promised stock is said to come"),
+        Mutant("WHERE eta >= current_date", "WHERE true", "what is overdue is said to come"),
+        Mutant(
+            "    WHERE orderid = :orderid ORDER BY position\n",
+            "    WHERE orderid = :orderid ORDER BY lineid DESC\n",
+            "lines are out of order",
+        ),
+    ),
+)
+
+CONDITIONS = Part(
+    "allocation/entrypoints/v1/conditions.py",
+    ("unit/test_v1.py",),
+    (
+        Mutant('return f"{batch.qty}-{batch.allocated}"', 'return f"{batch.qty}-0"', "an allocation goes unseen"),
+        Mutant(
+            "        raise ConditionMissing(problems",
+            "        return None\n        raise ConditionMissing(problems",
+            "who has seen nothing may change all",
+        ),
+        Mutant("request.if_match.as_set()", "request.if_match.as_set(include_weak=True)", "a weak ETag counts"),
+    ),
+)
+
+ROUTES = Part(
+    "allocation/entrypoints/v1/routes.py",
+    ("unit/test_v1.py", "integration/test_v1.py"),
+    (
+        Mutant(
+            "bus.handle(replace(command, seen=expected), ",
+            "bus.handle(replace(command, seen=None if expected and (b := service.views.batch(ref)) and "
+            "(b.qty, b.allocated) in expected else expected), ",
+            "the condition is looked at before the change",
+            seen_by="test_of_many_who_have_seen_the_same_batch_one_changes_it",
+        ),
+        Mutant(
+            "body(validation.CHANGE_BATCH_QUANTITY, batchref=_name(ref))",
+            "body(validation.CHANGE_BATCH_QUANTITY)",
+            "a batch is changed by another's path",
+        ),
+        Mutant(
+            "following = resume if len(found) > asked.limit else None",
+            "following = None",
+            "the log ends after its first page",
+        ),
+    ),
+)

@@ -1,0 +1,523 @@
+"""The API under /v1 without a database: what it refuses and how it says so, and what its document says."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import TypeAdapter
+from tests import fakes
+from tests.unit.test_docs import DOCS, public_names
+from werkzeug.exceptions import ImATeapot
+from werkzeug.test import TestResponse
+
+from allocation.bootstrap import Service
+from allocation.domain import model
+from allocation.domain.model import DomainError
+from allocation.entrypoints.flask_app import LONGEST_WAIT, WAITED, create_app
+from allocation.entrypoints.http_input import LARGEST_BODY
+from allocation.entrypoints.v1 import conditions, problems, queries
+from allocation.entrypoints.v1.operations import OPERATIONS
+from allocation.validation import BadInput, Text
+from allocation.views import Batch, Room
+from messaging.errors import StillRunning, Unavailable
+
+
+class Api:
+    """The app's client, and what the app was wired with: a service in memory, with as many views as a change needs."""
+
+    def __init__(self) -> None:
+        self.service = fakes.Service()
+        self.bus = self.service.bus
+        self.views = self
+        self.app: Flask = create_app(cast(Service, self))
+        self.client: FlaskClient = self.app.test_client()
+
+    def batch(self, reference: str) -> Batch | None:
+        with self.service.unit_of_work() as uow:
+            try:
+                product = uow.products.get_by_batchref(reference)
+            except model.UnknownBatch:
+                return None
+        (found,) = [batch for batch in product.batches if batch.reference == reference]
+        purchased, allocated = found.quantities
+        return Batch(reference, found.sku, purchased, allocated, found.available_quantity, found.eta)
+
+    def room(self, sku: str) -> Room:
+        with self.service.unit_of_work() as uow:
+            batches = uow.products.get(sku).batches
+        room = [batch.available_quantity for batch in batches]
+        purchased = sum(batch.purchased_quantity for batch in batches)
+        return Room(purchased, purchased - sum(room), sum(room), max(room), None)
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+BATCH = {"ref": "b1", "sku": "TABLE", "qty": 10}
+LINE = {"orderid": "o1", "sku": "TABLE", "qty": 7}
+
+
+def is_problem(answer: TestResponse, kind: problems.Problem) -> dict[str, Any]:
+    """The problem, once it has been found to be what every problem is."""
+    assert answer.status_code == kind.status, answer.text
+    assert answer.content_type == "application/problem+json"
+    said: dict[str, Any] = answer.json or {}
+    assert (said["type"], said["title"], said["status"]) == (kind.type, kind.title, kind.status)
+    assert said["detail"]
+    assert said["instance"] == f"urn:request:{answer.headers['X-Request-ID']}"
+    return said
+
+
+# --- changes -------------------------------------------------------------------
+
+
+def test_a_batch_is_created_once_and_found_again(api: Api) -> None:
+    first = api.client.post("/v1/batches", json=BATCH | {"ref": "b/1"})
+    again = api.client.post("/v1/batches", json=BATCH | {"ref": "b/1"})
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json == {"ref": "b/1", "sku": "TABLE", "qty": 10, "allocated": 0, "available": 10, "eta": None}
+    assert first.headers["Location"] == "/v1/batches/b%2F1"
+    assert api.client.get(first.headers["Location"]).json == first.json
+
+
+def test_another_batch_under_its_reference_is_a_conflict(api: Api) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+
+    said = is_problem(api.client.post("/v1/batches", json=BATCH | {"qty": 11}), problems.BATCH_CONFLICT)
+
+    assert said["detail"] == "Batch b1 exists already with 10 of TABLE, eta none (in the warehouse)"
+
+
+def test_a_line_is_allocated_once_and_its_batch_and_eta_are_told(api: Api) -> None:
+    api.client.post("/v1/batches", json=BATCH | {"eta": "2031-01-01"})
+
+    first, again = (api.client.post("/v1/allocations", json=LINE) for _ in range(2))
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json == LINE | {"lineid": "TABLE", "batchref": "b1", "eta": "2031-01-01"}
+    assert again.json == first.json
+    assert first.headers["Location"] == "/v1/orders/o1"
+    assert "ETag" not in first.headers, "an allocation can't be asked for under its own name"
+
+
+def test_out_of_stock_is_a_problem_with_its_arithmetic(api: Api) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+    api.client.post("/v1/allocations", json=LINE)
+
+    answer = api.client.post("/v1/allocations", json=LINE | {"orderid": "o2", "qty": 8})
+
+    said = is_problem(answer, problems.OUT_OF_STOCK)
+    assert said["detail"] == "requested 8; purchased 10 − allocated 7 = 3 available"
+    assert (said["requested"], said["purchased"], said["allocated"], said["available"]) == (8, 10, 7, 3)
+    assert (said["orderid"], said["lineid"], said["sku"], said["next_eta"]) == ("o2", "TABLE", "TABLE", None)
+
+
+def test_a_line_that_fits_into_no_single_batch_is_told_so(api: Api) -> None:
+    for ref in ("b1", "b2"):
+        api.client.post("/v1/batches", json=BATCH | {"ref": ref})
+
+    said = is_problem(api.client.post("/v1/allocations", json=LINE | {"qty": 15}), problems.OUT_OF_STOCK)
+
+    assert said["detail"] == "requested 15; purchased 20 − allocated 0 = 20 available, at most 10 in one batch"
+
+
+def test_what_has_come_since_the_decision_is_said_to_have(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+
+    def room(sku: str) -> Room:
+        api.client.post("/v1/batches", json=BATCH | {"ref": "b2", "qty": 50})
+        return Api.room(api, sku)
+
+    monkeypatch.setattr(api, "room", room)
+
+    said = is_problem(api.client.post("/v1/allocations", json=LINE | {"qty": 15}), problems.OUT_OF_STOCK)
+
+    assert said["detail"].endswith("= 60 available, since just now: ask again")
+
+
+def test_a_sku_that_was_never_purchased_and_a_changed_line_have_problems_of_their_own(api: Api) -> None:
+    is_problem(api.client.post("/v1/allocations", json=LINE), problems.UNKNOWN_SKU)
+    api.client.post("/v1/batches", json=BATCH)
+    api.client.post("/v1/allocations", json=LINE)
+
+    is_problem(api.client.post("/v1/allocations", json=LINE | {"qty": 6}), problems.LINE_CONFLICT)
+
+
+def test_every_refusal_of_the_domain_is_a_problem() -> None:
+    refusals = {getattr(model, name) for name in public_names(model)}
+
+    assert problems.OF_DOMAIN.keys() == {
+        kind for kind in refusals if issubclass(kind, DomainError) and kind is not DomainError
+    }
+
+
+# --- If-Match ------------------------------------------------------------------
+
+
+def change(api: Api, qty: int, if_match: str | None, **headers: str) -> TestResponse:
+    given = {"If-Match": if_match} if if_match is not None else {}
+    return api.client.patch("/v1/batches/b1", json={"qty": qty}, headers=given | headers)
+
+
+def test_a_batch_is_changed_by_those_who_have_seen_what_it_is(api: Api) -> None:
+    seen = api.client.post("/v1/batches", json=BATCH).headers["ETag"]
+
+    answer = change(api, 8, seen)
+
+    assert (answer.status_code, (answer.json or {})["qty"]) == (200, 8)
+    assert answer.headers["ETag"] != seen
+    is_problem(change(api, 7, seen), problems.PRECONDITION_FAILED)
+    assert change(api, 7, f"{seen}, {answer.headers['ETag']}").status_code == 200, "any of several will do"
+
+
+def test_an_allocation_makes_what_was_seen_stale(api: Api) -> None:
+    seen = api.client.post("/v1/batches", json=BATCH).headers["ETag"]
+    api.client.post("/v1/allocations", json=LINE)
+
+    said = is_problem(change(api, 5, seen), problems.PRECONDITION_FAILED)
+
+    assert said["detail"] == "Batch b1 has changed: 10 purchased and 7 allocated now"
+    assert len(api.service.history("TABLE")) == 2, "nothing has changed"
+
+
+def test_a_star_is_for_whatever_is_there(api: Api) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+
+    assert change(api, 8, "*").status_code == 200
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_who_says_nothing_of_what_was_seen_is_asked_to(api: Api, given: str | None) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+
+    is_problem(change(api, 8, given), problems.PRECONDITION_REQUIRED)
+
+
+@pytest.mark.parametrize("given", ['W/"10-0"', '"10-0-0"', '"ten"', '"9-0"', '"99999999999999999999-0"'])
+def test_an_etag_that_is_none_of_ours_or_weak_is_stale(api: Api, given: str) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+
+    is_problem(change(api, 8, given), problems.PRECONDITION_FAILED)
+
+
+def test_a_change_with_a_key_may_be_repeated_although_its_etag_is_stale_by_then(api: Api) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+    key = {"Idempotency-Key": "k1"}
+
+    assert change(api, 8, '"10-0"', **key).status_code == 200
+    assert change(api, 8, '"10-0"', **key).status_code == 200
+    is_problem(change(api, 8, '"8-0"', **key), problems.IDEMPOTENCY_KEY_REUSED)
+    assert len(api.service.history("TABLE")) == 2
+
+
+def test_a_stale_change_with_a_key_stays_refused(api: Api) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+    key = {"Idempotency-Key": "k1"}
+
+    first = is_problem(change(api, 8, '"9-0"', **key), problems.PRECONDITION_FAILED)
+    change(api, 9, "*")
+    again = is_problem(change(api, 8, '"9-0"', **key), problems.PRECONDITION_FAILED)
+
+    assert again["detail"] == first["detail"]
+
+
+def test_a_batch_that_is_not_there_can_t_be_changed(api: Api) -> None:
+    is_problem(change(api, 8, "*"), problems.NOT_FOUND)
+    is_problem(api.client.patch("/v1/batches/%00", json={"qty": 1}, headers={"If-Match": "*"}), problems.NOT_FOUND)
+
+
+def test_the_body_can_t_name_another_batch_than_the_path(api: Api) -> None:
+    for ref in ("b1", "b2"):
+        api.client.post("/v1/batches", json=BATCH | {"ref": ref})
+
+    answer = api.client.patch("/v1/batches/b1", json={"qty": 3, "batchref": "b2"}, headers={"If-Match": "*"})
+
+    assert (answer.json or {})["ref"] == "b1"
+    assert api.batch("b2") == Batch("b2", "TABLE", 10, 0, 10, None)
+
+
+def test_who_has_an_answer_already_is_told_so(api: Api) -> None:
+    etag = api.client.post("/v1/batches", json=BATCH).headers["ETag"]
+
+    same = api.client.get("/v1/batches/b1", headers={"If-None-Match": etag})
+    other = api.client.get("/v1/batches/b1", headers={"If-None-Match": '"11-0"'})
+
+    assert (same.status_code, same.data, same.headers["ETag"]) == (304, b"", etag)
+    assert other.status_code == 200
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9))
+def test_an_etag_names_all_that_ever_changes_in_a_batch(purchased: int, allocated: int) -> None:
+    batch = Batch("b1", "TABLE", purchased, allocated, purchased - allocated, None)
+
+    with Flask(__name__).test_request_context(headers={"If-Match": f'"{conditions.etag_of(batch)}"'}):
+        assert conditions.seen() == ((purchased, allocated),)
+
+
+# --- what is wrong with a request ----------------------------------------------
+
+
+def test_each_wrong_value_is_named_with_its_place_and_its_rule(api: Api) -> None:
+    answer = api.client.post("/v1/allocations", json={"orderid": " o1", "qty": 0})
+
+    assert is_problem(answer, problems.INVALID_VALUES)["errors"] == [
+        {"pointer": "#/orderid", "detail": "must not begin or end with a space, not ' o1'"},
+        {"pointer": "#/sku", "detail": "is missing"},
+        {"pointer": "#/qty", "detail": "input should be greater than or equal to 1, not 0"},
+    ]
+
+
+def test_a_body_that_is_no_object_is_wrong_as_a_whole(api: Api) -> None:
+    said = is_problem(api.client.post("/v1/allocations", json=[LINE]), problems.INVALID_VALUES)
+
+    assert said["errors"][0]["pointer"] == "#"
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=5.0", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("orderId=o1", "orderId"),
+        ("sku=", "sku"),
+        ("sku=%00", "sku"),
+        ("since=yesterday", "since"),
+        ("since=2031-01-01", "since"),
+        ("since=2031-01-01T00:00:00", "since"),
+        ("until=2031-02-30T00:00:00Z", "until"),
+        ("until=1700000000", "until"),
+        ("cursor=%21", "cursor"),
+        ("cursor=", "cursor"),
+        ("cursor=aGFsbG8", "cursor"),
+        (f"cursor={queries.cursor_at('TABLE')}", "cursor"),
+        (f"cursor={queries.cursor_at('TABLE', 2**63)}", "cursor"),
+        (f"cursor={queries.cursor_at(chr(0), 1)}", "cursor"),
+        ("cursor=" + urlsafe_b64encode(b'["\\ud800", 1]').decode().rstrip("="), "cursor"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_named(api: Api, query: str, name: str) -> None:
+    said = is_problem(api.client.get(f"/v1/events?{query}"), problems.INVALID_VALUES)
+
+    assert [error["parameter"] for error in said["errors"]] == [name]
+
+
+@given(
+    st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=255),
+    st.integers(1, 2**63 - 1),
+)
+def test_a_cursor_is_read_as_it_was_given(stream: str, version: int) -> None:
+    cursor = queries.cursor_at(stream, version)
+
+    assert cursor.isascii()
+    assert queries.place_of(cursor, queries.AT_EVENT) == (stream, version)
+
+
+@given(st.text() | st.binary().map(lambda noise: noise.hex()))
+def test_no_cursor_whatever_makes_it_fail(cursor: str) -> None:
+    try:
+        place = queries.place_of(cursor, queries.AT_EVENT)
+    except BadInput:
+        return
+    assert cursor == queries.cursor_at(*place)
+
+
+def test_what_is_no_json_or_too_large_or_of_another_type_is_said_so(api: Api) -> None:
+    post = api.client.post
+    is_problem(post("/v1/batches", data="{", content_type="application/json"), problems.INVALID_REQUEST)
+    is_problem(post("/v1/batches", json=BATCH, headers={"Idempotency-Key": ""}), problems.INVALID_REQUEST)
+    is_problem(post("/v1/batches", data="a=1"), problems.UNSUPPORTED_MEDIA_TYPE)
+    large = post("/v1/batches", data=b" " * (LARGEST_BODY + 1), content_type="application/json")
+    is_problem(large, problems.TOO_LARGE)
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/nix", "/v1/batches/", "/v1/batches/nix", "/v1/batches/%20"])
+def test_what_is_not_there_is_a_problem_too(api: Api, path: str) -> None:
+    is_problem(api.client.get(path), problems.NOT_FOUND)
+
+
+def test_what_can_t_be_done_names_what_can(api: Api) -> None:
+    answer = api.client.delete("/v1/batches/b1")
+
+    is_problem(answer, problems.METHOD_NOT_ALLOWED)
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "PATCH"}
+
+
+def test_the_book_s_routes_speak_as_they_did(api: Api) -> None:
+    for answer in (api.client.post("/allocate", json=LINE), api.client.get("/nix"), api.client.get("/allocate")):
+        assert list(answer.json or {}) == ["message"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Unavailable("the database is away"), problems.UNAVAILABLE),
+        (StillRunning("k1"), problems.STILL_RUNNING),
+        (ZeroDivisionError("secret"), problems.INTERNAL_ERROR),
+    ],
+)
+def test_a_fault_is_a_problem_too(
+    api: Api, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: problems.Problem
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(fakes.FakeUnitOfWork, "commit", fail)
+
+    answer = api.client.post("/v1/batches", json=BATCH)
+
+    assert "secret" not in str(is_problem(answer, kind))
+    assert answer.headers.get("Retry-After") == (None if kind is problems.INTERNAL_ERROR else "1")
+
+
+def test_who_has_waited_too_long_is_told_so_in_the_same_words(api: Api) -> None:
+    answer = api.client.get("/v1/batches/b1", environ_overrides={WAITED: LONGEST_WAIT + 0.1})
+
+    is_problem(answer, problems.UNAVAILABLE)
+
+
+def test_an_error_that_is_none_of_ours_is_known_by_its_status(api: Api) -> None:
+    @api.app.get("/v1/teapot")
+    def teapot() -> str:
+        raise ImATeapot
+
+    answer = api.client.get("/v1/teapot")
+
+    assert (answer.status_code, answer.content_type) == (418, "application/problem+json")
+    assert (answer.json or {})["type"] == "about:blank"
+    assert (answer.json or {})["title"] == "I'm a teapot"
+
+
+# --- the document ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    answer = Api().client.get("/openapi.json")
+    assert answer.content_type == "application/json"
+    return cast(dict[str, Any], answer.json)
+
+
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    assert document["openapi"] >= "3.1"
+    OpenAPIV31SpecValidator(document).validate()
+
+
+def test_every_route_is_in_the_document(api: Api) -> None:
+    pages = {rule.endpoint for rule in api.app.url_map.iter_rules() if rule.endpoint.startswith("about.")}
+
+    assert {rule.endpoint for rule in api.app.url_map.iter_rules()} - pages == OPERATIONS.keys()
+
+
+def test_every_change_and_every_problem_of_it_is_in_the_document(document: dict[str, Any]) -> None:
+    patch = document["paths"]["/v1/batches/{ref}"]["patch"]
+
+    assert patch["responses"].keys() == {"200", "400", "404", "409", "412", "413", "415", "422", "428", "500", "503"}
+    assert list(patch["requestBody"]["content"]["application/json"]["schema"]["properties"]) == ["qty"]
+    assert [parameter["name"] for parameter in patch["parameters"]] == ["ref", "Idempotency-Key", "If-Match"]
+
+
+def test_limits_in_the_document_are_those_that_validate(document: dict[str, Any]) -> None:
+    line = document["paths"]["/v1/allocations"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    limit = document["paths"]["/v1/products"]["get"]["parameters"][0]
+
+    assert line["required"] == ["orderid", "sku", "qty"]
+    assert (line["properties"]["qty"]["minimum"], line["properties"]["qty"]["maximum"]) == (1, 1_000_000)
+    assert (line["properties"]["sku"]["minLength"], line["properties"]["sku"]["maxLength"]) == (1, 255)
+    assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+
+
+def examples(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], object]]:
+    """What, its schema, and an example of it."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            bodies = {"request": operation.get("requestBody", {}), **operation["responses"]}
+            for name, body in bodies.items():
+                for content in body.get("content", {}).values():
+                    several = [example["value"] for example in content.get("examples", {}).values()]
+                    for example in several or ([content["example"]] if "example" in content else []):
+                        yield f"{method} {path} {name}", content["schema"], example
+
+
+def test_every_example_is_an_example_of_its_schema(document: dict[str, Any]) -> None:
+    found = list(examples(document))
+
+    assert len(found) > 60
+    for what, schema, example in found:
+        whole = schema | {"components": document["components"]}
+        assert not list(Draft202012Validator(whole).iter_errors(example)), f"{what}: {example}"
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=300))
+def test_text_is_allowed_by_the_document_exactly_when_it_is_taken(text: str) -> None:
+    schema = TypeAdapter(Text).json_schema()
+
+    allowed = Draft202012Validator(schema).is_valid(text) and not text.endswith("\n")  # which Python's `$` overlooks
+
+    answer = shared.client.post("/v1/batches", json=BATCH | {"sku": text, "ref": "?"})
+    assert (answer.status_code in (200, 201, 409)) == allowed, answer.text
+
+
+shared = Api()
+
+
+def test_the_page_about_the_api_lists_every_route_and_every_problem(document: dict[str, Any]) -> None:
+    page = (DOCS / "api.md").read_text("utf-8")
+
+    for path, methods in document["paths"].items():
+        if path.startswith("/v1/"):
+            for method in methods:
+                assert f"`{method.upper()} {path.replace('{', '<').replace('}', '>')}`" in page
+    for problem in problems.PROBLEMS:
+        assert re.search(rf"^\| {problem.status} \| .*`{problem.type}`", page, re.MULTILINE), problem.name
+
+
+# --- pages -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", problems.PROBLEMS, ids=lambda problem: problem.name)
+def test_the_type_of_a_problem_leads_to_what_it_means(api: Api, problem: problems.Problem) -> None:
+    page = api.client.get(problem.type)
+
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert f"type <code>{problem.type}</code>" in page.text
+    assert f'href="{problem.type}"' in api.client.get("/problems").text
+
+
+def test_every_problem_that_is_declared_is_listed_once() -> None:
+    declared = [value for value in vars(problems).values() if isinstance(value, problems.Problem)]
+
+    assert sorted(declared, key=lambda problem: problem.name) == sorted(problems.PROBLEMS, key=lambda p: p.name)
+    assert len({problem.name for problem in declared}) == len(declared)
+
+
+def test_swagger_ui_fetches_nothing_from_elsewhere(api: Api) -> None:
+    answer = api.client.get("/docs")
+    page = answer.text
+
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'; "), "the browser sees to it"
+    assert "http:" not in page
+    assert "https:" not in page
+    for path in ("/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/docs/start.js", "/docs/swagger.svg"):
+        assert path in page
+        assert api.client.get(path).status_code == 200
+    assert "validatorUrl: null" in api.client.get("/docs/start.js").text, "else it asks a server of Swagger's"
+
+
+@pytest.mark.parametrize("path", ["/docs/nix", "/docs/../start.js", "/problems/nix"])
+def test_there_are_no_other_pages(api: Api, path: str) -> None:
+    assert api.client.get(path).status_code == 404
