@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from typing import Any
 
 from tests.e2e.client import Client
 from tests.e2e.conftest import Mailbox
 from tests.e2e.service import Service, allocation, environment
-from tests.e2e.waiting import eventually
+from tests.e2e.waiting import PATIENCE, eventually
 
 
 def type_in(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -48,10 +49,11 @@ def test_it_can_be_played_again_and_is_told_in_sentences(service: Service) -> No
 
 
 def test_status_finds_nothing_wrong_with_a_running_service(service: Service) -> None:
-    def wrong() -> list[dict[str, Any]]:
+    def verdict() -> tuple[bool, list[dict[str, Any]]]:
         found = json.loads(type_in(service, "status", "--json").stdout)["problems"]
-        return [
-            problem for problem in found if "dead" not in problem["what"]
-        ]  # which other tests leave behind, rightly
+        others = [problem for problem in found if "dead" not in problem["what"]]  # which tests leave behind, rightly
+        return not others, others
 
-    eventually(lambda: not wrong(), "nothing needs a person")
+    deadline = time.monotonic() + PATIENCE
+    while not (fine := verdict())[0]:
+        assert time.monotonic() < deadline, f"something needs a person: {fine[1]}"

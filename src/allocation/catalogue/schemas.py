@@ -55,8 +55,8 @@ def line_allocated() -> JsonObject:
 
 def fields(schema: Schema[Any]) -> JsonObject:
     """The fields alone, without an envelope."""
-    said = words.FIELDS | {"qty": words.QUANTITIES[schema.kind]}
-    return _described(_plain(schema.json_schema()), said)
+    quantity = {"qty": words.QUANTITIES[schema.kind]} if schema.kind in words.QUANTITIES else {}
+    return _described(_plain(schema.json_schema()), words.FIELDS | quantity)
 
 
 def _plain(schema: JsonObject) -> JsonObject:
