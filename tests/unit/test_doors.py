@@ -486,3 +486,21 @@ def test_the_rate_is_unlimited_on_loopback_and_limited_elsewhere_unless_told_oth
 def test_a_setting_of_the_doors_that_can_not_be_read_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingError, match=f"^{name} is '{value}'; expected "):
         Settings.from_env({name: value})
+
+
+def test_under_v1_a_refusal_at_the_door_is_a_problem_that_says_which(keys: FakeKeys) -> None:
+    client = Api(keys, rate=1).client
+    key = {"Authorization": f"Bearer {keys.create('till', Scope.READ)}"}
+
+    unknown = client.get("/v1/orders/o1")
+    unable = client.post("/v1/allocations", json=LINE, headers=key)
+    often = [client.get("/v1/none", headers=key) for _ in range(5)][-1]
+
+    assert [(answer.status_code, (answer.json or {})["type"]) for answer in (unknown, unable, often)] == [
+        (401, "/problems/no-key"),
+        (403, "/problems/missing-scope"),
+        (429, "/problems/too-many-requests"),
+    ]
+    assert unknown.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert 'scope="allocate"' in unable.headers["WWW-Authenticate"]
+    assert int(often.headers["Retry-After"]) >= 1

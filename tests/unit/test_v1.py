@@ -426,7 +426,9 @@ def test_every_route_is_in_the_document(api: Api) -> None:
 def test_every_change_and_every_problem_of_it_is_in_the_document(document: dict[str, Any]) -> None:
     patch = document["paths"]["/v1/batches/{ref}"]["patch"]
 
-    assert patch["responses"].keys() == {"200", "400", "404", "409", "412", "413", "415", "422", "428", "500", "503"}
+    statuses = "200 400 401 403 404 409 412 413 415 422 428 429 500 503"
+    assert patch["responses"].keys() == {*statuses.split()}
+    assert patch["description"].endswith("Where keys are asked for it needs the scope `operate`.")
     assert list(patch["requestBody"]["content"]["application/json"]["schema"]["properties"]) == ["qty"]
     assert [parameter["name"] for parameter in patch["parameters"]] == ["ref", "Idempotency-Key", "If-Match"]
 

@@ -45,7 +45,6 @@ DOORS = (
     Door(WRITING, "/v1/allocations", Scope.ALLOCATE),
     Door(WRITING, "/add_batch", Scope.OPERATE),
     Door(WRITING, "/v1/batches", Scope.OPERATE),
-    Door(WRITING, "/v1/dead-letters", Scope.OPERATE),
     Door(READING, "/", Scope.READ),  # all that is left, `/metrics` among it
 )
 """The first that leads to a route counts. What writes and is not here is refused to everybody: a test finds it."""

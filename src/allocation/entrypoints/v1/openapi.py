@@ -13,6 +13,8 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 from werkzeug.routing import Map, Rule
 
+from allocation.adapters.keys import Scope
+from allocation.entrypoints.doors import scope_for
 from allocation.entrypoints.v1 import problems
 from allocation.entrypoints.v1.operations import ANYWHERE, OPERATIONS, Answer, Operation
 from allocation.entrypoints.v1.problems import Problem, ProblemDetails
@@ -28,7 +30,12 @@ Promises order lines from batches of purchased stock: from the warehouse first, 
 
 Errors under `/v1` are problem details (RFC 9457). A request with an `Idempotency-Key` may be sent again and changes
 nothing more. Lists have pages: `next` is the cursor of the next one, and the `Link` header its address.
+
+Where the service is reached from elsewhere it asks for an API key, `Authorization: Bearer KEY`; on loopback it does
+not.
 """
+
+_KEY: Json = {"type": "http", "scheme": "bearer", "description": "An API key: `allocation keys create`."}
 
 _IDEMPOTENCY_KEY: Json = {
     "name": "Idempotency-Key",
@@ -60,7 +67,8 @@ def document(routes: Map) -> Json:
         if rule.endpoint in OPERATIONS:
             path = _IN_PATH.sub(r"{\1}", rule.rule)
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-                paths[path][method.lower()] = _operation(rule, OPERATIONS[rule.endpoint])
+                scope = scope_for(method, rule.rule)
+                paths[path][method.lower()] = _operation(rule, OPERATIONS[rule.endpoint], scope)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -76,24 +84,28 @@ def document(routes: Map) -> Json:
             {"name": "health"},
         ],
         "paths": dict(paths),
-        "components": {"schemas": _components()},
+        "components": {"schemas": _components(), "securitySchemes": {"key": _KEY}},
+        "security": [{}, {"key": []}],
     }
 
 
-def _operation(rule: Rule, operation: Operation) -> Json:
+def _operation(rule: Rule, operation: Operation, scope: Scope | None) -> Json:
+    needs = f"Where keys are asked for it needs the scope `{scope}`." if scope else "It is open to everybody."
     described: Json = {
         "operationId": rule.endpoint.removeprefix("v1.") if operation.tag == "v1" else f"book_{rule.endpoint}",
         "tags": [operation.tag],
         "summary": operation.summary,
-        "description": operation.description,
+        "description": f"{operation.description} {needs}".strip(),
     }
+    if not scope:
+        described["security"] = []
     if parameters := list(_parameters(rule, operation)):
         described["parameters"] = parameters
     if body := operation.body:
         schema = body.schema.json_schema(body.known)
         content = {"application/json": {"schema": schema, "example": dict(body.example)}}
         described["requestBody"] = {"required": True, "content": content}
-    described["responses"] = dict(sorted(_responses(operation)))
+    described["responses"] = dict(sorted((*_responses(operation), *(_at_the_door(operation) if scope else ()))))
     return described
 
 
@@ -135,6 +147,16 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
         yield from ((str(status), _later(status)) for status in (500, 503))
 
 
+def _at_the_door(operation: Operation) -> Iterator[tuple[str, Json]]:
+    for problem in problems.AT_THE_DOOR:
+        yield str(problem.status), _problems([problem]) if operation.tag == "v1" else _message(problem.title)
+
+
+def _message(says: str) -> Json:
+    content = {"application/json": {"schema": {"$ref": _REF.format(model="Message")}}}
+    return {"description": f"{says}.", "content": content}
+
+
 def _later(status: int) -> Json:
     content = {"application/json": {"schema": {"$ref": _REF.format(model="Message")}}}
     headers = {"Retry-After": _RETRY_AFTER} if status == problems.UNAVAILABLE.status else {}
@@ -164,7 +186,7 @@ def _problems(kinds: Iterable[Problem]) -> Json:
         "description": " · ".join(f"`{problem.type}`: {problem.title}." for problem in kinds),
         "content": {"application/problem+json": {"schema": schema, "examples": examples}},
     }
-    if problems.STILL_RUNNING in kinds or problems.UNAVAILABLE in kinds:
+    if {problems.STILL_RUNNING, problems.TOO_MANY_REQUESTS, problems.UNAVAILABLE} & set(kinds):
         described["headers"] = {"Retry-After": _RETRY_AFTER}
     return described
 

@@ -81,6 +81,21 @@ INVALID_REQUEST = Problem(
     "The body is not JSON, or a header is not what it should be. The same request will fail again.",
     "invalid JSON: EOF while parsing an object at line 1 column 9",
 )
+NO_KEY = Problem(
+    "no-key",
+    401,
+    "Nobody knows who asks",
+    "Send an API key, as `Authorization: Bearer KEY`. It was not sent, is not known, or was revoked. Where the service "
+    "listens on loopback only, none is asked for.",
+    "this needs an API key; send it as `Authorization: Bearer KEY`",
+)
+MISSING_SCOPE = Problem(
+    "missing-scope",
+    403,
+    "The key may not do this",
+    "The key is good, and lacks the scope that this needs. A key with another scope has to be made for it.",
+    "the key 'till-5' has not the scope 'operate', which this needs; it has allocate, read",
+)
 NOT_FOUND = Problem(
     "not-found",
     404,
@@ -178,6 +193,13 @@ PRECONDITION_REQUIRED = Problem(
     "you have seen, or `*` for whatever is there.",
     "send If-Match: the ETag of the batch as you have seen it, or * for whatever it is",
 )
+TOO_MANY_REQUESTS = Problem(
+    "too-many-requests",
+    429,
+    "More requests than the key may send",
+    "Wait for the seconds in Retry-After, and send more slowly. Nothing was done.",
+    "the key 'till-5' may send 50 requests a second; wait, and send more slowly",
+)
 INTERNAL_ERROR = Problem(
     "internal-error",
     500,
@@ -197,6 +219,8 @@ UNAVAILABLE = Problem(
 
 PROBLEMS = (
     INVALID_REQUEST,
+    NO_KEY,
+    MISSING_SCOPE,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     BATCH_CONFLICT,
@@ -210,6 +234,7 @@ PROBLEMS = (
     UNKNOWN_SKU,
     IDEMPOTENCY_KEY_REUSED,
     PRECONDITION_REQUIRED,
+    TOO_MANY_REQUESTS,
     INTERNAL_ERROR,
     UNAVAILABLE,
 )
@@ -222,12 +247,25 @@ OF_DOMAIN: dict[type[model.DomainError], Problem] = {
     model.StaleBatch: PRECONDITION_FAILED,
 }
 
+AT_THE_DOOR = (NO_KEY, MISSING_SCOPE, TOO_MANY_REQUESTS)
+"""Where keys are asked for, by any route that is not open to everybody."""
+
 EXTENSIONS: dict[Problem, type] = {INVALID_VALUES: InvalidValues, OUT_OF_STOCK: Shortage}
 """What some have beside what all have."""
 
 _OF_STATUS = {
     problem.status: problem
-    for problem in (NOT_FOUND, METHOD_NOT_ALLOWED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INTERNAL_ERROR, UNAVAILABLE)
+    for problem in (
+        NO_KEY,
+        MISSING_SCOPE,
+        NOT_FOUND,
+        METHOD_NOT_ALLOWED,
+        TOO_LARGE,
+        UNSUPPORTED_MEDIA_TYPE,
+        TOO_MANY_REQUESTS,
+        INTERNAL_ERROR,
+        UNAVAILABLE,
+    )
 }
 
 
