@@ -110,7 +110,6 @@ def test_what_the_issue_says_is_in_the_table() -> None:
     assert scope_for("POST", "/add_batch") is Scope.OPERATE
     assert scope_for("POST", "/v1/batches") is Scope.OPERATE
     assert scope_for("PATCH", "/v1/batches/<any_text:ref>") is Scope.OPERATE
-    assert scope_for("POST", "/v1/dead-letters/<letter>/retry") is Scope.OPERATE
 
 
 def test_only_these_are_open() -> None:
