@@ -10,7 +10,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONWARNINGS MYPYPATH VIRTUAL_EN
 
 .NOTPARALLEL: # the order of prerequisites is the order of work, under -j too
 .PHONY: help run migrate check demo catalogue test unit-tests integration-tests e2e-tests static-checks lint typecheck format black \
-	chaos mutants partitions bench bench-quick docs build up down logs all clean
+	chaos mutants partitions bench bench-quick docs pictures build up down logs all clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +81,9 @@ black: format ## the book's name for `format`
 docs: .venv/ready-to-test ## build the site of the docs into build/site; open build/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "build/site/index.html"
+
+pictures: .venv/ready-to-test ## take the pictures of the console that are in the docs
+	@$(BIN)/python -m tests.e2e.pictures
 
 # --- the same service on Docker, by the book's names -------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import redis
 from sqlalchemy import Engine, create_engine
 
+from allocation.adapters.console_sessions import SqlConsoleSessions
 from allocation.adapters.key_ring import KeyRing
 from allocation.adapters.keys import SqlKeys
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
@@ -20,6 +21,8 @@ from allocation.domain.model import DomainError
 from allocation.service_layer.handlers import PublishEvent
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from allocation.service_layer.routing import routes
+from allocation.stock_history import SqlStockHistory
+from allocation.stock_list import SqlStockList
 from allocation.views import Views
 from messaging.bus import MessageBus
 from messaging.errors import Unavailable
@@ -29,6 +32,7 @@ from messaging.redis.group import ConsumerGroup
 from messaging.redis.refill import Refill
 from messaging.relay import Relay
 from messaging.retry import Retry
+from messaging.sql.backlog_counts import SqlBacklog
 from messaging.sql.dead_letters import SqlDeadLetters
 from messaging.sql.deliveries import SqlDeliveries
 from messaging.sql.exclusive import KEEPALIVES, is_ours, make_exclusive
@@ -65,6 +69,10 @@ class Service:
     views: Views
     dead_letters: SqlDeadLetters
     housekeeping: Housekeeping
+    stock_list: SqlStockList
+    stock_history: SqlStockHistory
+    backlog: SqlBacklog
+    console_sessions: SqlConsoleSessions
     keys: KeyRing
 
     def readiness(self) -> dict[str, str]:
@@ -137,6 +145,10 @@ def bootstrap(
         views=Views(engine, retry),
         dead_letters=SqlDeadLetters(engine),
         housekeeping=Housekeeping(engine),
+        stock_list=SqlStockList(engine, retry),
+        stock_history=SqlStockHistory(engine, retry),
+        backlog=SqlBacklog(engine),
+        console_sessions=SqlConsoleSessions(engine, retry),
         keys=KeyRing(SqlKeys(engine, retry).all),
     )
 

@@ -13,8 +13,15 @@ from email.message import EmailMessage
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from tests.e2e.browser import find_browser
 from tests.e2e.client import Client
 from tests.e2e.service import Service, free_port
+
+collect_ignore = [] if find_browser() else ["test_console.py"]
+
+
+def pytest_report_header() -> str:
+    return f"browser: {find_browser() or 'none, and none can be installed; the console is not looked at'}"
 
 
 class Mailbox:

@@ -20,6 +20,7 @@ from tests.mutants import (
     of_redis,
     of_the_api,
     of_the_catalogue,
+    of_the_console,
     of_the_database,
     of_the_doors,
     of_the_machinery,
@@ -39,6 +40,7 @@ PARTS = [
         of_the_catalogue,
         of_the_doors,
         of_the_api,
+        of_the_console,
     )
     for part in vars(module).values()
     if isinstance(part, Part)

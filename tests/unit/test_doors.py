@@ -118,6 +118,7 @@ def test_only_these_are_open() -> None:
         "/readyz",
         "/docs",
         "/openapi.json",
+        "/console",
         "/problems",
     }
 

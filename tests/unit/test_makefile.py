@@ -22,7 +22,7 @@ OURS = {
     "docs",
     "static-checks",
     "lint",
-} | {*("typecheck", "format", "clean", "partitions", "catalogue")}
+} | {*("typecheck", "format", "clean", "partitions", "catalogue", "pictures")}
 ENV = {"PATH": os.environ["PATH"]}  # without what the `make` that may have started us says to its like
 
 

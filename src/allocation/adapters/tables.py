@@ -120,6 +120,15 @@ api_keys = Table(
     comment="Who may ask the API for what. Rows stay: a name in the event log must always mean the same key.",
 )
 
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column("token", LargeBinary, primary_key=True),
+    Column("principal", Key, nullable=False),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+    comment="Who is signed in to the console, by the hash of their token.",
+)
+
 ORDER_OF_EVENT = "(data ->> 'orderid')"
 """Of events about an order line, in the log. The machinery knows no orders, so their index is ours."""
 

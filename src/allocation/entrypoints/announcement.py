@@ -59,6 +59,7 @@ class Announcement:
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"\n[bold green]Ready[/] after {seconds} s.")
         console.print(f"  API       [bold]{self._api}[/]   (try {self._api}/readyz)")
+        console.print(f"  console   [bold]{self._api}/console[/]")
         console.print(f"  database  {database}")
         console.print(f"  redis     {redis_server}")
         if self._products:

@@ -19,6 +19,7 @@ from gunicorn.config import Config
 
 from allocation.config import Settings
 from allocation.discretion import without_secrets
+from allocation.entrypoints import console
 from allocation.entrypoints.client_poller import PollingWorker
 from allocation.entrypoints.doors import doors_of
 from allocation.entrypoints.flask_app import WAITED, create_app
@@ -74,6 +75,7 @@ class Worker(PollingWorker):
         if not self.alive:
             for listener in self.sockets:
                 listener.close()
+            console.end_streams(self.wsgi)
 
 
 def _asks_again(conn: Any) -> bool:
@@ -118,6 +120,7 @@ class ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no typ
         service = observed(self._settings, connections=self._threads, callers_wait=True)
         app = create_app(service, doors_of(self._settings, service.keys))
         add_traces(app, service.bus.observer)
+        console.limit_streams(app, self._threads // 4)
         app.wsgi_app = telling_how_long_it_waited(app.wsgi_app)  # type: ignore[method-assign, assignment]  # Flask's way
         settle_memory()
         return app

@@ -41,6 +41,8 @@ DOORS = (
     Door(READING, "/docs", None),  # they say what the source says, and nothing of what is stored
     Door(READING, "/openapi.json", None),
     Door(READING, "/problems", None),
+    Door(READING, "/console", None),  # it has a door of its own, for people: see `console.visitors`
+    Door(WRITING, "/console", None),
     Door(WRITING, "/allocate", Scope.ALLOCATE),
     Door(WRITING, "/v1/allocations", Scope.ALLOCATE),
     Door(WRITING, "/add_batch", Scope.OPERATE),

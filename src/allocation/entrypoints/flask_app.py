@@ -15,7 +15,7 @@ from allocation import validation
 from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.domain.model import BatchConflict, DomainError, LineConflict
-from allocation.entrypoints import v1
+from allocation.entrypoints import console, v1
 from allocation.entrypoints.doors import OPEN, Doors, add_doors, doors_of
 from allocation.entrypoints.http_input import LARGEST_BODY, LONGEST_ID, AnyText, body, message_id
 from allocation.entrypoints.http_observation import add_observation, count_shed
@@ -48,6 +48,7 @@ def create_app(service: Service | None = None, doors: Doors = OPEN) -> Flask:
     app.url_map.converters["any_text"] = AnyText
     _add_routes(app, service, doors)
     v1.add_to(app, service)
+    console.add_to(app, service, doors)
     _add_errors(app)
     _add_request_ids(app)
     add_observation(app, service, WAITED)

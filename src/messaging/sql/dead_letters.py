@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, func, select, text, update
+from sqlalchemy import Connection, Engine, Row, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from messaging.sql import tables
@@ -87,8 +87,8 @@ class SqlDeadLetters:
         with self._transaction() as transaction:
             transaction.execute(insert(_letters).values(row).on_conflict_do_nothing())
 
-    def messages(self) -> list[DeadMessage]:
-        """The oldest first."""
+    def messages(self, most: int | None = None, number: int | None = None) -> list[DeadMessage]:
+        """The oldest first; `most` of them, or the one with this number."""
         columns = (
             _letters.c.id.label("number"),
             _letters.c.source,
@@ -98,11 +98,14 @@ class SqlDeadLetters:
             _letters.c.first_failed_at,
             _letters.c.last_failed_at,
         )
+        query = select(*columns).order_by(_letters.c.id).limit(most)
+        if number is not None:
+            query = query.where(_letters.c.id == number)
         with self._transaction() as transaction:
-            return [DeadMessage(*row) for row in transaction.execute(select(*columns).order_by(_letters.c.id))]
+            return [DeadMessage(*row) for row in transaction.execute(query)]
 
-    def effects(self) -> list[DeadEffect]:
-        """The oldest first."""
+    def effects(self, most: int | None = None, key: tuple[str, str, int] | None = None) -> list[DeadEffect]:
+        """The oldest first; `most` of them, or the one with this effect, stream and version."""
         behind = _outbox.alias("behind")
         waiting = (
             select(func.count())
@@ -124,7 +127,9 @@ class SqlDeadLetters:
         )
         its_event = (_log.c.stream == _outbox.c.stream) & (_log.c.version == _outbox.c.version)
         dead = select(*columns).outerjoin_from(_outbox, _log, its_event)
-        oldest_first = dead.where(_outbox.c.dead_at.is_not(None)).order_by(_outbox.c.dead_at)
+        oldest_first = dead.where(_outbox.c.dead_at.is_not(None)).order_by(_outbox.c.dead_at).limit(most)
+        if key is not None:
+            oldest_first = oldest_first.where(tuple_(_outbox.c.effect, _outbox.c.stream, _outbox.c.version) == key)
         with self._transaction() as transaction:
             rows = transaction.execute(oldest_first).all()
         return [

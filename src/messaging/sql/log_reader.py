@@ -85,6 +85,15 @@ class SqlLogReader:
 
         return self._retry(ask)
 
+    def latest(self, most: int) -> list[Entry]:
+        """The newest events that nothing can come before any more, the oldest of them first. Raises Unavailable."""
+
+        def ask() -> list[Entry]:
+            with connection(self._engine) as log:
+                return _entries(log, _LATEST, Wanted(), most=most)[::-1]
+
+        return self._retry(ask)
+
     def _of_stream(self, log: Connection, stream: str, wanted: Wanted, after: Place | None, most: int) -> list[Entry]:
         if after and after.stream != stream:
             raise UnknownPlace
@@ -182,6 +191,10 @@ _ALL = text(f"""
     WHERE (transaction_id, position) > (:transaction, :position) AND transaction_id < :end
       AND {_COMPLETE} AND {_IN_TIME}
     ORDER BY transaction_id, position LIMIT :most
+""")  # noqa: S608 - all of it is our own
+_LATEST = text(f"""
+    SELECT {_ENTRY} FROM event_log WHERE {_COMPLETE} AND {_IN_TIME}
+    ORDER BY transaction_id DESC, position DESC LIMIT :most
 """)  # noqa: S608 - all of it is our own
 _TRANSACTIONS = text("SELECT min(transaction_id), max(transaction_id) FROM event_log")
 _TIME_OF_TRANSACTION = text("""

@@ -1,0 +1,50 @@
+"""Who is signed in to the console. Kept by the hash of a token, so that whoever reads the database can't be them."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from sqlalchemy import Engine, delete, func, insert, select, text
+
+from allocation.adapters.tables import console_sessions
+from messaging.retry import Retry
+from messaging.sql.connections import connection
+
+_HALF_A_DAY = text("now() + interval '12 hours'")
+
+
+class SqlConsoleSessions:
+    """All of it raises Unavailable."""
+
+    def __init__(self, engine: Engine, retry: Retry) -> None:
+        self._engine = engine
+        self._retry = retry
+
+    def open(self, token: str, principal: str) -> None:
+        """For half a day; those that have ended are forgotten."""
+        over = delete(console_sessions).where(console_sessions.c.ends_at <= func.now())
+        row = insert(console_sessions).values(token=_hash(token), principal=principal, ends_at=_HALF_A_DAY)
+        with connection(self._engine) as sessions:
+            sessions.execute(over)
+            sessions.execute(row)
+
+    def principal(self, token: str) -> str | None:
+        query = (
+            select(console_sessions.c.principal)
+            .where(console_sessions.c.token == _hash(token))
+            .where(console_sessions.c.ends_at > func.now())
+        )
+
+        def ask() -> str | None:
+            with connection(self._engine) as sessions:
+                return sessions.execute(query).scalar_one_or_none()
+
+        return self._retry(ask)
+
+    def close(self, token: str) -> None:
+        with connection(self._engine) as sessions:
+            sessions.execute(delete(console_sessions).where(console_sessions.c.token == _hash(token)))
+
+
+def _hash(token: str) -> bytes:
+    return sha256(token.encode()).digest()

@@ -1,0 +1,74 @@
+"""What was given up, shown to operators, who may have it tried again."""
+
+from __future__ import annotations
+
+import logging
+import re
+from http import HTTPStatus
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from allocation.adapters.keys import Scope
+from allocation.bootstrap import Service
+from allocation.entrypoints import inbound
+from allocation.entrypoints.console.door import require, visitor
+from messaging.sql.backlog_counts import Backlog
+
+log = logging.getLogger(__name__)
+
+LETTERS_A_PAGE = 50
+
+OUTCOMES = {
+    "handled": "The message was handled.",
+    "refused": "The message was refused again; the reason is below.",
+    "again": "The relay will try it again at once.",
+    "gone": "That letter is no longer there: somebody else has dealt with it.",
+}
+"""What a page may be told to say by its address."""
+
+_EFFECT_ID = re.compile(r"effect:([^:]+):(\d{1,18}):(.+)", re.DOTALL)
+_MESSAGE_ID = re.compile(r"message:(\d{1,18})")
+
+
+def add_dead_letters(console: Blueprint, service: Service) -> None:
+    @console.get("/dead-letters")
+    def dead_letters() -> ResponseReturnValue:
+        require(Scope.OPERATE)
+        return render_template(
+            "console/dead_letters.html",
+            messages=service.dead_letters.messages(most=LETTERS_A_PAGE),
+            effects=service.dead_letters.effects(most=LETTERS_A_PAGE),
+            most=LETTERS_A_PAGE,
+            delivery=outbox(service),
+            outcome=OUTCOMES.get(request.args.get("outcome", "")),
+        )
+
+    @console.post("/dead-letters/retry")
+    def retry() -> ResponseReturnValue:
+        require(Scope.OPERATE)
+        letter_id = request.form.get("letter", "")
+        outcome = _retried(service, letter_id)
+        if outcome != "gone":
+            said = {"letter": letter_id, "by": visitor().name, "outcome": outcome}
+            log.info("a dead letter is tried again", extra=said)
+        return redirect(url_for("console.dead_letters", outcome=outcome), HTTPStatus.SEE_OTHER)
+
+
+def _retried(service: Service, letter_id: str) -> str:
+    principal = visitor().principal
+    if match := _MESSAGE_ID.fullmatch(letter_id):
+        for letter in service.dead_letters.messages(number=int(match[1])):
+            refused = inbound.retry(service, letter, str(principal) if principal else None)
+            return "refused" if refused else "handled"
+    elif match := _EFFECT_ID.fullmatch(letter_id):
+        for effect in service.dead_letters.effects(key=(match[1], match[3], int(match[2]))):
+            service.dead_letters.retry_effect(effect)
+            return "again"
+    return "gone"
+
+
+def outbox(service: Service) -> list[tuple[str, Backlog]]:
+    """What waits, by effect."""
+    effects = sorted(service.relay.routes.all_effect_names())
+    return [(effect, service.backlog.of_effect(effect)) for effect in effects]

@@ -1,0 +1,120 @@
+"""The pages of the console that show stock, a SKU, an order and events; how they look is said in the templates."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, render_template, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import NotFound
+
+from allocation.adapters.keys import Scope
+from allocation.bootstrap import Service
+from allocation.entrypoints.console.dead_letters import add_dead_letters, outbox
+from allocation.entrypoints.console.door import add_door
+from allocation.entrypoints.console.feed import NEWEST, Streams, newer, stream, told
+from allocation.entrypoints.console.looks import add_errors, add_looks
+from allocation.entrypoints.console.visitors import Visitors
+from messaging.sql.log_reader import Wanted
+
+SKUS_A_PAGE = 25
+EVENTS_A_PAGE = 50
+BATCHES_A_PAGE = 100
+
+_LONGEST_NAME = 255
+
+
+def blueprint(service: Service, visitors: Visitors, streams: Streams) -> Blueprint:
+    console = Blueprint("console", __name__, url_prefix="/console", template_folder="templates", static_folder="static")
+    add_door(console, visitors)
+    add_looks(console)
+    _add_stock(console, service)
+    _add_feed(console, service, visitors, streams)
+    add_dead_letters(console, service)
+    add_errors(console)
+    return console
+
+
+# --- stock ----------------------------------------------------------------------
+
+
+def _add_stock(console: Blueprint, service: Service) -> None:
+    @console.get("")
+    def stock() -> ResponseReturnValue:
+        asked, after = _text("q"), _text("after")
+        return render_template(
+            "console/stock.html",
+            asked=asked,
+            after=after,
+            page=service.stock_list.page(asked, after, SKUS_A_PAGE),
+            order=asked and service.views.order(asked),
+            batch=asked and service.views.batch(asked),
+            events=[told(entry) for entry in reversed(service.views.log.latest(NEWEST))],
+            delivery=(delivery := outbox(service)),
+            dead=service.backlog.dead_messages() + sum(backlog.dead for _, backlog in delivery),
+        )
+
+    @console.get("/product")
+    def product() -> ResponseReturnValue:
+        sku, before = _text("sku"), request.args.get("before", type=int)
+        history = service.stock_history.of(sku, before, EVENTS_A_PAGE) if sku else None
+        if history is None:
+            raise NotFound(f"Nothing was ever purchased of a SKU {sku!r}.")
+        return render_template(
+            "console/product.html",
+            history=history,
+            before=before,
+            batches=history.batches[:BATCHES_A_PAGE],
+            largest=max((batch.purchased for batch in history.batches), default=0),
+            allocated_now=sum(batch.allocated for batch in history.batches if batch.eta is None),
+        )
+
+    @console.get("/order")
+    def order() -> ResponseReturnValue:
+        orderid = _text("id")
+        found = service.views.order(orderid) if orderid else None
+        events = service.views.log.read(Wanted(subject=orderid), None, EVENTS_A_PAGE + 1) if orderid else []
+        if not found and not events:
+            raise NotFound(f"Nobody has asked for anything under the order {orderid!r}.")
+        return render_template(
+            "console/order.html",
+            orderid=orderid,
+            lines=found.lines if found else [],
+            events=[told(entry) for entry in events[:EVENTS_A_PAGE]],
+            has_more=len(events) > EVENTS_A_PAGE,
+        )
+
+
+def _text(name: str) -> str:
+    """What is asked for; nothing that could not be stored."""
+    given = request.args.get(name, "").strip()
+    return given if len(given) <= _LONGEST_NAME and "\0" not in given else ""
+
+
+# --- what happens meanwhile -----------------------------------------------------
+
+
+def _add_feed(console: Blueprint, service: Service, visitors: Visitors, streams: Streams) -> None:
+    @console.get("/events")
+    def events() -> ResponseReturnValue:
+        news = newer(service.views.log.latest(NEWEST), _seen())
+        return jsonify(events=[told(entry) for entry in news], has_stream=streams.have_room())
+
+    @console.get("/events/stream")
+    def events_as_they_come() -> ResponseReturnValue:
+        if not streams.enter():
+            refusal = jsonify(message="as many streams are open as may be; ask for /console/events now and then")
+            refusal.status_code, refusal.headers["Retry-After"] = 503, "30"
+            return refusal
+        asked = request._get_current_object()  # type: ignore[attr-defined]
+
+        def may_see() -> bool:
+            return visitors.who_asks(asked).may(Scope.READ)
+
+        body = stream(service.views.log.latest, _seen(), streams.wait, may_see)
+        answer = Response(body, mimetype="text/event-stream")
+        answer.headers["X-Accel-Buffering"] = "no"
+        answer.call_on_close(streams.leave)
+        return answer
+
+
+def _seen() -> str | None:
+    return request.headers.get("Last-Event-ID") or request.args.get("after")

@@ -1,0 +1,200 @@
+"""Why there are as many of a SKU as there are: what happened to it, and how much was available after each event.
+
+The newest events are what people ask for, and a history may be long. So this goes back from what is stored now, which
+is known, rather than forward from the beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any, assert_never, cast
+
+from sqlalchemy import Connection, Engine, text
+
+from allocation.adapters.wire_names import CODEC
+from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
+from allocation.stock_list import Held
+from messaging.errors import UnreadableMessage
+from messaging.retry import Retry
+from messaging.sql.connections import connection
+
+RECKONED = 10_000
+"""So many events are gone back at most; further back, what happened is told without the balance."""
+
+_LOOKED_BACK = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How much is available: in the warehouse now, and of what is to come."""
+
+    now: int
+    incoming: int
+
+    def __sub__(self, other: Balance) -> Balance:
+        return Balance(self.now - other.now, self.incoming - other.incoming)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An event, the change that it made, and the balance after it; None where that can't be reckoned, and an `event`
+    None that this version of the service can't read."""
+
+    version: int
+    id: str
+    type: str
+    time: datetime
+    correlation_id: str
+    event: Event | None
+    change: Balance | None = None
+    after: Balance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One moment's stock of a SKU, its batches in the order of allocation, and a page of events that led there, the
+    newest first. `older` is the version before which the next page begins, None for the last."""
+
+    sku: str
+    balance: Balance
+    allocated: int
+    on_hand: int
+    batches: list[Held]
+    steps: list[Step]
+    older: int | None
+
+
+class SqlStockHistory:
+    def __init__(self, engine: Engine, retry: Retry) -> None:
+        self._engine = engine
+        self._retry = retry
+
+    def of(self, sku: str, before: int | None, most: int) -> History | None:
+        """None for a SKU that was never purchased. `before`: a version. Raises Unavailable."""
+
+        def ask() -> History | None:
+            with connection(self._engine, "REPEATABLE READ") as stock, stock.begin():
+                return _history(stock, sku, before, most)
+
+        return self._retry(ask)
+
+
+def _history(stock: Connection, sku: str, before: int | None, most: int) -> History | None:
+    last = stock.execute(_VERSION, {"sku": sku}).scalar()
+    if last is None:
+        return None
+    rows = stock.execute(_BATCHES, {"sku": sku}).all()
+    batches = [Held(row.reference, row.eta, row.purchased_quantity, row.allocated_quantity) for row in rows]
+    balance = Balance(
+        sum(batch.available for batch in batches if batch.eta is None),
+        sum(batch.available for batch in batches if batch.eta is not None),
+    )
+    end = min(before or last + 1, last + 1)
+    first = max(1, end - most)
+    is_near = last - first < RECKONED
+    steps = list(_steps(stock, sku, first, last if is_near else end - 1))
+    if is_near:
+        initially = {row.reference: row.initial_quantity for row in rows}
+        held_before = _held_before(stock, sku, first, steps, initially)
+        steps = reckoned(steps, balance, {batch.ref: batch.eta for batch in batches}, held_before)
+    return History(
+        sku=sku,
+        balance=balance,
+        allocated=sum(batch.allocated for batch in batches),
+        on_hand=sum(batch.purchased for batch in batches if batch.eta is None),
+        batches=batches,
+        steps=[step for step in steps if step.version < end][::-1],
+        older=first if first > 1 else None,
+    )
+
+
+def reckoned(
+    steps: Sequence[Step], now: Balance, eta_of: Mapping[str, date | None], held_before: Mapping[str, int]
+) -> list[Step]:
+    """The steps, the oldest first, up to that after which the balance is as it is `now`, each with its change and the
+    balance after it. `held_before`: what batches held before the first of them. Nothing is reckoned past a step whose
+    change is not known."""
+    changes = list(_changes(steps, eta_of, dict(held_before)))
+    balance: Balance | None = now
+    backwards = []
+    for step, change in zip(reversed(steps), reversed(changes), strict=True):
+        backwards.append(replace(step, change=change, after=balance))
+        balance = balance - change if balance and change else None
+    return backwards[::-1]
+
+
+def _changes(
+    steps: Iterable[Step], eta_of: Mapping[str, date | None], held: dict[str, int]
+) -> Iterator[Balance | None]:
+    def of_batch(ref: str, qty: int) -> Balance:
+        return Balance(qty, 0) if eta_of.get(ref) is None else Balance(0, qty)
+
+    for step in steps:
+        match step.event:
+            case None:
+                yield None
+            case BatchCreated(ref=ref, qty=qty):
+                held[ref] = qty
+                yield of_batch(ref, qty)
+            case BatchQuantityChanged(ref=ref, qty=qty):
+                yield of_batch(ref, qty - held[ref]) if ref in held else None
+                held[ref] = qty
+            case Allocated(batchref=ref, qty=qty):
+                yield of_batch(ref, -qty)
+            case Deallocated(batchref=ref, qty=qty):
+                yield of_batch(ref, qty)
+            case OutOfStock():
+                yield Balance(0, 0)
+            case _:
+                assert_never(step.event)
+
+
+def _steps(stock: Connection, sku: str, first: int, last: int) -> Iterator[Step]:
+    for row in stock.execute(_EVENTS, {"sku": sku, "first": first, "last": last}):
+        yield Step(
+            row.version, str(row.id), row.type, row.time.astimezone(UTC), row.correlation_id, _event(row.type, row.data)
+        )
+
+
+def _held_before(
+    stock: Connection, sku: str, first: int, steps: Iterable[Step], initially: Mapping[str, int]
+) -> dict[str, int]:
+    """What the batches held whose quantity changes in these steps. One that has not changed in a long time before them
+    is left out: nobody looks back so far."""
+    refs = {step.event.ref for step in steps if isinstance(step.event, BatchQuantityChanged)}
+    if not refs:
+        return {}
+    oldest = max(1, first - _LOOKED_BACK)
+    asked = {"sku": sku, "refs": list(refs), "first": first, "oldest": oldest}
+    events = [_event(row.type, row.data) for row in stock.execute(_EARLIER_CHANGES, asked)]
+    changed = {event.ref: event.qty for event in events if isinstance(event, BatchQuantityChanged)}
+    unchanged = {ref: initially[ref] for ref in refs} if oldest == 1 else {}
+    return unchanged | changed
+
+
+def _event(name: str, data: dict[str, Any]) -> Event | None:
+    try:
+        return cast(Event, CODEC.decode(name, data))
+    except UnreadableMessage:  # of a newer version of the service
+        return None
+
+
+_VERSION = text("SELECT version_number FROM products WHERE sku = :sku")
+_BATCHES = text("""
+    SELECT reference, eta, added, initial_quantity, purchased_quantity, allocated_quantity FROM (
+        SELECT * FROM batches WHERE sku = :sku AND is_open UNION ALL
+        SELECT * FROM batches WHERE sku = :sku AND NOT is_open) AS every
+    ORDER BY eta NULLS FIRST, added
+""")
+_EVENTS = text("""
+    SELECT version, id, type, time, correlation_id, data FROM event_log
+    WHERE stream = :sku AND version BETWEEN :first AND :last ORDER BY version
+""")
+_EARLIER_CHANGES = text("""
+    SELECT type, data FROM event_log
+    WHERE stream = :sku AND version < :first AND version >= :oldest AND type LIKE 'batch\\_quantity\\_changed.%'
+      AND data ->> 'ref' = ANY(:refs)
+    ORDER BY version
+""")

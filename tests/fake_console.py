@@ -1,0 +1,270 @@
+"""The service in memory as the console asks it, and a browser that keeps its cookies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, cast
+
+from flask.testing import FlaskClient
+from tests import fakes
+from werkzeug.test import TestResponse
+
+from allocation.adapters.key_ring import KeyRing
+from allocation.adapters.keys import Scope, StoredKey
+from allocation.adapters.wire_names import CODEC
+from allocation.bootstrap import Service
+from allocation.domain.commands import Command
+from allocation.domain.events import Event
+from allocation.domain.model import Product
+from allocation.entrypoints.console.feed import Streams
+from allocation.entrypoints.console.visitors import COOKIE, Visitor
+from allocation.entrypoints.doors import OPEN, Doors
+from allocation.entrypoints.flask_app import create_app
+from allocation.stock_history import Balance, History, Step, reckoned
+from allocation.stock_list import Held, Page, Shelf
+from allocation.views import AllocatedLine, Batch, Order
+from messaging.envelope import Recorded
+from messaging.errors import Unavailable
+from messaging.sql.backlog_counts import Backlog
+from messaging.sql.dead_letters import DeadEffect, DeadMessage
+from messaging.sql.log_reader import Entry, Wanted
+
+A_MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+class FakeKeys:
+    def __init__(self) -> None:
+        self.stored: dict[str, StoredKey] = {}
+        self.ring = KeyRing(lambda: [*self.stored.values()], clock=self._later)
+        self._now = 0.0
+
+    def create(self, name: str, *scopes: Scope) -> str:
+        key_id = f"{len(self.stored):012x}"
+        key = f"alk_{key_id}_{name.encode().hex():0<64}"
+        self.stored[name] = StoredKey(name, key_id, sha256(key.encode()).digest(), scopes, None, A_MOMENT, "anna")
+        return key
+
+    def revoke(self, name: str) -> None:
+        self.stored[name] = replace(self.stored[name], revoked_at=A_MOMENT)
+
+    def _later(self) -> float:
+        """A minute each time, so that nothing is remembered."""
+        self._now += 60
+        return self._now
+
+
+class FakeSessions:
+    def __init__(self) -> None:
+        self.opened: dict[str, str] = {}
+
+    def open(self, token: str, principal: str) -> None:
+        self.opened[token] = principal
+
+    def principal(self, token: str) -> str | None:
+        return self.opened.get(token)
+
+    def close(self, token: str) -> None:
+        self.opened.pop(token, None)
+
+
+class FakeLog:
+    def __init__(self, service: fakes.Service) -> None:
+        self._service = service
+        self.is_away = False
+
+    def latest(self, most: int) -> list[Entry]:
+        if self.is_away:
+            raise Unavailable("no database")
+        return self._entries()[-most:]
+
+    def read(self, wanted: Wanted, after: object, most: int) -> list[Entry]:
+        assert after is None
+        return [entry for entry in self._entries() if entry.data.get("orderid") == wanted.subject][:most]
+
+    def _entries(self) -> list[Entry]:
+        recorded = sorted(self._all(), key=lambda one: one.metadata.time)
+        return [_entry(one) for one in recorded]
+
+    def _all(self) -> list[Recorded[object]]:
+        return [one for stream in self._service.memory.log.values() for one in stream]
+
+
+class FakeDeadLetters:
+    def __init__(self) -> None:
+        self.letters: list[DeadMessage] = []
+        self.dead_effects: list[DeadEffect] = []
+        self.retried: list[DeadEffect] = []
+
+    def messages(self, most: int | None = None, number: int | None = None) -> list[DeadMessage]:
+        return [letter for letter in self.letters if number in (None, letter.number)][:most]
+
+    def effects(self, most: int | None = None, key: tuple[str, str, int] | None = None) -> list[DeadEffect]:
+        return [one for one in self.dead_effects if key in (None, (one.effect, one.stream, one.version))][:most]
+
+    def retry_effect(self, letter: DeadEffect) -> None:
+        self.retried.append(letter)
+
+    def settle_message(self, letter: DeadMessage) -> None:
+        self.letters.remove(letter)
+
+    def fail_again(self, letter: DeadMessage, reason: str) -> None:
+        self.letters[self.letters.index(letter)] = replace(letter, reason=reason, attempts=letter.attempts + 1)
+
+
+class FakeViews:
+    def __init__(self, service: fakes.Service) -> None:
+        self._service = service
+        self.log = FakeLog(service)
+
+    def order(self, orderid: str) -> Order | None:
+        lines = [
+            AllocatedLine(lineid, event.sku, event.qty, event.batchref, None)
+            for (order, lineid), event in self._service.view.items()
+            if order == orderid
+        ]
+        return Order(orderid, lines) if lines else None
+
+    def batch(self, reference: str) -> Batch | None:
+        for product in products(self._service):
+            for held in held_by(product):
+                if held.ref == reference:
+                    return Batch(reference, product.sku, held.purchased, held.allocated, held.available, held.eta)
+        return None
+
+
+class Console:
+    """What the app is wired with, and a browser that looks at it."""
+
+    def __init__(self, keys: FakeKeys | None = None) -> None:
+        self.service = fakes.Service()
+        self.bus = self.service.bus
+        self.relay = self.service.relay
+        self.views = FakeViews(self.service)
+        self.stock_list = self.stock_history = self.backlog = self
+        self.dead_letters = FakeDeadLetters()
+        self.console_sessions = FakeSessions()
+        self.app = create_app(cast(Service, self), Doors(keys.ring) if keys else OPEN)
+        self.browser: FlaskClient = self.app.test_client()
+
+    @property
+    def streams(self) -> Streams:
+        streams: Streams = self.app.extensions["console.streams"]
+        return streams
+
+    def given(self, *commands: Command) -> None:
+        self.service.given(*commands)
+
+    def look(self, path: str = "", **asked: object) -> TestResponse:
+        return self.browser.get(f"/console{path}", query_string=cast(Mapping[str, str], asked))
+
+    def send(self, path: str, headers: Mapping[str, str] | None = None, **fields: str) -> TestResponse:
+        """A form as a page of ours has it."""
+        return self.browser.post(f"/console{path}", data={"csrf_token": self.csrf_token()} | fields, headers=headers)
+
+    def csrf_token(self) -> str:
+        """As a form would have it."""
+        self.look("/sign-in")
+        cookie = self.browser.get_cookie(COOKIE, path="/console")
+        assert cookie
+        return Visitor(cookie.value, is_new=False, principal=None, is_open=True).csrf_token
+
+    def sign_in(self, key: str, **fields: str) -> TestResponse:
+        return self.send("/sign-in", None, key=key, **fields)
+
+    # --- what is asked of the service
+
+    def page(self, part: str, after: str, most: int) -> Page:
+        found = sorted(product.sku for product in products(self.service) if part.lower() in product.sku.lower())
+        behind = [sku for sku in found if sku > after]
+        shelves = [_shelf(product) for product in products(self.service) if product.sku in behind[:most]]
+        return Page(shelves, behind[most - 1] if len(behind) > most else None)
+
+    def of(self, sku: str, before: int | None, most: int) -> History | None:
+        log = self.service.memory.log.get(sku)
+        return history(log, before, most) if log else None
+
+    def of_effect(self, effect: str) -> Backlog:
+        waiting = [one for one in self.service.memory.outbox if one.effect == effect]
+        return Backlog(len(waiting), sum(one.dead for one in waiting), 0.0)
+
+    def dead_messages(self) -> int:
+        return len(self.dead_letters.letters)
+
+
+def products(service: fakes.Service) -> list[Product]:
+    return [
+        Product.replay(sku, [cast(Event, one.event) for one in recorded])
+        for sku, recorded in sorted(service.memory.log.items())
+        if recorded
+    ]
+
+
+def held_by(product: Product) -> list[Held]:
+    return [
+        Held(batch.reference, batch.eta, batch.purchased_quantity, batch.allocated_quantity)
+        for batch in product.batches
+    ]
+
+
+def balance_of(product: Product) -> Balance:
+    now = sum(held.available for held in held_by(product) if held.eta is None)
+    return Balance(now, sum(held.available for held in held_by(product)) - now)
+
+
+def history(log: list[Recorded[object]], before: int | None, most: int) -> History:
+    product = Product.replay(log[0].stream, [cast(Event, one.event) for one in log])
+    held = held_by(product)
+    end = before or len(log) + 1
+    first = max(1, end - most)
+    steps = reckoned([_step(one) for one in log], balance_of(product), {one.ref: one.eta for one in held}, {})
+    return History(
+        sku=product.sku,
+        balance=balance_of(product),
+        allocated=sum(one.allocated for one in held),
+        on_hand=sum(one.purchased for one in held if one.eta is None),
+        batches=held,
+        steps=steps[first - 1 : end - 1][::-1],
+        older=first if first > 1 else None,
+    )
+
+
+def dead_message(number: int, body: bytes, reason: str = "not a message") -> DeadMessage:
+    return DeadMessage(number, "change_batch_quantity", body, reason, 1, A_MOMENT, A_MOMENT)
+
+
+def dead_effect(stream: str, version: int = 1) -> DeadEffect:
+    event: dict[str, Any] = {"type": "allocated.v1"}
+    return DeadEffect("publish_event", stream, version, "refused", 5, A_MOMENT, A_MOMENT, 2, event)
+
+
+def _shelf(product: Product) -> Shelf:
+    held = held_by(product)
+    balance = balance_of(product)
+    allocated = sum(one.allocated for one in held)
+    return Shelf(product.sku, balance.now, balance.incoming, allocated, len(held), held)
+
+
+def _step(recorded: Recorded[object]) -> Step:
+    name, _ = CODEC.encode(recorded.event)
+    metadata = recorded.metadata
+    return Step(
+        recorded.version, metadata.id, name, metadata.time, metadata.correlation_id, cast(Event, recorded.event)
+    )
+
+
+def _entry(recorded: Recorded[object]) -> Entry:
+    name, data = CODEC.encode(recorded.event)
+    metadata = recorded.metadata
+    return Entry(
+        id=metadata.id,
+        type=name,
+        stream=recorded.stream,
+        version=recorded.version,
+        time=metadata.time,
+        correlation_id=metadata.correlation_id,
+        causation_id=metadata.causation_id,
+        data=data,
+    )

@@ -1,0 +1,158 @@
+"""Mutants of the console: who sees it and acts there, what it costs others, and whether it tells the truth."""
+
+from __future__ import annotations
+
+from tests.mutants.part import Mutant, Part
+
+_DOOR = ("unit/test_console_door.py",)
+_DATABASE = ("integration/test_console.py",)
+
+VISITORS = Part(
+    "allocation/entrypoints/console/visitors.py",
+    _DOOR,
+    (
+        Mutant(
+            'return site == "same-origin" and hmac.compare_digest(given.encode(), self.csrf_token.encode())',
+            "return hmac.compare_digest(given.encode(), self.csrf_token.encode())",
+            "a browser says that a form came from another site, and nobody listens",
+            seen_by="test_a_form_of_another_site_is_refused_and_changes_nothing",
+        ),
+        Mutant(
+            'return site == "same-origin" and hmac.compare_digest(given.encode(), self.csrf_token.encode())',
+            'return site == "same-origin"',
+            "a form needs no token",
+            seen_by="test_a_form_of_another_site_is_refused_and_changes_nothing",
+        ),
+        Mutant(
+            "        self.service.console_sessions.close(visitor.token)\n        token = _new_token()",
+            "        token = visitor.token",
+            "whoever planted a cookie is signed in with its owner",
+            seen_by="test_a_new_token_is_given_with_the_session_so_that_nobody_knows_it_before",
+        ),
+        Mutant(
+            "        return self.doors.keys.principal_named(name) if name else None",
+            "        return Principal(name, frozenset(Scope)) if name else None",
+            "a session outlives its key, and may do everything",
+            seen_by="test_a_session_ends_with_its_key",
+        ),
+        Mutant('httponly=True, samesite="Strict"', 'httponly=True, samesite="Lax"', "other sites send the cookie"),
+        Mutant("secure=is_secure)", "secure=False)", "the cookie goes over the wire in the clear"),
+    ),
+)
+
+DOOR = Part(
+    "allocation/entrypoints/console/door.py",
+    _DOOR,
+    (
+        Mutant(
+            'if request.method == "POST" and not visitor().has_sent(request):',
+            'if request.endpoint == "console.retry" and not visitor().has_sent(request):',
+            "another site signs people in as somebody else",
+            seen_by="test_signing_in_needs_a_form_of_ours_too",
+        ),
+        Mutant(
+            'return wanted if re.fullmatch(r"/console([/?][!-~]*)?", wanted) else url_for("console.stock")',
+            'return wanted or url_for("console.stock")',
+            "signing in leads to another site",
+            seen_by="test_signing_in_leads_to_no_other_site",
+        ),
+    ),
+)
+
+DEAD_LETTERS = Part(
+    "allocation/entrypoints/console/dead_letters.py",
+    _DOOR,
+    (
+        Mutant(
+            "    def retry() -> ResponseReturnValue:\n        require(Scope.OPERATE)",
+            "    def retry() -> ResponseReturnValue:",
+            "readers retry dead letters",
+            seen_by="test_dead_letters_are_for_operators",
+        ),
+    ),
+)
+
+LOOKS = Part(
+    "allocation/entrypoints/console/looks.py",
+    ("unit/test_console_pages.py",),
+    (Mutant('response.headers["Cache-Control"] = "no-store"', "pass", "a browser keeps what was seen"),),
+)
+
+PAGES = Part(
+    "allocation/entrypoints/console/pages.py",
+    ("unit/test_console_feed.py",),
+    (Mutant("        answer.call_on_close(streams.leave)\n", "", "a stream is never given back"),),
+)
+
+FEED = Part(
+    "allocation/entrypoints/console/feed.py",
+    ("unit/test_console_feed.py",),
+    (
+        Mutant("if self._free <= 0 or self._ended.is_set():", "if self._ended.is_set():", "streams take all threads"),
+        Mutant("self._free = min(most, MOST_STREAMS)", "self._free = most", "many threads, many streams"),
+        Mutant("        while may_see() and clock() < end:", "        while may_see():", "a stream has no end"),
+        Mutant("        while may_see() and clock() < end:", "        while clock() < end:", "a lost right is kept"),
+        Mutant(
+            "            if not go_on(BETWEEN_LOOKS):",
+            "            if go_on(BETWEEN_LOOKS) is None:",
+            "a worker waits for streams",
+        ),
+        Mutant("                seen = entry.id\n", "", "events are told again and again"),
+    ),
+)
+
+HISTORY = Part(
+    "allocation/stock_history.py",
+    ("unit/test_stock_history.py", *_DATABASE),
+    (
+        Mutant(
+            "yield of_batch(ref, qty - held[ref]) if ref in held",
+            "yield of_batch(ref, qty) if ref in held",
+            "a shrinking batch takes all that it holds",
+        ),
+        Mutant("return unchanged | changed", "return changed | unchanged", "a batch that changed twice is misread"),
+        Mutant("if oldest == 1 else {}", "", "what is not known is guessed"),
+        Mutant("is_near = last - first < RECKONED", "is_near = True", "an old page reads a whole history"),
+    ),
+)
+
+LIST = Part(
+    "allocation/stock_list.py",
+    _DATABASE,
+    (
+        Mutant('.replace("%", "\\\\%")', "", "a per cent sign finds everything"),
+        Mutant(
+            "behind = stock.execute(_LAST_LOOKED_AT, asked).scalar() if part else None",
+            "behind = None",
+            "a search ends too early",
+        ),
+    ),
+)
+
+LOG = Part(
+    "messaging/sql/log_reader.py",
+    _DATABASE,
+    (
+        Mutant(
+            "SELECT {_ENTRY} FROM event_log WHERE {_COMPLETE} AND {_IN_TIME}\n    ORDER BY transaction_id DESC",
+            "SELECT {_ENTRY} FROM event_log WHERE {_IN_TIME}\n    ORDER BY transaction_id DESC",
+            "an event that commits late is never shown",
+            seen_by="test_an_event_is_shown_only_when_none_can_come_before_it_any_more",
+        ),
+    ),
+)
+
+SESSIONS = Part(
+    "allocation/adapters/console_sessions.py",
+    _DATABASE,
+    (
+        Mutant(
+            "    return sha256(token.encode()).digest()", "    return token.encode()", "the database has the tokens"
+        ),
+        Mutant(
+            "            .where(console_sessions.c.ends_at > func.now())\n",
+            "",
+            "a session lasts until somebody else signs in",
+        ),
+    ),
+)

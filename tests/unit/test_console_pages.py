@@ -1,0 +1,386 @@
+"""What the console's pages say, and that none of them can be made to say, do or load anything else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from functools import cache
+from html import unescape
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fake_console import Console, dead_effect, dead_message
+
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
+from allocation.entrypoints import console as the_console
+from allocation.entrypoints.console.bars import bar
+from allocation.stock_list import Held
+
+NASTY = "<script>alert(1)</script>\"'&"
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console()
+
+
+class Text(HTMLParser):
+    """What a person reads, and what a page loads or runs."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.inline: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("a", "bdi"):
+            self.words.append(" ")
+        for name, value in attrs:
+            if name in ("href", "src", "action", "data-poll", "data-stream"):
+                self.addresses.append(value or "")
+            if name == "style" or name.startswith("on"):
+                self.inline.append(name)
+        if tag == "style" or (tag == "script" and not dict(attrs).get("src")):
+            self.inline.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def __str__(self) -> str:
+        return " ".join("".join(self.words).split())
+
+
+def said(html: str) -> str:
+    return str(Text(html))
+
+
+def furnish(console: Console, sku: str = "RED-CHAIR") -> None:
+    console.given(
+        CreateBatch("in-stock", sku, 20),
+        CreateBatch("by-ship", sku, 100, date(2031, 1, 1)),
+        Allocate("anna-1", sku, 12),
+        Allocate("ben-2", sku, 8),
+        Allocate("cleo-3", sku, 500),
+        ChangeBatchQuantity("in-stock", 15),
+    )
+
+
+# --- stock -----------------------------------------------------------------------
+
+
+def test_the_stock_is_listed_with_a_bar_of_batches_told_in_words(console: Console) -> None:
+    furnish(console)
+
+    page = console.look()
+
+    assert page.status_code == 200
+    assert "RED-CHAIR 3 92 20" in said(page.text)
+    assert "batch in-stock: 12 of 15 allocated, 3 available" in page.text
+    assert "batch by-ship, expected 2031-01-01: 8 of 100 allocated, 92 available" in page.text
+
+
+def test_an_empty_house_says_so(console: Console) -> None:
+    page = said(console.look().text)
+
+    assert "Nothing was purchased yet." in page
+    assert "Nothing has happened yet." in page
+
+
+def test_a_part_of_a_name_finds_skus_and_a_whole_one_an_order_or_a_batch(console: Console) -> None:
+    furnish(console)
+    console.given(CreateBatch("b9", "OAK-TABLE", 5))
+
+    assert "OAK-TABLE" not in said(console.look(q="chair").text.split("Latest events")[0])
+    assert "/console/order?id=anna-1" in console.look(q="anna-1").text
+    assert "Batch by-ship of RED-CHAIR" in said(console.look(q="by-ship").text)
+    assert "no order or batch is called that" in said(console.look(q="nix").text)
+
+
+def test_a_long_list_goes_on_behind_the_last_sku(console: Console) -> None:
+    console.given(*(CreateBatch(f"b{number}", f"SKU-{number:03}", 1) for number in range(30)))
+
+    first = console.look()
+    (following,) = re.findall(r'rel="next" href="([^"]+)"', first.text)
+    second = console.browser.get(unescape(following))
+
+    assert "SKU-024" in first.text.split("Latest events")[0]
+    assert "SKU-025" not in first.text.split("Latest events")[0]
+    assert "SKU-025" in second.text.split("Latest events")[0]
+    assert 'rel="next"' not in second.text
+
+
+def test_news_on_its_way_is_counted(console: Console) -> None:
+    console.given(CreateBatch("b1", "CHAIR", 1), Allocate("o1", "CHAIR", 1))
+
+    assert "events to Redis 2 – 0" in said(console.look().text)
+
+
+# --- one SKU ---------------------------------------------------------------------
+
+
+def test_a_skus_history_says_why_there_are_as_many_as_there_are(console: Console) -> None:
+    furnish(console)
+
+    page = said(console.look("/product", sku="RED-CHAIR").text)
+
+    assert "Why are 3 available?" in page
+    told = page.partition("What happened Change Available To come")[2]
+    assert "8 promised to order ben-2 from batch by-ship −8 to come 3 92" in told
+    assert "8 for order ben-2 no longer fit in batch in-stock +8 3 100" in told
+    assert "Batch in-stock now holds 15 −5 -5 100" in told
+    assert "500 asked for by order cleo-3: no batch had room 0 100" in told
+    assert "100 will come, batch by-ship, expected 2031-01-01 +100 to come 20 100" in told
+    assert "20 came in, batch in-stock +20 20 0" in told
+
+
+def test_a_long_history_goes_on_with_what_is_older(console: Console) -> None:
+    console.given(CreateBatch("b1", "CHAIR", 1_000), *(Allocate(f"o{number}", "CHAIR", 1) for number in range(60)))
+
+    newest = console.look("/product", sku="CHAIR")
+    older = console.look("/product", sku="CHAIR", before=12)
+
+    assert "before=12" in newest.text
+    assert "o9 from batch b1 −1 990" in said(older.text)
+    assert "came in" in said(older.text)
+
+
+def test_a_sku_that_was_never_purchased_is_not_found(console: Console) -> None:
+    for sku in ("nix", "", "a\0b", "x" * 256):
+        page = console.look("/product", sku=sku)
+        assert (page.status_code, page.mimetype) == (404, "text/html")
+
+
+# --- one order -------------------------------------------------------------------
+
+
+def test_an_order_has_its_lines_and_what_happened_to_it(console: Console) -> None:
+    furnish(console)
+
+    page = said(console.look("/order", id="ben-2").text)
+
+    assert "RED-CHAIR by-ship" in page
+    assert "8 of RED-CHAIR for order ben-2 no longer fit in batch in-stock" in page
+    assert "anna" not in page
+
+
+def test_an_order_that_got_nothing_has_a_history_all_the_same(console: Console) -> None:
+    furnish(console)
+
+    assert "500 of RED-CHAIR asked for by order cleo-3" in said(console.look("/order", id="cleo-3").text)
+    assert console.look("/order", id="nobody").status_code == 404
+
+
+# --- dead letters ----------------------------------------------------------------
+
+
+def test_dead_letters_are_shown_whole_with_their_reasons(console: Console) -> None:
+    console.dead_letters.letters = [dead_message(7, b'{"batchref": "\xff"}')]
+    console.dead_letters.dead_effects = [dead_effect("CHAIR:1", 3)]
+
+    page = said(console.look("/dead-letters").text)
+
+    assert "message:7 from change_batch_quantity not a message 1 attempt, the last at 2026-03-04 05:06:07" in page
+    assert '{"batchref": "\\xff"}' in page
+    assert "events to Redis of CHAIR:1, version 3 refused 5 attempts" in page
+    assert "2 more of this SKU wait behind it." in page
+    assert "1 dead letter " in said(console.look().text)
+
+
+def test_a_message_is_handled_after_all(console: Console) -> None:
+    console.given(CreateBatch("b1", "CHAIR", 10))
+    console.dead_letters.letters = [dead_message(7, b'{"batchref": "b1", "qty": 4}')]
+
+    answer = console.send("/dead-letters/retry", letter="message:7")
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/console/dead-letters?outcome=handled")
+    assert console.dead_letters.letters == []
+    assert len(console.service.history("CHAIR")) == 2
+    assert "The message was handled." in said(console.browser.get(answer.headers["Location"]).text)
+
+
+def test_a_message_that_is_refused_again_stays_with_the_new_reason(console: Console) -> None:
+    console.dead_letters.letters = [dead_message(7, b'{"batchref": "nix", "qty": 4}')]
+
+    answer = console.send("/dead-letters/retry", letter="message:7")
+
+    assert answer.headers["Location"].endswith("outcome=refused")
+    assert "nix" in console.dead_letters.letters[0].reason
+
+
+def test_an_effect_is_given_to_the_relay_again(console: Console) -> None:
+    console.dead_letters.dead_effects = [dead_effect("CHAIR:1", 3), dead_effect("CHAIR:1", 4)]
+
+    answer = console.send("/dead-letters/retry", letter="effect:publish_event:3:CHAIR:1")
+
+    assert answer.headers["Location"].endswith("outcome=again")
+    assert console.dead_letters.retried == [dead_effect("CHAIR:1", 3)]
+
+
+@pytest.mark.parametrize(
+    "letter", ["message:7", "effect:publish_event:1:CHAIR", "message:x", "message:" + "9" * 30, ""]
+)
+def test_a_letter_that_is_gone_is_said_to_be(console: Console, letter: str) -> None:
+    assert console.send("/dead-letters/retry", letter=letter).headers["Location"].endswith("outcome=gone")
+
+
+# --- whatever is in it -----------------------------------------------------------
+
+
+def pages(console: Console, sku: str) -> Iterator[tuple[str, str]]:
+    console.dead_letters.letters = [dead_message(1, sku.encode(), reason=sku)]
+    console.dead_letters.dead_effects = [dead_effect(sku)]
+    for path, asked in (
+        ("", {}),
+        ("", {"q": sku}),
+        ("", {"after": sku}),
+        ("/product", {"sku": sku}),
+        ("/product", {"sku": sku + "x"}),
+        ("/order", {"id": sku}),
+        ("/order", {"id": sku + "x"}),
+        ("/dead-letters", {}),
+        ("/dead-letters", {"outcome": sku}),
+        ("/sign-in", {"next": sku}),
+        (f"/{sku}", {}),
+    ):
+        yield f"{path}?{asked}", console.look(path, **asked).text
+
+
+def test_text_is_only_text_wherever_it_comes_from(console: Console) -> None:
+    console.given(CreateBatch(NASTY, NASTY, 5), Allocate(NASTY, NASTY, 1, NASTY))
+
+    for where, page in pages(console, NASTY):
+        assert "<script>" not in page, where
+        assert "alert(1)" not in "".join(re.findall(r"<[^>]*>", re.sub(r'"[^"]*"', "", page))), where
+    assert NASTY in Text(console.look().text).words
+
+
+def test_no_page_has_script_or_style_of_its_own_or_loads_anything_from_elsewhere(console: Console) -> None:
+    furnish(console)
+
+    for where, page in pages(console, "RED-CHAIR"):
+        text = Text(page)
+        assert text.inline == [], where
+        assert text.addresses, where
+        assert all(re.match(r"/console([/?#]|$)|#", address) for address in text.addresses), text.addresses
+
+
+@cache
+def shared_console() -> Console:
+    """For examples that do not mind each other."""
+    return Console()
+
+
+@given(st.text(min_size=1, max_size=60).filter(lambda text: text.strip() == text and text.isprintable()))
+def test_every_name_leads_to_its_page(name: str) -> None:
+    console = shared_console()
+    console.given(CreateBatch(f"batch of {name}", name, 5), Allocate(name, name, 1))
+    page = console.look("/order", id=name)
+    links = {unescape(link) for link in re.findall(r'href="(/console/(?:product|order)[^"]+)"', page.text)}
+
+    assert {link.partition("?")[0] for link in links} == {"/console/product", "/console/order"}
+    for link in links:
+        assert console.browser.get(link).status_code == 200, link
+
+
+def test_every_page_forbids_what_it_does_not_need_and_is_kept_nowhere(console: Console) -> None:
+    furnish(console)
+
+    for path in ("", "/product?sku=RED-CHAIR", "/order?id=ben-2", "/dead-letters", "/sign-in", "/nix", "/events"):
+        headers = console.browser.get(f"/console{path}").headers
+        assert headers["Cache-Control"] == "no-store", path
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; ")
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+
+
+def test_script_and_style_come_from_here_and_may_be_kept(console: Console) -> None:
+    files = [address for address in Text(console.look().text).addresses if "/static/" in address]
+
+    assert len(files) == 3
+    for file in files:
+        answer = console.browser.get(file, buffered=True)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["Cache-Control"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_without_the_database_a_page_says_so(console: Console) -> None:
+    console.views.log.is_away = True
+
+    page = console.look()
+
+    assert (page.status_code, page.mimetype, page.headers["Retry-After"]) == (503, "text/html", "1")
+    assert "Try again in a moment" in page.text
+
+
+def test_a_page_that_is_not_there_is_not_found_in_html(console: Console) -> None:
+    page = console.look("/no/such//page")
+
+    assert (page.status_code, page.mimetype) == (404, "text/html")
+
+
+# --- bars ------------------------------------------------------------------------
+
+batches = st.lists(
+    st.integers(0, 10**9).flatmap(
+        lambda qty: st.builds(
+            Held, st.just("b"), st.none() | st.just(date(2031, 1, 1)), st.just(qty), st.integers(0, qty)
+        )
+    )
+)
+
+
+@given(batches)
+def test_a_bar_is_as_long_as_its_batches_and_no_longer(drawn: list[Held]) -> None:
+    pieces = bar(drawn).pieces
+
+    assert sum(piece.width for piece in pieces) == pytest.approx(100 if pieces else 0, abs=0.01)
+    for before, after in pairwise(pieces):
+        assert after.x == pytest.approx(before.x + before.width, abs=0.01)
+
+
+# --- colours ---------------------------------------------------------------------
+
+STYLE = Path(the_console.__file__).parent / "static/console.css"
+
+
+def colours() -> tuple[dict[str, str], dict[str, str]]:
+    """Those of the day and of the night."""
+    day, night = re.findall(r":root \{(.*?)\}", STYLE.read_text("utf-8"), re.DOTALL)[:2]
+    light = dict(re.findall(r"--([\w-]+): (#\w{6});", day))
+    return light, light | dict(re.findall(r"--([\w-]+): (#\w{6});", night))
+
+
+def contrast(one: str, other: str) -> float:
+    """By WCAG 2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    lower, higher = sorted((luminance(one), luminance(other)))
+    return (higher + 0.05) / (lower + 0.05)
+
+
+@pytest.mark.parametrize("colour", colours(), ids=["day", "night"])
+def test_all_text_can_be_read_and_all_bars_seen(colour: dict[str, str]) -> None:
+    for ground in ("ground", "card"):
+        for text in ("text", "soft", "link", "bad"):
+            assert contrast(colour[text], colour[ground]) >= 4.5, (text, ground)
+        for shape in ("allocated", "available", "incoming", "line-strong", "good", "warn"):
+            assert contrast(colour[shape], colour[ground]) >= 3, (shape, ground)
+    assert contrast(colour["accent-text"], colour["accent"]) >= 4.5
+    assert contrast(colour["text"], colour["notice"]) >= 4.5
+    assert contrast(colour["link"], colour["notice"]) >= 4.5
+    assert contrast(colour["allocated"], colour["bar-ground"]) >= 3
