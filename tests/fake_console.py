@@ -28,9 +28,10 @@ from allocation.stock_list import Held, Page, Shelf
 from allocation.views import AllocatedLine, Batch, Order
 from messaging.envelope import Recorded
 from messaging.errors import Unavailable
-from messaging.sql.backlog_counts import Backlog
+from messaging.sql.backlog import Backlog, Waiting
 from messaging.sql.dead_letters import DeadEffect, DeadMessage
 from messaging.sql.log_reader import Entry, Wanted
+from messaging.testing import Waiting as WaitingEffect
 
 A_MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -143,7 +144,7 @@ class Console:
         self.bus = self.service.bus
         self.relay = self.service.relay
         self.views = FakeViews(self.service)
-        self.stock_list = self.stock_history = self.backlog = self
+        self.stock_list = self.stock_history = self
         self.dead_letters = FakeDeadLetters()
         self.console_sessions = FakeSessions()
         self.app = create_app(cast(Service, self), Doors(keys.ring) if keys else OPEN)
@@ -186,12 +187,15 @@ class Console:
         log = self.service.memory.log.get(sku)
         return history(log, before, most) if log else None
 
-    def of_effect(self, effect: str) -> Backlog:
-        waiting = [one for one in self.service.memory.outbox if one.effect == effect]
-        return Backlog(len(waiting), sum(one.dead for one in waiting), 0.0)
+    def waiting(self) -> Waiting:
+        letters = self.service.memory.outbox
+        effects = {one.effect for one in letters}
+        backlogs = [self._backlog(effect, [one for one in letters if one.effect == effect]) for effect in effects]
+        return Waiting(backlogs, len(self.dead_letters.letters))
 
-    def dead_messages(self) -> int:
-        return len(self.dead_letters.letters)
+    @staticmethod
+    def _backlog(effect: str, letters: list[WaitingEffect]) -> Backlog:
+        return Backlog(effect, waiting=len(letters), dead=sum(one.dead for one in letters), oldest=0.0)
 
 
 def products(service: fakes.Service) -> list[Product]:

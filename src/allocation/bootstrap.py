@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import redis
 from sqlalchemy import Engine, create_engine
@@ -32,7 +34,7 @@ from messaging.redis.group import ConsumerGroup
 from messaging.redis.refill import Refill
 from messaging.relay import Relay
 from messaging.retry import Retry
-from messaging.sql.backlog_counts import SqlBacklog
+from messaging.sql.backlog import Waiting, waiting
 from messaging.sql.dead_letters import SqlDeadLetters
 from messaging.sql.deliveries import SqlDeliveries
 from messaging.sql.exclusive import KEEPALIVES, is_ours, make_exclusive
@@ -71,7 +73,7 @@ class Service:
     housekeeping: Housekeeping
     stock_list: SqlStockList
     stock_history: SqlStockHistory
-    backlog: SqlBacklog
+    waiting: Callable[[], Waiting]
     console_sessions: SqlConsoleSessions
     keys: KeyRing
 
@@ -147,7 +149,7 @@ def bootstrap(
         housekeeping=Housekeeping(engine),
         stock_list=SqlStockList(engine, retry),
         stock_history=SqlStockHistory(engine, retry),
-        backlog=SqlBacklog(engine),
+        waiting=partial(waiting, engine),
         console_sessions=SqlConsoleSessions(engine, retry),
         keys=KeyRing(SqlKeys(engine, retry).all),
     )

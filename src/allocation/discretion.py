@@ -8,12 +8,17 @@ import re
 _SECRETS = re.compile(
     r"(?P<key>alk_[0-9a-f]{12})_[0-9a-f]+"  # an API key; its id may be known
     r"|(?P<url>://[^\s:/@]*:)[^\s/@]+(?=@)"  # user:password in a URL
+    r"|(?P<parameter>[?&](?:ssl)?password=)[^\s&#'\"]+"  # or in its query
 )
 
 
 def without_secrets(text: str) -> str:
     """The text with `***` where a secret was."""
-    return _SECRETS.sub(lambda found: f"{found['key']}_***" if found["key"] else f"{found['url']}***", text)
+    return _SECRETS.sub(_hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return f"{found['key']}_***" if found["key"] else f"{found['url'] or found['parameter']}***"
 
 
 class DiscreetHandler(logging.StreamHandler):  # type: ignore[type-arg]  # as logging.StreamHandler is used elsewhere

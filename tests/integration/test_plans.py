@@ -24,9 +24,7 @@ from embedded.waiting import wait_for
 from messaging.bus import Request
 from messaging.claims import Failure
 from messaging.envelope import Metadata, Recorded
-from messaging.sql import backlog_counts
-from messaging.sql.backlog import backlogs
-from messaging.sql.backlog_counts import SqlBacklog
+from messaging.sql.backlog import backlogs, waiting
 from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_WORK
 from messaging.sql.log_reader import Place, Wanted
@@ -348,28 +346,16 @@ def test_what_was_dropped_is_not_told_again(told: SqlTold) -> None:
 # --- what is measured ------------------------------------------------------------
 
 
-def test_how_much_waits_is_counted_up_to_a_limit_and_the_oldest_looked_for_in_so_many_streams(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(backlog_counts, "COUNTED", 500)
-    monkeypatch.setattr(backlog_counts, "LOOKED_AT", 100)
-
+def test_how_much_waits_is_counted_up_to_a_limit_and_the_oldest_looked_for_in_so_many_streams(service: Service) -> None:
     with explained() as plans:
-        found = SqlBacklog(service.engine).of_effect(EFFECT)
+        found = waiting(service.engine, most_letters=500, most_streams=100)
 
-    assert found.waiting == 500
-    counted, heads = plans
-    touches([counted], rows=500, pages=500)
+    [backlog] = [one for one in found.backlogs if one.effect == EFFECT]
+    assert (backlog.waiting, backlog.streams, found.dead_messages) == (500, 100, 500)
+    effects, counted, heads, *_, dead_messages = plans
+    touches([effects], rows=3, pages=10)
+    touches([counted, dead_messages], rows=500, pages=500)
     touches([heads], rows=2 * 101, pages=10 * 101)
-
-
-def test_dead_messages_are_counted_up_to_a_limit(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog_counts, "COUNTED", 500)
-
-    with explained() as plans:
-        assert SqlBacklog(service.engine).dead_messages() == 500
-
-    touches(plans, rows=500, pages=500)
 
 
 # --- what is done now and then ---------------------------------------------------

@@ -25,8 +25,9 @@ from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http_traces import add_traces
 from embedded.waiting import wait_for
 from messaging.redis.client import redis_client
-from messaging.redis.group import ConsumerGroup, Lag
-from messaging.sql.backlog_counts import Backlog, SqlBacklog
+from messaging.redis.group import ConsumerGroup
+from messaging.redis.lag import Lag
+from messaging.sql.backlog import Backlog, Waiting, waiting
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 PUBLISH, MAIL = "publish_event", "send_out_of_stock_notification"
@@ -37,8 +38,8 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 def test_an_empty_outbox_has_nothing_that_is_old(service: Service) -> None:
-    assert SqlBacklog(service.engine).of_effect(PUBLISH) == Backlog(0, 0, 0.0)
-    assert SqlBacklog(service.engine).dead_messages() == 0
+    assert waiting(service.engine) == Waiting([], 0)
+    assert Backlog(PUBLISH) == Backlog(PUBLISH, waiting=0, streams=0, failing=0, dead=0, oldest=None, is_complete=True)
 
 
 def test_what_waits_is_counted_by_effect_with_the_age_of_the_oldest(service: Service, sql: Sql) -> None:
@@ -47,9 +48,12 @@ def test_what_waits_is_counted_by_effect_with_the_age_of_the_oldest(service: Ser
     service.bus.handle(Allocate("o1", "DESK", 2))
     sql("UPDATE event_log SET time = now() - interval '1 hour' WHERE stream = 'LAMP'")
 
-    published, mailed = (SqlBacklog(service.engine).of_effect(effect) for effect in (PUBLISH, MAIL))
+    published, mailed = waiting(service.engine).backlogs
 
+    assert (published.effect, mailed.effect) == (PUBLISH, MAIL)
     assert (published.waiting, mailed.waiting) == (3, 1)
+    assert published.oldest is not None
+    assert mailed.oldest is not None
     assert 3600 <= published.oldest < 3660
     assert 0 <= mailed.oldest < 60
 
@@ -61,30 +65,35 @@ def test_what_is_dead_is_counted_and_not_taken_for_old(service: Service, sql: Sq
     sql("UPDATE outbox SET dead_at = now(), reason = 'as a test' WHERE stream = 'LAMP'")
     service.dead_letters.bury(source="channel", body=b"", reason="as a test")
 
-    found = SqlBacklog(service.engine).of_effect(PUBLISH)
+    found = waiting(service.engine)
+    [published] = found.backlogs
 
-    assert (found.waiting, found.dead) == (2, 1)
-    assert found.oldest < 60
-    assert SqlBacklog(service.engine).dead_messages() == 1
+    assert (published.waiting, published.dead) == (2, 1)
+    assert published.oldest is not None
+    assert published.oldest < 60
+    assert found.dead_messages == 1
 
 
 def test_the_lag_of_a_stream_is_what_nobody_has_done(every_redis_url: str) -> None:
     with redis_client(every_redis_url) as client:
         group = ConsumerGroup(client, stream="s", field="f", group="g", consumer="c", keep=timedelta(hours=1))
-        assert group.lag() == Lag(0, 0, 0.0)
+        assert group.lag() == Lag(0, 0, None)
         old = int((time.time() - 60) * 1000)
         for number in range(5):
             client.xadd("s", {"f": "x"}, id=f"{old + number}-0")
-        assert group.lag().unread == 5, "before anybody has come"
+        nobody = group.lag()
+        assert (nobody.unread, nobody.readers) == (5, ()), "before anybody has come"
+        assert nobody.oldest is not None
+        assert 59 < nobody.oldest < 120
         group.take_over()
         assert (group.lag().unread, group.lag().pending) == (5, 0)
-        assert 59 < group.lag().oldest < 120
+        assert 59 < (group.lag().oldest or 0.0) < 120
 
         entries = group.new(2, 0.1)
         assert (group.lag().unread, group.lag().pending) == (3, 2)
         group.acknowledge(entries + group.new(3, 0.1))
 
-        assert group.lag() == Lag(0, 0, 0.0)
+        assert group.lag() == Lag(0, 0, None, ("c",))
 
 
 def test_metrics_are_told_while_the_database_is_away(

@@ -186,14 +186,19 @@ def test_a_client_that_stays_is_waited_for_again_and_has_its_turn_if_more_has_co
 
 def test_a_client_that_takes_no_more_of_its_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_poller, "LONGEST_SILENCE", 0.05)
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
         sock, address = listener.accept()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         conn = Client(100, Mock(), sock, address, listener.getsockname())
         conn.sock.setblocking(True)
         begun = time.monotonic()
 
         with conn.sock, pytest.raises(BlockingIOError):
-            conn.sock.sendall(b"x" * 50_000_000)
+            conn.sock.sendall(b"x" * 2_000_000)
 
     assert time.monotonic() - begun < 5
 

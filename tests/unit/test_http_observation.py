@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,7 +19,8 @@ from allocation.entrypoints import http_observation
 from allocation.entrypoints.flask_app import LONGEST_WAIT, WAITED, create_app
 from messaging.correlation import WORKING_ON
 from messaging.errors import Unavailable
-from messaging.redis.group import Lag
+from messaging.redis.lag import Lag
+from messaging.sql.backlog import waiting
 
 COUNT = "allocation_http_request_duration_seconds_count"
 BATCH = {"ref": "b1", "sku": "TABLE", "qty": 10, "eta": None}
@@ -33,9 +35,9 @@ class Api:
         self.bus = self.service.bus
         self.relay = self.service.relay
         self.views = self
-        self.engine = create_engine(
-            "postgresql+psycopg://nobody@127.0.0.1:1/nowhere", connect_args={"connect_timeout": 1}
-        )
+        nowhere = "postgresql+psycopg://nobody@127.0.0.1:1/nowhere"
+        self.engine = create_engine(nowhere, connect_args={"connect_timeout": 1})
+        self.waiting = partial(waiting, self.engine)
         self.command_group = SimpleNamespace(lag=self.lag)
         self.client: FlaskClient = create_app(cast(Service, self)).test_client()
 

@@ -65,14 +65,28 @@ def test_what_came_as_the_process_was_told_to_stop_is_tried_all_the_same() -> No
     assert tried == [1]
 
 
+class Unhurried(Event):
+    """Notes for how long it is waited for, and takes no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout)
+        return self.is_set()
+
+
 def test_tries_again_while_the_surroundings_fail() -> None:
+    stop = Unhurried()
     faults: list[Exception] = [Unavailable("away"), StillRunning("m1")]
 
     def attempt() -> None:
         if faults:
             raise faults.pop()
 
-    assert until_possible(attempt, Event())
+    assert until_possible(attempt, stop)
+    assert stop.pauses == [0.1, 0.2]
 
 
 def test_gives_up_when_told_to_stop_and_says_so() -> None:

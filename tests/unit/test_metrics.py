@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -20,33 +18,8 @@ from allocation.adapters.surroundings_metrics import Look, OnceASecond, Snapshot
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.domain.model import DomainError
 from messaging.errors import Overtaken, Unavailable
-from messaging.redis.group import Lag
-from messaging.sql.backlog_counts import Backlog
-
-# What several processes count in one folder; the last one is killed, and then the numbers are asked for.
-_PROCESSES = """
-import os, signal, sys
-from allocation.adapters.metrics import metrics, of_all_processes
-from prometheus_client import CollectorRegistry, generate_latest
-
-for number in range(3):
-    if not os.fork():
-        own = metrics()
-        own.answered("POST", "/allocate", 202, 0.004, 0.0)
-        own.shed()
-        own._connections.inc(number + 1)
-        os.kill(os.getpid(), signal.SIGKILL if number == 2 else signal.SIGSTOP)
-living = []
-for _ in range(3):
-    pid, status = os.waitpid(-1, os.WUNTRACED)
-    if os.WIFSTOPPED(status):
-        living.append(pid)
-registry = CollectorRegistry()
-registry.register(of_all_processes(metrics()))
-print(generate_latest(registry).decode())
-for pid in living:
-    os.kill(pid, signal.SIGKILL)
-"""
+from messaging.redis.lag import Lag
+from messaging.sql.backlog import Backlog, Waiting
 
 
 @pytest.fixture
@@ -123,18 +96,6 @@ def test_connections_are_in_use_until_they_are_given_back(metrics: Metrics) -> N
     engine.dispose()
 
 
-def test_what_several_processes_count_is_added_up_and_what_a_dead_one_had_in_use_is_not(tmp_path: Path) -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", _PROCESSES], env={FOLDER: str(tmp_path)}, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-
-    name = "allocation_http_request_duration_seconds"
-    assert f'{name}_count{{method="POST",route="/allocate",status="202"}} 3.0' in said
-    assert "allocation_http_shed_total 3.0" in said
-    assert "allocation_db_connections_in_use 3.0" in said, "1 and 2; not the 3 of the one that was killed"
-    assert f"# HELP {name} Time to answer a request, from when a thread took it." in said
-
-
 def test_the_folder_is_a_parent_s_or_one_that_is_gone_afterwards(tmp_path: Path) -> None:
     env: dict[str, str] = {}
     with metrics_folder(env) as made:
@@ -149,22 +110,6 @@ def test_the_folder_is_a_parent_s_or_one_that_is_gone_afterwards(tmp_path: Path)
     assert given.is_dir()
 
 
-def test_a_worker_that_ends_leaves_the_folder_to_the_others() -> None:
-    program = """
-import os, sys
-from allocation.adapters.metrics_folder import metrics_folder
-with metrics_folder({}) as folder:
-    if not (pid := os.fork()):
-        sys.exit()
-    os.waitpid(pid, 0)
-    print(folder.is_dir())
-print(folder.is_dir())
-"""
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-
-    assert said.split() == ["True", "False"]
-
-
 # --- the surroundings ------------------------------------------------------------
 
 
@@ -173,14 +118,11 @@ class Outbox:
     away: Exception | None = None
     asked: int = 0
 
-    def of_effect(self, effect: str) -> Backlog:
+    def __call__(self) -> Waiting:
         self.asked += 1
         if self.away:
             raise self.away
-        return Backlog(waiting=7, dead=1, oldest=12.5)
-
-    def dead_messages(self) -> int:
-        return 2
+        return Waiting([Backlog("mail", waiting=7, dead=1, oldest=12.5)], dead_messages=2)
 
 
 @dataclass
@@ -209,8 +151,11 @@ def test_says_what_waits_by_effect_and_what_was_given_up() -> None:
         'allocation_up{part="database"} 1.0',
         'allocation_up{part="redis"} 1.0',
         'allocation_outbox_waiting{effect="mail"} 7.0',
-        'allocation_outbox_oldest_seconds{effect="publish"} 12.5',
+        'allocation_outbox_oldest_seconds{effect="mail"} 12.5',
         'allocation_dead_effects{effect="mail"} 1.0',
+        'allocation_outbox_waiting{effect="publish"} 0.0',
+        'allocation_outbox_oldest_seconds{effect="publish"} 0.0',
+        'allocation_dead_effects{effect="publish"} 0.0',
         "allocation_dead_messages 2.0",
         "allocation_commands_unread 3.0",
         "allocation_commands_pending 4.0",
@@ -220,9 +165,20 @@ def test_says_what_waits_by_effect_and_what_was_given_up() -> None:
         assert line in said.splitlines()
 
 
+def test_what_waits_for_an_effect_that_we_no_longer_have_is_told_too() -> None:
+    said = exposed(Look([], Outbox(), redis_is_away))
+
+    assert 'allocation_outbox_waiting{effect="mail"} 7.0' in said.splitlines()
+
+
+@pytest.mark.parametrize("found", [Snapshot(), Snapshot(Outbox()(), Lag(1, 2, 3.5, ("host:1",), is_complete=False))])
+def test_what_is_found_reaches_other_processes_as_it_is(found: Snapshot) -> None:
+    assert Snapshot.from_json(found.to_json()) == found
+
+
 @pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a fault in the program")])
 def test_what_cannot_be_reached_is_down_and_the_rest_is_told(error: Exception) -> None:
-    no_database = exposed(Look(["mail"], Outbox(away=error), lambda: Lag(3, 0, 0.0)))
+    no_database = exposed(Look(["mail"], Outbox(away=error), lambda: Lag(3, 0, None)))
     no_redis = exposed(Look(["mail"], Outbox(), redis_is_away))
 
     assert 'allocation_up{part="database"} 0.0' in no_database
@@ -240,7 +196,7 @@ def test_the_surroundings_are_looked_at_once_a_second_whoever_is_asked(tmp_path:
     one = OnceASecond(look, tmp_path if shared else None, clock)
     other = OnceASecond(look, tmp_path, clock) if shared else one
 
-    assert one() == other() == one() == Snapshot({"mail": Backlog(7, 1, 12.5)}, 2, None)
+    assert one() == other() == one() == Snapshot(Outbox()(), None)
     assert outbox.asked == 1
     clock.now += 0.99
     other()
@@ -257,7 +213,7 @@ def test_who_comes_while_another_process_looks_waits_for_what_that_finds(tmp_pat
     def slowly() -> Lag:
         looking.set()
         assert go_on.wait(10)
-        return Lag(0, 0, 0.0)
+        return Lag(0, 0, None)
 
     look = Look(["mail"], outbox, slowly)
     threads = [Thread(target=OnceASecond(look, tmp_path, Clock()), daemon=True) for _ in range(2)]
@@ -272,16 +228,16 @@ def test_who_comes_while_another_process_looks_waits_for_what_that_finds(tmp_pat
     assert outbox.asked == 1
 
 
-@pytest.mark.parametrize("left", ["", "1000000.0\n{", "nonsense", "1000000.0\n"])
+@pytest.mark.parametrize("left", ["", "1000000.0\n{", "nonsense", "1000000.0\n", '1000000.0\n{"lag": {"old": 1}}'])
 def test_who_was_killed_while_writing_hides_nothing(tmp_path: Path, left: str) -> None:
     (tmp_path / "surroundings.json").write_text(left)
     look = OnceASecond(Look(["mail"], Outbox(), redis_is_away), tmp_path, Clock())
 
-    assert look().dead_messages == 2
+    assert look().waiting == Outbox()()
     assert json.loads((tmp_path / "surroundings.json").read_text().partition("\n")[2])
 
 
 def test_a_folder_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
     look = OnceASecond(Look(["mail"], Outbox(), redis_is_away), tmp_path / "gone", Clock())
 
-    assert look().dead_messages == 2
+    assert look().waiting == Outbox()()

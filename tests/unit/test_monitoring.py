@@ -13,8 +13,8 @@ import yaml
 
 from allocation.adapters.metrics import Metrics
 from allocation.adapters.surroundings_metrics import Look, SurroundingsCollector
-from messaging.redis.group import Lag
-from messaging.sql.backlog_counts import Backlog
+from messaging.redis.lag import Lag
+from messaging.sql.backlog import Waiting
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "monitoring/grafana.json").read_text())
@@ -23,14 +23,6 @@ OF_PROMETHEUS = {"le", "instance", "job"}
 
 _NAME = re.compile(r"\ballocation_\w+")
 _SELECTED = re.compile(r"(allocation_\w+)\{([^}]*)\}")
-
-
-class Outbox:
-    def of_effect(self, effect: str) -> Backlog:
-        return Backlog(0, 0, 0.0)
-
-    def dead_messages(self) -> int:
-        return 0
 
 
 def exposed() -> dict[str, set[str]]:
@@ -42,7 +34,7 @@ def exposed() -> dict[str, set[str]]:
             endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[family.type]
             for ending in endings:
                 found[family.name + ending] = set(metric._labelnames)
-    look = Look(["mail"], Outbox(), lambda: Lag(0, 0, 0.0))
+    look = Look(["mail"], lambda: Waiting([], 0), lambda: Lag(0, 0, None))
     for gauge in SurroundingsCollector(look, "1").collect():
         found[gauge.name] = {label for sample in gauge.samples for label in sample.labels}
     return found

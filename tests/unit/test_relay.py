@@ -424,7 +424,8 @@ def test_a_fault_does_not_stop_the_relay(caplog: pytest.LogCaptureFixture) -> No
     stop, told = Event(), Event()
     table: Routes[object] = Routes()
     table.effect(Said, Tell("tell", lambda _: told.set()))
-    thread = Thread(target=Relay(table, BrokenOnce(memory_with("tell", a=["one"]))).run, args=(stop,))
+    relay = Relay(table, BrokenOnce(memory_with("tell", a=["one"])), longest_pause=0.01)
+    thread = Thread(target=relay.run, args=(stop,))
     thread.start()
     try:
         assert told.wait(10), "the relay stopped at a fault"

@@ -7,70 +7,64 @@ that they share. What can't be reached is said to be down, and what is known is 
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from pydantic import TypeAdapter
 
 from messaging.errors import Unavailable
-from messaging.redis.group import Lag
-from messaging.sql.backlog_counts import Backlog
+from messaging.redis.lag import Lag
+from messaging.sql.backlog import Backlog, Waiting
 
 log = logging.getLogger(__name__)
 
 _FRESH = 1.0
 
 
-class Backlogs(Protocol):
-    def of_effect(self, effect: str) -> Backlog: ...
-
-    def dead_messages(self) -> int: ...
-
-
 @dataclass(slots=True)
 class Snapshot:
     """Found out at a moment; None is what could not be reached."""
 
-    backlogs: dict[str, Backlog] | None = None
-    dead_messages: int | None = None
+    waiting: Waiting | None = None
     lag: Lag | None = None
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        return _snapshots().dump_json(self).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Snapshot:
-        said = json.loads(text)
-        backlogs, lag = said["backlogs"], said["lag"]
-        return cls(
-            None if backlogs is None else {effect: Backlog(**one) for effect, one in backlogs.items()},
-            said["dead_messages"],
-            None if lag is None else Lag(**lag),
-        )
+        """Raises ValueError."""
+        return _snapshots().validate_json(text)
+
+
+@cache
+def _snapshots() -> TypeAdapter[Snapshot]:
+    return TypeAdapter(Snapshot)
 
 
 @dataclass(slots=True)
 class Look:
-    """Looks at the surroundings. Raises nothing."""
+    """Looks at the surroundings, and tells of all `effects`, whether anything waits or not. Raises nothing."""
 
     effects: Sequence[str]
-    backlogs: Backlogs
+    waiting: Callable[[], Waiting]
     lag: Callable[[], Lag]
 
     def __call__(self) -> Snapshot:
         found = Snapshot()
         with _whatever_fails("the outbox"):
-            backlogs = {effect: self.backlogs.of_effect(effect) for effect in self.effects}
-            found.dead_messages = self.backlogs.dead_messages()
-            found.backlogs = backlogs
+            waiting = self.waiting()
+            idle = set(self.effects) - {backlog.effect for backlog in waiting.backlogs}
+            found.waiting = replace(waiting, backlogs=[*waiting.backlogs, *map(Backlog, sorted(idle))])
         with _whatever_fails("the command stream"):
             found.lag = self.lag()
         return found
@@ -125,9 +119,9 @@ class OnceASecond:
 def _kept(text: str) -> tuple[float, str]:
     moment, _, found = text.partition("\n")
     try:
-        json.loads(found)
+        Snapshot.from_json(found)
         return float(moment), found
-    except ValueError:  # nobody has looked, or was killed while writing
+    except ValueError:  # nobody has looked, or was killed while writing, or is of another release
         return 0.0, ""
 
 
@@ -139,36 +133,35 @@ class SurroundingsCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         found = self._look()
         yield _gauge("allocation_build_info", "Always 1; which release this is.", ["version"], {(self._version,): 1})
-        parts: dict[Any, float] = {("database",): found.backlogs is not None, ("redis",): found.lag is not None}
+        parts: dict[Any, float] = {("database",): found.waiting is not None, ("redis",): found.lag is not None}
         yield _gauge("allocation_up", "Whether the part of the surroundings answers.", ["part"], parts)
-        if found.backlogs is not None:
-            yield from _of_outbox(found.backlogs)
-        if found.dead_messages is not None:
-            about = "Messages from outside that were given up, up to 10,000."
-            yield _gauge("allocation_dead_messages", about, [], {(): found.dead_messages})
+        if found.waiting:
+            yield from _of_outbox(found.waiting)
         if found.lag:
             yield from _of_commands(found.lag)
 
 
-def _of_outbox(backlogs: dict[str, Backlog]) -> Iterator[GaugeMetricFamily]:
+def _of_outbox(waiting: Waiting) -> Iterator[GaugeMetricFamily]:
     yield _gauge(
         "allocation_outbox_waiting",
         "Effects that wait to be carried out, the dead among them, up to 10,000.",
         ["effect"],
-        {(effect,): one.waiting for effect, one in backlogs.items()},
+        {(backlog.effect,): backlog.waiting for backlog in waiting.backlogs},
     )
     yield _gauge(
         "allocation_outbox_oldest_seconds",
         "Age of the oldest effect that waits and is not dead, of the first 1,000 SKUs.",
         ["effect"],
-        {(effect,): one.oldest for effect, one in backlogs.items()},
+        {(backlog.effect,): backlog.oldest or 0.0 for backlog in waiting.backlogs},
     )
     yield _gauge(
         "allocation_dead_effects",
         "Effects that were given up, each of which holds back its SKU, of the first 1,000 SKUs.",
         ["effect"],
-        {(effect,): one.dead for effect, one in backlogs.items()},
+        {(backlog.effect,): backlog.dead for backlog in waiting.backlogs},
     )
+    about = "Messages from outside that were given up, up to 10,000."
+    yield _gauge("allocation_dead_messages", about, [], {(): waiting.dead_messages})
 
 
 def _of_commands(lag: Lag) -> Iterator[GaugeMetricFamily]:
@@ -177,7 +170,7 @@ def _of_commands(lag: Lag) -> Iterator[GaugeMetricFamily]:
     )
     yield _gauge("allocation_commands_pending", "Commands read and not done yet.", [], {(): lag.pending})
     about = "Age of the oldest command in the Redis stream that is not done."
-    yield _gauge("allocation_commands_oldest_seconds", about, [], {(): lag.oldest})
+    yield _gauge("allocation_commands_oldest_seconds", about, [], {(): lag.oldest or 0.0})
 
 
 def _gauge(name: str, about: str, labels: Sequence[str], values: dict[Any, float]) -> GaugeMetricFamily:

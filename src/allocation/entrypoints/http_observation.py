@@ -17,7 +17,6 @@ from allocation.adapters.metrics import metrics as of_this_process
 from allocation.adapters.surroundings_metrics import Look, OnceASecond, SurroundingsCollector
 from allocation.bootstrap import Service
 from messaging.correlation import WORKING_ON
-from messaging.sql.backlog_counts import SqlBacklog
 from messaging.trace_context import sent_in
 
 P = TypeVar("P")
@@ -79,9 +78,8 @@ def _behind(proxy: P) -> P:
 def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
     @cache
     def surroundings() -> SurroundingsCollector:
-        look = Look(
-            list(service.relay.routes.all_effect_names()), SqlBacklog(service.engine), service.command_group.lag
-        )
+        effects = list(service.relay.routes.all_effect_names())
+        look = Look(effects, service.waiting, service.command_group.lag)
         return SurroundingsCollector(OnceASecond(look, shared_folder()), version("allocation"))
 
     @app.get("/metrics")

@@ -124,9 +124,10 @@ def _effects(tables: Tables) -> Table:
 
 def _commands(tables: Tables, broker: Broker | str) -> Table:
     table = _table("Taken in over Redis", "", "")
-    lag = broker.commands if isinstance(broker, Broker) else None
-    listened = f"{broker.listeners} listening" if isinstance(broker, Broker) else ""
-    table.add_row(f"stream {COMMANDS}", _held(tables.command_stream), "; ".join(_behind(lag)))
+    behind, listened = "", ""
+    if isinstance(broker, Broker):
+        behind, listened = "; ".join(_behind(broker.commands)), f"{broker.listeners} listening"
+    table.add_row(f"stream {COMMANDS}", _held(tables.command_stream), behind)
     table.add_row(f"channel {CHANGE_BATCH_QUANTITY}", _held(tables.bridge), listened)
     table.add_row("given up", f"{tables.dead_messages:,} messages", "")
     return table
@@ -144,9 +145,7 @@ def _stock(tables: Tables) -> Table:
     return table
 
 
-def _behind(lag: Lag | None) -> Iterator[str]:
-    if lag is None:
-        return
+def _behind(lag: Lag) -> Iterator[str]:
     yield f"{lag.unread:,}{'' if lag.is_complete else '+'} unread, {lag.pending:,} pending"
     if lag.oldest is not None:
         yield f"the oldest {in_words(lag.oldest)} old"

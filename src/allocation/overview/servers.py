@@ -52,13 +52,13 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """`product` is Redis or Valkey; `commands` how far the command stream is behind, None while nobody has ever read
-    it; `listeners` how many hear quantity changes over pub/sub."""
+    """`product` is Redis or Valkey; `commands`: how far the consumers are behind the command stream;
+    `listeners` how many hear quantity changes over pub/sub."""
 
     product: str
     version: str
     milliseconds: float
-    commands: Lag | None
+    commands: Lag
     listeners: int
 
 

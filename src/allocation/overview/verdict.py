@@ -70,7 +70,7 @@ def _of_broker(overview: Overview) -> Iterator[Problem]:
         yield Problem(
             f"Redis: {broker.removeprefix('redis: ')}", "bring it back; orders are taken meanwhile, and news waits"
         )
-    elif broker.commands:
+    else:
         behind = broker.commands.oldest
         if behind is not None and behind > LATE:
             yield Problem(f"commands wait for {in_words(behind)}", "look into the log of `allocation consume`")

@@ -15,9 +15,9 @@ from typing import Any
 import redis
 
 from messaging.redis.client import redis_faults
+from messaging.redis.lag import Lag, lag_of
 
 _PAGE = 1_000
-_MOST_COUNTED = 1_000
 
 # Forgets all other consumers that have nothing pending; in one step, since whoever is forgotten loses what it reads
 # meanwhile.
@@ -42,16 +42,6 @@ class Entry:
     id: str
     body: bytes | None
     tries: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """`unread` entries, and `pending` ones that were read and not acknowledged; `oldest`: since how many seconds the
-    oldest of them has been in the stream, 0 for none."""
-
-    unread: int
-    pending: int
-    oldest: float
 
 
 class ConsumerGroup:
@@ -121,22 +111,7 @@ class ConsumerGroup:
             return int(self._client.xtrim(self.stream, minid="{}-{}".format(*min(oldest)), approximate=True))
 
     def lag(self) -> Lag:
-        """Before Redis 7 and when entries were deleted, at most so many unread ones are counted as are read at once."""
-        with redis_faults():
-            if not self._client.exists(self.stream):
-                return Lag(0, 0, 0.0)
-            seconds, microseconds = self._client.time()
-            ours = [each for each in self._client.xinfo_groups(self.stream) if _text(each["name"]) == self._group]
-            if not ours:
-                return Lag(int(self._client.xlen(self.stream)), 0, 0.0)
-            [group] = ours
-            beyond = f"({_text(group['last-delivered-id'])}"
-            unread = group.get("lag")
-            first = self._client.xrange(self.stream, beyond, "+", 1 if unread is not None else _MOST_COUNTED)
-            pending = self._client.xpending(self.stream, self._group)
-        oldest = [_id(entry_id) for entry_id in (pending["min"], first[0][0] if first else None) if entry_id]
-        age = seconds + microseconds / 1e6 - min(oldest)[0] / 1e3 if oldest else 0.0
-        return Lag(len(first or ()) if unread is None else int(unread), int(pending["pending"]), max(0.0, age))
+        return lag_of(self._client, self.stream, self._group)
 
     def _make_group(self) -> None:
         try:

@@ -13,6 +13,8 @@ from messaging.redis.client import redis_faults
 _MOST_COUNTED = 1_000
 """Entries, where the server keeps no count: before Redis 7, or when some were deleted from the middle."""
 
+_NEW = {"pending": 0, "last-delivered-id": b"0-0"}
+
 
 @dataclass(frozen=True, slots=True)
 class Lag:
@@ -23,25 +25,24 @@ class Lag:
     unread: int
     pending: int
     oldest: float | None
-    readers: tuple[str, ...]
+    readers: tuple[str, ...] = ()
     is_complete: bool = True
 
 
-def lag_of(client: redis.Redis, stream: str, group: str) -> Lag | None:
-    """None when there is no such group (yet). Raises Unavailable."""
+def lag_of(client: redis.Redis, stream: str, group: str) -> Lag:
+    """A group that is not there yet has read nothing. Raises Unavailable."""
     with redis_faults():
         if not client.exists(stream):
-            return None
+            return Lag(0, 0, None)
         found = [one for one in client.xinfo_groups(stream) if one["name"] == group.encode()]
-        if not found:
-            return None
-        [ours] = found
+        ours: Mapping[str, Any] = found[0] if found else {**_NEW, "lag": client.xlen(stream)}
+        consumers = client.xinfo_consumers(stream, group) if found else []
         unread, is_complete = _unread(client, stream, ours)
         return Lag(
             unread=unread,
             pending=int(ours["pending"]),
             oldest=_oldest(client, stream, group, ours),
-            readers=tuple(one["name"].decode() for one in client.xinfo_consumers(stream, group)),
+            readers=tuple(one["name"].decode() for one in consumers),
             is_complete=is_complete,
         )
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
+
+from messaging.sql.connections import connection
 
 MOST_LETTERS = 200_000
 """Of one effect, that are counted."""
@@ -51,40 +53,49 @@ _MESSAGES = text("SELECT count(*) FROM (SELECT FROM dead_letters ORDER BY id LIM
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits of one effect.
+    """What waits of one effect: nothing, unless more is said.
 
     `waiting`: events, with those that are dead and those behind them; `streams`: how many they are of; `failing`:
     streams whose first letter was tried in vain and will be again; `oldest`: seconds since the oldest event happened,
-    None when all that is seen is dead. Unless it `is_complete`, there is more, and each figure is a lower bound.
+    None when none is seen that is not dead. Unless it `is_complete`, there is more, and each figure is a lower bound.
     """
 
     effect: str
-    waiting: int
-    streams: int
-    failing: int
-    dead: int
-    oldest: float | None
-    is_complete: bool
+    waiting: int = 0
+    streams: int = 0
+    failing: int = 0
+    dead: int = 0
+    oldest: float | None = None
+    is_complete: bool = True
 
 
-def backlogs(
-    connection: Connection, most_letters: int = MOST_LETTERS, most_streams: int = MOST_STREAMS
-) -> list[Backlog]:
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the database knows to wait, and messages from outside that were given up."""
+
+    backlogs: list[Backlog]
+    dead_messages: int
+
+
+def waiting(engine: Engine, most_letters: int = 10_000, most_streams: int = 1_000) -> Waiting:
+    """For gauges and pages, who ask day and night: so few are looked at. Raises Unavailable."""
+    with connection(engine) as asked:
+        return Waiting(backlogs(asked, most_letters, most_streams), dead_messages(asked, most_letters))
+
+
+def backlogs(asked: Connection, most_letters: int = MOST_LETTERS, most_streams: int = MOST_STREAMS) -> list[Backlog]:
     """Of each effect that anything waits of, by name."""
-    return [
-        _backlog(connection, effect, most_letters, most_streams)
-        for effect in connection.execute(_EFFECTS).scalars().all()
-    ]
+    return [_backlog(asked, effect, most_letters, most_streams) for effect in asked.execute(_EFFECTS).scalars().all()]
 
 
-def dead_messages(connection: Connection, most: int = MOST_LETTERS) -> int:
+def dead_messages(asked: Connection, most: int = MOST_LETTERS) -> int:
     """How many messages from outside were given up; `most` may be more."""
-    return int(connection.execute(_MESSAGES, {"most": most}).scalar_one())
+    return int(asked.execute(_MESSAGES, {"most": most}).scalar_one())
 
 
-def _backlog(connection: Connection, effect: str, most_letters: int, most_streams: int) -> Backlog:
-    letters = int(connection.execute(_LETTERS, {"effect": effect, "most": most_letters}).scalar_one())
-    heads = connection.execute(_HEADS, {"effect": effect, "most": most_streams}).one()
+def _backlog(asked: Connection, effect: str, most_letters: int, most_streams: int) -> Backlog:
+    letters = int(asked.execute(_LETTERS, {"effect": effect, "most": most_letters}).scalar_one())
+    heads = asked.execute(_HEADS, {"effect": effect, "most": most_streams}).one()
     return Backlog(
         effect=effect,
         waiting=letters,

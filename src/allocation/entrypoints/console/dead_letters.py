@@ -13,7 +13,7 @@ from allocation.adapters.keys import Scope
 from allocation.bootstrap import Service
 from allocation.entrypoints import inbound
 from allocation.entrypoints.console.door import require, visitor
-from messaging.sql.backlog_counts import Backlog
+from messaging.sql.backlog import Backlog, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def add_dead_letters(console: Blueprint, service: Service) -> None:
             messages=service.dead_letters.messages(most=LETTERS_A_PAGE),
             effects=service.dead_letters.effects(most=LETTERS_A_PAGE),
             most=LETTERS_A_PAGE,
-            delivery=outbox(service),
+            delivery=outbox(service, service.waiting()),
             outcome=OUTCOMES.get(request.args.get("outcome", "")),
         )
 
@@ -68,7 +68,7 @@ def _retried(service: Service, letter_id: str) -> str:
     return "gone"
 
 
-def outbox(service: Service) -> list[tuple[str, Backlog]]:
-    """What waits, by effect."""
-    effects = sorted(service.relay.routes.all_effect_names())
-    return [(effect, service.backlog.of_effect(effect)) for effect in effects]
+def outbox(service: Service, waiting: Waiting) -> list[Backlog]:
+    """What waits, by effect; also of those of which nothing does."""
+    found = {backlog.effect: backlog for backlog in waiting.backlogs}
+    return [found.get(effect) or Backlog(effect) for effect in sorted(service.relay.routes.all_effect_names())]

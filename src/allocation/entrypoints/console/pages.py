@@ -40,6 +40,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
     @console.get("")
     def stock() -> ResponseReturnValue:
         asked, after = _text("q"), _text("after")
+        waiting = service.waiting()
         return render_template(
             "console/stock.html",
             asked=asked,
@@ -48,8 +49,8 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             order=asked and service.views.order(asked),
             batch=asked and service.views.batch(asked),
             events=[told(entry) for entry in reversed(service.views.log.latest(NEWEST))],
-            delivery=(delivery := outbox(service)),
-            dead=service.backlog.dead_messages() + sum(backlog.dead for _, backlog in delivery),
+            delivery=outbox(service, waiting),
+            dead=waiting.dead_messages + sum(backlog.dead for backlog in waiting.backlogs),
         )
 
     @console.get("/product")
