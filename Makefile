@@ -28,6 +28,7 @@ check: .venv/ready-to-run ## prove that the books balance
 
 catalogue: .venv/ready-to-test ## write docs/events.md and the schemas of messages anew, from the code
 	@$(BIN)/python -m tests.catalogue
+
 demo: .venv/ready-to-run ## play a small trading day, against what `make run` has started
 	@exec $(BIN)/allocation demo
 

@@ -17,6 +17,7 @@ from typing import Any, get_args
 import pytest
 
 from allocation.adapters import redis_channels
+from allocation.adapters.schema import REVISION
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.config import LOG_LEVELS
 from allocation.domain import commands, events, model
@@ -288,3 +289,10 @@ def test_the_readme_s_session_shows_every_answer() -> None:
             assert answer == "OK\n" or json.loads(answer), command
         else:
             assert answer == "", f"{command} prints nothing"
+
+
+def test_the_page_of_the_command_line_has_every_command_and_today_s_schema() -> None:
+    page = (DOCS / "command-line.md").read_text("utf-8")
+
+    assert not [name for name in main.commands if not re.search(rf"`(allocation )?{name}`", page)]
+    assert {*re.findall(r"schema (\d{4})|\"revision\": \"(\d{4})\"", page)} == {(REVISION, ""), ("", REVISION)}

@@ -12,7 +12,7 @@ _WRAPPING = 4
 """Chunks may take so many times the largest body, with what is around them."""
 
 _EMPTY_LINE = b"\r\n\r\n"
-_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})[^0-9a-fA-F\r\n]?[^\r\n]*")
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?:[ \t]*;[^\r\n]*)?")
 _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|expect):[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)")
 _EXPECT = re.compile(rb"\r\nexpect:[^\r\n]*", re.IGNORECASE)
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from allocation.entrypoints.arrival import Arrival, TooMuch
@@ -30,6 +31,19 @@ _LONGEST_FAREWELL = 2.0
 _MOST_AFTER_THE_ANSWER = 16 * 1024 * 1024
 _AT_ONCE = 64 * 1024
 _NOTHING_NEW = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
+
+
+class HandedOver(Unreader):  # type: ignore[misc]  # gunicorn ships no types
+    """What was handed over, and no more: the parser never reads from the socket. If it wants to, it thinks that the
+    request ends elsewhere than we do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran_dry = False
+
+    def chunk(self, size_hint: int | None = None) -> bytes:  # noqa: ARG002 - gunicorn's
+        self.ran_dry = True
+        return b""
 
 
 class Client(TConn):  # type: ignore[misc]  # gunicorn ships no types
@@ -64,7 +78,9 @@ class Client(TConn):  # type: ignore[misc]  # gunicorn ships no types
 
     def hand_over(self) -> None:
         """Give the request that is here to gunicorn's parser, as if it had read it itself."""
-        self.init()
+        if not self.initialized:
+            self.init()
+            self.parser.unreader = HandedOver()
         self.parser.unreader.unread(self.arrival.take())
 
 
@@ -100,6 +116,7 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
             keepalive
             and conn.arrival.whole
             and super()._keepalive_after(conn, keepalive)
+            and not conn.parser.unreader.ran_dry
             and not conn.parser.unreader.buf.getvalue()
         )
 
