@@ -46,7 +46,7 @@ partitions: .venv/ready-to-test ## the integration tests once more, on tables th
 	@TESTS_PARTITIONS=8 $(BIN)/python -m pytest --numprocesses 2 tests/integration
 
 e2e-tests: .venv/ready-to-test ## real processes, over HTTP and Redis
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e
 
 chaos: .venv/ready-to-test ## break all that can break, again and again, and judge what is left; ten minutes for each seed
 	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) --report docs/chaos.md

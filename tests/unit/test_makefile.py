@@ -51,7 +51,7 @@ def test_checks_and_layers_of_tests_follow_each_other(tmp_path: Path) -> None:
         "mypy",
         "python -m pytest tests/unit",
         "python -m pytest --numprocesses 2 tests/integration",
-        "python -m pytest tests/e2e",
+        "python -m pytest --numprocesses 2 --dist loadfile tests/e2e",
         "make: 0",
     ]
 
