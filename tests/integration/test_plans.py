@@ -175,7 +175,7 @@ def test_a_batch_that_is_created(service: Service) -> None:
     with explained() as plans:
         service.bus.handle(CreateBatch("new", "SKU-500", 1))
 
-    touches(plans, rows=2, pages=60)
+    touches(plans, rows=2, pages=90)
 
 
 def test_a_batch_that_is_cut(service: Service) -> None:
