@@ -21,8 +21,8 @@ from allocation.domain.events import Event
 from allocation.domain.model import Product
 from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
-from allocation.entrypoints.doors import OPEN, Doors
 from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.doors import OPEN, Doors
 from allocation.stock_history import Balance, History, Step, reckoned
 from allocation.stock_list import Held, Page, Shelf
 from allocation.views import AllocatedLine, Batch, Order

@@ -8,7 +8,7 @@ import sys
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from allocation.discretion import DiscreetHandler
+from allocation.redaction import RedactingHandler
 from messaging.correlation import WORKING_ON
 
 
@@ -32,7 +32,7 @@ def configure_logging(level: str, log_format: str) -> None:
         if console
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
-    handler = DiscreetHandler(sys.stderr)
+    handler = RedactingHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -31,7 +31,7 @@ from allocation.check import balance, histories, open_books
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
 from allocation.domain.model import DomainError
-from allocation.entrypoints.check_command import check
+from allocation.entrypoints.command_line.check import check
 from messaging.sql import tables as messaging_tables
 
 PUBLISH, MAIL = "publish_event", "send_out_of_stock_notification"

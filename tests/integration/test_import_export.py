@@ -28,10 +28,10 @@ from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.model import BatchConflict, LineConflict
-from allocation.entrypoints.check_command import check
-from allocation.entrypoints.csv_commands import export, import_
-from allocation.entrypoints.csv_dry_run import DryRun, dry_runs
-from allocation.entrypoints.csv_import import MOST_ROWS_TOGETHER
+from allocation.entrypoints.bulk.commands import export, import_
+from allocation.entrypoints.bulk.dry_run import DryRun, dry_runs
+from allocation.entrypoints.bulk.importing import MOST_ROWS_TOGETHER
+from allocation.entrypoints.command_line.check import check
 from messaging.bus import Request
 from messaging.errors import Unavailable
 from messaging.sql import tables as messaging_tables

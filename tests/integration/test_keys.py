@@ -22,9 +22,9 @@ from allocation.config import SettingError, Settings
 from allocation.domain import commands
 from allocation.entrypoints import inbound
 from allocation.entrypoints.cli import main
-from allocation.entrypoints.doors import Doors
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.key_check import require_keys
+from allocation.entrypoints.http.doors import Doors
+from allocation.entrypoints.http.key_check import require_keys
 from allocation.service_layer.handlers import PublishEvent
 from messaging.envelope import Metadata
 from messaging.errors import Unavailable

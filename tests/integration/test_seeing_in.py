@@ -22,7 +22,7 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints import redis_commands
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http_traces import add_traces
+from allocation.entrypoints.http.traces import add_traces
 from embedded.waiting import wait_for
 from messaging.redis.client import redis_client
 from messaging.redis.group import ConsumerGroup

@@ -7,7 +7,7 @@ from tests.mutants.part import Mutant, Part
 _IN_MEMORY = ("unit/test_doors.py",)
 
 TABLE = Part(
-    "allocation/entrypoints/doors.py",
+    "allocation/entrypoints/http/doors.py",
     _IN_MEMORY,
     (
         Mutant("        if scope and not principal.may(scope):", "        if False:", "a key opens every door"),
@@ -72,7 +72,7 @@ KEY_RING = Part(
 )
 
 RATES = Part(
-    "allocation/entrypoints/rates.py",
+    "allocation/entrypoints/http/rates.py",
     _IN_MEMORY,
     (
         Mutant("            if too_early > _NOTHING:", "            if False:", "there is no limit"),
@@ -81,7 +81,7 @@ RATES = Part(
 )
 
 ARRIVAL = Part(
-    "allocation/entrypoints/arrival.py",
+    "allocation/entrypoints/http/framing.py",
     ("unit/test_arrival.py",),
     (
         Mutant("            elif len(self._bytes) >= self._end:", "            else:", "a thread waits for bodies"),
@@ -94,7 +94,7 @@ ARRIVAL = Part(
 )
 
 POLLER = Part(
-    "allocation/entrypoints/client_poller.py",
+    "allocation/entrypoints/http/client_poller.py",
     ("unit/test_client_poller.py",),
     (
         Mutant(

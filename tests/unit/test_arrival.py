@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocation.entrypoints.arrival import LARGEST_HEAD, Arrival, TooMuch
+from allocation.entrypoints.http.framing import LARGEST_HEAD, Arrival, TooMuch
 
 LARGEST = 1000
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -12,9 +12,9 @@ from unittest.mock import Mock, patch
 import pytest
 from gunicorn.workers.gthread import ThreadWorker
 
-from allocation.entrypoints import client_poller
-from allocation.entrypoints.arrival import TooMuch
-from allocation.entrypoints.client_poller import LONGEST_ARRIVAL, Client, PollingWorker
+from allocation.entrypoints.http import client_poller
+from allocation.entrypoints.http.client_poller import LONGEST_ARRIVAL, Client, PollingWorker
+from allocation.entrypoints.http.framing import TooMuch
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from sqlalchemy.exc import ProgrammingError
 
 from allocation.config import Settings
-from allocation.entrypoints.addresses import api_url, without_password
 from allocation.entrypoints.cli import main
-from allocation.entrypoints.command_line import SECTIONS, CommandLine
-from allocation.entrypoints.watch_command import watch
+from allocation.entrypoints.command_line.addresses import api_url, without_password
+from allocation.entrypoints.command_line.group import SECTIONS, CommandLine
+from allocation.entrypoints.command_line.watch import watch
 
 WITHOUT_RESULT = {"serve", "relay", "consume", "completion"}
 

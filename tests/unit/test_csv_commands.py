@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from allocation.config import Settings
-from allocation.entrypoints.csv_commands import export, import_
+from allocation.entrypoints.bulk.commands import export, import_
 
 
 def ask(*arguments: str) -> Result:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from allocation.entrypoints.csv_files import LONGEST_ROW, BadCsv, Condition, Row, UnfitColumns, opened
+from allocation.entrypoints.bulk.csv_files import LONGEST_ROW, BadCsv, Condition, Row, UnfitColumns, opened
 
 Write = Callable[[bytes], Path]
 

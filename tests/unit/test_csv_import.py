@@ -9,9 +9,9 @@ import pytest
 from tests.fakes import Service
 
 from allocation.domain.commands import Allocate, CreateBatch
-from allocation.entrypoints import csv_import
-from allocation.entrypoints.csv_files import BadCsv, Row
-from allocation.entrypoints.csv_import import (
+from allocation.entrypoints.bulk import importing as csv_import
+from allocation.entrypoints.bulk.csv_files import BadCsv, Row
+from allocation.entrypoints.bulk.importing import (
     BATCHES,
     MOST_ROWS_TOGETHER,
     ORDERS,

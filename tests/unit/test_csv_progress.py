@@ -1,6 +1,6 @@
 import pytest
 
-from allocation.entrypoints.csv_progress import progress
+from allocation.entrypoints.bulk.progress import progress
 
 
 @pytest.mark.parametrize(

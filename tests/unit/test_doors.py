@@ -21,9 +21,9 @@ from allocation.adapters.key_ring import STILL_WORKS, KeyRing
 from allocation.adapters.keys import NAME, Principal, Scope, StoredKey, id_of
 from allocation.bootstrap import Service
 from allocation.config import SettingError, Settings
-from allocation.entrypoints.doors import DOORS, OPEN, Doors, NotDecided, doors_of, scope_for
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.rates import Rates
+from allocation.entrypoints.http.doors import DOORS, OPEN, Doors, NotDecided, doors_of, scope_for
+from allocation.entrypoints.http.rates import Rates
 from messaging.errors import Unavailable
 
 

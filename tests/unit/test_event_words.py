@@ -8,7 +8,7 @@ import pytest
 
 from allocation.adapters.wire_names import CODEC
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
-from allocation.entrypoints.event_words import event_in, in_words, moment_of, printable
+from allocation.entrypoints.command_line.event_words import event_in, in_words, moment_of, printable
 
 NOW = datetime(2026, 11, 21, 18, 0, tzinfo=UTC)
 

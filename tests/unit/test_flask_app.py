@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from tests import fakes
 
 from allocation.bootstrap import Service
-from allocation.entrypoints import api_server
 from allocation.entrypoints.flask_app import LONGEST_WAIT, WAITED, create_app
-from allocation.entrypoints.http_input import LARGEST_BODY
+from allocation.entrypoints.http import server as api_server
+from allocation.entrypoints.http.input import LARGEST_BODY
 from messaging.errors import OutcomeUnknown, StillRunning, Unavailable
 
 

@@ -13,8 +13,8 @@ from gunicorn.workers.gthread import ThreadWorker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocation.entrypoints.arrival import Arrival
-from allocation.entrypoints.client_poller import HandedOver, PollingWorker
+from allocation.entrypoints.http.client_poller import HandedOver, PollingWorker
+from allocation.entrypoints.http.framing import Arrival
 
 LARGEST = 1000
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

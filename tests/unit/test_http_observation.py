@@ -15,8 +15,8 @@ from tests import fakes
 
 from allocation.adapters.metrics import metrics
 from allocation.bootstrap import Service
-from allocation.entrypoints import http_observation
 from allocation.entrypoints.flask_app import LONGEST_WAIT, WAITED, create_app
+from allocation.entrypoints.http import observation as http_observation
 from messaging.correlation import WORKING_ON
 from messaging.errors import Unavailable
 from messaging.redis.lag import Lag

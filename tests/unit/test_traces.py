@@ -24,7 +24,7 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.domain.model import DomainError
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http_traces import add_traces
+from allocation.entrypoints.http.traces import add_traces
 from allocation.entrypoints.inbound import read
 from allocation.observers import observer_for
 from messaging.bus import Request

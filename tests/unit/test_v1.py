@@ -24,7 +24,7 @@ from allocation.bootstrap import Service
 from allocation.domain import model
 from allocation.domain.model import DomainError
 from allocation.entrypoints.flask_app import LONGEST_WAIT, WAITED, create_app
-from allocation.entrypoints.http_input import LARGEST_BODY
+from allocation.entrypoints.http.input import LARGEST_BODY
 from allocation.entrypoints.v1 import conditions, problems, queries
 from allocation.entrypoints.v1.operations import OPERATIONS
 from allocation.validation import BadInput, Text

@@ -18,17 +18,17 @@ import click
 
 from allocation.adapters.metrics_folder import metrics_folder
 from allocation.config import Settings
-from allocation.entrypoints.catalogue_command import catalogue
-from allocation.entrypoints.check_command import check
-from allocation.entrypoints.command_line import CommandLine
-from allocation.entrypoints.completion_command import completion
-from allocation.entrypoints.csv_commands import export, import_
-from allocation.entrypoints.dead_letter_commands import dead_letters
-from allocation.entrypoints.demo_command import demo
-from allocation.entrypoints.key_commands import keys
-from allocation.entrypoints.status_command import status
-from allocation.entrypoints.surroundings import surroundings
-from allocation.entrypoints.watch_command import watch
+from allocation.entrypoints.bulk.commands import export, import_
+from allocation.entrypoints.command_line.catalogue import catalogue
+from allocation.entrypoints.command_line.check import check
+from allocation.entrypoints.command_line.completion import completion
+from allocation.entrypoints.command_line.dead_letters import dead_letters
+from allocation.entrypoints.command_line.group import CommandLine
+from allocation.entrypoints.command_line.keys import keys
+from allocation.entrypoints.command_line.status import status
+from allocation.entrypoints.command_line.surroundings import surroundings
+from allocation.entrypoints.command_line.watch import watch
+from allocation.entrypoints.demo.command import demo
 from allocation.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ threads_option = click.option(
 @click.pass_obj
 def run(settings: Settings, port: int | None, workers: int | None, threads: int, as_json: bool) -> None:
     """Run the whole service: migrate, then API, relay and consumer, until Ctrl-C."""
-    from allocation.entrypoints.announcement import Announcement
-    from allocation.entrypoints.key_check import require_keys
-    from allocation.entrypoints.processes import Part, Processes
+    from allocation.entrypoints.command_line.announcement import Announcement
+    from allocation.entrypoints.command_line.processes import Part, Processes
+    from allocation.entrypoints.http.key_check import require_keys
 
     click.get_current_context().with_resource(metrics_folder())
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
@@ -116,8 +116,8 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int,
 def serve(settings: Settings, port: int | None, workers: int | None, threads: int) -> None:
     """Serve the HTTP API alone."""
     click.get_current_context().with_resource(metrics_folder())
-    from allocation.entrypoints import api_server
-    from allocation.entrypoints.key_check import require_keys
+    from allocation.entrypoints.http import server as api_server
+    from allocation.entrypoints.http.key_check import require_keys
 
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
     _refuse_taken_port(settings)

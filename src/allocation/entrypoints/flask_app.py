@@ -16,9 +16,9 @@ from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.domain.model import BatchConflict, DomainError, LineConflict
 from allocation.entrypoints import console, v1
-from allocation.entrypoints.doors import OPEN, Doors, add_doors, doors_of
-from allocation.entrypoints.http_input import LARGEST_BODY, LONGEST_ID, AnyText, body, message_id
-from allocation.entrypoints.http_observation import add_observation, count_shed
+from allocation.entrypoints.http.doors import OPEN, Doors, add_doors, doors_of
+from allocation.entrypoints.http.input import LARGEST_BODY, LONGEST_ID, AnyText, body, message_id
+from allocation.entrypoints.http.observation import add_observation, count_shed
 from allocation.entrypoints.v1 import problems
 from allocation.observers import observed
 from allocation.validation import BadInput

@@ -8,7 +8,7 @@ from allocation.bootstrap import Service
 from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.pages import blueprint
 from allocation.entrypoints.console.visitors import Visitors
-from allocation.entrypoints.doors import Doors
+from allocation.entrypoints.http.doors import Doors
 
 _STREAMS = "console.streams"
 

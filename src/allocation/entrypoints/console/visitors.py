@@ -15,7 +15,7 @@ from typing import Protocol
 from flask import Request, Response
 
 from allocation.adapters.keys import Principal, Scope
-from allocation.entrypoints.doors import Doors
+from allocation.entrypoints.http.doors import Doors
 
 COOKIE = "allocation_console"
 

@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 from werkzeug.routing import Map, Rule
 
 from allocation.adapters.keys import Scope
-from allocation.entrypoints.doors import scope_for
+from allocation.entrypoints.http.doors import scope_for
 from allocation.entrypoints.v1 import problems
 from allocation.entrypoints.v1.operations import ANYWHERE, OPERATIONS, Answer, Operation
 from allocation.entrypoints.v1.problems import Problem, ProblemDetails

@@ -15,7 +15,7 @@ from allocation import validation
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.bootstrap import Service
 from allocation.domain.model import DomainError, OrderLine
-from allocation.entrypoints.http_input import body, message_id
+from allocation.entrypoints.http.input import body, message_id
 from allocation.entrypoints.v1 import problems, queries
 from allocation.entrypoints.v1.answers import Allocation, Event, Events, Products
 from allocation.entrypoints.v1.conditions import ConditionMissing, answer, seen

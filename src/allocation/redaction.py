@@ -21,7 +21,7 @@ def _hidden(found: re.Match[str]) -> str:
     return f"{found['key']}_***" if found["key"] else f"{found['url'] or found['parameter']}***"
 
 
-class DiscreetHandler(logging.StreamHandler):  # type: ignore[type-arg]  # as logging.StreamHandler is used elsewhere
+class RedactingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # as logging.StreamHandler is used elsewhere
     """Writes records as they were formatted, tracebacks and all, but for what is secret."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.person import person, principal_of_person
-from allocation.entrypoints.surroundings import surroundings
+from allocation.entrypoints.command_line.person import person, principal_of_person
+from allocation.entrypoints.command_line.surroundings import surroundings
 
 if TYPE_CHECKING:
     from allocation.bootstrap import Service

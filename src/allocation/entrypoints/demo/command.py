@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.addresses import api_url, without_password
-from allocation.entrypoints.surroundings import at_hand
+from allocation.entrypoints.command_line.addresses import api_url, without_password
+from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
-    from allocation.entrypoints.demo_story import TradingDay
+    from allocation.entrypoints.demo.story import TradingDay
 
 _TO_READ = 2.5
 """Seconds, before something is done and after it."""
@@ -41,8 +41,8 @@ def demo(settings: Settings, url: str | None, fast: bool, as_json: bool) -> None
     Exit status: 0 when all came true, 1 when it did not, or when there is no service.
     """
     from allocation.adapters.redis_channels import EVENTS
-    from allocation.entrypoints.demo_client import DemoClient
-    from allocation.entrypoints.demo_story import NotAsTold, TradingDay
+    from allocation.entrypoints.demo.client import DemoClient
+    from allocation.entrypoints.demo.story import NotAsTold, TradingDay
     from messaging.redis.client import redis_client
     from messaging.redis.tail import Tail
 

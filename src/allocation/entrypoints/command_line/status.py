@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.surroundings import at_hand
+from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
     from allocation.overview import Overview
@@ -25,7 +25,7 @@ def status(settings: Settings, as_json: bool) -> None:
 
     Exit status: 0 when all is fine, 1 when something needs a person. Then the last lines say what, and what helps.
     """
-    from allocation.entrypoints.status_screen import as_object, print_screen
+    from allocation.entrypoints.command_line.status_screen import as_object, print_screen
     from allocation.overview import problems
 
     settings = at_hand(settings)

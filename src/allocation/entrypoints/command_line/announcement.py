@@ -13,7 +13,7 @@ from rich.console import Console
 
 from allocation.adapters import redis_channels
 from allocation.config import Settings
-from allocation.entrypoints.addresses import api_url, without_password
+from allocation.entrypoints.command_line.addresses import api_url, without_password
 from messaging.redis.client import redis_client
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from allocation.adapters.redis_channels import CHANGE_BATCH_QUANTITY, COMMANDS
 from allocation.adapters.schema import REVISION
 from allocation.config import Settings
-from allocation.entrypoints.addresses import without_password
+from allocation.entrypoints.command_line.addresses import without_password
 from allocation.overview import Overview, Problem
 from allocation.overview.servers import Broker, Database, Tables
 from allocation.overview.verdict import in_words

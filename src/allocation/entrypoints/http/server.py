@@ -18,15 +18,15 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 
 from allocation.config import Settings
-from allocation.discretion import without_secrets
 from allocation.entrypoints import console
-from allocation.entrypoints.client_poller import PollingWorker
-from allocation.entrypoints.doors import doors_of
 from allocation.entrypoints.flask_app import WAITED, create_app
-from allocation.entrypoints.http_input import LARGEST_BODY
-from allocation.entrypoints.http_traces import add_traces
+from allocation.entrypoints.http.client_poller import PollingWorker
+from allocation.entrypoints.http.doors import doors_of
+from allocation.entrypoints.http.input import LARGEST_BODY
+from allocation.entrypoints.http.traces import add_traces
 from allocation.entrypoints.memory import settle_memory
 from allocation.observers import observed
+from allocation.redaction import without_secrets
 
 _DRAIN = 3
 _LINGER = 2

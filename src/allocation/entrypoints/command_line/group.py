@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from allocation.config import SettingError
-from allocation.discretion import without_secrets
+from allocation.redaction import without_secrets
 from embedded import EmbeddedServersError
 from messaging.errors import Unavailable
 

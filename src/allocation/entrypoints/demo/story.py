@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from allocation.adapters.redis_channels import CHANGE_BATCH_QUANTITY
 from allocation.domain.events import Allocated, Deallocated, Event
-from allocation.entrypoints.demo_client import DemoClient
-from allocation.entrypoints.event_words import event_in, in_words
+from allocation.entrypoints.command_line.event_words import event_in, in_words
+from allocation.entrypoints.demo.client import DemoClient
 from messaging.redis.tail import Tail
 
 _PATIENCE = 15.0

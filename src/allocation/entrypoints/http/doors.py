@@ -15,7 +15,7 @@ from werkzeug.exceptions import Forbidden, HTTPException, TooManyRequests, Unaut
 from allocation.adapters.key_ring import KeyRing
 from allocation.adapters.keys import Principal, Scope, id_of
 from allocation.config import Settings
-from allocation.entrypoints.rates import Rates
+from allocation.entrypoints.http.rates import Rates
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from gunicorn import util
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
-from allocation.entrypoints.arrival import Arrival, TooMuch
+from allocation.entrypoints.http.framing import Arrival, TooMuch
 
 LONGEST_ARRIVAL = 5.0
 """Seconds from the first byte of a request to its last. A client that needs more is answered 408."""

@@ -8,8 +8,8 @@ import logging
 
 import pytest
 
-from allocation.discretion import DiscreetHandler, without_secrets
-from allocation.entrypoints.person import person, principal_of_person
+from allocation.entrypoints.command_line.person import person, principal_of_person
+from allocation.redaction import RedactingHandler, without_secrets
 
 KEY = "alk_3f9c2b71a04e_" + "8c" * 32
 
@@ -36,7 +36,7 @@ def test_keys_and_passwords_in_urls_are_left_out_and_nothing_else(text: str, lef
 def test_they_are_left_out_of_tracebacks_too() -> None:
     stream = io.StringIO()
     log = logging.Logger("a logger of its own")
-    log.addHandler(DiscreetHandler(stream))
+    log.addHandler(RedactingHandler(stream))
     url = "://:".join(["redis", "secret@here"])
     try:
         int(f"{url} {KEY}")

@@ -16,7 +16,7 @@ from typing import IO
 from sqlalchemy import Engine, select
 
 from allocation.adapters.tables import allocations_view
-from allocation.entrypoints.csv_progress import Show
+from allocation.entrypoints.bulk.progress import Show
 from messaging.sql.connections import connection
 
 STDOUT = Path("-")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.surroundings import at_hand
+from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
     from messaging.redis.tail import Entry, Tail
@@ -127,7 +127,7 @@ def _print(entry: Entry, as_json: bool) -> None:
 
 
 def _line(entry: Entry) -> str:
-    from allocation.entrypoints.event_words import COLOURS, event_in, in_words, moment_of, printable
+    from allocation.entrypoints.command_line.event_words import COLOURS, event_in, in_words, moment_of, printable
 
     if entry.event is None:
         return f"--:--:-- {printable(entry.body.decode(errors='backslashreplace'))}, which is no CloudEvent"

@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.model import InvalidSku
-from allocation.entrypoints.csv_files import BadCsv, Row
-from allocation.entrypoints.person import principal_of_person
+from allocation.entrypoints.bulk.csv_files import BadCsv, Row
+from allocation.entrypoints.command_line.person import principal_of_person
 from allocation.validation import ALLOCATE, CREATE_BATCH, BadInput, Schema
 from messaging.bus import MessageBus, Request
 from messaging.envelope import Metadata

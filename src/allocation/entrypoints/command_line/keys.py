@@ -11,8 +11,8 @@ import click
 
 from allocation.adapters.keys import NAME, NameTaken, Scope, SqlKeys, StoredKey
 from allocation.config import Settings
-from allocation.entrypoints.person import person
-from allocation.entrypoints.surroundings import surroundings
+from allocation.entrypoints.command_line.person import person
+from allocation.entrypoints.command_line.surroundings import surroundings
 
 if TYPE_CHECKING:
     from datetime import datetime

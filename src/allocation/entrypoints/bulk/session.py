@@ -18,13 +18,13 @@ from sqlalchemy import Engine
 from allocation import migrations
 from allocation.bootstrap import Service, bootstrap, database_engine
 from allocation.config import Settings
-from allocation.entrypoints.csv_dry_run import dry_runs
-from allocation.entrypoints.csv_export import STDOUT, export_allocations
-from allocation.entrypoints.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
-from allocation.entrypoints.csv_import import Import, Kind, Result, RowResult, hasty
-from allocation.entrypoints.csv_progress import Show, progress
+from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
+from allocation.entrypoints.bulk.dry_run import dry_runs
+from allocation.entrypoints.bulk.exporting import STDOUT, export_allocations
+from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, hasty
+from allocation.entrypoints.bulk.progress import Show, progress
+from allocation.entrypoints.command_line.surroundings import Surroundings, surroundings
 from allocation.entrypoints.memory import settle_memory
-from allocation.entrypoints.surroundings import Surroundings, surroundings
 from messaging.errors import Unavailable
 from messaging.sql.estimates import rows_about
 

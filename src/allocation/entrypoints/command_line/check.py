@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.surroundings import surroundings
+from allocation.entrypoints.command_line.surroundings import surroundings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -68,7 +68,7 @@ def _database(settings: Settings) -> Iterator[Engine]:
 @contextmanager
 def _progress(events: int | None) -> Iterator[Heard]:
     """How far it is, on a terminal, and nothing elsewhere."""
-    from allocation.entrypoints.csv_progress import progress
+    from allocation.entrypoints.bulk.progress import progress
 
     done = 0
     with progress(events, seconds_between_lines=math.inf) as show:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.csv_files import Condition
+from allocation.entrypoints.bulk.csv_files import Condition
 
 
 @click.group("import")
@@ -91,8 +91,8 @@ def batches(settings: Settings, **options: Any) -> None:
     Exit status: 0, or 1 when a row was refused or not all could be read or stored, or 2 when the options or columns
     do not fit and nothing was done.
     """
-    from allocation.entrypoints.csv_import import BATCHES
-    from allocation.entrypoints.csv_session import import_file
+    from allocation.entrypoints.bulk.importing import BATCHES
+    from allocation.entrypoints.bulk.session import import_file
 
     import_file(settings, BATCHES, **options)
 
@@ -113,8 +113,8 @@ def orders(settings: Settings, **options: Any) -> None:
     Exit status: 0, or 1 when a row was refused or not all could be read or stored, or 2 when the options or columns
     do not fit and nothing was done. Out of stock is not a failure.
     """
-    from allocation.entrypoints.csv_import import ORDERS
-    from allocation.entrypoints.csv_session import import_file
+    from allocation.entrypoints.bulk.importing import ORDERS
+    from allocation.entrypoints.bulk.session import import_file
 
     import_file(settings, ORDERS, **options)
 
@@ -128,6 +128,6 @@ def allocations(settings: Settings, file: Path, as_json: bool) -> None:
 
     FILE is gzipped if it is named .gz; - is standard output. It appears, or replaces an older one, when it is complete.
     """
-    from allocation.entrypoints.csv_session import export_file
+    from allocation.entrypoints.bulk.session import export_file
 
     export_file(settings, file, as_json=as_json)

@@ -1,0 +1,1 @@
+"""The subcommands of `allocation`, and what they share."""
