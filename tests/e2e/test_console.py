@@ -74,7 +74,7 @@ def test_by_keyboard_alone_one_finds_a_sku_and_why_there_are_as_many_as_there_ar
     expect(page.get_by_role("heading", level=1)).to_have_text(sku)
     expect(page.get_by_role("heading", name="Why are 47 available?")).to_be_visible()
     newest = page.get_by_role("table", name="Events of this SKU").get_by_role("row").nth(1)
-    expect(newest).to_contain_text(f"3 promised to order {order}")
+    expect(newest).to_contain_text(f"Order {order} was promised 3")
     assert newest.get_by_role("cell").all_inner_texts()[1:] == ["−3", "47", "0"]
     tab_to(page, order)
     page.keyboard.press("Enter")
@@ -106,7 +106,7 @@ def test_what_happens_meanwhile_is_shown_at_once(desk: Watched, api: Client) -> 
     api.allocate(order, sku, 4)
 
     newest = page.get_by_role("list", name="Latest events").get_by_role("listitem").first
-    expect(newest).to_contain_text(f"4 of {sku} promised to order {order}", timeout=5_000)
+    expect(newest).to_contain_text(f"Order {order} was promised 4 of {sku}", timeout=5_000)
     expect(page.get_by_text("Stock has changed")).to_be_visible()
     newest.get_by_role("link", name=order).click()
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Order {order}")

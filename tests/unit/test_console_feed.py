@@ -81,7 +81,7 @@ def test_an_event_is_told_in_words_that_are_data() -> None:
 
     assert event["kind"] == "allocated"
     assert {"text": "</script>\n", "is_name": True, "href": "/console/product?sku=%3C%2Fscript%3E%0A"} in event["words"]
-    assert "".join(word["text"] for word in event["words"]) == "2 of </script>\n promised to order o1 from batch b1"
+    assert "".join(word["text"] for word in event["words"]) == "Order o1 was promised 2 of </script>\n from batch b1"
 
 
 def test_a_line_break_in_a_name_does_not_end_a_message_of_the_stream() -> None:

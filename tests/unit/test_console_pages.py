@@ -132,12 +132,12 @@ def test_a_skus_history_says_why_there_are_as_many_as_there_are(console: Console
 
     assert "Why are 3 available?" in page
     told = page.partition("What happened Change Available To come")[2]
-    assert "8 promised to order ben-2 from batch by-ship −8 to come 3 92" in told
-    assert "8 for order ben-2 no longer fit in batch in-stock +8 3 100" in told
-    assert "Batch in-stock now holds 15 −5 -5 100" in told
-    assert "500 asked for by order cleo-3: no batch had room 0 100" in told
-    assert "100 will come, batch by-ship, expected 2031-01-01 +100 to come 20 100" in told
-    assert "20 came in, batch in-stock +20 20 0" in told
+    assert "Order ben-2 was promised 8 from batch by-ship −8 to come 3 92" in told
+    assert "Order ben-2 lost its 8 from batch in-stock +8 3 100" in told
+    assert "Batch in-stock holds 15 now −5 -5 100" in told
+    assert "Order cleo-3 asked for 500: out of stock 0 100" in told
+    assert "Batch by-ship will bring 100 on 2031-01-01 +100 to come 20 100" in told
+    assert "Batch in-stock brought 20, in the warehouse +20 20 0" in told
 
 
 def test_a_long_history_goes_on_with_what_is_older(console: Console) -> None:
@@ -147,8 +147,8 @@ def test_a_long_history_goes_on_with_what_is_older(console: Console) -> None:
     older = console.look("/product", sku="CHAIR", before=12)
 
     assert "before=12" in newest.text
-    assert "o9 from batch b1 −1 990" in said(older.text)
-    assert "came in" in said(older.text)
+    assert "Order o9 was promised 1 from batch b1 −1 990" in said(older.text)
+    assert "brought 1,000" in said(older.text)
 
 
 def test_a_sku_that_was_never_purchased_is_not_found(console: Console) -> None:
@@ -166,14 +166,14 @@ def test_an_order_has_its_lines_and_what_happened_to_it(console: Console) -> Non
     page = said(console.look("/order", id="ben-2").text)
 
     assert "RED-CHAIR by-ship" in page
-    assert "8 of RED-CHAIR for order ben-2 no longer fit in batch in-stock" in page
+    assert "Order ben-2 lost its 8 of RED-CHAIR from batch in-stock" in page
     assert "anna" not in page
 
 
 def test_an_order_that_got_nothing_has_a_history_all_the_same(console: Console) -> None:
     furnish(console)
 
-    assert "500 of RED-CHAIR asked for by order cleo-3" in said(console.look("/order", id="cleo-3").text)
+    assert "Order cleo-3 asked for 500 of RED-CHAIR" in said(console.look("/order", id="cleo-3").text)
     assert console.look("/order", id="nobody").status_code == 404
 
 

@@ -127,7 +127,7 @@ def _print(entry: Entry, as_json: bool) -> None:
 
 
 def _line(entry: Entry) -> str:
-    from allocation.entrypoints.command_line.event_words import COLOURS, event_in, in_words, moment_of, printable
+    from allocation.entrypoints.command_line.event_lines import COLOURS, event_in, in_a_line, moment_of, printable
 
     if entry.event is None:
         return f"--:--:-- {printable(entry.body.decode(errors='backslashreplace'))}, which is no CloudEvent"
@@ -136,7 +136,7 @@ def _line(entry: Entry) -> str:
     if event is None:
         said = f"{entry.event.get('type')} {json.dumps(entry.event.get('data'), ensure_ascii=False)}"
         return f"{moment} {printable(said)}, which this release does not know"
-    return f"{moment} {click.style(printable(in_words(event)), fg=COLOURS[type(event)])}"
+    return f"{moment} {click.style(printable(in_a_line(event)), fg=COLOURS[type(event)])}"
 
 
 def _nobody_reads() -> bool:

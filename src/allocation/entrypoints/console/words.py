@@ -1,12 +1,13 @@
-"""Events in words, with links from SKUs and orders to their pages."""
+"""Events in words for the pages: what marks each kind, and links from SKUs and orders to their pages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
 from urllib.parse import urlencode
 
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
+from allocation.entrypoints import event_words
+from allocation.entrypoints.event_words import Name
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,6 @@ class Words:
     is_name: bool = False
     href: str | None = None
 
-
-Sentence = list[Words]
 
 KINDS: dict[type, tuple[str, str]] = {
     BatchCreated: ("purchased", "Purchased"),
@@ -34,44 +33,26 @@ def kind_of(event: Event | None) -> tuple[str, str]:
     return KINDS[type(event)] if event else ("unknown", "Not known")
 
 
-def in_words(event: Event | None, wire_name: str, *, names_sku: bool = True) -> Sentence:
+def in_words(event: Event | None, wire_name: str, *, names_sku: bool = True) -> list[Words]:
     """`wire_name`: what an event is called that this version of the service can't read."""
     if event is None:
-        return [Words("An event that this version can’t read: "), _name(wire_name)]
-    of_sku = [Words(" of "), Words(event.sku, is_name=True, href=_page("product", sku=event.sku))] if names_sku else []
-    return _told(event, of_sku)
+        return [Words("An event that this version can’t read: "), Words(wire_name, is_name=True)]
+    first, *others = event_words.in_words(event, names_sku=names_sku)
+    return [Words(str(first).capitalize()), *map(_piece, others)]
 
 
-def _told(event: Event, of_sku: Sentence) -> Sentence:
-    some = [Words(f"{event.qty:,}"), *of_sku]
-    match event:
-        case BatchCreated(eta=None):
-            return [*some, Words(" came in, batch "), _name(event.ref)]
-        case BatchCreated():
-            return [*some, Words(" will come, batch "), _name(event.ref), Words(f", expected {event.eta}")]
-        case BatchQuantityChanged():
-            return [Words("Batch "), _name(event.ref), *of_sku, Words(f" now holds {event.qty:,}")]
-        case Allocated():
-            return [*some, Words(" promised to "), *_line(event), Words(" from batch "), _name(event.batchref)]
-        case Deallocated():
-            return [*some, Words(" for "), *_line(event), Words(" no longer fit in batch "), _name(event.batchref)]
-        case OutOfStock():
-            return [*some, Words(" asked for by "), *_line(event), Words(": no batch had room")]
-        case _:
-            assert_never(event)
+def _piece(piece: str | Name) -> Words:
+    if isinstance(piece, str):
+        return Words(piece)
+    return Words(piece.text, is_name=True, href=_page_of(piece))
 
 
-def _page(name: str, **asked: str) -> str:
+def _page_of(name: Name) -> str | None:
     """Known without a request: a stream outlives the one that asked for it."""
-    return f"/console/{name}?{urlencode(asked)}"
-
-
-def _name(text: str) -> Words:
-    return Words(text, is_name=True)
-
-
-def _line(event: Allocated | Deallocated | OutOfStock) -> Sentence:
-    order = Words(event.orderid, is_name=True, href=_page("order", id=event.orderid))
-    if event.lineid == event.sku:
-        return [Words("order "), order]
-    return [Words("order "), order, Words(", line "), _name(event.lineid)]
+    match name.of:
+        case "sku":
+            return f"/console/product?{urlencode({'sku': name.text})}"
+        case "order":
+            return f"/console/order?{urlencode({'id': name.text})}"
+        case _:
+            return None

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from allocation.adapters.redis_channels import CHANGE_BATCH_QUANTITY
 from allocation.domain.events import Allocated, Deallocated, Event
-from allocation.entrypoints.command_line.event_words import event_in, in_words
+from allocation.entrypoints.command_line.event_lines import event_in, in_a_line
 from allocation.entrypoints.demo.client import DemoClient
 from messaging.redis.tail import Tail
 
@@ -70,8 +70,8 @@ class TradingDay:
         self._client.add_batch(self.shelf, self.lamp, 20)
         self._client.add_batch(self.ship, self.lamp, 50, self.eta.isoformat())
         self._client.add_batch(self.pair, self.table, 2)
-        yield from map(in_words, self._hear(self.lamp, 2))
-        yield from map(in_words, self._hear(self.table, 1))
+        yield from map(in_a_line, self._hear(self.lamp, 2))
+        yield from map(in_a_line, self._hear(self.table, 1))
 
     def _anna(self) -> Iterator[str]:
         yield self._order(self.anna, 12, self.shelf)
@@ -90,7 +90,7 @@ class TradingDay:
         self._hear(self.lamp, 3)
         self._client.say(CHANGE_BATCH_QUANTITY, {"batchref": self.shelf, "qty": 15})
         told = self._hear(self.lamp, 3)
-        yield from map(in_words, told)
+        yield from map(in_a_line, told)
         expected = [
             Deallocated(self.ben, self.lamp, 6, self.shelf, self.lamp),
             Allocated(self.ben, self.lamp, 6, self.ship, self.lamp),
@@ -99,7 +99,7 @@ class TradingDay:
 
     def _dora(self) -> Iterator[str]:
         _require(f"the batch for {self.dora}", None, self._client.allocate(self.dora, self.table, 4))
-        yield from map(in_words, self._hear(self.table, 1))
+        yield from map(in_a_line, self._hear(self.table, 1))
         yield f"a mail to the people who buy is on its way: Out of stock for {self.table}"
 
     def _close(self) -> Iterator[str]:

@@ -1,10 +1,10 @@
-"""Events as a person would tell them, one line each."""
+"""Events as the terminal shows them: when, in which colour, and without what could move the cursor."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, assert_never
+from typing import Any
 
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.domain.events import (
@@ -15,6 +15,7 @@ from allocation.domain.events import (
     Event,
     OutOfStock,
 )
+from allocation.entrypoints.event_words import in_words
 from messaging.errors import UnreadableMessage
 
 COLOURS: dict[type, str] = {
@@ -26,22 +27,8 @@ COLOURS: dict[type, str] = {
 }
 
 
-def in_words(event: Event) -> str:
-    match event:
-        case BatchCreated(eta=None):
-            return f"batch {event.ref} brought {event.qty:,} of {event.sku}, in the warehouse"
-        case BatchCreated():
-            return f"batch {event.ref} will bring {event.qty:,} of {event.sku} on {event.eta}"
-        case BatchQuantityChanged():
-            return f"batch {event.ref} holds {event.qty:,} of {event.sku} now"
-        case Allocated():
-            return f"{_line(event)} was promised {event.qty:,} of {event.sku} from batch {event.batchref}"
-        case Deallocated():
-            return f"{_line(event)} lost its {event.qty:,} of {event.sku} from batch {event.batchref}"
-        case OutOfStock():
-            return f"{_line(event)} asked for {event.qty:,} of {event.sku}: out of stock"
-        case _:  # pragma: no cover
-            assert_never(event)
+def in_a_line(event: Event) -> str:
+    return "".join(map(str, in_words(event)))
 
 
 def event_in(cloud_event: Mapping[str, Any]) -> Event | None:
@@ -67,7 +54,3 @@ def moment_of(cloud_event: Mapping[str, Any], today: datetime) -> str:
 def printable(text: str) -> str:
     """What could move the cursor or clear the screen is shown as what it is."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _line(event: Allocated | Deallocated | OutOfStock) -> str:
-    return f"order {event.orderid}" if event.lineid == event.sku else f"order {event.orderid}, line {event.lineid},"

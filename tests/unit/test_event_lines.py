@@ -8,7 +8,7 @@ import pytest
 
 from allocation.adapters.wire_names import CODEC
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
-from allocation.entrypoints.command_line.event_words import event_in, in_words, moment_of, printable
+from allocation.entrypoints.command_line.event_lines import event_in, in_a_line, moment_of, printable
 
 NOW = datetime(2026, 11, 21, 18, 0, tzinfo=UTC)
 
@@ -30,7 +30,7 @@ def test_every_event_is_told_as_it_comes_over_the_wire(event: Event, said: str) 
     received = event_in({"type": f"allocation.{name}", "data": data})
 
     assert received == event
-    assert in_words(event) == said
+    assert in_a_line(event) == said
 
 
 @pytest.mark.parametrize(
