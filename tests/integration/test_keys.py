@@ -185,6 +185,8 @@ def test_whoever_asked_is_in_the_log_and_in_what_the_world_is_told(service: Serv
         ("api_key", "shop"),
         (None, None),
     ]
+    answered: Any = client.get("/v1/events?sku=LAMP", headers=headers).json
+    assert [event["principal"] for event in answered["items"]] == principals
 
 
 def test_a_dead_letter_that_is_retried_is_put_down_to_whoever_retries_it(service: Service, sql: Sql) -> None:

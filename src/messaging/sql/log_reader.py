@@ -47,6 +47,7 @@ class Entry:
     time: datetime
     correlation_id: str
     causation_id: str | None
+    principal: str | None
     data: dict[str, Any]
 
     @property
@@ -158,13 +159,14 @@ def _entries(log: Connection, statement: TextClause, wanted: Wanted, **asked: ob
             row.time.astimezone(UTC),
             row.correlation_id,
             row.causation_id,
+            row.principal,
             row.data,
         )
         for row in rows
     ]
 
 
-_ENTRY = "id, type, stream, version, time, correlation_id, causation_id, data"
+_ENTRY = "id, type, stream, version, time, correlation_id, causation_id, principal, data"
 _IN_TIME = """
     (CAST(:since AS timestamptz) IS NULL OR time >= :since) AND (CAST(:until AS timestamptz) IS NULL OR time < :until)
 """

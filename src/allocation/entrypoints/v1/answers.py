@@ -19,7 +19,10 @@ class Products:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that has happened to a SKU: the `version`-th. `type` and `data` are those of the event stream."""
+    """Something that has happened to a SKU: the `version`-th. `type` and `data` are those of the event stream.
+
+    `principal` is who asked for it, as `api_key:shop`; null where nobody had to say.
+    """
 
     id: str
     type: str
@@ -28,6 +31,7 @@ class Event:
     time: datetime
     correlation_id: str
     causation_id: str | None
+    principal: str | None
     data: dict[str, Any]
 
 

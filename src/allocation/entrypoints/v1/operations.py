@@ -101,6 +101,7 @@ _EVENT = Event(
     datetime(2030, 11, 20, 9, 30, 0, 250_000, UTC),
     "till-5/4711",
     "3f9f3c8e-7a64-4c0f-8a52-5b6ad9f2f5c0",
+    "api_key:till-5",
     {"orderid": "anna-1", "sku": "RED-CHAIR", "qty": 12, "batchref": "in-stock", "lineid": "RED-CHAIR"},
 )
 _NEXT = "WyJSRUQtQ0hBSVIiXQ"

@@ -173,6 +173,7 @@ def _event(entry: Entry) -> Event:
         entry.time,
         entry.correlation_id,
         entry.causation_id,
+        entry.principal,
         entry.data,
     )
 
