@@ -254,9 +254,7 @@ def _shelf(product: Product) -> Shelf:
 def _step(recorded: Recorded[object]) -> Step:
     name, _ = CODEC.encode(recorded.event)
     metadata = recorded.metadata
-    return Step(
-        recorded.version, metadata.id, name, metadata.time, metadata.correlation_id, cast(Event, recorded.event)
-    )
+    return Step(recorded.version, name, metadata.time, metadata.principal, cast(Event, recorded.event))
 
 
 def _entry(recorded: Recorded[object]) -> Entry:
@@ -270,5 +268,6 @@ def _entry(recorded: Recorded[object]) -> Entry:
         time=metadata.time,
         correlation_id=metadata.correlation_id,
         causation_id=metadata.causation_id,
+        principal=metadata.principal,
         data=data,
     )

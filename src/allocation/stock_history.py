@@ -43,10 +43,9 @@ class Step:
     None that this version of the service can't read."""
 
     version: int
-    id: str
     type: str
     time: datetime
-    correlation_id: str
+    principal: str | None
     event: Event | None
     change: Balance | None = None
     after: Balance | None = None
@@ -153,9 +152,7 @@ def _changes(
 
 def _steps(stock: Connection, sku: str, first: int, last: int) -> Iterator[Step]:
     for row in stock.execute(_EVENTS, {"sku": sku, "first": first, "last": last}):
-        yield Step(
-            row.version, str(row.id), row.type, row.time.astimezone(UTC), row.correlation_id, _event(row.type, row.data)
-        )
+        yield Step(row.version, row.type, row.time.astimezone(UTC), row.principal, _event(row.type, row.data))
 
 
 def _held_before(
@@ -189,7 +186,7 @@ _BATCHES = text("""
     ORDER BY eta NULLS FIRST, added
 """)
 _EVENTS = text("""
-    SELECT version, id, type, time, correlation_id, data FROM event_log
+    SELECT version, type, time, principal, data FROM event_log
     WHERE stream = :sku AND version BETWEEN :first AND :last ORDER BY version
 """)
 _EARLIER_CHANGES = text("""

@@ -21,7 +21,7 @@ from messaging.sql.log_reader import Entry
 
 def entry(number: int, kind: str = "another.v9") -> Entry:
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    return Entry(f"id-{number}", kind, "CHAIR", number, moment, "correlation", None, {})
+    return Entry(f"id-{number}", kind, "CHAIR", number, moment, "correlation", None, None, {})
 
 
 class Log:

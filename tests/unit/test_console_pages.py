@@ -20,6 +20,7 @@ from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatc
 from allocation.entrypoints import console as the_console
 from allocation.entrypoints.console.bars import bar
 from allocation.stock_list import Held
+from messaging.envelope import Metadata
 
 NASTY = "<script>alert(1)</script>\"'&"
 
@@ -138,6 +139,16 @@ def test_a_skus_history_says_why_there_are_as_many_as_there_are(console: Console
     assert "Order cleo-3 asked for 500: out of stock 0 100" in told
     assert "Batch by-ship will bring 100 on 2031-01-01 +100 to come 20 100" in told
     assert "Batch in-stock brought 20, in the warehouse +20 20 0" in told
+
+
+def test_a_history_names_whoever_asked(console: Console) -> None:
+    console.given(CreateBatch("b1", "CHAIR", 9))
+    console.service.bus.handle(Allocate("o1", "CHAIR", 2), Metadata.first("http", principal="api_key:<till>"))
+
+    page = said(console.look("/product", sku="CHAIR").text)
+
+    assert "by <till> Order o1 was promised 2" in page
+    assert page.count(" by ") == 1, "nobody had to say who bought the batch"
 
 
 def test_a_long_history_goes_on_with_what_is_older(console: Console) -> None:

@@ -28,7 +28,7 @@ asked = st.lists(
 def steps_of(history: list[object], first: int = 1) -> list[Step]:
     moment = datetime(2026, 1, 2, tzinfo=UTC)
     return [
-        Step(number, str(number), "", moment, "", event)  # type: ignore[arg-type]  # the log holds events
+        Step(number, "", moment, None, event)  # type: ignore[arg-type]  # the log holds events
         for number, event in enumerate(history[first - 1 :], first)
     ]
 
