@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -211,8 +212,37 @@ def test_a_line_for_each_event(events: Settings) -> None:
         datetime.strptime(line[:8], "%H:%M:%S").replace(tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [([], 5), (["--sku", "SPOON"], 2), (["--order", "nix"], 0), (["--limit", "9"], 5), (["--since", "0s"], 0)],
+)
+def test_ends_with_what_has_happened_where_nobody_wants_to_wait(
+    events: Settings, options: list[str], count: int
+) -> None:
+    result = CliRunner(env=events.as_environment({})).invoke(main, ["watch", "--no-follow", *options])
+
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, count)
+
+
+def test_there_is_nothing_to_wait_for_where_nothing_has_happened(service: Service, settings: Settings) -> None:
+    assert watch(settings, "--no-follow").stdout == ""
+
+
+def test_what_was_there_ends_behind_entries_that_were_removed(client: redis.Redis, tail: Tail) -> None:
+    tell(client, "LAMP", 1, 2)
+    found: Any = client.xrevrange(EVENTS, count=1)
+    tail.start(timedelta(minutes=1))
+    client.xdel(EVENTS, found[0][0])
+
+    assert not tail.is_past_what_was_there
+    assert read(tail) == ["LAMP:1"]
+    assert not tail.is_past_what_was_there
+    assert read(tail) == []
+    assert tail.is_past_what_was_there
+
+
 def test_an_order_alone_and_as_json(events: Settings) -> None:
-    lines = watch(events, "--order", "o1", "--limit", "2", "--json").stdout.splitlines()
+    lines = watch(events, "--order", "o1", "--no-follow", "--json").stdout.splitlines()
 
     assert {(json.loads(line)["subject"], json.loads(line)["specversion"]) for line in lines} == {
         ("LAMP", "1.0"),

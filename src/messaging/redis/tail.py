@@ -39,8 +39,14 @@ class Tail:
         self._most = most
         self._read_up_to = _BEGINNING
         self._last_old = _BEGINNING
+        self._is_at_end = False
         self._told_before: dict[str, int] = {}
         self._seen: dict[str, int] = {}
+
+    @property
+    def is_past_what_was_there(self) -> bool:
+        """Whether all has been read that the stream held at the start."""
+        return self._is_at_end or _order(self._read_up_to) >= _order(self._last_old)
 
     def start(self, since: timedelta | None = None) -> None:
         """At the end of the stream, or with what was told in this last time, by the clock of Redis."""
@@ -59,6 +65,7 @@ class Tail:
                 self._read_up_to = self._last_old = _BEGINNING
             block = max(1, int(wait * 1000))
             answer: Any = self._client.xread({self._stream: self._read_up_to}, count=self._most, block=block)
+        self._is_at_end = not answer
         entries = []
         for entry_id, fields in answer[0][1] if answer else []:
             self._read_up_to = entry_id

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _PAUSE = 0.5
+_EVER = timedelta(days=100_000)
 
 
 class Duration(click.ParamType[timedelta]):
@@ -42,6 +43,11 @@ class Duration(click.ParamType[timedelta]):
 @click.option("--sku", help="Only events of this SKU.")
 @click.option("--order", "orderid", metavar="ORDERID", help="Only events of this order.")
 @click.option("--since", type=Duration(), metavar="10m", help="Begin with those of the last 30s, 10m, 2h or 7d.")
+@click.option(
+    "--follow/--no-follow",
+    default=True,
+    help="Wait for more, or end with what has happened, --since then or ever.  [default: follow]",
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N events.")
 @click.option("--json", "as_json", is_flag=True, help="Print each as a CloudEvent in JSON, as it is in the stream.")
 @click.pass_obj
@@ -51,6 +57,7 @@ def watch(
     sku: str | None,
     orderid: str | None,
     since: timedelta | None,
+    follow: bool,
     limit: int | None,
     as_json: bool,
 ) -> None:
@@ -62,7 +69,7 @@ def watch(
     Exit status: 0, also after Ctrl-C and when nobody reads the output any more; 1 when there is no Redis at first.
     """
     try:
-        for entry in _limited(_wanted(_entries(settings, sku, since), orderid), limit):
+        for entry in _limited(_wanted(_entries(settings, sku, since, follow=follow), orderid), limit):
             _print(entry, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed into it at the end
@@ -70,8 +77,11 @@ def watch(
         return
 
 
-def _entries(settings: Settings, sku: str | None, since: timedelta | None) -> Iterator[Entry]:
-    """Without end, or until nobody reads what we print. Raises Unavailable when Redis is not there at first."""
+def _entries(settings: Settings, sku: str | None, since: timedelta | None, *, follow: bool) -> Iterator[Entry]:
+    """Until nobody reads what we print, or, unless we `follow`, up to what was there.
+
+    Raises Unavailable when Redis is not there at first.
+    """
     from allocation.adapters.redis_channels import EVENTS
     from messaging.redis.client import redis_client
     from messaging.redis.tail import Tail
@@ -80,8 +90,8 @@ def _entries(settings: Settings, sku: str | None, since: timedelta | None) -> It
     if not settings.redis_url:
         raise click.ClickException(f"no servers run in {settings.home}: start them with `allocation run`")
     tail = Tail(redis_client(settings.redis_url), EVENTS, subject=sku)
-    tail.start(since)
-    while not _nobody_reads():
+    tail.start(_EVER if since is None and not follow else since)
+    while not (_nobody_reads() or (tail.is_past_what_was_there and not follow)):
         yield from _read(tail)
 
 
