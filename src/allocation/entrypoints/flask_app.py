@@ -9,7 +9,7 @@ import time
 
 from flask import Flask, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from allocation import validation
 from allocation.bootstrap import Service
@@ -116,7 +116,7 @@ def _add_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> ResponseReturnValue:
         answer = Response.force_type(error.get_response(request.environ), request.environ)  # keeps headers like Allow
-        refusal = _refusal(error.description or "", answer.status_code)
+        refusal = _refusal(_said(error), answer.status_code)
         answer.data, answer.content_type = refusal.data, refusal.content_type
         return answer
 
@@ -180,6 +180,15 @@ def _add_request_ids(app: Flask) -> None:
     def give_request_id(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.metadata.correlation_id
         return response
+
+
+def _said(error: HTTPException) -> str:
+    """What is wrong, in our words where werkzeug's do not name it."""
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        return f"{request.method} is not allowed at {request.path}; allowed: {', '.join(sorted(error.valid_methods))}"
+    if error.description == NotFound.description:
+        return f"there is nothing at {request.path}; /docs shows what there is"
+    return error.description or ""
 
 
 def _asks_for_json() -> bool:
