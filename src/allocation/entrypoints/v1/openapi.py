@@ -61,14 +61,13 @@ _RETRY_AFTER: Json = {"description": "Seconds.", "schema": {"type": "integer"}}
 
 
 def document(routes: Map) -> Json:
-    """Of all routes that OPERATIONS knows."""
+    """Of all routes that OPERATIONS knows, in its order."""
     paths: defaultdict[str, Json] = defaultdict(dict)
-    for rule in routes.iter_rules():
-        if rule.endpoint in OPERATIONS:
+    for endpoint, operation in OPERATIONS.items():
+        for rule in routes.iter_rules(endpoint):
             path = _IN_PATH.sub(r"{\1}", rule.rule)
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-                scope = scope_for(method, rule.rule)
-                paths[path][method.lower()] = _operation(rule, OPERATIONS[rule.endpoint], scope)
+                paths[path][method.lower()] = _operation(rule, operation, scope_for(method, rule.rule))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -92,7 +91,7 @@ def document(routes: Map) -> Json:
 def _operation(rule: Rule, operation: Operation, scope: Scope | None) -> Json:
     needs = f"Where keys are asked for it needs the scope `{scope}`." if scope else "It is open to everybody."
     described: Json = {
-        "operationId": rule.endpoint.removeprefix("v1.") if operation.tag == "v1" else f"book_{rule.endpoint}",
+        "operationId": f"book_{rule.endpoint}" if operation.tag == "the book's" else rule.endpoint.removeprefix("v1."),
         "tags": [operation.tag],
         "summary": operation.summary,
         "description": f"{operation.description} {needs}".strip(),
