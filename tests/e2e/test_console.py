@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from typing import Literal, TypeAlias
 from urllib.parse import quote
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, Route, expect
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 from tests.e2e.browser import Watched, running_browser
 from tests.e2e.client import CHANGE_BATCH_QUANTITY, Client, random_batchref, random_orderid, random_sku
 from tests.e2e.service import Service
 from tests.e2e.waiting import PATIENCE, eventually
 
-A_PHONE = {"width": 360, "height": 740}
+A_DESK: ViewportSize = {"width": 1280, "height": 800}
+A_PHONE: ViewportSize = {"width": 360, "height": 740}
+Colours: TypeAlias = Literal["light", "dark"]
 
 expect.set_options(timeout=1000 * PATIENCE)
 
@@ -37,7 +41,7 @@ def desk(browser: Browser, api: Client) -> Iterator[Watched]:
 
 @pytest.fixture
 def phone(browser: Browser, api: Client) -> Iterator[Watched]:
-    with browser.new_context(viewport=A_PHONE, is_mobile=True, has_touch=True, color_scheme="dark") as context:  # type: ignore[arg-type]  # a TypedDict
+    with browser.new_context(viewport=A_PHONE, is_mobile=True, has_touch=True, color_scheme="dark") as context:
         watched = Watched(context, api.url)
         yield watched
     assert watched.complaints == []
@@ -185,6 +189,24 @@ def test_on_a_phone_in_the_dark_nothing_is_wider_than_the_screen(phone: Watched,
         assert ground == "rgb(20, 23, 22)", path
         page.close()
     phone.complaints = [said for said in phone.complaints if "404 (NOT FOUND)" not in said]  # of /nix, as it should be
+
+
+@pytest.mark.parametrize(("size", "colours"), [(A_DESK, "light"), (A_PHONE, "dark")], ids=["desk", "phone"])
+def test_no_rule_of_accessibility_is_broken(
+    browser: Browser, api: Client, colours: Colours, size: ViewportSize
+) -> None:
+    sku, order, batch = random_sku(), random_orderid(), random_batchref()
+    api.add_batch(batch, sku, 50)
+    api.allocate(order, sku, 20)
+    api.allocate(order, sku, 40, lineid="2")
+    api.say(CHANGE_BATCH_QUANTITY, json.dumps({"batchref": random_batchref(), "qty": 7}).encode())
+
+    with browser.new_context(viewport=size, color_scheme=colours) as context:
+        page = context.new_page()
+        for path in ("", f"?q={sku}", f"/product?sku={sku}", f"/order?id={order}", "/dead-letters", "/sign-in", "/nix"):
+            page.goto(f"{api.url}/console{path}")
+            found = Axe().run(page)
+            assert found.violations_count == 0, f"{path}: {found.generate_report()}"
 
 
 def test_without_script_all_but_the_feed_works(browser: Browser, api: Client) -> None:
