@@ -23,6 +23,8 @@ KEY = "alk_3f9c2b71a04e_" + "8c" * 32
         ),
         (f"{KEY[:40]} is cut", "alk_3f9c2b71a04e_*** is cut"),
         ("postgresql+psycopg://u:p%40ss@db:5432/stock", "postgresql+psycopg://u:***@db:5432/stock"),
+        ("redis://:p@ss@host:6379 said a@b", "redis://:***@host:6379 said a@b"),
+        ('{"url":"redis://:p@ss@host","mail":"a@b"}', '{"url":"redis://:***@host","mail":"a@b"}'),
         ("redis://:secret@a, rediss://u:other@b", "redis://:***@a, rediss://u:***@b"),
         ("postgresql://db/x?user=u&password=secret&sslmode=a", "postgresql://db/x?user=u&password=***&sslmode=a"),
         ("'redis://a/0?password=secret' and", "'redis://a/0?password=***' and"),
