@@ -17,9 +17,9 @@ from typing import Any, Generic, TypeVar
 from messaging.contention import Contention
 from messaging.correlation import WORKING_ON
 from messaging.envelope import Metadata, Recorded
-from messaging.errors import ConcurrencyConflict, HalfDone, MessageIdReused, OutcomeUnknown
+from messaging.errors import ConcurrencyConflict, HalfDone, MessageIdReused, OutcomeUnknown, StillRunning
 from messaging.grouping import Groups
-from messaging.observation import Observer
+from messaging.observation import Observer, tell, unhindered
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.unit_of_work import Outcome, UnitOfWork
@@ -57,7 +57,7 @@ class MessageBus(Generic[U]):
     _contention: Contention = field(default_factory=Contention, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_groups", Groups(self.handle_together))
+        object.__setattr__(self, "_groups", Groups(self._handle_group))
 
     def handle(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Any:
         """Do what was asked and return the handler's answer.
@@ -69,28 +69,37 @@ class MessageBus(Generic[U]):
     def outcome(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Outcome:
         """The same for those who want to know whether anything changed; a refusal is part of the outcome."""
         request = Request(command, metadata or Metadata.first("internal"), message_id)
-        if stream := self.routes.stream(command):
-            return self._groups.run(stream, request)
-        return self.handle_together([request])[0]
+        stream = self.routes.stream(command)
+        outcome = self._groups.run(stream, request) if stream else self.handle_together([request])[0]
+        if isinstance(outcome.refusal, StillRunning):  # the others of its group did not wait for that
+            return self.handle_together([request])[0]
+        return outcome
 
     def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
         """Do all that was asked, in this order, in one transaction; a refused request changes nothing.
 
         Raises MessageIdReused, StillRunning and Unavailable for all of them.
         """
+        return self._handle(_Attempts(requests))
+
+    def _handle_group(self, requests: Sequence[Request]) -> list[Outcome]:
+        """The same for requests of callers who know nothing of each other. One whose message id stands in its way has
+        changed nothing yet: that is its outcome, and not the others' concern."""
+        return self._handle(_Attempts(requests, strangers=len(requests) > 1))
+
+    def _handle(self, attempts: _Attempts) -> list[Outcome]:
+        requests = attempts.requests
         before = WORKING_ON.set(_carrier(requests))
         try:
-            return self.observer.handling(requests, lambda: self._handle_together(requests))
+            return unhindered(
+                lambda handle: self.observer.handling(requests, handle),
+                lambda: self.retry(lambda: self._attempt(attempts)),
+            )
         finally:
             WORKING_ON.reset(before)
 
-    def _handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
-        attempts = _Attempts(requests)
-        return self.retry(lambda: self._attempt(attempts))
-
     def _attempt(self, attempts: _Attempts) -> list[Outcome]:
         requests = attempts.requests
-        handlers = [self.routes.handler(type(request.command)) for request in requests]
         commands = [request.command for request in requests]
         streams = {stream for command in commands if (stream := self.routes.stream(command))}
         try:
@@ -101,31 +110,39 @@ class MessageBus(Generic[U]):
                     if uow.event_log.has(event):
                         return outcomes
                 uow.expect(commands, [request.message_id for request in requests if request.message_id])
-                log: list[Recorded[object]] = []
-                outcomes = []
-                for handler, request in zip(handlers, requests, strict=True):
-                    WORKING_ON.set(request.metadata.correlation_id)
-                    outcomes.append(self._run(handler, request, uow, log))
-                WORKING_ON.set(_carrier(requests))
+                log, outcomes = self._run_all(attempts, uow)
                 try:
                     uow.commit()
                 except OutcomeUnknown:
                     if log:
                         attempts.unanswered.append((log[-1], outcomes))
                     raise
-                self.observer.happened(log)
-                return outcomes
         except ConcurrencyConflict:
             attempts.lost = True
             self._contention.note(streams)
             raise
+        tell(lambda: self.observer.happened(log))
+        return outcomes
 
-    def _run(
-        self, handler: Callable[[Any, U], object], request: Request, uow: U, log: list[Recorded[object]]
-    ) -> Outcome:
+    def _run_all(self, attempts: _Attempts, uow: U) -> tuple[list[Recorded[object]], list[Outcome]]:
+        """What happened, and the outcome of each request."""
+        log: list[Recorded[object]] = []
+        outcomes = []
+        for request in attempts.requests:
+            WORKING_ON.set(request.metadata.correlation_id)
+            try:
+                known = self._first_outcome(request, uow)
+            except (MessageIdReused, StillRunning) as error:
+                if not attempts.strangers:
+                    raise
+                known = Outcome(refusal=error)
+            outcomes.append(known or self._run(request, uow, log))
+        WORKING_ON.set(_carrier(attempts.requests))
+        return log, outcomes
+
+    def _run(self, request: Request, uow: U, log: list[Recorded[object]]) -> Outcome:
         """What happens is added to the `log`."""
-        if first := self._first_outcome(request, uow):
-            return first
+        handler = self.routes.handler(type(request.command))
         before = len(log)
         try:
             outcome = Outcome(handler(request.command, uow))
@@ -175,9 +192,10 @@ def _carrier(requests: Sequence[Request]) -> str:
 
 @dataclass(slots=True)
 class _Attempts:
-    """What is remembered from one attempt to the next: whether one lost to others, and the last event of each commit of
-    which no answer came, with what it would have meant."""
+    """What is asked, by `strangers` to each other or not, and what is remembered from one attempt to the next: whether
+    one lost to others, and the last event of each commit of which no answer came, with what it would have meant."""
 
     requests: Sequence[Request]
+    strangers: bool = False
     lost: bool = False
     unanswered: list[tuple[Recorded[object], list[Outcome]]] = field(default_factory=list)

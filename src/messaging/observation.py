@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from messaging.envelope import Delivery, Recorded
 
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
     Handle: TypeAlias = Callable[[], list[Outcome]]
     CarryOut: TypeAlias = Callable[[Sequence[Delivery[object]]], Mapping[str, Exception]]
 
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
+
 
 class Observer:
-    """Sees nothing. Others override what they want to see; they must be quick, and must not raise."""
+    """Sees nothing. Others override what they want to see; they must be quick. What they raise is logged, no more."""
 
     @property
     def keeps_traces(self) -> bool:
@@ -74,3 +79,38 @@ class Both(Observer):
             return self.second.delivering(effect, given, carry_out)
 
         return self.first.delivering(effect, deliveries, inside)
+
+
+def tell(observer: Callable[[], object]) -> None:
+    """Tell an observer of what is done already."""
+    try:
+        observer()
+    except Exception:
+        log.exception("an observer failed")
+
+
+def unhindered(observe: Callable[[Callable[[], R]], R], act: Callable[[], R]) -> R:
+    """What `act` returns or raises, with an observer around it that may fail before or after."""
+    begun = False
+    results: list[R] = []
+    failures: list[BaseException] = []
+
+    def acting() -> R:
+        nonlocal begun
+        begun = True
+        try:
+            results.append(act())
+        except BaseException as error:
+            failures.append(error)
+            raise
+        return results[0]
+
+    try:
+        return observe(acting)
+    except Exception as error:
+        if error in failures:
+            raise
+        log.exception("an observer failed")
+    if failures:
+        raise failures[0]
+    return results[0] if begun else act()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
 
@@ -47,7 +47,7 @@ class Retry:
     def __call__(self, attempt: Callable[[], R]) -> R:
         """What the attempt returned; raises Unavailable, or StillRunning, when none succeeded in time."""
         try:
-            return self._retrying(attempt)
+            return self._retrying(_Attempt(attempt))
         except RetryError as given_up:
             error = given_up.last_attempt.exception()
             if isinstance(error, StillRunning):
@@ -61,6 +61,22 @@ class Retry:
             self.again(error)
 
     def _too_late(self, state: RetryCallState) -> bool:
-        conflict = state.outcome and isinstance(state.outcome.exception(), ConcurrencyConflict)
-        deadline = self.conflict_deadline if conflict else self.outage_deadline
-        return (state.seconds_since_start or 0) + state.upcoming_sleep > deadline
+        """After so long of conflicts, or so long after the last of them."""
+        attempt = state.fn
+        assert isinstance(attempt, _Attempt)
+        now = state.seconds_since_start or 0.0
+        if state.outcome and isinstance(state.outcome.exception(), ConcurrencyConflict):
+            attempt.last_conflict = now
+            return now + state.upcoming_sleep > self.conflict_deadline
+        return now - attempt.last_conflict + state.upcoming_sleep > self.outage_deadline
+
+
+@dataclass(slots=True)
+class _Attempt(Generic[R]):
+    """`last_conflict` is in seconds since the first attempt began: the beginning, where there was none."""
+
+    run: Callable[[], R]
+    last_conflict: float = 0.0
+
+    def __call__(self) -> R:
+        return self.run()

@@ -21,7 +21,7 @@ BUS = Part(
             seen_by="test_commits_events_of_policies_with_those_that_caused_them",
         ),
         Mutant(
-            "                    WORKING_ON.set(request.metadata.correlation_id)\n",
+            "            WORKING_ON.set(request.metadata.correlation_id)\n",
             "",
             "of those who share a transaction all are logged under one id",
             seen_by="test_commands_that_share_a_transaction_are_each_named_and_the_first_for_what_concerns_all",
@@ -45,16 +45,28 @@ BUS = Part(
             seen_by="test_does_not_run_again_when_it_turns_out_that_it_was_committed",
         ),
         Mutant(
-            "return self.retry(lambda: self._attempt(attempts))",
-            "return self._attempt(attempts)",
+            "lambda: self.retry(lambda: self._attempt(attempts)),",
+            "lambda: self._attempt(attempts),",
             "whoever loses to another writer fails",
             seen_by="test_runs_the_whole_unit_of_work_again_after",
         ),
         Mutant(
-            "if first := self._first_outcome(request, uow):",
-            "if (first := self._first_outcome(request, uow)) and False:",
+            "outcomes.append(known or self._run",
+            "outcomes.append(self._run",
             "a message that comes again runs again",
             seen_by="test_a_message_id_makes_a_command_take_effect_once",
+        ),
+        Mutant(
+            "if not attempts.strangers:",
+            "if True:",
+            "who sends a message again delays all who come with it",
+            seen_by="test_whose_message_id_is_in_its_way_does_not_delay_those_who_came_with_it",
+        ),
+        Mutant(
+            "tell(lambda: self.observer.happened(log))",
+            "self.observer.happened(log)",
+            "what is committed is called a failure, since its count could not be kept",
+            seen_by="test_an_observer_that_fails_is_nobodys_concern",
         ),
         Mutant(
             "if list(uow.collect_new_events()):",
@@ -129,8 +141,8 @@ BUS = Part(
             seen_by="test_the_version_is_the_number_of_events",
         ),
         Mutant(
-            "if stream := self.routes.stream(command):",
-            "if (stream := self.routes.stream(command)) and False:",
+            "if stream else self.handle_together",
+            "if False else self.handle_together",
             "those who wait for one product do not run together",
             seen_by="test_commands_that_wait_for_the_same_product_in_one_process_share_a_transaction",
         ),
@@ -178,6 +190,12 @@ RETRY = Part(
     "messaging/retry.py",
     ("unit/test_bus.py", "integration/test_inbox.py", "integration/test_concurrency.py"),
     (
+        Mutant(
+            "            attempt.last_conflict = now\n",
+            "",
+            "after a second of conflicts nobody asks what became of a commit",
+            seen_by="test_an_outage_after_conflicts_has_the_time_of_an_outage",
+        ),
         Mutant(
             "(ConcurrencyConflict, Disconnected, OutcomeUnknown, StillRunning)",
             "(Disconnected, OutcomeUnknown, StillRunning)",

@@ -14,7 +14,7 @@ import pytest
 
 from embedded.waiting import wait_for
 from messaging.bus import MessageBus, Request
-from messaging.envelope import Delivery, Metadata, NewEvent
+from messaging.envelope import Delivery, Metadata, NewEvent, Recorded
 from messaging.errors import (
     ConcurrencyConflict,
     Disconnected,
@@ -26,9 +26,11 @@ from messaging.errors import (
     StillRunning,
     Unavailable,
 )
+from messaging.observation import Observer
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.testing import Memory, MemoryTransaction
+from messaging.unit_of_work import Outcome
 
 
 @dataclass(frozen=True)
@@ -454,6 +456,107 @@ def test_who_waits_for_a_stream_runs_with_the_others_who_do() -> None:
 
     assert [answer.result() for answer in answers] == ["said first", "said second", "said third"]
     assert world.transactions == 3
+
+
+@pytest.mark.parametrize("later", [StillRunning("m1"), MessageIdReused("m1")])
+def test_whose_message_id_is_in_its_way_does_not_delay_those_who_came_with_it(later: Exception) -> None:
+    """Nothing of it has happened yet, so the transaction of the others goes on."""
+    entered, door = Event(), Event()
+    recalls: list[Exception] = [later]
+
+    class Busy(Talk):
+        def recall(self, message_id: str) -> tuple[str, Outcome] | None:
+            if recalls:
+                raise recalls.pop()
+            return super().recall(message_id)
+
+    def say_slowly(cmd: Say, uow: Talk) -> str:
+        if cmd.word == "first":
+            entered.set()
+            assert door.wait(10)
+        return say(cmd, uow)
+
+    world = World()
+    table: Routes[Talk] = Routes()
+    table.command(Say, say_slowly, stream=lambda _: "here")
+    transactions: list[Busy] = []
+
+    @contextmanager
+    def unit_of_work() -> Iterator[Talk]:
+        transactions.append(Busy(world.memory))
+        yield transactions[-1]
+
+    bus = MessageBus(table, unit_of_work, TooLoudError)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(bus.handle, Say("first"))
+        assert entered.wait(10)
+        other = pool.submit(bus.handle, Say("other"))
+        busy = pool.submit(bus.outcome, Say("busy"), None, "m1")
+        assert wait_for(lambda: len(bus._groups._queues.get("here", ())) == 3, within=10), "nobody waits"
+        door.set()
+
+    assert (first.result(), other.result()) == ("said first", "said other")
+    if isinstance(later, StillRunning):
+        assert busy.result().result == "said busy"
+        assert transactions[2].said == [Said("busy")], "it was asked again, alone"
+    else:
+        assert busy.result().refusal is later
+        assert len(transactions) == 2
+
+
+class Clumsy(Observer):
+    """Fails before or after what it looks at."""
+
+    def __init__(self, before: bool) -> None:
+        self.before = before
+
+    def handling(self, requests: Sequence[Request], handle: Callable[[], list[Outcome]]) -> list[Outcome]:
+        if self.before:
+            raise OSError("no space for numbers")
+        try:
+            handle()
+        finally:
+            raise OSError("no space for numbers")
+
+    def happened(self, recorded: Sequence[Recorded[object]]) -> None:
+        raise OSError("no space for numbers")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_observer_that_fails_is_nobodys_concern(before: bool, caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    bus = replace(world.bus, observer=Clumsy(before))
+
+    assert bus.handle(Say("hello")) == "said hello"
+    with pytest.raises(TooLoudError):
+        bus.handle(Say("HELLO"))
+
+    assert world.log() == [Said("hello"), Echoed("hello")], "and all of it once"
+    assert "an observer failed" in caplog.messages
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_fault_is_raised_as_it_was_whatever_an_observer_makes_of_it(before: bool) -> None:
+    world, _ = failing(ZeroDivisionError("ours"))
+
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        replace(world.bus, observer=Clumsy(before)).handle(Say("hello"))
+
+
+def test_an_outage_after_conflicts_has_the_time_of_an_outage() -> None:
+    """Else, after a second of conflicts, nobody would look whether an unanswered COMMIT was one."""
+    clock = [0.0]
+    left: list[Exception] = [ConcurrencyConflict("faster"), ConcurrencyConflict("faster"), OutcomeUnknown("cut")]
+
+    def attempt() -> str:
+        clock[0] += 0.6
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tenacity.time.monotonic", lambda: clock[0])
+        assert Retry(sleep=lambda _: None)(attempt) == "done"
 
 
 def test_a_command_without_a_handler_is_an_incomplete_table() -> None:

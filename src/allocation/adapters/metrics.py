@@ -140,7 +140,10 @@ class Metrics(Observer):
             raise
         self._together.observe(len(requests))
         for request, outcome in zip(requests, outcomes, strict=True):
-            self._ended(request, "refused" if outcome.refusal else "done" if outcome.changed else "unchanged")
+            if outcome.refusal is None:
+                self._ended(request, "done" if outcome.changed else "unchanged")
+            elif not isinstance(outcome.refusal, StillRunning):  # which runs again, alone
+                self._ended(request, _name(outcome.refusal, _FAILURES, "refused"))
         return outcomes
 
     def happened(self, recorded: Sequence[Recorded[object]]) -> None:
