@@ -153,7 +153,7 @@ class Service:
         self.view: View = {}
         self.publisher = FakePublisher()
         self.notifications = FakeNotifications()
-        table = routes(self.notifications, self.publisher)
+        table = routes(self.notifications, self.publisher, "stock@made.com")
         self.bus: MessageBus[UnitOfWork] = MessageBus(
             table, self.unit_of_work, DomainError, Retry(conflict_deadline=0.1, outage_deadline=0.01)
         )

@@ -125,8 +125,12 @@ def bootstrap(
     observer = observer or Observer()
     retry = Retry(again=observer.again)
     cloud_events = replace(CLOUD_EVENTS, traced=observer.keeps_traces)
-    events = event_stream(client)
-    table = routes(notifications or notifications_for(settings), publisher or RedisEventPublisher(events, cloud_events))
+    events = event_stream(client, settings.events_stay)
+    table = routes(
+        notifications or notifications_for(settings),
+        publisher or RedisEventPublisher(events, cloud_events),
+        settings.mail_to,
+    )
     deliveries = SqlDeliveries(engine, CODEC)
 
     def one_at_a_time(name: str) -> OneAtATime:
@@ -195,5 +199,5 @@ def database_engine(
 
 def notifications_for(settings: Settings) -> Notifications:
     if settings.smtp_url:
-        return SmtpNotifications(settings.smtp_url)
-    return FileNotifications(settings.home / "mail")
+        return SmtpNotifications(settings.smtp_url, settings.mail_from)
+    return FileNotifications(settings.home / "mail", settings.mail_from)

@@ -6,15 +6,23 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from allocation.durations import duration, in_short
+from allocation.mail_settings import MailServer, mail_address
+
 _SENTINELS = re.compile(r"redis\+sentinel://([^@/]*@)?[^@/:,\[\]]+(:\d+)?(,[^@/:,\[\]]+(:\d+)?)*/[^/]+(/\d*)?")
+_SHORTEST_STAY, _LONGEST_STAY = timedelta(minutes=1), timedelta(days=3650)
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("console", "json")
 WHO_IS_ASKED = ("required", "trust-everybody")
 RATE_ELSEWHERE = 500
 """Requests a second for each key in each API process, where the service is not on loopback and nobody said more."""
+
+EVENTS_STAY = timedelta(days=7)
+"""In the Redis stream, where nobody said otherwise."""
 
 
 class SettingError(Exception):
@@ -33,7 +41,10 @@ class Settings:
     database_pooler_url: str = ""
     pooler_prepares: bool = False
     redis_url: str = ""
+    events_stay: timedelta = EVENTS_STAY
     smtp_url: str = ""
+    mail_from: str = "allocations@example.com"
+    mail_to: str = "stock@made.com"
     home: Path = Path("var")
     host: str = "127.0.0.1"
     port: int = 5005
@@ -53,7 +64,10 @@ class Settings:
             database_pooler_url=_pooler_url(given),
             pooler_prepares=_one_of(given, "DATABASE_POOLER_PREPARES", ("yes", "no"), default="no") == "yes",
             redis_url=_redis_url(given),
+            events_stay=_time_to_stay(given, "EVENTS_STAY", default=EVENTS_STAY),
             smtp_url=_smtp_url(given),
+            mail_from=_mail_address(given, "MAIL_FROM", default="allocations@example.com"),
+            mail_to=_mail_address(given, "MAIL_TO", default="stock@made.com"),
             home=Path(given.get("ALLOCATION_HOME", "var")).absolute(),
             host=given.get("HOST") or given.get("API_HOST") or "127.0.0.1",
             port=_number(given, "PORT", default=5005, most=65535),
@@ -90,7 +104,10 @@ class Settings:
             "DATABASE_POOLER_URL": self.database_pooler_url,
             "DATABASE_POOLER_PREPARES": "yes" if self.pooler_prepares else "no",
             "REDIS_URL": self.redis_url,
+            "EVENTS_STAY": in_short(self.events_stay),
             "SMTP_URL": self.smtp_url,
+            "MAIL_FROM": self.mail_from,
+            "MAIL_TO": self.mail_to,
             "ALLOCATION_HOME": str(self.home),
             "HOST": self.host,
             "PORT": str(self.port),
@@ -162,11 +179,34 @@ def _redis_url(env: Mapping[str, str]) -> str:
 
 
 def _smtp_url(env: Mapping[str, str]) -> str:
-    if url := env.get("SMTP_URL"):
-        return _url("SMTP_URL", url, ("smtp",), "smtp://host:port")
-    if host := env.get("EMAIL_HOST"):
-        return f"smtp://{host}:{11025 if host == 'localhost' else 1025}"
-    return ""
+    url, host = env.get("SMTP_URL", ""), env.get("EMAIL_HOST", "")
+    given = url or (f"smtp://{host}:{11025 if host == 'localhost' else 1025}" if host else "")
+    try:
+        if given:
+            MailServer.at(given)
+    except ValueError as error:
+        raise SettingError(f"SMTP_URL {error}" if url else "EMAIL_HOST is not the name of a host") from None
+    return given
+
+
+def _mail_address(env: Mapping[str, str], name: str, default: str) -> str:
+    given = env.get(name, default)
+    try:
+        return mail_address(given)
+    except ValueError as error:
+        raise SettingError(f"{name} is {given!r}; {error}") from None
+
+
+def _time_to_stay(env: Mapping[str, str], name: str, default: timedelta) -> timedelta:
+    given = env.get(name, in_short(default))
+    try:
+        time = duration(given)
+    except ValueError:
+        time = timedelta()
+    if not _SHORTEST_STAY <= time <= _LONGEST_STAY:
+        limits = f"from {in_short(_SHORTEST_STAY)} to {in_short(_LONGEST_STAY)}"
+        raise SettingError(f"{name} is {given!r}; expected a duration {limits}, such as 36h")
+    return time
 
 
 def _url(name: str, given: str, schemes: tuple[str, ...], expected: str) -> str:

@@ -7,7 +7,7 @@ import re
 
 _SECRETS = re.compile(
     r"(?P<key>alk_[0-9a-f]{12})_[0-9a-f]+"  # an API key; its id may be known
-    r"|(?P<url>://[^\s:/@]*:)[^\s/\"]+(?=@)"  # user:password in a URL; the last @ ends it
+    r"|(?P<url>://[^\s:/\"]*:)[^\s/\"]+(?=@)"  # user:password in a URL; the last @ ends it
     r"|(?P<parameter>[?&](?:ssl)?password=)[^\s&#'\"]+"  # or in its query
 )
 

@@ -26,6 +26,9 @@ SETTINGS = {
     *(
         "API_KEYS",
         "RATE_LIMIT",
+        "EVENTS_STAY",
+        "MAIL_FROM",
+        "MAIL_TO",
         "LOG_LEVEL",
         "LOG_FORMAT",
         "DB_HOST",

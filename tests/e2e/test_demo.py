@@ -14,8 +14,14 @@ from tests.e2e.waiting import PATIENCE, eventually
 
 
 def type_in(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """As a person at the same machine, who has not set more than PORT and ALLOCATION_HOME."""
-    env = environment(ALLOCATION_HOME=str(service.home), PORT=str(service.port), http_proxy="http://127.0.0.1:9")
+    """As a person at the same machine, who has set a little."""
+    env = environment(
+        ALLOCATION_HOME=str(service.home),
+        PORT=str(service.port),
+        http_proxy="http://127.0.0.1:9",
+        SMTP_URL="smtps://joe:its-password@mail.example:465",
+        MAIL_TO="team@example.com",
+    )
     return subprocess.run(allocation(*arguments), env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -26,6 +32,7 @@ def test_the_story_comes_true(service: Service, api: Client, mails: Mailbox) -> 
     *scenes, end = [json.loads(line) for line in played.stdout.splitlines()]
     assert [scene["scene"] for scene in scenes] == list(range(1, 9))
     assert end["came_true"]
+    assert end["mail"] == "sent to team@example.com by smtps://joe@mail.example:465"
     day = end["next"][0].rpartition("-")[2]
     assert [api.batches_of(f"{name}-{day}") for name in ("anna", "ben", "cleo", "dora")] == [
         [f"shelf-{day}"],

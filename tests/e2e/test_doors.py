@@ -206,6 +206,8 @@ def test_no_secret_is_heard_or_seen_anywhere(service: Service, tmp_path: Path) -
             for command, name, value in [
                 (("serve",), "DATABASE_URL", f"postgresql://u:{PLANTED}@127.0.0.1:port/x"),
                 (("serve",), "REDIS_URL", f"redis://:{PLANTED}@here:x/0"),
+                (("relay",), "SMTP_URL", f"smtp://u:{PLANTED}@here:x"),
+                (("relay",), "SMTP_URL", f"smtps://:{PLANTED}@here"),
                 (("serve",), "DATABASE_POOLER_URL", f"mysql://u:{PLANTED}@127.0.0.1/x"),
                 (("migrate",), "DATABASE_URL", f"postgresql://u:{PLANTED}@127.0.0.1:9/x"),
                 (("check",), "DATABASE_URL", with_secret.replace("planted:", "nobody:")),

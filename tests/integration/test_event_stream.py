@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,22 @@ def test_what_is_too_old_is_trimmed(redis_server: redis.Redis) -> None:
     left: Any = redis_server.xrange(EVENTS)
     assert len(left) < 101, "Redis trims whole nodes of a hundred"
     assert left[-1][1] == {b"event": b"new"}
+
+
+@pytest.mark.parametrize(("stay", "left"), [(timedelta(days=7), 301), (timedelta(hours=1), 1)])
+def test_events_stay_as_long_as_the_settings_say(
+    settings: Settings, redis_server: redis.Redis, stay: timedelta, left: int
+) -> None:
+    seconds, _ = redis_server.time()
+    for number in range(300):
+        redis_server.xadd(EVENTS, {"event": "two hours old"}, id=f"{seconds - 7200}000-{number + 1}")
+    service = bootstrap(replace(settings, events_stay=stay))
+
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    tell_all(service)
+    service.close()
+
+    assert left <= redis_server.xlen(EVENTS) < left + 100, "Redis trims whole nodes of a hundred"
 
 
 def calls(redis_server: redis.Redis, command: str) -> int:
@@ -380,6 +397,23 @@ def test_what_is_older_than_the_stream_keeps_is_not_told_again(
     tell_all(service)
 
     assert sequences(redis_server, "LAMP") == [4, 5, 6]
+
+
+@pytest.mark.parametrize(("stay", "back"), [(timedelta(days=7), 5), (timedelta(hours=1), 2)])
+def test_is_told_again_as_far_back_as_the_settings_say(
+    settings: Settings, redis_server: redis.Redis, sql: Sql, stay: timedelta, back: int
+) -> None:
+    service = bootstrap(replace(settings, events_stay=stay))
+    a_history(service)
+    tell_all(service)
+    sql("UPDATE event_log SET time = now() - interval '2 hours' WHERE version < 4")
+    forget_everything(redis_server)
+
+    told_again = service.refill.refill()
+    service.close()
+
+    assert told_again == back
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5][-back:]
 
 
 def test_a_redis_that_is_given_nothing_but_old_news_is_complete(

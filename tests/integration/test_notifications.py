@@ -13,6 +13,7 @@ from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
 from smtplib import SMTPDataError, SMTPRecipientsRefused, SMTPSenderRefused
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from messaging.errors import Unavailable
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
+SENDER = "shop@example.com"
 MAIL = {
     "message_id": "m-1",
     "correlation_id": "till-5/4711",
@@ -108,17 +110,17 @@ def test_any_sku_arrives_at_any_server(abilities: dict[str, bool], sku: str) -> 
     inbox = Inbox()
 
     with mail_server(inbox, **abilities) as url:
-        SmtpNotifications(url).send(
+        SmtpNotifications(url, SENDER).send(
             message_id="m-1",
             correlation_id="c-1",
-            to="stock@made.com",
+            to="team@example.com",
             subject=f"Out of stock for {sku}",
             body=f"Out of stock for {sku}\n\nOrder o1\n",
         )
 
     [envelope], [mail] = inbox.envelopes, inbox.mails
-    assert (envelope.mail_from, envelope.rcpt_tos) == ("allocations@example.com", ["stock@made.com"])
-    assert (mail["From"], mail["To"]) == ("allocations@example.com", "stock@made.com")
+    assert (envelope.mail_from, envelope.rcpt_tos) == (SENDER, ["team@example.com"])
+    assert (mail["From"], mail["To"]) == (SENDER, "team@example.com")
     assert mail["Subject"] == f"Out of stock for {sku}"
     assert mail.get_content().splitlines() == [f"Out of stock for {sku}", "", "Order o1"]
 
@@ -128,7 +130,7 @@ def test_a_repeat_has_the_same_message_id_and_another_mail_another() -> None:
 
     with mail_server(inbox) as url:
         for message_id in ("m-1", "m-1", "m-2"):
-            SmtpNotifications(url).send(**(MAIL | {"message_id": message_id}))
+            SmtpNotifications(url, SENDER).send(**(MAIL | {"message_id": message_id}))
 
     first, second, third = (mail["Message-ID"] for mail in inbox.mails)
     assert first == second == "<m-1@allocation.example.com>"
@@ -140,12 +142,28 @@ def test_a_repeat_has_the_same_message_id_and_another_mail_another() -> None:
 
 def test_a_server_that_is_down_is_worth_another_try() -> None:
     with pytest.raises(Unavailable, match=r"mail server 127\.0\.0\.1"):
-        SmtpNotifications(f"smtp://127.0.0.1:{free_port()}").send(**MAIL)
+        SmtpNotifications(f"smtp://127.0.0.1:{free_port()}", SENDER).send(**MAIL)
+
+
+def test_a_server_that_takes_nobody_in_is_worth_another_try() -> None:
+    """What it says before it has heard of the mail is no refusal of the mail, whatever the code."""
+    with socket.create_server(("127.0.0.1", 0)) as unkind:
+
+        def refuse() -> None:
+            connection, _ = unkind.accept()
+            with connection:
+                connection.sendall(b"554 no service here\r\n")
+
+        refusing = Thread(target=refuse)
+        refusing.start()
+        with pytest.raises(Unavailable, match=r"mail server 127\.0\.0\.1:\d+: .*no service here"):
+            SmtpNotifications(f"smtp://127.0.0.1:{unkind.getsockname()[1]}", SENDER).send(**MAIL)
+        refusing.join()
 
 
 def test_a_server_that_hangs_is_given_up_within_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        notifications = SmtpNotifications(f"smtp://127.0.0.1:{silent.getsockname()[1]}", timeout=0.2)
+        notifications = SmtpNotifications(f"smtp://127.0.0.1:{silent.getsockname()[1]}", SENDER, timeout=0.2)
         begun = time.monotonic()
 
         with pytest.raises(Unavailable, match="mail server"):
@@ -166,7 +184,7 @@ def test_a_server_that_hangs_is_given_up_within_the_timeout() -> None:
 )
 def test_a_refusal_for_now_is_worth_another_try(answers: dict[str, Any]) -> None:
     with mail_server(Inbox(**answers)) as url, pytest.raises(Unavailable, match="mail server"):
-        SmtpNotifications(url).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(**MAIL)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +198,7 @@ def test_a_refusal_for_now_is_worth_another_try(answers: dict[str, Any]) -> None
 )
 def test_a_refusal_for_good_is_no_fault_of_the_surroundings(answers: dict[str, Any], error: type[Exception]) -> None:
     with mail_server(Inbox(**answers)) as url, pytest.raises(error) as refused:
-        SmtpNotifications(url).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(**MAIL)
 
     assert not isinstance(refused.value, Unavailable)
 
@@ -191,7 +209,9 @@ def test_a_refusal_for_good_is_no_fault_of_the_surroundings(answers: dict[str, A
 def test_out_of_stock_is_mailed_once_the_mail_server_is_back(settings: Settings, sql: Sql) -> None:
     inbox, sku = Inbox(), "LÄMP-🛋"
     port = free_port()
-    service = bootstrap(replace(settings, smtp_url=f"smtp://127.0.0.1:{port}"))
+    service = bootstrap(
+        replace(settings, smtp_url=f"smtp://127.0.0.1:{port}", mail_from=SENDER, mail_to="team@example.com")
+    )
     service.bus.handle(commands.CreateBatch("b1", sku, 1))
     service.bus.handle(commands.Allocate("o1", sku, 2, "line-1"))
 
@@ -209,12 +229,13 @@ def test_out_of_stock_is_mailed_once_the_mail_server_is_back(settings: Settings,
 
     [mail], [(event_id,)] = inbox.mails, sql("SELECT id::text FROM event_log WHERE version = 2")
     assert mail["Message-ID"] == f"<{event_id}@allocation.example.com>"
+    assert (mail["From"], mail["To"]) == (SENDER, "team@example.com")
     assert f"Out of stock for {sku}" in mail.get_content()
     assert "Order o1, line line-1, asked for 2" in mail.get_content()
 
 
 def test_without_a_mail_server_mails_are_files(settings: Settings) -> None:
-    service = bootstrap(settings)
+    service = bootstrap(replace(settings, mail_from=SENDER, mail_to="team@example.com"))
     service.bus.handle(commands.CreateBatch("b1", "LÄMP", 1))
     service.bus.handle(commands.Allocate("o1", "LÄMP", 2))
 
@@ -225,12 +246,13 @@ def test_without_a_mail_server_mails_are_files(settings: Settings) -> None:
     mail = message_from_bytes(file.read_bytes(), policy=default)
     assert isinstance(mail, EmailMessage)
     assert file.name == mail["Message-ID"].strip("<>").split("@")[0] + ".eml"
+    assert (mail["From"], mail["To"]) == (SENDER, "team@example.com")
     assert "Out of stock for LÄMP" in mail.get_content()
 
 
 @pytest.mark.parametrize("sku", ["LAMP", LONGEST], ids=["plain", "longest"])
 def test_a_mail_in_a_file_can_be_read_back_and_a_repeat_replaces_it(tmp_path: Path, sku: str) -> None:
-    notifications = FileNotifications(tmp_path / "not" / "there" / "yet")
+    notifications = FileNotifications(tmp_path / "not" / "there" / "yet", SENDER)
 
     for qty in (1, 2):
         notifications.send(**(MAIL | {"body": f"Out of stock for {sku}\n{qty}\n"}))

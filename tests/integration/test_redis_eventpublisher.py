@@ -16,6 +16,7 @@ import redis
 from allocation.adapters.redis_channels import event_stream
 from allocation.adapters.redis_eventpublisher import RedisEventPublisher
 from allocation.bootstrap import Service
+from allocation.config import EVENTS_STAY
 from allocation.domain import commands
 from allocation.domain.events import Allocated, Event
 from allocation.service_layer.handlers import PublishEvent
@@ -35,7 +36,7 @@ RECORDED: Recorded[Event] = Recorded(
 
 def publish(client: redis.Redis, recorded: Recorded[Event] = RECORDED, token: int = 1) -> None:
     """As the first of its SKU that Redis is told, and again."""
-    assert RedisEventPublisher(event_stream(client)).publish([Delivery(recorded, 0, token)]) == {}
+    assert RedisEventPublisher(event_stream(client, EVENTS_STAY)).publish([Delivery(recorded, 0, token)]) == {}
 
 
 class Listener:
@@ -90,7 +91,7 @@ def test_several_are_heard_in_their_order(redis_url: str, listener: Listener) ->
     deliveries = [Delivery(event, event.version - 1 if event.version > 7 else 0, 1) for event in events]
 
     with redis_client(redis_url) as client:
-        assert RedisEventPublisher(event_stream(client)).publish(deliveries) == {}
+        assert RedisEventPublisher(event_stream(client, EVENTS_STAY)).publish(deliveries) == {}
 
     assert [json.loads(listener.hears())["metadata"]["id"] for _ in events] == [one.metadata.id for one in events]
 

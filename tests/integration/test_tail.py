@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from allocation.adapters.redis_channels import EVENTS, event_stream
 from allocation.bootstrap import Service
-from allocation.config import Settings
+from allocation.config import EVENTS_STAY, Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints.cli import main
 from embedded.valkey import Redis
@@ -36,7 +36,9 @@ def tell(client: redis.Redis, subject: str, *versions: int, again: bool = False)
     for version in versions:
         body = {"id": f"{subject}:{version}", "subject": subject, "sequence": str(version)}
         after = 0 if again else version - 1
-        event_stream(client).tell_all([News(subject, 1, after, version, [Entry(json.dumps(body).encode())])])
+        event_stream(client, EVENTS_STAY).tell_all(
+            [News(subject, 1, after, version, [Entry(json.dumps(body).encode())])]
+        )
 
 
 def read(tail: Tail) -> list[str]:

@@ -24,6 +24,7 @@ from tests.mutants import (
     of_the_database,
     of_the_doors,
     of_the_machinery,
+    of_the_mails,
     of_the_service,
 )
 from tests.mutants.part import ROOT, Mutant, Part
@@ -41,6 +42,7 @@ PARTS = [
         of_the_doors,
         of_the_api,
         of_the_console,
+        of_the_mails,
     )
     for part in vars(module).values()
     if isinstance(part, Part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ def test_help_lists_the_commands_by_what_they_are_for() -> None:
     for names in SECTIONS.values():
         for name in names:
             assert f"\n  {name} " in help_text
+
+
+def test_help_names_every_setting() -> None:
+    said = ask("--help").output
+
+    assert not [name for name in Settings().as_environment({}) if not re.search(rf"\b{name}\b", said)]
 
 
 def test_a_command_in_no_section_is_listed_all_the_same() -> None:
@@ -143,6 +150,7 @@ def test_the_script_of_each_shell_asks_us(shell: str) -> None:
         ("postgresql://u:secret@/stock?host=one:1&host=two:2", "postgresql://u@/stock?host=one:1&host=two:2"),
         ("redis://:secret@here:6379/0", "redis://here:6379/0"),
         ("redis://here:6379/0?password=secret", "redis://here:6379/0"),
+        ("smtps://joe@x.org:secret@mail:465", "smtps://joe@x.org@mail:465"),
         ("redis+sentinel://:secret@one:1,two:2/name/0", "redis+sentinel://one:1,two:2/name/0"),
     ],
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from allocation.config import SettingError, Settings
+from allocation.durations import duration
 
 
 def test_nothing_is_needed() -> None:
@@ -14,6 +17,8 @@ def test_nothing_is_needed() -> None:
 
     assert (settings.database_url, settings.redis_url, settings.smtp_url) == ("", "", "")
     assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 5005, 2)
+    assert (settings.mail_from, settings.mail_to) == ("allocations@example.com", "stock@made.com")
+    assert settings.events_stay == timedelta(days=7)
     assert settings.home == Path("var").absolute()
 
 
@@ -75,7 +80,19 @@ def test_a_pooler_without_the_server_itself_is_refused() -> None:
         ("REDIS_URL", "http://:secret@here"),
         ("REDIS_URL", "redis://:secret@here:99999/0"),
         ("REDIS_URL", "redis://:secret@here:6379/notanumber"),
+        ("EVENTS_STAY", "a week"),
+        ("EVENTS_STAY", "59s"),
+        ("EVENTS_STAY", "3651d"),
         ("SMTP_URL", "mail.example.com"),
+        ("SMTP_URL", "smtp://u:secret@mail:port"),
+        ("SMTP_URL", "smtps://u:secret@"),
+        ("SMTP_URL", "smtps://:secret@mail"),
+        ("SMTP_URL", "smtp://ü:secret@mail"),
+        ("SMTP_URL", "smtp://u:25/secret@mail"),
+        ("EMAIL_HOST", "mail host"),
+        ("MAIL_FROM", "nobody"),
+        ("MAIL_TO", "a@example.com, b@example.com"),
+        ("MAIL_TO", "a@example.com\nBcc: b@example.com"),
         ("PORT", "http"),
         ("PORT", "0"),
         ("PORT", "65536"),
@@ -94,6 +111,28 @@ def test_an_unreadable_setting_is_named_in_one_line_without_its_password(name: s
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("EVENTS_STAY", "10", "EVENTS_STAY is '10'; expected a duration from 1m to 3650d, such as 36h"),
+        ("EVENTS_STAY", "30s", "EVENTS_STAY is '30s'; expected a duration from 1m to 3650d, such as 36h"),
+        ("MAIL_TO", "a\x07@b", "MAIL_TO is 'a\\x07@b'; expected one mail address, such as stock@made.com"),
+    ],
+)
+def test_the_value_and_the_rule_are_told(name: str, value: str, said: str) -> None:
+    with pytest.raises(SettingError) as error:
+        Settings.from_env({name: value})
+
+    assert str(error.value) == said
+
+
+@pytest.mark.parametrize("stay", ["1m", "90m", "36h", "1d", "3650d"])
+def test_events_stay_as_long_as_the_operator_says(stay: str) -> None:
+    settings = Settings.from_env({"EVENTS_STAY": stay})
+
+    assert settings.events_stay == duration(stay)
+
+
 def test_a_child_process_reads_the_same_settings() -> None:
     settings = Settings.from_env(
         {
@@ -101,7 +140,10 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "DATABASE_POOLER_URL": "postgres://u@pooler/stock",
             "DATABASE_POOLER_PREPARES": "yes",
             "REDIS_URL": "redis://r",
-            "SMTP_URL": "smtp://m:25",
+            "EVENTS_STAY": "90m",
+            "SMTP_URL": "smtps://me%40here:p%40ss@m:465",
+            "MAIL_FROM": "shop@example.com",
+            "MAIL_TO": "team@example.com",
             "ALLOCATION_HOME": "/srv/stock",
             "HOST": "0.0.0.0",
             "PORT": "80",
@@ -110,7 +152,9 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "RATE_LIMIT": "100",
             "LOG_LEVEL": "debug",
             "LOG_FORMAT": "json",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
         }
     )
 
     assert Settings.from_env(settings.as_environment({"PATH": "/bin"})) == settings
+    assert not [field.name for field in fields(Settings) if getattr(settings, field.name) == field.default]

@@ -22,7 +22,8 @@ def test_any_sku_survives_the_way(sku: str) -> None:
     mail = compose(
         message_id="m1",
         correlation_id="c1",
-        to="stock@made.com",
+        sender="shop@example.com",
+        to="team@example.com",
         subject=f"Out of stock for {sku}",
         body=f"Out of stock for {sku}\n",
     )
@@ -31,8 +32,8 @@ def test_any_sku_survives_the_way(sku: str) -> None:
 
     assert read.get_content().splitlines(keepends=False) == f"Out of stock for {sku}".splitlines()
     assert (read["From"], read["To"], read["Message-ID"]) == (
-        "allocations@example.com",
-        "stock@made.com",
+        "shop@example.com",
+        "team@example.com",
         "<m1@allocation.example.com>",
     )
 
@@ -42,14 +43,19 @@ def test_a_plain_sku_can_be_found_in_the_raw_mail() -> None:
     sku = "x" * 255
 
     mail = compose(
-        message_id="m1", correlation_id="c1", to="stock@made.com", subject="news", body=f"Out of stock for {sku}\n"
+        message_id="m1",
+        correlation_id="c1",
+        sender="a@b",
+        to="stock@made.com",
+        subject="news",
+        body=f"Out of stock for {sku}\n",
     )
 
     assert f"Out of stock for {sku}".encode() in mail.as_bytes()
 
 
 def test_writes_each_mail_to_a_file_once(tmp_path: Path) -> None:
-    notifications = FileNotifications(tmp_path / "mail")
+    notifications = FileNotifications(tmp_path / "mail", "shop@example.com")
 
     for _ in range(2):
         notifications.send(
@@ -59,18 +65,23 @@ def test_writes_each_mail_to_a_file_once(tmp_path: Path) -> None:
     [file] = (tmp_path / "mail").iterdir()
     assert file.name == "m1.eml"
     assert "Out of stock for TÅBLE" in file.read_text("utf-8")
+    assert "From: shop@example.com" in file.read_text("utf-8")
 
 
 def test_a_folder_that_cannot_be_written_is_a_fault_of_the_surroundings(tmp_path: Path) -> None:
     (tmp_path / "mail").write_text("in the way")
 
     with pytest.raises(Unavailable, match="mail folder"):
-        FileNotifications(tmp_path / "mail").send(message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b")
+        FileNotifications(tmp_path / "mail", "a@b").send(
+            message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b"
+        )
 
 
 @given(skus)
 def test_the_request_that_a_mail_follows_from_can_be_found_in_it(correlation_id: str) -> None:
-    mail = compose(message_id="m1", correlation_id=correlation_id, to="a@b", subject="news", body="body\n")
+    mail = compose(
+        message_id="m1", correlation_id=correlation_id, sender="a@b", to="a@b", subject="news", body="body\n"
+    )
 
     read = message_from_bytes(mail.as_bytes(), policy=default)
 

@@ -26,6 +26,7 @@ KEY = "alk_3f9c2b71a04e_" + "8c" * 32
         ("redis://:p@ss@host:6379 said a@b", "redis://:***@host:6379 said a@b"),
         ('{"url":"redis://:p@ss@host","mail":"a@b"}', '{"url":"redis://:***@host","mail":"a@b"}'),
         ("redis://:secret@a, rediss://u:other@b", "redis://:***@a, rediss://u:***@b"),
+        ("smtp://joe@x.org:secret@m:25 of joe@x.org", "smtp://joe@x.org:***@m:25 of joe@x.org"),
         ("postgresql://db/x?user=u&password=secret&sslmode=a", "postgresql://db/x?user=u&password=***&sslmode=a"),
         ("'redis://a/0?password=secret' and", "'redis://a/0?password=***' and"),
         ("http://localhost:5005/x and SKU alk_no", "http://localhost:5005/x and SKU alk_no"),

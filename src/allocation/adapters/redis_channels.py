@@ -21,12 +21,11 @@ BRIDGE = "the bridge"
 COMMAND_STREAM = "the command stream"
 """What one consumer at a time holds, to listen to the channel and to read the stream."""
 
-EVENTS_STAY = timedelta(days=7)
 COMMANDS_STAY = timedelta(hours=12)  # less than the inbox remembers them: read again, they are known
 
 
-def event_stream(client: redis.Redis) -> EventStream:
-    return EventStream(client, EVENTS, EVENTS_STAY)
+def event_stream(client: redis.Redis, keep: timedelta) -> EventStream:
+    return EventStream(client, EVENTS, keep)
 
 
 def command_group(client: redis.Redis) -> ConsumerGroup:

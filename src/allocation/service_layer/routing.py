@@ -8,9 +8,8 @@ from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from messaging.routes import Routes
 
 
-def routes(
-    notifications: Notifications, publisher: Publisher, stock_team: str = "stock@made.com"
-) -> Routes[UnitOfWork]:
+def routes(notifications: Notifications, publisher: Publisher, stock_team: str) -> Routes[UnitOfWork]:
+    """`stock_team`: the address that is mailed when a line is out of stock."""
     route: Routes[UnitOfWork] = Routes()
 
     route.command(commands.CreateBatch, handlers.add_batch, stream=lambda cmd: cmd.sku)

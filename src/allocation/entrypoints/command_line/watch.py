@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import sys
 import time
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
+from allocation.durations import duration
 from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
     from messaging.redis.tail import Entry, Tail
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _PAUSE = 0.5
 _EVER = timedelta(days=100_000)
 
@@ -33,10 +32,10 @@ class Duration(click.ParamType[timedelta]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         if isinstance(value, timedelta):
             return value
-        found = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
-        if not found:
-            self.fail(f"{value!r} is not a duration such as 30s, 10m, 2h or 7d", param, ctx)
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        try:
+            return duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command(short_help="Events as they happen, one a line.")

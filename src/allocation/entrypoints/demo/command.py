@@ -110,7 +110,7 @@ def _our_name() -> str:
 def _where_the_mail_is(settings: Settings, sku: str, begun: float) -> str:
     """The service may have other settings than we; so a file is named only when it is there."""
     if settings.smtp_url:
-        return f"sent to stock@made.com by {without_password(settings.smtp_url)}"
+        return f"sent to {settings.mail_to} by {without_password(settings.smtp_url)}"
     folder = settings.home / "mail"
     give_up = time.monotonic() + _UNTIL_THE_MAIL_IS_THERE
     while settings.home.is_dir() and time.monotonic() < give_up:
@@ -118,4 +118,4 @@ def _where_the_mail_is(settings: Settings, sku: str, begun: float) -> str:
             if file.stat().st_mtime >= begun - 1 and sku in file.read_text("utf-8", errors="replace"):
                 return str(file)
         time.sleep(0.1)
-    return f"sent to stock@made.com where the service's SMTP_URL says, or a file in {folder}"
+    return f"sent to {settings.mail_to} where the service's SMTP_URL says, or a file in {folder}"
