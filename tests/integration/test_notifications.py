@@ -49,6 +49,7 @@ class Inbox:
     to_sender: str = "250 OK"
     to_recipient: str = "250 OK"
     to_data: str = "250 OK"
+    to_quit: str = "221 Bye"
     envelopes: list[Envelope] = field(default_factory=list)
 
     async def handle_MAIL(self, server: SMTP, session: Session, envelope: Envelope, sender: str, options: Any) -> str:  # noqa: N802 - aiosmtpd's name
@@ -64,6 +65,9 @@ class Inbox:
         if self.to_data.startswith("250"):
             self.envelopes.append(envelope)
         return self.to_data
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
+        return self.to_quit
 
     @property
     def mails(self) -> list[EmailMessage]:
@@ -102,6 +106,16 @@ SERVERS = {
     "a server without SMTPUTF8": {"enable_SMTPUTF8": False},
     "a server of seven bits": {"enable_SMTPUTF8": False, "decode_data": True},
 }
+
+
+@pytest.mark.parametrize("answer", ["221 Bye", "421 too busy", "500 what?"])
+def test_a_mail_that_was_taken_is_sent_whatever_the_server_says_at_the_end(answer: str) -> None:
+    inbox = Inbox(to_quit=answer)
+
+    with mail_server(inbox) as url:
+        SmtpNotifications(url, SENDER).send(**MAIL)
+
+    assert len(inbox.mails) == 1
 
 
 @pytest.mark.parametrize("abilities", SERVERS.values(), ids=SERVERS.keys())

@@ -7,6 +7,7 @@ import os
 import smtplib
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -57,11 +58,13 @@ class SmtpNotifications:
             body=body,
         )
         try:
-            with self._sessions.open() as session:
+            with closing(self._sessions.open()) as session:
                 if session.has_extn("8bitmime"):
                     session.sendmail(self._sender, [to], mail.as_bytes(), mail_options=["BODY=8BITMIME"])
                 else:
                     session.send_message(_seven_bits(mail))
+                with suppress(OSError, smtplib.SMTPException):  # it has been taken, whatever is said at the door
+                    session.quit()
         except smtplib.SMTPResponseException as error:
             if _is_for_good(error.smtp_code):
                 raise
