@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -199,7 +200,7 @@ def test_processes_that_migrate_an_empty_database_at_the_same_time_all_succeed(e
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             for _ in range(3)
         ]
-        assert wait_for(lambda: number_waiting(watch) == 3, within=60), f"only {number_waiting(watch)} came"
+        assert wait_for(lambda: number_of_others(watch) == 3 + 1, within=60), f"only {number_of_others(watch)} came"
         gate.rollback()
     outcomes = [(*process.communicate(timeout=60), process.returncode) for process in processes]
 
@@ -207,9 +208,53 @@ def test_processes_that_migrate_an_empty_database_at_the_same_time_all_succeed(e
     require_current_schema(empty)
 
 
-def number_waiting(connection: Connection) -> int:
-    """How many others wait for a lock."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    found = connection.execute(text(waiting)).scalar_one()
+def number_of_others(connection: Connection) -> int:
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    found = connection.execute(text(others)).scalar_one()
     connection.rollback()
     return int(found)
+
+
+def test_whoever_writes_goes_on_while_a_migration_waits_for_a_reader(empty: Engine) -> None:
+    """All others would queue up behind a lock that is waited for; a backup reads for hours."""
+    migrations.upgrade(url_of(empty), "0005")
+    with empty.connect() as backup, ThreadPoolExecutor(1) as pool:
+        backup.execute(text("LOCK TABLE event_log IN ACCESS SHARE MODE"))
+        migration = pool.submit(migrations.upgrade, url_of(empty))
+        for _ in range(3):
+            assert wait_for(lambda: is_locked_out(empty), within=30), "the migration does not come to its lock"
+            with empty.begin() as writer:
+                writer.execute(text("SET LOCAL lock_timeout = '5s'"))
+                writer.execute(text("LOCK TABLE event_log IN ROW EXCLUSIVE MODE"))
+        assert not migration.done()
+        backup.rollback()
+        assert migration.result(60) == REVISION
+
+    require_current_schema(empty)
+
+
+def is_locked_out(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return bool(connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar_one())
+
+
+def test_a_migration_that_never_gets_its_lock_gives_up_and_goes_on_next_time(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty), "0005")
+    with empty.connect() as backup:
+        backup.execute(text("LOCK TABLE event_log IN ACCESS SHARE MODE"))
+        with pytest.raises(Unavailable, match=r"given up after . tries: canceling statement due to lock timeout"):
+            migrations.upgrade(url_of(empty), patience=1)
+
+    assert migrations.upgrade(url_of(empty)) == REVISION
+
+
+def test_an_index_that_was_left_half_made_is_made_anew(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty))
+    whole = catalogue(empty)
+    migrations.downgrade(url_of(empty), "0006")
+    with empty.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("CREATE INDEX event_log_in_order ON event_log (stream)"))
+
+    migrations.upgrade(url_of(empty))
+
+    assert catalogue(empty) == whole

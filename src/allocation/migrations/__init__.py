@@ -1,42 +1,71 @@
-"""The database's schema, step by step. Part of the package, so that whatever is installed can migrate."""
+"""The database's schema, step by step. Part of the package, so that whatever is installed can migrate.
+
+The service may be at work meanwhile. So each revision is a transaction of its own, and lets go soon; none waits long
+for a lock, since all others would wait behind it; and indexes are built `online`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from allocation.adapters.schema import REVISION
+from allocation.migrations.online import LOCK_TIMEOUT
+from messaging.errors import ConcurrencyConflict
+from messaging.retry import Retry
 from messaging.sql.connections import connection
 
-_ONE_AT_A_TIME = 500_554_321  # the advisory lock that migrating processes queue at
+_ONE_AT_A_TIME = 500_554_321  # the advisory lock that migrating processes come back for until they have it
+PATIENCE = 120.0
+"""Seconds in which a migration must have got all that it has to lock."""
 
 
-def upgrade(database_url: str, revision: str = REVISION) -> str:
+def upgrade(database_url: str, revision: str = REVISION, patience: float = PATIENCE) -> str:
     """Bring the schema up to a revision and return it; processes that start together do it one after another.
 
-    Raises Unavailable.
+    Raises Unavailable; what is done by then stays, and the next try goes on from there.
     """
-    _migrate(database_url, lambda config: command.upgrade(config, revision))
+    _migrate(database_url, lambda config: command.upgrade(config, revision), patience)
     return revision
 
 
 def downgrade(database_url: str, revision: str) -> None:
     """Take the schema back to a revision, with all that later ones added."""
-    _migrate(database_url, lambda config: command.downgrade(config, revision))
+    _migrate(database_url, lambda config: command.downgrade(config, revision), PATIENCE)
 
 
-def _migrate(database_url: str, step: Callable[[Config], None]) -> None:
+def _migrate(database_url: str, step: Callable[[Config], None], patience: float) -> None:
     engine = create_engine(database_url, connect_args={"connect_timeout": 5})
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    retry = Retry(conflict_deadline=patience, first_wait=0.1, longest_wait=1.0)
     try:
-        with connection(engine, "READ COMMITTED") as open_connection, open_connection.begin():
-            open_connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_AT_A_TIME})
-            config.attributes["connection"] = open_connection
-            step(config)
+        retry(lambda: _step_alone(engine, config, step))
     finally:
         engine.dispose()
+
+
+def _step_alone(engine: Engine, config: Config, step: Callable[[Config], None]) -> None:
+    with connection(engine, "READ COMMITTED") as open_connection, _alone(open_connection):
+        config.attributes["connection"] = open_connection
+        step(config)
+
+
+@contextmanager
+def _alone(open_connection: Connection) -> Iterator[None]:
+    """Nobody waits for this lock: whoever waits has a snapshot, and an index that is built online waits for that."""
+    ours = open_connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ONE_AT_A_TIME}).scalar_one()
+    open_connection.commit()
+    if not ours:
+        raise ConcurrencyConflict("another process migrates")
+    try:
+        open_connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+        open_connection.commit()
+        yield
+    finally:
+        open_connection.invalidate()  # which lets go of the lock, whatever state the session is in

@@ -1,4 +1,4 @@
-"""Run by Alembic: it has a connection, and everything happens in its transaction."""
+"""Run by Alembic: it has a connection, and each revision a transaction of its own."""
 
 from __future__ import annotations
 
@@ -10,5 +10,7 @@ from messaging.sql import tables as messaging_tables
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=[messaging_tables.metadata, tables.metadata],
+    transaction_per_migration=True,
 )
-context.run_migrations()
+with context.begin_transaction():
+    context.run_migrations()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from alembic import op
 from sqlalchemy import TextClause, text
 
+from allocation.migrations.online import create_index
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -20,5 +22,6 @@ def downgrade() -> None:
 
 
 def _index_open_batches(*columns: str | TextClause) -> None:
-    op.drop_index("batches_open", "batches")
-    op.create_index("batches_open", "batches", list(columns), postgresql_where=text("is_open"))
+    create_index("batches_open_anew", "batches", columns, where="is_open")
+    op.execute("DROP INDEX batches_open")
+    op.execute("ALTER INDEX batches_open_anew RENAME TO batches_open")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from alembic import op
 from sqlalchemy import text
+
+from allocation.migrations.online import create_index, drop_index
 
 revision = "0007"
 down_revision = "0006"
@@ -12,12 +13,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_index("event_log_in_order", "event_log", ["transaction_id", "position"])
-    op.create_index("event_log_of_order", "event_log", [text("(data ->> 'orderid') text_pattern_ops")])
-    op.create_index("batches_exhausted", "batches", ["sku"], postgresql_where=text("NOT is_open"))
+    create_index("event_log_in_order", "event_log", ["transaction_id", "position"])
+    create_index("event_log_of_order", "event_log", [text("(data ->> 'orderid') text_pattern_ops")])
+    create_index("batches_exhausted", "batches", ["sku"], where="NOT is_open")
 
 
 def downgrade() -> None:
-    op.drop_index("batches_exhausted", "batches")
-    op.drop_index("event_log_of_order", "event_log")
-    op.drop_index("event_log_in_order", "event_log")
+    drop_index("batches_exhausted", "batches")
+    drop_index("event_log_of_order", "event_log")
+    drop_index("event_log_in_order", "event_log")
