@@ -18,8 +18,9 @@ from allocation.domain.commands import Command
 from allocation.domain.model import BatchConflict, DomainError, InvalidSku, LineConflict, UnknownBatch
 from allocation.service_layer.ports import UnitOfWork
 from messaging.bus import MessageBus, Request
-from messaging.errors import MessageIdReused, OutcomeUnknown, StillRunning, Unavailable
+from messaging.errors import Disconnected, MessageIdReused, OutcomeUnknown, StillRunning, Unavailable
 from messaging.retry import Retry
+from messaging.unit_of_work import Outcome
 
 AtOnce = Callable[..., list[Any]]
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -192,6 +193,26 @@ def test_what_was_cut_before_it_was_committed_runs_again_when_it_is_sent_again(s
     assert service.bus.handle(commands.Allocate("o1", "LAMP", 1), message_id="m1") == "b1"
 
     assert sql("SELECT allocated_quantity FROM batches") == [(1,)]
+
+
+def test_a_connection_that_breaks_at_the_commit_leaves_it_open_whether_it_was_one(service: Service, sql: Sql) -> None:
+    sql(CUT_THE_CONNECTION_AT_COMMIT)
+
+    with service.bus.unit_of_work() as uow:
+        uow.inbox.remember("m1", "fingerprint", Outcome("done"))
+        with pytest.raises(OutcomeUnknown):
+            uow.commit()
+
+
+def test_one_that_breaks_before_can_have_committed_nothing(service: Service, sql: Sql) -> None:
+    def ask_on_a_broken_connection() -> None:
+        with service.bus.unit_of_work() as uow:
+            assert uow.inbox.recall("m1") is None
+            sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+            uow.inbox.recall("m2")
+
+    with pytest.raises(Disconnected):
+        ask_on_a_broken_connection()
 
 
 def losing_the_first_answer(service: Service, retry: Retry) -> MessageBus[UnitOfWork]:

@@ -61,7 +61,7 @@ UNIT_OF_WORK = Part(
             "translated(error, committing=True)",
             "translated(error)",
             "runs again though it may be committed",
-            seen_by="test_what_was_cut_before_it_was_committed_runs_again_when_it_is_sent_again",
+            seen_by="test_a_connection_that_breaks_at_the_commit_leaves_it_open_whether_it_was_one",
         ),
         Mutant(
             "            self._go([*statements, _COMMIT])",
@@ -179,13 +179,13 @@ ERRORS = Part(
             "OutcomeUnknown(text) if committing else",
             "",
             "runs again though it may be committed",
-            seen_by="test_what_was_cut_before_it_was_committed_runs_again_when_it_is_sent_again",
+            seen_by="test_a_connection_that_breaks_at_the_commit_leaves_it_open_whether_it_was_one",
         ),
         Mutant(
             "if committing else Disconnected(text)",
             "",
             "a connection that broke early is taken for a late one",
-            seen_by="test_a_transaction_that_the_database_gives_up_runs_again",
+            seen_by="test_one_that_breaks_before_can_have_committed_nothing",
         ),
     ),
 )
