@@ -19,8 +19,9 @@ from tests.e2e.service import allocation, environment, free_port
 from tests.e2e.waiting import eventually
 
 from allocation.bootstrap import database_engine
-from allocation.check import balance
+from allocation.check import Difference, check_books
 from allocation.config import Settings
+from allocation.entrypoints.command_line.check import in_words
 
 
 @dataclass(slots=True)
@@ -58,11 +59,13 @@ class Stage:
 
     def books(self) -> Iterator[Violation]:
         """What `allocation check` has to say."""
-        said: list[str] = []
+        found: list[Difference] = []
         engine = database_engine(Settings.from_env(self.settings).database_url, connections=1)
         try:
-            if not balance(engine, said.append, most_listed=20):
-                yield Violation("books", " ".join(said))
+            verdict = check_books(engine, found.append)
+            if not verdict.is_balanced:
+                listed = [str(difference) for difference in found[:20]]
+                yield Violation("books", " ".join([*listed, in_words(verdict, len(listed))]))
         finally:
             engine.dispose()
 

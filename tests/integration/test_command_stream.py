@@ -18,7 +18,7 @@ from allocation.bootstrap import OneAtATime, Service, bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
 from allocation.entrypoints import redis_commands
-from allocation.entrypoints.inbound import retry
+from allocation.entrypoints.inbound import Unsettled, retry
 from allocation.entrypoints.redis_commands import MOST_TRIES, run
 from allocation.validation import ALLOCATE, SCHEMAS
 from embedded.waiting import wait_for
@@ -580,7 +580,7 @@ def test_a_refused_message_can_be_handled_after_all(
     with consuming(service):
         until_all_is_done(redis_server)
     [letter] = service.dead_letters.messages()
-    assert retry(service, letter) == "Invalid sku LAMP"
+    assert retry(service, letter) == Unsettled("Invalid sku LAMP")
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
     [letter] = service.dead_letters.messages()
 

@@ -223,9 +223,11 @@ FAIL_ONCE = """
 def test_a_transaction_that_the_database_gives_up_runs_again(
     service: Service, sql: Sql, differences: Differences, deferrable: str
 ) -> None:
-    """Serialization failure, deadlock, lock not available; and before the commit: time-out, standby, shutting down."""
-    conflicts, outages = ["40001", "40P01", "55P03"], ["57014", "25006", "53300", "57P01"]
-    for sqlstate in conflicts if deferrable else conflicts + outages:
+    """Serialization failure, deadlock, lock not available; disk full, no memory, too many connections, a limit, system
+    errors; and before the commit: time-out, standby, shutting down."""
+    conflicts, outages = ["40001", "40P01", "55P03"], ["57014", "25006", "57P01"]
+    without_means = ["53100", "53200", "53300", "53400", "58000", "58030"]
+    for sqlstate in conflicts + without_means + ([] if deferrable else outages):
         name = f"fail_once_{sqlstate.lower()}"
         sql(FAIL_ONCE.format(name=name, sqlstate=sqlstate, deferrable=deferrable))
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import text
 
 from allocation.bootstrap import Service, bootstrap
-from allocation.check import balance
+from allocation.check import Difference, check_books
 from allocation.config import Settings
 from allocation.domain import commands
 from allocation.entrypoints.cli import main
@@ -78,6 +79,25 @@ def test_a_message_that_is_refused_again_stays_and_one_that_is_not_has_its_effec
 
     assert sql("SELECT purchased_quantity FROM batches") == [(5,)]
     assert command("list").output == "There are no dead letters.\n"
+
+
+def test_one_whose_first_try_is_still_at_work_keeps_no_other_from_being_tried(
+    service: Service, command: Command, sql: Sql
+) -> None:
+    handle(service, b'{"batchref": "b1", "qty": 5}')
+    handle(service, b'{"batchref": "b2", "qty": 6}')
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    service.bus.handle(commands.CreateBatch("b2", "TABLE", 10))
+
+    with service.engine.connect() as first_try:
+        first_try.execute(text("SELECT pg_advisory_lock(hashtextextended('dead-letter:1:1', 0))"))
+        retried = command("retry", "--all")
+        first_try.execute(text("SELECT pg_advisory_unlock_all()"))
+
+    still_at_work = "message:1: its first try is still at work; retry it in a moment"
+    assert (retried.exit_code, retried.output) == (1, f"{still_at_work}\nmessage:2: handled\n")
+    assert sql("SELECT attempts FROM dead_letters") == [(1,)], "the next try has the same id, and so one effect"
+    assert command("retry", "--all").output == "message:1: handled\n"
 
 
 def test_what_became_of_a_letter_is_said_in_json_too(service: Service, command: Command) -> None:
@@ -162,8 +182,8 @@ def test_a_dropped_effect_never_happens_those_behind_it_go_on_and_the_books_bala
     assert [line[:8] for line in mails.sent] == ["Order o2"]
     [(version, reason, by)] = sql("SELECT version, reason, dropped_by FROM dropped_effects")
     assert (version, reason, bool(by)) == (2, "ValueError('no such mailbox')", True)
-    balanced: list[str] = []
-    assert balance(service.engine, balanced.append), balanced
+    found: list[Difference] = []
+    assert check_books(service.engine, found.append).is_balanced, found
 
 
 def test_what_is_tried_again_may_fail_as_often_as_before(

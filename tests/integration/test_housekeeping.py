@@ -105,6 +105,21 @@ def test_a_relay_does_it_without_being_asked(service: Service, sql: Sql) -> None
         thread.join(PATIENCE)
 
 
+def test_a_relay_goes_on_doing_it_after_a_fault(service: Service, sql: Sql, caplog: pytest.LogCaptureFixture) -> None:
+    sql("INSERT INTO inbox VALUES ('old', '', '{}', now() - interval '25 hours')")
+    sql("ALTER TABLE inbox RENAME received_at TO arrived_at")
+    stop = Event()
+    thread = Thread(target=replace(service.housekeeping, every=0.05).run, args=(stop,))
+    thread.start()
+    try:
+        assert wait_for(lambda: "housekeeping failed, and goes on" in caplog.messages, within=PATIENCE)
+        sql("ALTER TABLE inbox RENAME arrived_at TO received_at")
+        assert wait_for(lambda: sql("SELECT count(*) FROM inbox") == [(0,)], within=PATIENCE)
+    finally:
+        stop.set()
+        thread.join(PATIENCE)
+
+
 def test_a_consumer_trims_the_command_stream_without_being_asked(
     service: Service, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

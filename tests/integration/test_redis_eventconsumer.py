@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from allocation.bootstrap import Service
+from allocation.bootstrap import OneAtATime, Service
 from allocation.domain import commands
 from allocation.entrypoints.inbound import until_possible
 from allocation.entrypoints.redis_eventconsumer import handle, run
@@ -175,6 +176,74 @@ def test_a_message_that_comes_while_the_database_is_away_is_not_lost(
     assert not consumer.is_alive(), "never settled"
     kept = [kept for kept, _ in dead_letters(sql)]
     assert (quantity(sql), kept) == ((10, [body]) if body == b"not json" else (7, []))
+
+
+NO_ROOM = """
+    CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM nextval('tried');
+        RAISE 'No space left on device' USING ERRCODE = 'disk_full';
+    END $$;
+    CREATE SEQUENCE tried;
+    CREATE TRIGGER no_room BEFORE INSERT ON event_log FOR EACH ROW EXECUTE FUNCTION no_room();
+    CREATE TRIGGER no_room BEFORE INSERT ON dead_letters FOR EACH ROW EXECUTE FUNCTION no_room();
+"""
+
+
+def test_messages_that_come_while_the_disk_is_full_have_their_effect_when_there_is_room(
+    service: Service, redis_server: redis.Redis, stop: Event, sql: Sql
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    sql(NO_ROOM)
+
+    with listening(service, redis_server, stop):
+        redis_server.publish(CHANNEL, changed_to(9))
+        redis_server.publish(CHANNEL, changed_to(8))
+        assert wait_for(lambda: sql("SELECT is_called FROM tried") == [(True,)], within=PATIENCE), "it was not tried"
+        sql("DROP TRIGGER no_room ON event_log")
+        assert wait_for(lambda: quantity(sql) == 8, within=PATIENCE), f"b1 has {quantity(sql)}"
+
+    assert dead_letters(sql) == []
+
+
+def test_a_message_that_can_be_neither_handled_nor_kept_is_logged_and_the_next_one_has_its_turn(
+    service: Service, redis_server: redis.Redis, stop: Event, sql: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    sql("ALTER TABLE dead_letters ADD CONSTRAINT unexpected CHECK (reason = '')")
+
+    with listening(service, redis_server, stop):
+        redis_server.publish(CHANNEL, b"not json")
+        redis_server.publish(CHANNEL, changed_to(7))
+        assert wait_for(lambda: quantity(sql) == 7, within=PATIENCE), f"b1 has {quantity(sql)}"
+
+    [lost] = [record for record in caplog.records if record.message == "lost: neither handled nor kept"]
+    assert getattr(lost, "body", None) == "b'not json'"
+
+
+def test_a_fault_while_taking_over_ends_no_task_of_the_consumer(
+    service: Service,
+    redis_server: redis.Redis,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    caplog.set_level(logging.INFO)
+    is_ours, failed = OneAtATime.is_ours, []
+
+    def at_last(way_in: OneAtATime) -> bool:
+        if way_in.engine not in failed:
+            failed.append(way_in.engine)
+            raise KeyError("a fault in the program")
+        return is_ours(way_in)
+
+    monkeypatch.setattr(OneAtATime, "is_ours", at_last)
+    with listening(service, redis_server, Event()):
+        redis_server.publish(CHANNEL, changed_to(7))
+        assert wait_for(lambda: quantity(sql) == 7, within=PATIENCE), f"b1 has {quantity(sql)}"
+        assert wait_for(lambda: "reading" in caplog.messages, within=PATIENCE), "the command stream was given up"
+
+    assert {"the listener failed, and goes on", "the command stream failed, and goes on"} <= {*caplog.messages}
 
 
 def test_the_next_message_waits_until_the_database_is_back(

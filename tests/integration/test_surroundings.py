@@ -21,7 +21,7 @@ from werkzeug.test import TestResponse
 
 from allocation import migrations
 from allocation.bootstrap import Service, bootstrap, database_engine
-from allocation.check import balance
+from allocation.check import check_books
 from allocation.config import Settings, postgres_url
 from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
@@ -118,7 +118,7 @@ def assert_works_again(client: FlaskClient) -> None:
 def books_balance(url: str) -> bool:
     engine = database_engine(url, connections=1)
     try:
-        return balance(engine, lambda _: None)
+        return check_books(engine).is_balanced
     finally:
         engine.dispose()
 
@@ -223,6 +223,27 @@ def test_a_statement_that_takes_too_long_is_ended_and_the_next_one_works(
     assert time.monotonic() - begun < 2
     sql("DROP TRIGGER slow ON event_log")
     assert allocate(client, "o1").status_code == 202
+
+
+@pytest.mark.parametrize("when", ["", "DEFERRABLE INITIALLY DEFERRED"], ids=["while writing", "at the commit"])
+def test_while_the_disk_is_full_callers_are_asked_to_come_later(
+    serve: Serve, database_url: str, sql: Sql, when: str
+) -> None:
+    client = serve(database_url)
+    assert add_batch(client).status_code == 201
+    sql("""
+        CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            RAISE 'could not extend file "base/1/2": No space left on device' USING ERRCODE = 'disk_full';
+        END $$
+    """)
+    sql(f"CREATE CONSTRAINT TRIGGER no_room AFTER INSERT ON event_log {when} FOR EACH ROW EXECUTE FUNCTION no_room()")
+
+    answer = allocate(client, "o1")
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    sql("DROP TRIGGER no_room ON event_log")
+    assert allocate(client, "o1").status_code == 202
+    assert sql("SELECT count(*) FROM event_log") == [(2,)]
 
 
 # --- did it commit? --------------------------------------------------------------

@@ -454,5 +454,48 @@ BRIDGE = Part(
             "pass",
             "a message that met a fault is lost",
         ),
+        Mutant(
+            '        log.exception("lost: neither handled nor kept", extra={"body": repr(body)})',
+            "        raise",
+            "a message that can't be kept is nowhere",
+            seen_by="test_a_message_that_can_be_neither_handled_nor_kept_is_logged_and_the_next_one_has_its_turn",
+        ),
+        Mutant(
+            '            log.exception("the listener failed, and goes on")',
+            "            raise",
+            "a fault ends the consumer",
+            seen_by="test_a_fault_while_taking_over_ends_no_task_of_the_consumer",
+        ),
+    ),
+)
+
+SIDE_BY_SIDE = Part(
+    "allocation/entrypoints/tasks.py",
+    ("unit/test_tasks.py",),
+    (
+        Mutant(
+            "            stop.set()  #",
+            "            pass  #",
+            "half a process stays, and nobody starts the other half again",
+            seen_by="test_no_process_outlives_a_task_of_it",
+        ),
+        Mutant(
+            "        raise died_of[0]",
+            "        pass",
+            "nobody is told of what it died",
+            seen_by="test_when_one_dies_the_others_are_told_to_stop_and_it_is_said_of_what",
+        ),
+        Mutant(
+            "        raise died_of[0]",
+            "        raise died_of[-1]",
+            "what followed from a fault is taken for it",
+            seen_by="test_what_the_first_died_of_is_what_is_said",
+        ),
+        Mutant(
+            "        thread.join()\n",
+            "        pass\n",
+            "the process ends while a task is at work",
+            seen_by="test_when_one_dies_the_others_are_told_to_stop_and_it_is_said_of_what",
+        ),
     ),
 )

@@ -143,7 +143,12 @@ LIMITS = Part(
 
 ERRORS = Part(
     "messaging/sql/errors.py",
-    ("integration/test_unit_of_work.py", "integration/test_concurrency.py", "integration/test_inbox.py"),
+    (
+        "unit/test_sql_errors.py",
+        "integration/test_unit_of_work.py",
+        "integration/test_concurrency.py",
+        "integration/test_inbox.py",
+    ),
     (
         Mutant(
             '    "40001",  #',
@@ -186,6 +191,24 @@ ERRORS = Part(
             "",
             "a connection that broke early is taken for a late one",
             seen_by="test_one_that_breaks_before_can_have_committed_nothing",
+        ),
+        Mutant(
+            '    "53",  #',
+            '    "--",  #',
+            "a full disk is taken for a fault in the program",
+            seen_by="test_a_server_without_means_has_rolled_back_and_may_do_it_later",
+        ),
+        Mutant(
+            '    "58",  #',
+            '    "--",  #',
+            "an I/O error is taken for a fault in the program",
+            seen_by="test_a_server_without_means_has_rolled_back_and_may_do_it_later",
+        ),
+        Mutant(
+            " or error.diag.severity_nonlocalized in _OVER",
+            "",
+            "a server that panicked while committing is believed to have rolled back",
+            seen_by="test_who_falls_over_while_committing_may_have_committed",
         ),
     ),
 )

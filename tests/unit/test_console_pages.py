@@ -10,17 +10,21 @@ from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fake_console import Console, dead_effect, dead_message
+from werkzeug.test import TestResponse
 
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.entrypoints import console as the_console
 from allocation.entrypoints.console.bars import bar
 from allocation.stock_list import Held
+from allocation.validation import BadInput
 from messaging.envelope import Metadata
+from messaging.errors import StillRunning
 
 NASTY = "<script>alert(1)</script>\"'&"
 
@@ -225,6 +229,21 @@ def test_a_message_that_is_refused_again_stays_with_the_new_reason(console: Cons
     assert "nix" in console.dead_letters.letters[0].reason
 
 
+def test_a_message_whose_first_try_is_still_at_work_is_left_as_it_is(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_work(_command: object, _metadata: Metadata, message_id: str) -> None:
+        raise StillRunning(message_id)
+
+    console.dead_letters.letters = [dead_message(7, b'{"batchref": "b1", "qty": 4}')]
+    monkeypatch.setattr(console, "bus", SimpleNamespace(handle=at_work))
+
+    answer = console.send("/dead-letters/retry", letter="message:7")
+
+    assert console.dead_letters.letters == [dead_message(7, b'{"batchref": "b1", "qty": 4}')]
+    assert "still at work" in said(console.browser.get(answer.headers["Location"]).text)
+
+
 def test_an_effect_is_given_to_the_relay_again(console: Console) -> None:
     console.dead_letters.dead_effects = [dead_effect("CHAIR:1", 3), dead_effect("CHAIR:1", 4)]
 
@@ -332,6 +351,35 @@ def test_without_the_database_a_page_says_so(console: Console) -> None:
 
     assert (page.status_code, page.mimetype, page.headers["Retry-After"]) == (503, "text/html", "1")
     assert "Try again in a moment" in page.text
+
+
+def asked_for_an_order(console: Console, monkeypatch: pytest.MonkeyPatch, error: Exception) -> TestResponse:
+    """What is shown when an error gets in between."""
+
+    def fails(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(console.views, "order", fails)
+    return console.look("/order", id="ben-1")
+
+
+@pytest.mark.parametrize("error", [KeyError("secret"), BadInput("secret")])
+def test_a_fault_is_a_page_too_and_is_in_the_log(
+    console: Console, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    page = asked_for_an_order(console, monkeypatch, error)
+
+    assert (page.status_code, page.mimetype) == (500, "text/html")
+    assert "finds it in its log" in page.text
+    assert "secret" not in page.text
+    assert caplog.messages == ["a fault in the program"]
+
+
+def test_what_is_still_at_work_is_a_page_too(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = asked_for_an_order(console, monkeypatch, StillRunning("m1"))
+
+    assert (page.status_code, page.mimetype, page.headers["Retry-After"]) == (409, "text/html", "1")
+    assert "still at work" in page.text
 
 
 def test_a_page_that_is_not_there_is_not_found_in_html(console: Console) -> None:

@@ -144,6 +144,19 @@ def test_a_command_over_redis_goes_on_in_the_trace_of_its_sender(world: World) -
     assert world.trace_ids() == {TRACE}
 
 
+def test_a_sender_that_calls_itself_http_is_not_taken_for_a_request(world: World) -> None:
+    body = (
+        '{"specversion": "1.0", "id": "1", "source": "http", "type": "allocation.create_batch.v1", '
+        '"data": {"ref": "b1", "sku": "LAMP", "qty": 1}}'
+    )
+    request = read("allocation.commands", body.encode())
+
+    world.bus.handle(request.command, request.metadata)
+
+    span = world.spans()["CreateBatch"]
+    assert (span.parent, span.kind) == (None, SpanKind.CONSUMER)
+
+
 def test_who_brings_an_id_and_another_trace_has_two_that_are_linked(world: World) -> None:
     metadata = Metadata.first("redis", "till-5/4711")
 

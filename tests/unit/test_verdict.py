@@ -10,8 +10,7 @@ import pytest
 from redis import Redis
 
 from allocation.adapters.schema import REVISION
-from allocation.overview import Overview, glance, problems
-from allocation.overview.glance import NOT_RUNNING
+from allocation.overview import Overview, Unreachable, glance, problems
 from allocation.overview.servers import Broker, Database, Tables
 from allocation.overview.stock import Stock
 from allocation.overview.verdict import LATE, in_words
@@ -83,7 +82,7 @@ def test_commands_that_nobody_reads_are_named() -> None:
 
 
 def test_a_server_that_is_away_is_named_with_its_reason() -> None:
-    found = problems(Overview("connection refused", "redis: connection refused"))
+    found = problems(Overview(Unreachable("connection refused"), Unreachable("redis: connection refused")))
 
     assert [problem.what for problem in found] == [
         "PostgreSQL: connection refused",
@@ -92,9 +91,14 @@ def test_a_server_that_is_away_is_named_with_its_reason() -> None:
 
 
 def test_when_nothing_runs_that_is_one_problem() -> None:
-    [problem] = problems(Overview(NOT_RUNNING, NOT_RUNNING))
+    [problem] = problems(Overview(None, None))
 
     assert problem.what == "nothing runs here"
+
+
+def test_one_of_which_nobody_knows_where_it_is_is_not_running() -> None:
+    assert [problem.what for problem in problems(Overview(DATABASE, None))] == ["Redis: not running"]
+    assert [problem.what for problem in problems(Overview(None, BROKER))] == ["PostgreSQL: not running"]
 
 
 def test_a_server_that_takes_the_question_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +110,7 @@ def test_a_server_that_takes_the_question_and_says_nothing_is_not_waited_for(mon
         overview = glance.look(None, never_asked, patience=0.05)
 
     assert time.monotonic() - begun < 2
-    assert overview == Overview(NOT_RUNNING, "does not answer in time")
+    assert overview == Overview(None, Unreachable("does not answer in time"))
     told.set()
 
 

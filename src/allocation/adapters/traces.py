@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 Attributes: TypeAlias = Mapping[str, str | int]
 
-ENTERED = "http"
-"""The source of messages whose span is that of their HTTP request."""
-
 _PLACE: ContextVar[Place | None] = ContextVar("place", default=None)
 
 
@@ -59,6 +56,7 @@ class Traces(Observer):
         self.provider = TracerProvider(id_generator=_Ids(), resource=_named(Resource.create()))
         self.provider.add_span_processor(processor)
         self._tracer = self.provider.get_tracer("allocation")
+        self._answering: set[str] = set()  # ids of requests that have a span; a command has its request's id
 
     # --- the machinery's observer ------------------------------------------------
 
@@ -99,14 +97,18 @@ class Traces(Observer):
     def answering(self, metadata: Metadata, name: str) -> Iterator[Span]:
         """The span of a request from outside, whose caller's traceparent, if it sent one, is its cause."""
         with self._message(metadata, name, SpanKind.SERVER, {}) as span:
-            yield span
+            self._answering.add(metadata.id)
+            try:
+                yield span
+            finally:
+                self._answering.discard(metadata.id)
 
     # --- spans -------------------------------------------------------------------
 
     @contextmanager
     def _handling(self, request: Request, together: int) -> Iterator[Span]:
         name, attributes = type(request.command).__name__, {"allocation.commands_together": together}
-        if request.metadata.source == ENTERED:
+        if request.metadata.id in self._answering:  # perhaps in another thread, which handles several together
             with self._below(place_of(request.metadata), name, SpanKind.INTERNAL, attributes) as span:
                 yield span
         else:

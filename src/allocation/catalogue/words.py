@@ -105,7 +105,7 @@ METADATA = {
     "id": "Names the event, the same as in the stream.",
     "correlation_id": "Shared by all that follows from one request from outside.",
     "causation_id": "The id of the command or event that directly led to this one; null when there is none.",
-    "source": "By which way the request came in.",
+    "source": "By which way the request came in; over the stream, the `source` that its sender names.",
     "time": "When it happened.",
     "principal": "Who asked for it, as kind and name, where that was proved; else null.",
 }

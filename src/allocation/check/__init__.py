@@ -4,6 +4,7 @@ All of it is read in one snapshot, so that a service may go on writing, and in s
 with the database.
 """
 
-from allocation.check.books import balance, open_books
+from allocation.check.books import Figures, Verdict, check_books, open_books
+from allocation.check.difference import Difference
 
-__all__ = ["balance", "open_books"]
+__all__ = ["Difference", "Figures", "Verdict", "check_books", "open_books"]

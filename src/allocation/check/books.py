@@ -1,8 +1,7 @@
-"""The books at one moment, and the sentence that says whether they balance."""
+"""The books at one moment, and whether they balance."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,11 +32,19 @@ class Figures:
     waiting: int
     dead: int
 
-    def __str__(self) -> str:
-        return (
-            f"{self.products:,} products, {self.batches:,} batches, {self.allocations:,} allocations, "
-            f"{self.events:,} events; {self.waiting:,} effects waiting, {self.dead:,} dead"
-        )
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How many differences were found, and what was `checked`. Of the differences, `unknown_events` are no more than
+    events that a newer release may know: whether the books balance there, this one can't tell."""
+
+    differences: int
+    unknown_events: int
+    checked: Figures
+
+    @property
+    def is_balanced(self) -> bool:
+        return not self.differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +70,16 @@ def open_books(engine: Engine) -> Iterator[Books]:
         yield Books(snapshot)
 
 
-def balance(
+def check_books(
     engine: Engine,
-    say: Callable[[str], None],
-    most_listed: int = sys.maxsize,
+    found: Callable[[Difference], object] = lambda _: None,
     heard: Heard = lambda _events, _of_what: None,
-) -> bool:
-    """Whether the books balance; says so in a line, after one for each difference. Raises Unavailable."""
-    found = beyond_us = 0
+) -> Verdict:
+    """Whether the books balance. `found` is told of each difference, as it is found. Raises Unavailable."""
+    differences = unknown_events = 0
     with open_books(engine) as books:
         for difference in books.differences(heard):
-            found += 1
-            beyond_us += isinstance(difference, BeyondUs)
-            if found <= most_listed:
-                say(str(difference))
-        if not found:
-            say(f"The books balance: {books.figures()}.")
-            return True
-    if found == beyond_us:
-        unknown = "1 event" if found == 1 else f"{found:,} events"
-        say(f"All balances but for what only a newer release can check: {unknown} that this one does not know.")
-        return False
-    differences = "1 difference" if found == 1 else f"{found:,} differences"
-    unlisted = f", {found - most_listed:,} of them not listed" if found > most_listed else ""
-    say(f"The books do not balance: {differences}{unlisted}.")
-    return False
+            differences += 1
+            unknown_events += isinstance(difference, BeyondUs)
+            found(difference)
+        return Verdict(differences, unknown_events, books.figures())

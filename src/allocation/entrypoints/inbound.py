@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Event
 
 from pydantic_core import from_json
@@ -70,8 +70,16 @@ def until_possible(attempt: Callable[[], None], stop: Event) -> bool:
             return True
 
 
-def retry(service: Service, letter: DeadMessage, principal: str | None = None) -> str | None:
-    """Handle a dead message after all, once however often this is tried; the reason when it is refused again.
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """Why a dead message stays one: it was refused again, or its first try `is_at_work` yet."""
+
+    reason: str
+    is_at_work: bool = False
+
+
+def retry(service: Service, letter: DeadMessage, principal: str | None = None) -> Unsettled | None:
+    """Handle a dead message after all, once however often this is tried; None when that is done.
 
     What follows is put down to the `principal`, who says that it shall be. Raises Unavailable.
     """
@@ -83,8 +91,10 @@ def retry(service: Service, letter: DeadMessage, principal: str | None = None) -
             service.bus.handle(request.command, metadata, request.message_id or anew)
         except DomainError:  # its refusal is remembered under its own id, and may be out of date
             service.bus.handle(request.command, metadata, anew)
+    except StillRunning:  # not counted: the next attempt would have another id, and another effect
+        return Unsettled("its first try is still at work; retry it in a moment", is_at_work=True)
     except REFUSED as error:
         service.dead_letters.fail_again(letter, str(error))
-        return str(error)
+        return Unsettled(str(error))
     service.dead_letters.settle_message(letter)
     return None

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from threading import Event, Thread
+from threading import Event
 
 from allocation.bootstrap import Service
 from allocation.entrypoints.memory import settle_memory
+from allocation.entrypoints.tasks import run_until_one_ends
 
 
 def run(service: Service, stop: Event) -> None:
-    """Carry out effects until told to stop."""
+    """Carry out effects until told to stop, or until a task of it dies; raises what of."""
     settle_memory()
-    beside = [
-        Thread(target=service.housekeeping.run, args=(stop,), name="housekeeping"),
-        Thread(target=service.refill.run, args=(stop,), name="refill"),
-    ]
-    for thread in beside:
-        thread.start()
-    service.relay.run(stop)
-    for thread in beside:
-        thread.join()
+    run_until_one_ends(stop, relay=service.relay.run, housekeeping=service.housekeeping.run, refill=service.refill.run)

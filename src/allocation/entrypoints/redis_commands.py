@@ -47,6 +47,8 @@ def run(service: Service, stop: Event) -> None:
             log.warning("another consumer is at the command stream now")
         except Unavailable as error:
             log.warning("the database or redis is away", extra={"error": str(error)})
+        except Exception:
+            log.exception("the command stream failed, and goes on")
         stop.wait(_LOOK_AGAIN)
 
 

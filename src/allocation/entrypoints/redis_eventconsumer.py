@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import partial
-from threading import Event, Thread
+from threading import Event
 
 import redis
 
@@ -14,6 +14,7 @@ from allocation.bootstrap import Service
 from allocation.entrypoints import redis_commands
 from allocation.entrypoints.inbound import REFUSED, read, until_possible
 from allocation.entrypoints.memory import settle_memory
+from allocation.entrypoints.tasks import run_until_one_ends
 from messaging.correlation import WORKING_ON, working_on
 from messaging.errors import StillRunning, Unavailable
 from messaging.sql.exclusive import Occupied
@@ -26,12 +27,9 @@ _LOOK_AGAIN = 0.5
 
 
 def run(service: Service, stop: Event) -> None:
-    """Take in all of it until told to stop."""
+    """Take in all of it until told to stop, or until a task of it dies; raises what of."""
     settle_memory()
-    commands = Thread(target=redis_commands.run, args=(service, stop), name="commands")
-    commands.start()
-    listen(service, stop)
-    commands.join()
+    run_until_one_ends(stop, listener=partial(listen, service), commands=partial(redis_commands.run, service))
 
 
 def listen(service: Service, stop: Event) -> None:
@@ -43,13 +41,13 @@ def listen(service: Service, stop: Event) -> None:
         try:
             if service.bridge.is_ours():
                 for body in messages(service.redis, stop):
-                    with working_on(""):
-                        if not until_possible(partial(handle, service, body), stop):
-                            log.error("stopped before it could be handled", extra={"body": repr(body)})
+                    _settle(service, body, stop)
         except Occupied:  # whoever has the bridge now has heard the message too
             log.warning("another consumer has the bridge now")
         except Unavailable as error:
             log.warning("the database is away", extra={"error": str(error)})
+        except Exception:
+            log.exception("the listener failed, and goes on")
         stop.wait(_LOOK_AGAIN)
 
 
@@ -66,6 +64,18 @@ def messages(client: redis.Redis, stop: Event) -> Iterator[bytes]:
         except redis.RedisError as error:
             log.warning("redis is away", extra={"error": str(error)})
             stop.wait(_RECONNECT)
+
+
+@working_on("")  # until it is read
+def _settle(service: Service, body: bytes, stop: Event) -> None:
+    """See to it that one message is handled or kept; what is neither is in the log. Raises Occupied."""
+    try:
+        if not until_possible(partial(handle, service, body), stop):
+            log.error("stopped before it could be handled", extra={"body": repr(body)})
+    except Occupied:
+        raise
+    except Exception:
+        log.exception("lost: neither handled nor kept", extra={"body": repr(body)})
 
 
 def handle(service: Service, body: bytes) -> None:

@@ -3,7 +3,7 @@
 Everything here answers within seconds, also when a server is away or silent, and reads a bounded number of rows.
 """
 
-from allocation.overview.glance import Overview, look
+from allocation.overview.glance import Overview, Unreachable, look, why
 from allocation.overview.verdict import Problem, problems
 
-__all__ = ["Overview", "Problem", "look", "problems"]
+__all__ = ["Overview", "Problem", "Unreachable", "look", "problems", "why"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from threading import Thread
 from typing import Generic, TypeVar
 
@@ -17,61 +16,75 @@ from messaging.errors import Unavailable
 
 T = TypeVar("T")
 
-NOT_RUNNING = "not running"
-
 PATIENCE = 4.0
 """Seconds; more than it takes to find out that nobody is there, and less than a frozen server would let us wait."""
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
-    """Of a server that does not answer there is the reason instead, in a line."""
+class Unreachable:
+    """A server that was asked and did not answer, with the reason in a line."""
 
-    database: Database | str
-    broker: Broker | str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What the servers answer; None for one that was not asked, since nobody knows where it is."""
+
+    database: Database | Unreachable | None
+    broker: Broker | Unreachable | None
+
+
+def why(silent: Unreachable | None) -> str:
+    """Why there is no answer."""
+    return silent.reason if silent else "not running"
 
 
 def look(engine: Engine | None, client: redis.Redis | None, patience: float = PATIENCE) -> Overview:
     """None for a server of which it is not known where it is. Both are closed when they have answered."""
     give_up = time.monotonic() + patience
-    asked_database = _Question(
-        partial(_closing, engine.dispose, partial(database, engine)) if engine else None, give_up
+    of_database = _Question(lambda: _ask_database(engine)) if engine else None
+    of_broker = _Question(lambda: _ask_broker(client)) if client else None
+    return Overview(
+        database=of_database.answer(give_up) if of_database else None,
+        broker=of_broker.answer(give_up) if of_broker else None,
     )
-    asked_broker = _Question(partial(_closing, client.close, partial(broker, client)) if client else None, give_up)
-    return Overview(asked_database.answer(), asked_broker.answer())
 
 
-def _closing(close: Callable[[], None], ask: Callable[[], T]) -> T:
+def _ask_database(engine: Engine) -> Database:
     try:
-        return ask()
+        return database(engine)
     finally:
-        close()
+        engine.dispose()
+
+
+def _ask_broker(client: redis.Redis) -> Broker:
+    try:
+        return broker(client)
+    finally:
+        client.close()
 
 
 class _Question(Generic[T]):
-    """Asked by a thread of its own, which is left behind if the server takes the question and says nothing."""
+    """Asked at once by a thread of its own, which is left behind if the server takes the question and says nothing."""
 
-    def __init__(self, ask: Callable[[], T] | None, give_up: float) -> None:
+    def __init__(self, ask: Callable[[], T]) -> None:
         self._ask = ask
-        self._give_up = give_up
-        self._answer: T | str = NOT_RUNNING
+        self._answer: T | Unreachable = Unreachable("does not answer in time")
         self._fault: Exception | None = None
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def answer(self) -> T | str:
-        self._thread.join(max(0.0, self._give_up - time.monotonic()))
-        if self._thread.is_alive():
-            return "does not answer in time"
+    def answer(self, give_up: float) -> T | Unreachable:
+        self._thread.join(max(0.0, give_up - time.monotonic()))
         if self._fault:
             raise self._fault
         return self._answer
 
     def _run(self) -> None:
-        if self._ask:
-            try:
-                self._answer = self._ask()
-            except Unavailable as error:
-                self._answer = str(error).splitlines()[0]
-            except Exception as error:  # noqa: BLE001 - raised where the answer is wanted
-                self._fault = error
+        try:
+            self._answer = self._ask()
+        except Unavailable as error:
+            self._answer = Unreachable(str(error).splitlines()[0])
+        except Exception as error:  # noqa: BLE001 - raised where the answer is wanted
+            self._fault = error

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from allocation.adapters.schema import REVISION
-from allocation.overview.glance import NOT_RUNNING, Overview
-from allocation.overview.servers import Database, Tables
+from allocation.overview.glance import Overview, Unreachable, why
+from allocation.overview.servers import Broker, Database, Tables
 
 LATE = 30.0
 """Seconds. A relay that is there tells within one, and a consumer reads at once; after an outage both catch up."""
@@ -27,15 +27,15 @@ class Problem:
 
 
 def problems(overview: Overview) -> list[Problem]:
-    """None means that all is fine. The worst comes first."""
-    if overview.database == overview.broker == NOT_RUNNING:
+    """The worst comes first; when all is fine there are none."""
+    if overview.database is None and overview.broker is None:
         return [Problem("nothing runs here", "start all with `allocation run`, or say where it is with DATABASE_URL")]
     return [*_of_database(overview.database), *_of_broker(overview)]
 
 
-def _of_database(database: Database | str) -> Iterator[Problem]:
-    if isinstance(database, str):
-        yield Problem(f"PostgreSQL: {database}", "bring it back, or start all with `allocation run`")
+def _of_database(database: Database | Unreachable | None) -> Iterator[Problem]:
+    if not isinstance(database, Database):
+        yield Problem(f"PostgreSQL: {why(database)}", "bring it back, or start all with `allocation run`")
         return
     if not database.is_current:
         found = database.revision or "none"
@@ -66,10 +66,9 @@ def _of_tables(tables: Tables) -> Iterator[Problem]:
 
 def _of_broker(overview: Overview) -> Iterator[Problem]:
     broker = overview.broker
-    if isinstance(broker, str):
-        yield Problem(
-            f"Redis: {broker.removeprefix('redis: ')}", "bring it back; orders are taken meanwhile, and news waits"
-        )
+    if not isinstance(broker, Broker):
+        said = why(broker).removeprefix("redis: ")
+        yield Problem(f"Redis: {said}", "bring it back; orders are taken meanwhile, and news waits")
     else:
         behind = broker.commands.oldest
         if behind is not None and behind > LATE:

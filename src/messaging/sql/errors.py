@@ -34,10 +34,16 @@ _ENDED = {
 _OUTAGES = {
     _MISPLACED,
     "26000",  # invalid_sql_statement_name: what we prepared is gone, and is prepared anew
-    "53300",  # too_many_connections
     "57014",  # query_canceled: a statement time-out
     "57P03",  # cannot_connect_now
 }
+_OUTAGE_CLASSES = {
+    "53",  # insufficient resources: disk full, out of memory, too many connections, a configured limit
+    "58",  # system error: I/O, a file that is not there
+}
+_OVER = {"FATAL", "PANIC"}
+"""Severities after which there is no session. An ERROR, even one in answer to COMMIT, has rolled back; but a server
+that can't write its log panics, with the same SQLSTATE, and may find the commit there when it is up again."""
 
 Faults = (DBAPIError, psycopg.Error, PoolTimeout)
 
@@ -63,7 +69,14 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
         return Unavailable(f"the database's schema is not there yet, or old; migrate it first ({text})")
     if original.sqlstate in _CONFLICTS:
         return ConcurrencyConflict(text)
-    silent = original.sqlstate is None and isinstance(original, (psycopg.OperationalError, psycopg.InterfaceError))
-    if silent or original.sqlstate in _ENDED or (original.sqlstate or "").startswith("08"):
+    if _is_over(original):
         return OutcomeUnknown(text) if committing else Disconnected(text)
-    return Disconnected(text) if original.sqlstate in _OUTAGES else None
+    state = original.sqlstate or ""
+    return Disconnected(text) if state in _OUTAGES or state[:2] in _OUTAGE_CLASSES else None
+
+
+def _is_over(error: psycopg.Error) -> bool:
+    """Whether the session has ended, perhaps without a word."""
+    if error.sqlstate is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return error.sqlstate in _ENDED or error.sqlstate.startswith("08") or error.diag.severity_nonlocalized in _OVER

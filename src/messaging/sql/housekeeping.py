@@ -42,6 +42,8 @@ class Housekeeping:
                     pass
             except MessagingError as error:
                 log.warning("could not tidy up", extra={"error": str(error)})
+            except Exception:
+                log.exception("housekeeping failed, and goes on")
             stop.wait(self.every)
 
     def forget_old_messages(self) -> int:

@@ -38,7 +38,7 @@ class Announcement:
         try:
             with self._open(f"{self._api}/readyz", timeout=1) as answer:
                 return bool(json.load(answer)["status"] == "ready")
-        except (OSError, HTTPException, ValueError):
+        except (OSError, HTTPException, ValueError, LookupError, TypeError):  # the last ones if it is another program
             return False
 
     def _consumer_listens(self) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -18,37 +17,59 @@ from allocation.entrypoints.command_line.surroundings import surroundings
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from allocation.check import Difference, Figures, Verdict
     from allocation.check.histories import Heard
+
+_MOST_LISTED = 100
 
 
 @click.command(short_help="Prove that the books balance, or say what differs.")
-@click.option("--all", "every", is_flag=True, help="List every difference, not just the first 100.")
+@click.option("--all", "every", is_flag=True, help=f"List every difference, not just the first {_MOST_LISTED}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one difference a line, then the verdict.")
 @click.pass_obj
 def check(settings: Settings, every: bool, as_json: bool) -> None:
     """Prove that the books balance, while the service runs or not; exit 1 and say what differs if they do not."""
-    from allocation.check import balance
+    from allocation.check import check_books
     from messaging.sql.estimates import rows_about
 
-    most_listed = sys.maxsize if every else 100
+    listed = 0
+
+    def list_it(difference: Difference) -> None:
+        nonlocal listed
+        if every or listed < _MOST_LISTED:
+            listed += 1
+            click.echo(_json(asdict(difference)) if as_json else str(difference))
+
     with _database(settings) as engine, _progress(rows_about(engine, "event_log")) as heard:
-        judge = _judge_in_json if as_json else balance
-        balanced = judge(engine, click.echo, most_listed, heard)
-    if not balanced:
+        verdict = check_books(engine, list_it, heard)
+    click.echo(_json({"balanced": verdict.is_balanced} | asdict(verdict)) if as_json else in_words(verdict, listed))
+    if not verdict.is_balanced:
         raise SystemExit(1)
 
 
-def _judge_in_json(engine: Engine, say: Callable[[str], None], most_listed: int, heard: Heard) -> bool:
-    from allocation.check import open_books
+def in_words(verdict: Verdict, listed: int) -> str:
+    """A sentence to come after the differences, of which so many are `listed`."""
+    if verdict.is_balanced:
+        return f"The books balance: {_figures(verdict.checked)}."
+    found, unknown = verdict.differences, verdict.unknown_events
+    if found == unknown:
+        events = "1 event" if found == 1 else f"{found:,} events"
+        return f"All balances but for what only a newer release can check: {events} that this one does not know."
+    differences = "1 difference" if found == 1 else f"{found:,} differences"
+    newer = f", {unknown:,} of them for a newer release to check" if unknown else ""
+    unlisted = f", {found - listed:,} of them not listed" if found > listed else ""
+    return f"The books do not balance: {differences}{newer}{unlisted}."
 
-    found = 0
-    with open_books(engine) as books:
-        for found, difference in enumerate(books.differences(heard), start=1):
-            if found <= most_listed:
-                say(json.dumps(asdict(difference), ensure_ascii=False, default=str))
-        figures = books.figures()
-    say(json.dumps({"balanced": not found, "differences": found, "checked": asdict(figures)}))
-    return not found
+
+def _figures(checked: Figures) -> str:
+    return (
+        f"{checked.products:,} products, {checked.batches:,} batches, {checked.allocations:,} allocations, "
+        f"{checked.events:,} events; {checked.waiting:,} effects waiting, {checked.dead:,} dead"
+    )
+
+
+def _json(said: dict[str, object]) -> str:
+    return json.dumps(said, ensure_ascii=False, default=str)
 
 
 @contextmanager

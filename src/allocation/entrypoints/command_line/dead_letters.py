@@ -76,22 +76,22 @@ def show(settings: Settings, letter_id: str, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def retry(settings: Settings, letter_id: str | None, every: bool, as_json: bool) -> None:
-    """Try one again; safe to repeat. Exit code 1 when a message is refused again."""
+    """Try one again; safe to repeat. Exit code 1 when a message is refused again, or still at work."""
     from allocation.entrypoints import inbound
     from messaging.sql.dead_letters import DeadEffect
 
-    refused = False
+    all_settled = True
     with _service(settings) as service:
         for letter in _chosen(service, letter_id, every):
             if isinstance(letter, DeadEffect):
                 service.dead_letters.retry_effect(letter)
                 _say(letter, "the relay will try again", as_json)
-            elif reason := inbound.retry(service, letter, principal_of_person()):
-                refused = True
-                _say(letter, reason, as_json)
+            elif unsettled := inbound.retry(service, letter, principal_of_person()):
+                all_settled = False
+                _say(letter, unsettled.reason, as_json)
             else:
                 _say(letter, "handled", as_json)
-    if refused:
+    if not all_settled:
         raise SystemExit(1)
 
 

@@ -15,7 +15,7 @@ from allocation.adapters.redis_channels import CHANGE_BATCH_QUANTITY, COMMANDS
 from allocation.adapters.schema import REVISION
 from allocation.config import Settings
 from allocation.entrypoints.command_line.addresses import without_password
-from allocation.overview import Overview, Problem
+from allocation.overview import Overview, Problem, Unreachable, why
 from allocation.overview.servers import Broker, Database, Tables
 from allocation.overview.verdict import in_words
 from messaging.redis.lag import Lag
@@ -51,9 +51,9 @@ def print_screen(settings: Settings, overview: Overview, problems: list[Problem]
         console.print(Text.assemble((f"{problem.what}", "bold red"), ": ", problem.helps))
 
 
-def _of_database(database: Database | str) -> dict[str, Any]:
-    if isinstance(database, str):
-        return {"answers": False, "error": database}
+def _of_database(database: Database | Unreachable | None) -> dict[str, Any]:
+    if not isinstance(database, Database):
+        return {"answers": False, "error": why(database)}
     return {
         "answers": True,
         "milliseconds": database.milliseconds,
@@ -64,9 +64,9 @@ def _of_database(database: Database | str) -> dict[str, Any]:
     }
 
 
-def _of_broker(broker: Broker | str) -> dict[str, Any]:
-    if isinstance(broker, str):
-        return {"answers": False, "error": broker}
+def _of_broker(broker: Broker | Unreachable | None) -> dict[str, Any]:
+    if not isinstance(broker, Broker):
+        return {"answers": False, "error": why(broker)}
     return {"answers": True, **asdict(broker)}
 
 
@@ -91,15 +91,15 @@ def _servers(settings: Settings, overview: Overview) -> Table:
     table = _table("Servers", "", "", "")
     database, broker = overview.database, overview.broker
     where = without_password(settings.database_url) or f"embedded in {settings.home}"
-    if isinstance(database, str):
-        table.add_row("PostgreSQL", where, Text(database, "red"))
+    if not isinstance(database, Database):
+        table.add_row("PostgreSQL", where, Text(why(database), "red"))
     else:
         revision = f"schema {database.revision or 'missing'}" + ("" if database.is_current else f", not {REVISION}")
         said = f"answers in {database.milliseconds:g} ms, {revision}"
         table.add_row(f"PostgreSQL {database.version}", where, Text(said, "" if database.is_current else "red"))
     where = without_password(settings.redis_url) or f"embedded in {settings.home}"
-    if isinstance(broker, str):
-        table.add_row("Redis", where, Text(broker, "red"))
+    if not isinstance(broker, Broker):
+        table.add_row("Redis", where, Text(why(broker), "red"))
     else:
         table.add_row(f"{broker.product} {broker.version}", where, f"answers in {broker.milliseconds:g} ms")
     return table
@@ -122,7 +122,7 @@ def _effects(tables: Tables) -> Table:
     return table
 
 
-def _commands(tables: Tables, broker: Broker | str) -> Table:
+def _commands(tables: Tables, broker: Broker | Unreachable | None) -> Table:
     table = _table("Taken in over Redis", "", "")
     behind, listened = "", ""
     if isinstance(broker, Broker):

@@ -22,6 +22,7 @@ LETTERS_A_PAGE = 50
 OUTCOMES = {
     "handled": "The message was handled.",
     "refused": "The message was refused again; the reason is below.",
+    "at-work": "The first try is still at work. Try again in a moment.",
     "again": "The relay will try it again at once.",
     "gone": "That letter is no longer there: somebody else has dealt with it.",
 }
@@ -59,8 +60,10 @@ def _retried(service: Service, letter_id: str) -> str:
     principal = visitor().principal
     if match := _MESSAGE_ID.fullmatch(letter_id):
         for letter in service.dead_letters.messages(number=int(match[1])):
-            refused = inbound.retry(service, letter, str(principal) if principal else None)
-            return "refused" if refused else "handled"
+            unsettled = inbound.retry(service, letter, str(principal) if principal else None)
+            if unsettled is None:
+                return "handled"
+            return "at-work" if unsettled.is_at_work else "refused"
     elif match := _EFFECT_ID.fullmatch(letter_id):
         for effect in service.dead_letters.effects(key=(match[1], match[3], int(match[2]))):
             service.dead_letters.retry_effect(effect)

@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, NotFound, ServiceUnavailable
+from werkzeug.exceptions import Conflict, HTTPException, InternalServerError, NotFound, ServiceUnavailable
 
 from allocation.adapters.keys import Scope
 from allocation.entrypoints.console.bars import bar
@@ -19,7 +19,7 @@ from allocation.entrypoints.console.door import visitor
 from allocation.entrypoints.console.visitors import keep_cookie
 from allocation.entrypoints.console.words import in_words, kind_of
 from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
-from messaging.errors import Unavailable
+from messaging.errors import StillRunning, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_LATER = (HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
 _FOLDER = Path(__file__).parent
 _A_YEAR = 365 * 24 * 3600
 
@@ -78,12 +79,21 @@ def add_errors(console: Blueprint) -> None:
     def refused(error: HTTPException) -> ResponseReturnValue:
         code = error.code or 500
         page = render_template("console/error.html", title=HTTPStatus(code).phrase, said=error.description)
-        return page, code, {"Retry-After": "1"} if code == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        return page, code, {"Retry-After": "1"} if code in _LATER else {}
 
     @console.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> ResponseReturnValue:
         log.warning("unavailable", extra={"error": str(error)})
         return refused(ServiceUnavailable("The service can’t answer this right now. Try again in a moment."))
+
+    @console.errorhandler(StillRunning)
+    def still_running(_: StillRunning) -> ResponseReturnValue:
+        return refused(Conflict("The same was asked before, and is still at work. Try again in a moment."))
+
+    @console.errorhandler(Exception)
+    def fault(error: Exception) -> ResponseReturnValue:
+        log.exception("a fault in the program", extra={"error": repr(error)})
+        return refused(InternalServerError("The service has a fault. Whoever looks after it finds it in its log."))
 
     @console.route("/<any_text:_>")
     def nowhere(_: str) -> ResponseReturnValue:
