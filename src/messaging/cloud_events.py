@@ -36,7 +36,11 @@ class CloudEvents:
     traced: bool = False
 
     def type_of(self, kind: type) -> str:
-        return f"{self.prefix}.{self.codec.name(kind)}"
+        return self.type_named(self.codec.name(kind))
+
+    def type_named(self, name: str) -> str:
+        """The type of what is stored under this wire name, whether or not today's program knows it."""
+        return f"{self.prefix}.{name}"
 
     def encode(self, recorded: Recorded[object]) -> bytes:
         _, data = self.codec.encode(recorded.event)

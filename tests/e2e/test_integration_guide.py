@@ -85,7 +85,7 @@ def test_what_the_guide_shows_is_what_happens(programs: Programs, service: Servi
     ]
     programs.run("warehouse.py", "--broken")  # it sends its batches again, too
     eventually(lambda: api.allocations(ben) == [{"sku": lamp, "batchref": ship}], "Ben's line has moved")
-    assert programs.run("shop.py", f"{ben}:{lamp}:6") == [f"{ben}: {shelf}"], "the first answer again"
+    assert programs.run("shop.py", f"{ben}:{lamp}:6") == [f"{ben}: {ship}"], "sold once, and told where it is now"
 
     news = [
         f"{anna} gets 4 {lamp} from {shelf}",
@@ -97,7 +97,9 @@ def test_what_the_guide_shows_is_what_happens(programs: Programs, service: Servi
     with programs.running("news.py") as heard:
         eventually(lambda: [line for line in heard() if lamp in line or ben in line] == news, "all news, in order")
         eventually(lambda: api.pending(json.loads(names['"news"'])) == 0, "all are acknowledged")
-    api.allocate(cleo, lamp, 1)
+    more = random_batchref("more")
+    api.add_batch(more, lamp, 50)
+    assert programs.run("shop.py", f"{cleo}:{lamp}:50") == [f"{cleo}: {more}"], "out of stock is not for ever"
     with programs.running("news.py") as heard:
-        eventually(lambda: f"{cleo} gets 1 {lamp} from {shelf}" in heard(), "it goes on where it was")
+        eventually(lambda: f"{cleo} gets 50 {lamp} from {more}" in heard(), "it goes on where it was")
         assert not set(news) & set(heard())

@@ -13,6 +13,7 @@ from allocation import stock_history, stock_list
 from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.doors import OPEN
 from allocation.stock_history import Balance, History
 from messaging.bus import Request
 
@@ -286,7 +287,7 @@ _FILL = f"""
 def test_pages_are_quick_with_a_hundred_thousand_skus(service: Service, sql: Sql) -> None:
     """Far quicker on any machine that is left alone; the limit is for one that is not."""
     sql(_FILL)
-    browser = create_app(service).test_client()
+    browser = create_app(service, OPEN).test_client()
 
     for page, expected in (
         ("/console", "SKU-000001"),

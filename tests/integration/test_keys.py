@@ -24,6 +24,7 @@ from allocation.entrypoints import inbound
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.doors import Doors
+from allocation.entrypoints.http.input import LONGEST_ID
 from allocation.entrypoints.http.key_check import require_keys
 from allocation.service_layer.handlers import PublishEvent
 from messaging.envelope import Metadata
@@ -187,6 +188,19 @@ def test_whoever_asked_is_in_the_log_and_in_what_the_world_is_told(service: Serv
     ]
     answered: Any = client.get("/v1/events?sku=LAMP", headers=headers).json
     assert [event["principal"] for event in answered["items"]] == principals
+
+
+def test_the_longest_idempotency_key_of_the_longest_name_is_kept(service: Service, keys: SqlKeys, sql: Sql) -> None:
+    client = create_app(service, Doors(service.keys)).test_client()
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 0))
+
+    for key in [keys.create(digit * 63, [Scope.ALLOCATE], rate=None, by="anna")[0] for digit in "12"]:
+        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": '"' * LONGEST_ID}
+        for _ in range(2):
+            answer = client.post("/allocate", json={"orderid": "o1", "sku": "LAMP", "qty": 1}, headers=headers)
+            assert answer.status_code == 202, answer.text
+
+    assert sql("SELECT count(*) FROM event_log WHERE type = 'out_of_stock.v1'") == [(2,)], "one for each caller"
 
 
 def test_a_dead_letter_that_is_retried_is_put_down_to_whoever_retries_it(service: Service, sql: Sql) -> None:

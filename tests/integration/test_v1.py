@@ -17,6 +17,7 @@ from tests.unit.test_docs import DOCS, blocks, section
 from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.doors import OPEN
 from allocation.views import AllocatedLine, Batch, Incoming, Order, Room, Stock
 from embedded.waiting import wait_for
 from messaging.bus import Request
@@ -34,7 +35,7 @@ def given(service: Service, *asked: commands.Command) -> None:
 
 @pytest.fixture
 def client(service: Service) -> FlaskClient:
-    return create_app(service).test_client()
+    return create_app(service, OPEN).test_client()
 
 
 # --- stock ---------------------------------------------------------------------

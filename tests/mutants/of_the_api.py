@@ -115,5 +115,11 @@ ROUTES = Part(
             "following = None",
             "the log ends after its first page",
         ),
+        Mutant(
+            "is_first_answer=outcome.changed",
+            "is_first_answer=True",
+            "who repeats a request is told to repeat it, for a day",
+            seen_by="test_a_shortage_that_is_told_again_says_how_to_try_anew",
+        ),
     ),
 )

@@ -80,6 +80,50 @@ RATES = Part(
     ),
 )
 
+INPUT = Part(
+    "allocation/entrypoints/http/input.py",
+    _IN_MEMORY,
+    (
+        Mutant(
+            "if metadata.principal is None else",
+            "if True else",
+            "callers get each other's answers",
+            seen_by="test_an_idempotency_key_belongs_to_whoever_sent_it",
+        ),
+        Mutant(
+            'json.dumps(["http", metadata.principal, key])',
+            'f"http:{metadata.principal}:{key}"',
+            "an odd key is somebody else's",
+            seen_by="test_no_odd_key_or_name_makes_it_somebody_else_s",
+        ),
+    ),
+)
+
+BACK_PRESSURE = Part(
+    "allocation/entrypoints/http/back_pressure.py",
+    ("unit/test_flask_app.py",),
+    (
+        Mutant(
+            "if waited <= LONGEST_WAIT or request.endpoint in PROBES:",
+            "if True:",
+            "everybody waits longer and longer",
+            seen_by="test_who_has_waited_too_long_is_asked_to_come_later_and_changes_nothing",
+        ),
+        Mutant(
+            " or request.endpoint in PROBES:",
+            ":",
+            "a busy service is taken for a dead one",
+            seen_by="test_whoever_asks_whether_it_is_alive_is_answered_however_long_it_took",
+        ),
+        Mutant(
+            'if not said.wait("crowded", per_second=1):',
+            "if True:",
+            "the log is flooded",
+            seen_by="test_that_there_is_too_much_to_do_is_said_once_a_second",
+        ),
+    ),
+)
+
 ARRIVAL = Part(
     "allocation/entrypoints/http/framing.py",
     ("unit/test_arrival.py",),

@@ -21,6 +21,7 @@ from werkzeug.test import TestResponse
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.entrypoints import console as the_console
 from allocation.entrypoints.console.bars import bar
+from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
 from allocation.stock_list import Held
 from allocation.validation import BadInput
 from messaging.envelope import Metadata
@@ -380,6 +381,13 @@ def test_what_is_still_at_work_is_a_page_too(console: Console, monkeypatch: pyte
 
     assert (page.status_code, page.mimetype, page.headers["Retry-After"]) == (409, "text/html", "1")
     assert "still at work" in page.text
+
+
+def test_with_more_to_do_than_can_be_done_a_page_says_so(console: Console) -> None:
+    page = console.browser.get("/console", environ_overrides={WAITED: LONGEST_WAIT + 1})
+
+    assert (page.status_code, page.mimetype, page.headers["Retry-After"]) == (503, "text/html", "1")
+    assert "more to do than it can; try again" in page.text
 
 
 def test_a_page_that_is_not_there_is_not_found_in_html(console: Console) -> None:

@@ -11,6 +11,7 @@ from threading import Event
 from typing import cast
 
 import pytest
+from flask import Flask, g
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,9 +22,13 @@ from allocation.adapters.key_ring import STILL_WORKS, KeyRing
 from allocation.adapters.keys import NAME, Principal, Scope, StoredKey, id_of
 from allocation.bootstrap import Service
 from allocation.config import SettingError, Settings
+from allocation.domain.commands import CreateBatch
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.doors import DOORS, OPEN, Doors, NotDecided, doors_of, scope_for
+from allocation.entrypoints.http.input import message_id
 from allocation.entrypoints.http.rates import Rates
+from messaging.cloud_events import CloudEvent
+from messaging.envelope import Metadata
 from messaging.errors import Unavailable
 
 
@@ -91,7 +96,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def rules() -> Iterator[tuple[str, str]]:
-    for rule in create_app(cast(Service, Api(FakeKeys()))).url_map.iter_rules():
+    for rule in create_app(cast(Service, Api(FakeKeys())), OPEN).url_map.iter_rules():
         for method in rule.methods or ():
             yield method, rule.rule
 
@@ -253,6 +258,54 @@ def test_whoever_asked_is_in_the_metadata_of_all_that_follows(api: Api, keys: Fa
     principals = [recorded.metadata.principal for recorded in api.service.memory.log["TABLE"]]
 
     assert principals == ["api_key:warehouse", "api_key:shop"]
+
+
+def test_an_idempotency_key_belongs_to_whoever_sent_it(api: Api, keys: FakeKeys) -> None:
+    red, blue = (
+        bearer(keys.create(name, Scope.ALLOCATE, Scope.OPERATE))
+        | {"Idempotency-Key": "1", "Accept": "application/json"}
+        for name in ("red", "blue")
+    )
+
+    def ask(who: dict[str, str], orderid: str, qty: int = 3) -> tuple[int, object]:
+        answer = api.client.post("/allocate", json=LINE | {"orderid": orderid, "qty": qty}, headers=who)
+        return answer.status_code, (answer.json or {}).get("outcome")
+
+    api.service.given(CreateBatch("b1", "TABLE", 10))
+
+    assert ask(red, "o1", 11) == (202, "out of stock")
+    api.service.given(CreateBatch("b2", "TABLE", 100))
+    assert ask(blue, "o1", 11) == (202, "allocated"), "not the answer that somebody else got to the same"
+    assert ask(red, "o1", 11) == (202, "out of stock"), "one's own first answer stands"
+    assert ask(blue, "o2") == (422, None), "one's own key with another body"
+
+
+def test_an_idempotency_key_is_not_kept_apart_where_nobody_says_who_they_are() -> None:
+    assert as_kept("1", None) == "http:1"
+
+
+word = st.text(st.sampled_from('1:,"[]\\ '), min_size=1, max_size=3)
+
+
+@given(word, word, word, st.sampled_from((":", ",", '", "', '","', "")))
+def test_no_odd_key_or_name_makes_it_somebody_else_s(one: str, two: str, three: str, between: str) -> None:
+    """However what is sent is cut into a name and a key."""
+    pairs = {(one, f"{two}{between}{three}"), (f"{one}{between}{two}", three)}
+    texts = [f"{one}{between}{two}{between}{three}", f"http:{one}{between}{two}{between}{three}"]
+    kept = [as_kept(key, principal) for principal, key in pairs] + [as_kept(text, None) for text in texts]
+    on_redis = [CloudEvent(specversion="1.0", source=one, id=two, type="t", data={}) for one, two in pairs]
+
+    assert len({*kept, *(event.message_id for event in on_redis)}) == len(kept) + len(on_redis)
+
+
+app = Flask(__name__)
+
+
+def as_kept(key: str, principal: str | None) -> str | None:
+    """The message id of a request with this Idempotency-Key."""
+    with app.test_request_context(headers={"Idempotency-Key": key}):
+        g.metadata = Metadata.first("http", principal=principal)
+        return message_id()
 
 
 def test_the_answers_name_a_key_but_never_show_one(api: Api, keys: FakeKeys) -> None:

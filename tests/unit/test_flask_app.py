@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 from tests import fakes
 
 from allocation.bootstrap import Service
-from allocation.entrypoints.flask_app import LONGEST_WAIT, WAITED, create_app
+from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http import server as api_server
+from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
+from allocation.entrypoints.http.doors import OPEN
 from allocation.entrypoints.http.input import LARGEST_BODY
 from messaging.errors import OutcomeUnknown, StillRunning, Unavailable
 
@@ -35,7 +37,7 @@ class Api:
         self.bus = self.service.bus
         self.views = self
         self.state = {"status": "ready"}
-        self.client: FlaskClient = create_app(cast(Service, self)).test_client()
+        self.client: FlaskClient = create_app(cast(Service, self), OPEN).test_client()
 
     def allocations(self, orderid: str) -> list[dict[str, str]]:
         found = [event for (order, _), event in self.service.view.items() if order == orderid]

@@ -15,8 +15,10 @@ from tests import fakes
 
 from allocation.adapters.metrics import metrics
 from allocation.bootstrap import Service
-from allocation.entrypoints.flask_app import LONGEST_WAIT, WAITED, create_app
+from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http import observation as http_observation
+from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
+from allocation.entrypoints.http.doors import OPEN
 from messaging.correlation import WORKING_ON
 from messaging.errors import Unavailable
 from messaging.redis.lag import Lag
@@ -39,7 +41,7 @@ class Api:
         self.engine = create_engine(nowhere, connect_args={"connect_timeout": 1})
         self.waiting = partial(waiting, self.engine)
         self.command_group = SimpleNamespace(lag=self.lag)
-        self.client: FlaskClient = create_app(cast(Service, self)).test_client()
+        self.client: FlaskClient = create_app(cast(Service, self), OPEN).test_client()
 
     def lag(self) -> Lag:
         raise Unavailable("redis is away")

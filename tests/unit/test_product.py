@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from allocation.domain.commands import Allocate
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, OutOfStock
 from allocation.domain.model import (
     Batch,
@@ -93,6 +94,20 @@ def test_records_an_allocated_event() -> None:
 
 def test_a_line_without_an_id_is_known_by_its_sku() -> None:
     assert OrderLine("o1", "TABLE", 10).lineid == "TABLE"
+    assert Allocate("o1", "TABLE", 10) == Allocate("o1", "TABLE", 10, "TABLE")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Allocate("o1", "TABLE", 10, "line-7"),
+        Allocated("o1", "TABLE", 10, "b1", "line-7"),
+        Deallocated("o1", "TABLE", 10, "b1", "line-7"),
+        OutOfStock("o1", "TABLE", 10, "line-7"),
+    ],
+)
+def test_whatever_is_said_of_a_line_it_is_the_same_line(said: Allocate | Allocated | Deallocated | OutOfStock) -> None:
+    assert OrderLine.of(said) == OrderLine(orderid="o1", sku="TABLE", qty=10, lineid="line-7")
 
 
 def test_records_out_of_stock_if_no_batch_has_room() -> None:

@@ -31,13 +31,13 @@ def ask(product: Product, command: Command) -> None:
         case CreateBatch():
             product.add_batch(command.ref, command.qty, command.eta)
         case Allocate():
-            product.allocate(OrderLine(command.orderid, command.sku, command.qty, command.lineid))
+            product.allocate(OrderLine.of(command))
         case ChangeBatchQuantity():
             seen = len(product.events)
             product.change_batch_quantity(command.ref, command.qty)
             for event in product.events[seen:]:
                 if isinstance(event, Deallocated):
-                    product.allocate(OrderLine(event.orderid, event.sku, event.qty, event.lineid))
+                    product.allocate(OrderLine.of(event))
 
 
 def after(asked: list[Command]) -> Product:
@@ -96,7 +96,7 @@ def test_every_line_has_the_best_batch_that_had_room_when_it_was_promised(asked:
     product = Product("SKU")
     for command in asked:
         if isinstance(command, Allocate):
-            line = OrderLine(command.orderid, command.sku, command.qty, command.lineid)
+            line = OrderLine.of(command)
             known = {promise.line.key for promise in product.promises}
             room = [batch.reference for batch in product.batches if batch.available_quantity >= line.qty]
             if product.version_number and line.key not in known:

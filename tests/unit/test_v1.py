@@ -23,7 +23,9 @@ from werkzeug.test import TestResponse
 from allocation.bootstrap import Service
 from allocation.domain import model
 from allocation.domain.model import DomainError
-from allocation.entrypoints.flask_app import LONGEST_WAIT, WAITED, create_app
+from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
+from allocation.entrypoints.http.doors import OPEN
 from allocation.entrypoints.http.input import LARGEST_BODY
 from allocation.entrypoints.v1 import conditions, problems, queries
 from allocation.entrypoints.v1.operations import OPERATIONS
@@ -39,7 +41,7 @@ class Api:
         self.service = fakes.Service()
         self.bus = self.service.bus
         self.views = self
-        self.app: Flask = create_app(cast(Service, self))
+        self.app: Flask = create_app(cast(Service, self), OPEN)
         self.client: FlaskClient = self.app.test_client()
 
     def batch(self, reference: str) -> Batch | None:
@@ -146,6 +148,48 @@ def test_what_has_come_since_the_decision_is_said_to_have(api: Api, monkeypatch:
     said = is_problem(api.client.post("/v1/allocations", json=LINE | {"qty": 15}), problems.OUT_OF_STOCK)
 
     assert said["detail"].endswith("= 60 available, since just now: ask again")
+
+
+def test_a_shortage_that_is_told_again_says_how_to_try_anew(api: Api) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+    key = {"Idempotency-Key": "k1"}
+    first = is_problem(api.client.post("/v1/allocations", json=LINE | {"qty": 15}, headers=key), problems.OUT_OF_STOCK)
+    api.client.post("/v1/batches", json=BATCH | {"ref": "b2", "qty": 50})
+
+    again = is_problem(api.client.post("/v1/allocations", json=LINE | {"qty": 15}, headers=key), problems.OUT_OF_STOCK)
+
+    assert first["detail"] == "requested 15; purchased 10 − allocated 0 = 10 available"
+    assert again["detail"] == (
+        "requested 15; purchased 60 − allocated 0 = 60 available by now; this is the first answer to this "
+        "Idempotency-Key again, and stands: to try anew send another key, or none"
+    )
+    assert api.client.post("/v1/allocations", json=LINE | {"qty": 15}).status_code == 201
+
+
+def test_who_has_sent_a_key_is_not_told_to_ask_again_with_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+
+    def room(sku: str) -> Room:
+        api.client.post("/v1/batches", json=BATCH | {"ref": "b2", "qty": 50})
+        return Api.room(api, sku)
+
+    monkeypatch.setattr(api, "room", room)
+
+    answer = api.client.post("/v1/allocations", json=LINE | {"qty": 15}, headers={"Idempotency-Key": "k1"})
+
+    said = is_problem(answer, problems.OUT_OF_STOCK)
+    assert said["detail"].endswith("= 60 available, since just now: ask again, with another Idempotency-Key")
+
+
+def test_a_line_id_that_is_left_out_is_the_sku_for_the_same_key_too(api: Api) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+    key = {"Idempotency-Key": "k1"}
+
+    first = api.client.post("/v1/allocations", json=LINE, headers=key)
+    again = api.client.post("/v1/allocations", json=LINE | {"lineid": "TABLE"}, headers=key)
+
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json == first.json
 
 
 def test_a_sku_that_was_never_purchased_and_a_changed_line_have_problems_of_their_own(api: Api) -> None:

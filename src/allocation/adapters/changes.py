@@ -32,10 +32,8 @@ class _LineChange:
 
     @property
     def promise(self) -> Promise | None:
-        if self.allocated is None:
-            return None
         made = self.allocated
-        return Promise(OrderLine(made.orderid, made.sku, made.qty, made.lineid), made.batchref)
+        return Promise(OrderLine.of(made), made.batchref) if made else None
 
 
 @dataclass(slots=True)

@@ -203,4 +203,4 @@ def _promise(  # noqa: PLR0917 - a row of the table, in its order
     sku: str, version: int, orderid: str, lineid: str, qty: int, batchref: str
 ) -> tuple[Promise, int]:
     """The promise, and the version that made it."""
-    return Promise(OrderLine(orderid, sku, qty, lineid), batchref), version
+    return Promise(OrderLine(orderid=orderid, sku=sku, qty=qty, lineid=lineid), batchref), version

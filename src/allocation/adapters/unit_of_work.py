@@ -27,11 +27,10 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
         self.add_writer(self.allocations_view)
 
     def questions(self, commands: Sequence[object]) -> Iterator[Question]:
-        lines = [command for command in commands if isinstance(command, Allocate)]
         return self.products.questions(
             skus=[command.sku for command in commands if isinstance(command, CreateBatch | Allocate)],
             batchrefs=[command.ref for command in commands if isinstance(command, CreateBatch | ChangeBatchQuantity)],
-            lines=[OrderLine(line.orderid, line.sku, line.qty, line.lineid).key for line in lines],
+            lines=[OrderLine.of(command).key for command in commands if isinstance(command, Allocate)],
         )
 
     def reserve(self, commands: Sequence[object]) -> None:

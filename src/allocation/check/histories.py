@@ -95,7 +95,7 @@ class History:
     def _replay(self, event: Event, version: int) -> None:
         self._product.relive(event)
         if isinstance(event, Allocated):
-            self._versions[OrderLine(event.orderid, event.sku, event.qty, event.lineid).key] = version
+            self._versions[OrderLine.of(event).key] = version
 
     def version_differences(self, stored: Row[Any] | None) -> Iterator[Difference]:
         expected = self._last_version or None
@@ -128,7 +128,8 @@ _BATCH_FIELDS = [field.name for field in fields(Batch)]
 
 
 def _promise(row: Row[Any]) -> Promise:
-    return Promise(OrderLine(row.orderid, row.sku, row.qty, row.lineid), row.batchref)
+    line = OrderLine(orderid=row.orderid, sku=row.sku, qty=row.qty, lineid=row.lineid)
+    return Promise(line, row.batchref)
 
 
 def _in_words(promise: Promise | None) -> str | None:

@@ -19,12 +19,16 @@ class CreateBatch:
 
 @dataclass(frozen=True, slots=True)
 class Allocate:
-    """Promise `qty` of `sku` to one order line; an empty `lineid` means the SKU."""
+    """Promise `qty` of `sku` to one order line; without a `lineid` it is known by the SKU."""
 
     orderid: str
     sku: str
     qty: int
     lineid: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.lineid:
+            object.__setattr__(self, "lineid", self.sku)
 
 
 @dataclass(frozen=True, slots=True)

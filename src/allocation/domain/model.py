@@ -18,6 +18,7 @@ from datetime import date
 from operator import attrgetter
 from typing import Protocol, TypeAlias, assert_never
 
+from allocation.domain.commands import Allocate
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
 
 
@@ -59,7 +60,7 @@ Preference: TypeAlias = tuple[bool, date, int]
 
 @dataclass(frozen=True, slots=True)
 class OrderLine:
-    """What a customer ordered of one SKU. Known by its order and its line id; an empty line id means the SKU."""
+    """What a customer ordered of one SKU. Known by its order and its line id; without one by the SKU."""
 
     orderid: str
     sku: str
@@ -69,6 +70,11 @@ class OrderLine:
     def __post_init__(self) -> None:
         if not self.lineid:
             object.__setattr__(self, "lineid", self.sku)
+
+    @classmethod
+    def of(cls, said: Allocate | Allocated | Deallocated | OutOfStock) -> OrderLine:
+        """The line that a command or an event is about."""
+        return cls(said.orderid, said.sku, said.qty, said.lineid)
 
     @property
     def key(self) -> LineKey:
@@ -327,7 +333,7 @@ class Product:
             case BatchQuantityChanged():
                 self._batches[event.ref].purchased_quantity = event.qty
             case Allocated():
-                line = OrderLine(event.orderid, event.sku, event.qty, event.lineid)
+                line = OrderLine.of(event)
                 self._promises.pop(line.key, None)  # placed again: the newest promise now
                 self._promises[line.key] = Promise(line, event.batchref)
                 self._batches[event.batchref].allocated_quantity += event.qty

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import time
 
 from flask import Flask, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
@@ -13,35 +11,22 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from allocation import validation
 from allocation.bootstrap import Service
-from allocation.config import Settings
 from allocation.domain.model import BatchConflict, DomainError, LineConflict
 from allocation.entrypoints import console, v1
-from allocation.entrypoints.http.doors import OPEN, Doors, add_doors, doors_of
+from allocation.entrypoints.http.back_pressure import add_back_pressure
+from allocation.entrypoints.http.doors import Doors, add_doors
 from allocation.entrypoints.http.input import LARGEST_BODY, LONGEST_ID, AnyText, body, message_id
-from allocation.entrypoints.http.observation import add_observation, count_shed
+from allocation.entrypoints.http.observation import add_observation
 from allocation.entrypoints.v1 import problems
-from allocation.observers import observed
 from allocation.validation import BadInput
 from messaging.envelope import Metadata
 from messaging.errors import MessageIdReused, StillRunning, Unavailable
 
 log = logging.getLogger(__name__)
 
-WAITED = "allocation.waited"
-"""The key in the WSGI environment for how many seconds a request has waited for a thread."""
 
-LONGEST_WAIT = 1.0
-"""Seconds. Who has waited so long is asked to come later, rather than have all who come after wait longer."""
-
-_ALWAYS_ANSWERED = ("healthz", "readyz", "metrics")
-
-
-def create_app(service: Service | None = None, doors: Doors = OPEN) -> Flask:
-    """The WSGI application; without a service, one as the environment says, doors and all."""
-    if service is None:
-        settings = Settings.from_env(os.environ)
-        service = observed(settings, callers_wait=True)
-        doors = doors_of(settings, service.keys)
+def create_app(service: Service, doors: Doors) -> Flask:
+    """The WSGI application."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # a body sent in chunks is cut off here: one byte tells
     app.url_map.merge_slashes = False
@@ -51,9 +36,9 @@ def create_app(service: Service | None = None, doors: Doors = OPEN) -> Flask:
     console.add_to(app, service, doors)
     _add_errors(app)
     _add_request_ids(app)
-    add_observation(app, service, WAITED)
+    add_observation(app, service)
     _add_path_check(app)
-    _add_back_pressure(app)
+    add_back_pressure(app)
     add_doors(app, doors)
     return app
 
@@ -102,22 +87,22 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(MessageIdReused)
     def reused(_: MessageIdReused) -> ResponseReturnValue:
-        return _refusal("the Idempotency-Key was used before with another body", 422)
+        return _refusal(problems.KEY_USED_BEFORE, 422)
 
     @app.errorhandler(StillRunning)
     def still_running(_: StillRunning) -> ResponseReturnValue:
-        return _later("the first request with this Idempotency-Key is still at work; ask again", 409)
+        return _later(problems.STILL_AT_WORK, 409)
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> ResponseReturnValue:
         log.warning("unavailable", extra={"error": str(error)})
-        return _later("the service can't do this right now; try again", 503)
+        return _later(problems.NOT_RIGHT_NOW, 503)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> ResponseReturnValue:
-        answer = Response.force_type(error.get_response(request.environ), request.environ)  # keeps headers like Allow
-        refusal = _refusal(_said(error), answer.status_code)
-        answer.data, answer.content_type = refusal.data, refusal.content_type
+        answer = _refusal(_said(error), error.code or 500)
+        further = ((name, value) for name, value in error.get_headers() if name != "Content-Type")  # such as Allow
+        answer.headers.extend(further)
         return answer
 
     @app.errorhandler(RequestEntityTooLarge)
@@ -127,7 +112,7 @@ def _add_errors(app: Flask) -> None:
     @app.errorhandler(Exception)
     def fault(error: Exception) -> ResponseReturnValue:
         log.exception("a fault in the program", extra={"error": repr(error)})
-        return _refusal("internal error", 500)
+        return _refusal(problems.A_FAULT, 500)
 
 
 def _add_path_check(app: Flask) -> None:
@@ -136,35 +121,6 @@ def _add_path_check(app: Flask) -> None:
         """Which werkzeug takes for one."""
         if request.environ["PATH_INFO"].startswith("//"):
             raise NotFound
-
-
-def _add_back_pressure(app: Flask) -> None:
-    crowded = Rarely(every=1.0)
-
-    @app.before_request
-    def refuse_who_has_waited_too_long() -> ResponseReturnValue | None:
-        waited = request.environ.get(WAITED, 0.0)
-        if waited <= LONGEST_WAIT or request.endpoint in _ALWAYS_ANSWERED:
-            return None
-        count_shed()
-        if crowded.again():
-            log.warning("more requests than can be answered in time", extra={"waited": round(waited, 3)})
-        return _later("the service has more to do than it can; try again", 503)
-
-
-class Rarely:
-    """So that what happens a thousand times a second is said once."""
-
-    def __init__(self, every: float) -> None:
-        self._every = every
-        self._next = 0.0
-
-    def again(self) -> bool:
-        now = time.monotonic()
-        due = now >= self._next
-        if due:
-            self._next = now + self._every
-        return due
 
 
 def _add_request_ids(app: Flask) -> None:

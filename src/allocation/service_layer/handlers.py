@@ -18,7 +18,7 @@ def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> None:
 
 def allocate(cmd: commands.Allocate, uow: UnitOfWork) -> str | None:
     """The reference of the batch, or None when out of stock."""
-    return uow.products.get(cmd.sku).allocate(OrderLine(cmd.orderid, cmd.sku, cmd.qty, cmd.lineid))
+    return uow.products.get(cmd.sku).allocate(OrderLine.of(cmd))
 
 
 def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> None:
@@ -26,7 +26,7 @@ def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) ->
 
 
 def reallocate(event: events.Deallocated, uow: UnitOfWork) -> None:
-    uow.products.get(event.sku).allocate(OrderLine(event.orderid, event.sku, event.qty, event.lineid))
+    uow.products.get(event.sku).allocate(OrderLine.of(event))
 
 
 def add_to_allocations_view(event: events.Allocated, uow: UnitOfWork) -> None:

@@ -18,6 +18,7 @@ from allocation.adapters import tables
 from allocation.adapters.unit_of_work import unit_of_work
 from allocation.bootstrap import database_engine
 from allocation.domain.commands import Allocate, CreateBatch
+from allocation.domain.model import LineKey, OrderLine
 from allocation.service_layer.ports import UnitOfWork
 from messaging.bus import MessageBus, Request
 from messaging.retry import Retry
@@ -53,7 +54,7 @@ class DryRun:
         asked = [request.command for request in requests]
         self.stock.copy_for(
             skus={cmd.sku for cmd in asked if isinstance(cmd, (Allocate, CreateBatch))},
-            lines={(cmd.orderid, cmd.lineid or cmd.sku) for cmd in asked if isinstance(cmd, Allocate)},
+            lines={OrderLine.of(cmd).key for cmd in asked if isinstance(cmd, Allocate)},
             references={cmd.ref for cmd in asked if isinstance(cmd, CreateBatch)},
         )
         return self.bus.handle_together(requests)
@@ -91,7 +92,7 @@ class _StockCopies:
         self._lines = tables.order_lines.to_metadata(real, schema=schema)
         self._allocations = tables.allocations.to_metadata(real, schema=schema)
 
-    def copy_for(self, skus: set[str], lines: set[tuple[str, str]], references: set[str]) -> None:
+    def copy_for(self, skus: set[str], lines: set[LineKey], references: set[str]) -> None:
         """What is copied already stays as it is, so a SKU's stock is that of the moment when it is first named."""
         products, batches, allocations = self._products, self._batches, self._allocations
         with connection(self._engine, "REPEATABLE READ") as session, session.begin():

@@ -88,7 +88,7 @@ def _result_of_batch(cmd: CreateBatch, outcome: Outcome) -> tuple[Result, str]:
 
 
 def _result_of_line(cmd: Allocate, outcome: Outcome) -> tuple[Result, str]:
-    line = f"order {cmd.orderid}, line {cmd.lineid or cmd.sku}, {cmd.qty:,} of {cmd.sku}"
+    line = f"order {cmd.orderid}, line {cmd.lineid}, {cmd.qty:,} of {cmd.sku}"
     if outcome.result is None:
         return Result.OUT_OF_STOCK, line
     result = Result.ALLOCATED if outcome.changed else Result.ALREADY_THERE

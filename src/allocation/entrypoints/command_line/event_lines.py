@@ -33,10 +33,9 @@ def in_a_line(event: Event) -> str:
 
 def event_in(cloud_event: Mapping[str, Any]) -> Event | None:
     """None if it is of a type, or a version, that we do not know."""
-    name = str(cloud_event.get("type")).removeprefix(f"{CLOUD_EVENTS.prefix}.")
     data = cloud_event.get("data")
     try:
-        event: Any = CLOUD_EVENTS.codec.decode(name, data if isinstance(data, dict) else {})
+        event: Any = CLOUD_EVENTS.read_back(str(cloud_event.get("type")), data if isinstance(data, dict) else {})
     except UnreadableMessage:
         return None
     return event  # type: ignore[no-any-return]

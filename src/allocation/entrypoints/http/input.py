@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TypeVar
 
-from flask import request
+from flask import g, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
 from allocation.validation import BadInput, Schema
+from messaging.envelope import Metadata
 
 LARGEST_BODY = 64 * 1024
 LONGEST_ID = 255
@@ -38,10 +40,14 @@ def body(schema: Schema[C], **known: object) -> C:
 
 
 def message_id() -> str | None:
-    """The Idempotency-Key: with it the same request again gives the first answer again."""
+    """The Idempotency-Key: with it the same request again gives the first answer again.
+
+    It belongs to whoever sends it. As JSON, so that no choice of keys or names makes it another's.
+    """
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
     if not (key.isascii() and key.isprintable() and 0 < len(key) <= LONGEST_ID):
         raise BadInput(f"Idempotency-Key: must be 1 to {LONGEST_ID} printable ASCII characters")
-    return f"http:{key}"
+    metadata: Metadata = g.metadata
+    return f"http:{key}" if metadata.principal is None else json.dumps(["http", metadata.principal, key])

@@ -16,6 +16,7 @@ from allocation.adapters.metrics import Metrics, of_all_processes, shared_folder
 from allocation.adapters.metrics import metrics as of_this_process
 from allocation.adapters.surroundings_metrics import Look, OnceASecond, SurroundingsCollector
 from allocation.bootstrap import Service
+from allocation.entrypoints.http.back_pressure import WAITED
 from messaging.correlation import WORKING_ON
 from messaging.trace_context import sent_in
 
@@ -29,22 +30,14 @@ SLOW = 1.0
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-def add_observation(app: Flask, service: Service, waited_key: str) -> None:
-    """To be added after what gives each request its id, and before all that may answer it.
-
-    `waited_key` is where the server says how long a request has waited for a thread.
-    """
+def add_observation(app: Flask, service: Service) -> None:
+    """To be added after what gives each request its id, and before all that may answer it."""
     own = of_this_process()
-    _add_numbers(app, own, waited_key)
+    _add_numbers(app, own)
     _add_metrics(app, service, own)
 
 
-def count_shed() -> None:
-    """One more was asked to come later."""
-    of_this_process().shed()
-
-
-def _add_numbers(app: Flask, metrics: Metrics, waited_key: str) -> None:
+def _add_numbers(app: Flask, metrics: Metrics) -> None:
     """On the hot path: so each of Flask's proxies is asked as few times as can be."""
     every_request_is_logged = log.isEnabledFor(logging.DEBUG)
 
@@ -62,7 +55,7 @@ def _add_numbers(app: Flask, metrics: Metrics, waited_key: str) -> None:
         asked = _behind(request)
         environ, rule, status = asked.environ, asked.url_rule, response.status_code
         method = asked.method if asked.method in _METHODS else "other"
-        metrics.answered(method, rule.rule if rule else "none", status, seconds, environ.get(waited_key, 0.0))
+        metrics.answered(method, rule.rule if rule else "none", status, seconds, environ.get(WAITED, 0.0))
         slow = seconds >= SLOW
         if slow or every_request_is_logged:
             about = {"method": method, "path": asked.path, "status": status, "seconds": round(seconds, 4)}

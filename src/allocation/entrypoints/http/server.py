@@ -19,7 +19,8 @@ from gunicorn.config import Config
 
 from allocation.config import Settings
 from allocation.entrypoints import console
-from allocation.entrypoints.flask_app import WAITED, create_app
+from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.back_pressure import WAITED
 from allocation.entrypoints.http.client_poller import PollingWorker
 from allocation.entrypoints.http.doors import doors_of
 from allocation.entrypoints.http.input import LARGEST_BODY

@@ -6,9 +6,8 @@ from contextlib import ExitStack
 
 from flask import Flask, Response, g, request
 
+from allocation.entrypoints.http.back_pressure import PROBES
 from messaging.observation import Observer
-
-_UNTRACED = ("healthz", "readyz", "metrics")
 
 
 def add_traces(app: Flask, observer: Observer) -> None:
@@ -21,7 +20,7 @@ def add_traces(app: Flask, observer: Observer) -> None:
 
     @app.before_request
     def begin_span() -> None:
-        if request.endpoint in _UNTRACED:
+        if request.endpoint in PROBES:
             return
         rule = request.url_rule.rule if request.url_rule else ""
         g.leave_span = ExitStack()

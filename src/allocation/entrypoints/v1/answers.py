@@ -1,57 +1,29 @@
-"""What the routes under /v1 answer, beside what the views tell."""
+"""How the routes under /v1 answer: as JSON, with an ETag on what can be asked for again."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any
+from collections.abc import Mapping
+from hashlib import sha256
 
-from allocation.views import Stock
+from flask import Response, request
+from pydantic_core import to_json
 
-
-@dataclass(frozen=True, slots=True)
-class Products:
-    """A page of SKUs, in their order; `next` is the cursor of the next page, null on the last."""
-
-    items: list[Stock]
-    next: str | None
+from allocation.entrypoints.v1.conditions import etag_of
+from allocation.views import Batch
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that has happened to a SKU: the `version`-th. `type` and `data` are those of the event stream.
-
-    `principal` is who asked for it, as `api_key:shop`; null where nobody had to say.
-    """
-
-    id: str
-    type: str
-    sku: str
-    version: int
-    time: datetime
-    correlation_id: str
-    causation_id: str | None
-    principal: str | None
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Events:
-    """A page of events, in the order of their commits. `next` is the cursor of the next page, null when there is none
-    yet; `resume` is the cursor for what comes after this page, whenever it comes."""
-
-    items: list[Event]
-    next: str | None
-    resume: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Allocation:
-    """A line that was promised stock; `eta` null: from the warehouse."""
-
-    orderid: str
-    lineid: str
-    sku: str
-    qty: int
-    batchref: str
-    eta: date | None
+def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """As JSON. What can be asked for again has an ETag, and a reader who has it already is told so (304)."""
+    body = to_json(value)
+    response = Response(body, status, dict(headers or {}), mimetype="application/json")
+    if isinstance(value, Batch):
+        response.set_etag(etag_of(value))
+    if request.method in ("GET", "HEAD"):
+        etag = etag_of(value) if isinstance(value, Batch) else sha256(body).hexdigest()[:32]
+        response.set_etag(etag)
+        response.headers["Cache-Control"] = "no-cache"  # may be kept, and must be asked for again
+        if request.if_none_match.contains_weak(etag):
+            response.status_code = 304
+            response.set_data(b"")
+            response.headers.pop("Content-Type")
+    return response

@@ -40,7 +40,8 @@ _KEY: Json = {"type": "http", "scheme": "bearer", "description": "An API key: `a
 _IDEMPOTENCY_KEY: Json = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Makes the request safe to repeat for 24 hours: the same again gets the first outcome. Optional.",
+    "description": "Makes the request safe to repeat for 24 hours: the same again gets the first outcome. Optional. It "
+    "belongs to the API key that it comes with, where one is asked for: others may send the same.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 }
 _IF_MATCH: Json = {

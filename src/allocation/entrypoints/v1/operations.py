@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from allocation import validation
 from allocation.entrypoints.v1 import problems
-from allocation.entrypoints.v1.answers import Allocation, Event, Events, Products
 from allocation.entrypoints.v1.problems import Problem
 from allocation.entrypoints.v1.queries import OfEvents, Page
+from allocation.entrypoints.v1.shapes import Allocation, Event, Events, Products
 from allocation.validation import Schema
 from allocation.views import AllocatedLine, Batch, Incoming, Order, Stock
 

@@ -74,6 +74,12 @@ class Shortage:
     next_eta: date | None
 
 
+KEY_USED_BEFORE = "the Idempotency-Key was used before with another body"
+STILL_AT_WORK = "the first request with this Idempotency-Key is still at work; ask again"
+SAY_WHAT_YOU_HAVE_SEEN = "send If-Match: the ETag of the batch as you have seen it, or * for whatever it is"
+A_FAULT = "internal error"
+NOT_RIGHT_NOW = "the service can't do this right now; try again"
+
 INVALID_REQUEST = Problem(
     "invalid-request",
     400,
@@ -109,7 +115,7 @@ METHOD_NOT_ALLOWED = Problem(
     405,
     "That can't be done here",
     "The path is right, the method is not. The Allow header lists those that are.",
-    "The method is not allowed for the requested URL.",
+    "DELETE is not allowed at /v1/batches/b-17; allowed: GET, HEAD, OPTIONS, PATCH",
 )
 BATCH_CONFLICT = Problem(
     "batch-conflict",
@@ -132,7 +138,8 @@ OUT_OF_STOCK = Problem(
     409,
     "No batch has room for the line",
     "The line was not allocated; a line goes whole to one batch, or to none. Those who buy have been told. Ask again "
-    "when more is expected: `next_eta` is the next day on which something comes that is not promised yet.",
+    "when more is expected, with a new Idempotency-Key or none: to the same key this answer stands. `next_eta` is the "
+    "next day on which something comes that is not promised yet.",
     "requested 8; purchased 10 − allocated 7 = 3 available",
 )
 STILL_RUNNING = Problem(
@@ -140,7 +147,7 @@ STILL_RUNNING = Problem(
     409,
     "The first request with this key is still at work",
     "Send the same request again after the seconds in Retry-After, and get the answer of the first.",
-    "the first request with this Idempotency-Key is still at work; ask again",
+    STILL_AT_WORK,
 )
 PRECONDITION_FAILED = Problem(
     "precondition-failed",
@@ -182,8 +189,8 @@ IDEMPOTENCY_KEY_REUSED = Problem(
     "idempotency-key-reused",
     422,
     "The key belongs to another request",
-    "This Idempotency-Key came before with another body. A new request needs a new key.",
-    "the Idempotency-Key was used before with another body",
+    "You sent this Idempotency-Key before with another body. A new request needs a new key.",
+    KEY_USED_BEFORE,
 )
 PRECONDITION_REQUIRED = Problem(
     "precondition-required",
@@ -191,7 +198,7 @@ PRECONDITION_REQUIRED = Problem(
     "Say what you have seen",
     "A change needs an If-Match header, so that it is not made on the ground of what is no longer so: the ETag of what "
     "you have seen, or `*` for whatever is there.",
-    "send If-Match: the ETag of the batch as you have seen it, or * for whatever it is",
+    SAY_WHAT_YOU_HAVE_SEEN,
 )
 TOO_MANY_REQUESTS = Problem(
     "too-many-requests",
@@ -206,7 +213,7 @@ INTERNAL_ERROR = Problem(
     "A fault in the program",
     "It is in the log under the request's id. Whether the request took effect is not known; sending it again with the "
     "same Idempotency-Key is safe.",
-    "internal error",
+    A_FAULT,
 )
 UNAVAILABLE = Problem(
     "unavailable",
@@ -214,7 +221,7 @@ UNAVAILABLE = Problem(
     "Not right now",
     "The database is away, or there is more to do than can be done. Send the same request again after the seconds in "
     "Retry-After. A change that was not answered may have been made: send it with an Idempotency-Key, and it is safe.",
-    "the service can't do this right now; try again",
+    NOT_RIGHT_NOW,
 )
 
 PROBLEMS = (

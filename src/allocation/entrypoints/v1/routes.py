@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -17,8 +17,9 @@ from allocation.bootstrap import Service
 from allocation.domain.model import DomainError, OrderLine
 from allocation.entrypoints.http.input import body, message_id
 from allocation.entrypoints.v1 import problems, queries
-from allocation.entrypoints.v1.answers import Allocation, Event, Events, Products
-from allocation.entrypoints.v1.conditions import ConditionMissing, answer, seen
+from allocation.entrypoints.v1.answers import answer
+from allocation.entrypoints.v1.conditions import ConditionMissing, seen
+from allocation.entrypoints.v1.out_of_stock import out_of_stock
 from allocation.entrypoints.v1.queries import (
     AT_EVENT,
     AT_SKU,
@@ -29,8 +30,9 @@ from allocation.entrypoints.v1.queries import (
     link_to,
     place_of,
 )
+from allocation.entrypoints.v1.shapes import Allocation, Event, Events, Products
 from allocation.validation import BadInput
-from allocation.views import Batch, Room
+from allocation.views import Batch
 from messaging.errors import MessageIdReused, StillRunning
 from messaging.sql.log_reader import Entry, Place, UnknownPlace, Wanted
 
@@ -39,9 +41,19 @@ F = TypeVar("F")
 
 def blueprint(service: Service) -> Blueprint:
     v1 = Blueprint("v1", __name__, url_prefix="/v1")
-    bus = service.bus
+    _add_products(v1, service)
+    _add_batches(v1, service)
+    _add_orders(v1, service)
+    _add_events(v1, service)
+    _add_allocations(v1, service)
     _add_problems(v1)
+    return v1
 
+
+# --- products and batches -------------------------------------------------------
+
+
+def _add_products(v1: Blueprint, service: Service) -> None:
     @v1.get("/products")
     def products() -> ResponseReturnValue:
         page = queries.read(Page)
@@ -55,10 +67,36 @@ def blueprint(service: Service) -> Blueprint:
     def product(sku: str) -> ResponseReturnValue:
         return answer(_found(service.views.product(_name(sku)), f"no batch of {sku} was ever added"))
 
+
+def _add_batches(v1: Blueprint, service: Service) -> None:
     @v1.get("/batches/<any_text:ref>")
     def batch(ref: str) -> ResponseReturnValue:
-        return answer(_batch(ref))
+        return answer(_batch(service, ref))
 
+    @v1.post("/batches")
+    def create_batch() -> ResponseReturnValue:
+        command = body(validation.CREATE_BATCH)
+        outcome = service.bus.outcome(command, g.metadata, message_id())
+        outcome.unwrap()
+        location = {"Location": f"/v1/batches/{quote(command.ref, safe='')}"}
+        return answer(_batch(service, command.ref), 201 if outcome.changed else 200, location)
+
+    @v1.patch("/batches/<any_text:ref>")
+    def change_batch(ref: str) -> ResponseReturnValue:
+        expected = seen()
+        command = body(validation.CHANGE_BATCH_QUANTITY, batchref=_name(ref))
+        service.bus.handle(replace(command, seen=expected), g.metadata, message_id())
+        return answer(_batch(service, ref))
+
+
+def _batch(service: Service, ref: str) -> Batch:
+    return _found(service.views.batch(_name(ref)), f"no batch has the reference {ref}")
+
+
+# --- orders and events ----------------------------------------------------------
+
+
+def _add_orders(v1: Blueprint, service: Service) -> None:
     @v1.get("/orders/<any_text:orderid>")
     def order(orderid: str) -> ResponseReturnValue:
         events = f"/v1/events?orderid={quote(orderid, safe='')}"
@@ -66,6 +104,8 @@ def blueprint(service: Service) -> Blueprint:
             _found(service.views.order(_name(orderid)), f"no line of order {orderid} is allocated; see {events}")
         )
 
+
+def _add_events(v1: Blueprint, service: Service) -> None:
     @v1.get("/events")
     def events() -> ResponseReturnValue:
         asked = queries.read(OfEvents)
@@ -80,37 +120,40 @@ def blueprint(service: Service) -> Blueprint:
         following = resume if len(found) > asked.limit else None
         return answer(Events([_event(entry) for entry in shown], following, resume), headers=link_to(following))
 
-    @v1.post("/batches")
-    def create_batch() -> ResponseReturnValue:
-        command = body(validation.CREATE_BATCH)
-        outcome = bus.outcome(command, g.metadata, message_id())
-        outcome.unwrap()
-        location = {"Location": f"/v1/batches/{quote(command.ref, safe='')}"}
-        return answer(_batch(command.ref), 201 if outcome.changed else 200, location)
 
-    @v1.patch("/batches/<any_text:ref>")
-    def change_batch(ref: str) -> ResponseReturnValue:
-        expected = seen()
-        command = body(validation.CHANGE_BATCH_QUANTITY, batchref=_name(ref))
-        bus.handle(replace(command, seen=expected), g.metadata, message_id())
-        return answer(_batch(ref))
+def _event(entry: Entry) -> Event:
+    return Event(
+        entry.id,
+        CLOUD_EVENTS.type_named(entry.type),
+        entry.stream,
+        entry.version,
+        entry.time,
+        entry.correlation_id,
+        entry.causation_id,
+        entry.principal,
+        entry.data,
+    )
 
+
+# --- allocations ----------------------------------------------------------------
+
+
+def _add_allocations(v1: Blueprint, service: Service) -> None:
     @v1.post("/allocations")
     def allocate() -> ResponseReturnValue:
-        command = body(validation.ALLOCATE)
-        outcome = bus.outcome(command, g.metadata, message_id())
+        command, key = body(validation.ALLOCATE), message_id()
+        outcome = service.bus.outcome(command, g.metadata, key)
         batchref: str | None = outcome.unwrap()
-        line = OrderLine(command.orderid, command.sku, command.qty, command.lineid)
+        line = OrderLine.of(command)
         if batchref is None:
-            return _out_of_stock(line, service.views.room(command.sku))
-        made = Allocation(line.orderid, line.lineid, line.sku, line.qty, batchref, _batch(batchref).eta)
-        location = {"Location": f"/v1/orders/{quote(command.orderid, safe='')}"}
+            room = service.views.room(line.sku)
+            return out_of_stock(line, room, is_first_answer=outcome.changed, has_key=key is not None)
+        made = Allocation(line.orderid, line.lineid, line.sku, line.qty, batchref, _batch(service, batchref).eta)
+        location = {"Location": f"/v1/orders/{quote(line.orderid, safe='')}"}
         return answer(made, 201 if outcome.changed else 200, location)
 
-    def _batch(ref: str) -> Batch:
-        return _found(service.views.batch(_name(ref)), f"no batch has the reference {ref}")
 
-    return v1
+# --- what all of them need ------------------------------------------------------
 
 
 def _add_problems(v1: Blueprint) -> None:
@@ -138,11 +181,11 @@ def _add_problems(v1: Blueprint) -> None:
 
     @v1.errorhandler(MessageIdReused)
     def reused(_: MessageIdReused) -> ResponseReturnValue:
-        return problems.answer(problems.IDEMPOTENCY_KEY_REUSED, problems.IDEMPOTENCY_KEY_REUSED.example)
+        return problems.answer(problems.IDEMPOTENCY_KEY_REUSED, problems.KEY_USED_BEFORE)
 
     @v1.errorhandler(StillRunning)
     def still_running(_: StillRunning) -> ResponseReturnValue:
-        later = problems.answer(problems.STILL_RUNNING, problems.STILL_RUNNING.example)
+        later = problems.answer(problems.STILL_RUNNING, problems.STILL_AT_WORK)
         later.headers["Retry-After"] = "1"
         return later
 
@@ -162,42 +205,3 @@ def _found(what: F | None, otherwise: str) -> F:
     if what is None:
         raise NotFound(otherwise)
     return what
-
-
-def _event(entry: Entry) -> Event:
-    return Event(
-        entry.id,
-        f"{CLOUD_EVENTS.prefix}.{entry.type}",
-        entry.stream,
-        entry.version,
-        entry.time,
-        entry.correlation_id,
-        entry.causation_id,
-        entry.principal,
-        entry.data,
-    )
-
-
-def _out_of_stock(line: OrderLine, room: Room) -> ResponseReturnValue:
-    """With the arithmetic, which is that of the moment after: what has come in between is said to have come."""
-    detail = (
-        f"requested {line.qty}; purchased {room.purchased} − allocated {room.allocated} = {room.available} available"
-    )
-    if room.largest >= line.qty:
-        detail += ", since just now: ask again"
-    elif room.available >= line.qty:
-        detail += f", at most {room.largest} in one batch"
-    if room.next_eta:
-        detail += f"; next eta {room.next_eta}"
-    shortage = problems.Shortage(
-        line.orderid,
-        line.lineid,
-        line.sku,
-        line.qty,
-        room.purchased,
-        room.allocated,
-        room.available,
-        room.largest,
-        room.next_eta,
-    )
-    return problems.answer(problems.OUT_OF_STOCK, detail, asdict(shortage))
