@@ -7,7 +7,8 @@ import json
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from inspect import isclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -42,9 +43,19 @@ _LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`]+)`")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+def assert_none(faults: Iterable[str]) -> None:
+    """All of them are named at once, each with its page."""
+    found = [*faults]
+    assert not found, "\n".join(["", *found])
 
 
+@cache
+def text_of(file: Path) -> str:
+    return file.read_text("utf-8")
+
+
+@cache
 def prose(text: str) -> str:
     return _FENCE.sub("", text)
 
@@ -60,7 +71,7 @@ def codes(text: str) -> list[str]:
 
 def links(page: Path) -> Iterator[tuple[str, Path, str]]:
     """Text, file and anchor of each link that stays in the project."""
-    for text, target in _LINK.findall(prose(page.read_text("utf-8"))):
+    for text, target in _LINK.findall(prose(text_of(page))):
         if not target.startswith(("http:", "https:")):
             file, _, anchor = target.partition("#")
             yield text, (page.parent / file).resolve() if file else page, anchor
@@ -68,12 +79,12 @@ def links(page: Path) -> Iterator[tuple[str, Path, str]]:
 
 def anchors(page: Path) -> set[str]:
     """The headings of a page as links name them."""
-    headings = _HEADING.findall(prose(page.read_text("utf-8")))
+    headings = _HEADING.findall(prose(text_of(page)))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def section(page: Path, title: str) -> str:
-    _, _, after = page.read_text("utf-8").partition(f"\n## {title}\n")
+    _, _, after = text_of(page).partition(f"\n## {title}\n")
     assert after, f"{page.name} has no section {title}"
     return after.partition("\n## ")[0]
 
@@ -91,11 +102,13 @@ def session(text: str = "") -> list[tuple[str, str]]:
     return typed
 
 
-@each_page
-def test_links_lead_somewhere(page: Path) -> None:
-    for text, file, anchor in links(page):
-        assert file.exists(), f"[{text}] leads to {file}"
-        assert not anchor or anchor in anchors(file), f"[{text}] leads to #{anchor}"
+def test_links_lead_somewhere() -> None:
+    assert_none(
+        f"{page}: [{text}] leads to {file}#{anchor}"
+        for page in PAGES
+        for text, file, anchor in links(page)
+        if not file.exists() or (anchor and anchor not in anchors(file))
+    )
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
@@ -108,22 +121,35 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert reached == set(PAGES)
 
 
-@each_page
-def test_files_that_are_named_are_there(page: Path) -> None:
-    for code in codes(page.read_text("utf-8")):
-        if re.fullmatch(r"(src|tests|docs|examples)/[\w./-]*", code):
-            assert (ROOT / code).exists(), code
+def test_files_that_are_named_are_there() -> None:
+    assert_none(
+        f"{page}: {code}"
+        for page in PAGES
+        for code in codes(text_of(page))
+        if re.fullmatch(r"(src|tests|docs|examples)/[\w./-]*", code) and not (ROOT / code).exists()
+    )
 
 
-@each_page
-def test_names_of_the_code_are_there(page: Path) -> None:
-    for code in codes(page.read_text("utf-8")):
-        if code not in SAID and re.fullmatch(r"(allocation|messaging|embedded)(\.\w+)+", code):
-            resolve_name(code)
+def test_names_of_the_code_are_there() -> None:
+    assert_none(
+        f"{page}: {code}"
+        for page in PAGES
+        for code in codes(text_of(page))
+        if re.fullmatch(r"(allocation|messaging|embedded)(\.\w+)+", code) and code not in SAID and not is_name(code)
+    )
+
+
+@cache
+def is_name(code: str) -> bool:
+    try:
+        resolve_name(code)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def test_every_promise_says_what_it_rests_on_and_which_test_shows_it() -> None:
-    promised, _, not_promised = (DOCS / "guarantees.md").read_text("utf-8").partition("\n## What is not promised\n")
+    promised, _, not_promised = text_of(DOCS / "guarantees.md").partition("\n## What is not promised\n")
     promises = re.split(r"^(?=\*\*)", promised, flags=re.MULTILINE)[1:]
 
     assert len(promises) > 30
@@ -134,9 +160,7 @@ def test_every_promise_says_what_it_rests_on_and_which_test_shows_it() -> None:
 
 
 def test_every_protection_says_what_it_rests_on_and_which_test_shows_it() -> None:
-    protected, _, not_protected = (
-        (DOCS / "threat-model.md").read_text("utf-8").partition("\n## What is not protected\n")
-    )
+    protected, _, not_protected = text_of(DOCS / "threat-model.md").partition("\n## What is not protected\n")
     protections = re.split(r"^(?=\*\*)", protected, flags=re.MULTILINE)[1:]
 
     assert len(protections) > 12
@@ -146,34 +170,45 @@ def test_every_protection_says_what_it_rests_on_and_which_test_shows_it() -> Non
     assert not_protected.strip()
 
 
-@each_page
-def test_tests_that_are_named_are_there(page: Path) -> None:
-    for text, file, _ in links(page):
-        for name in re.findall(r"^`(test_\w+)`$", text):
-            there = re.findall(r"^ *def (test_\w+)\(", file.read_text("utf-8"), re.MULTILINE)
-            assert name in there, f"{file} has no {name}"
+def test_tests_that_are_named_are_there() -> None:
+    assert_none(
+        f"{page}: {file} has no {name}"
+        for page in PAGES
+        for text, file, _ in links(page)
+        for name in re.findall(r"^`(test_\w+)`$", text)
+        if name not in names_of_tests_in(file)
+    )
 
 
-@each_page
-def test_make_knows_its_words(page: Path) -> None:
-    text = page.read_text("utf-8")
-    words = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    for place in [*codes(text), *blocks(text, "console"), *blocks(text, "sh")]:
-        for word in re.findall(r"\bmake ([a-z][a-z0-9-]*)", place):
-            assert word in words, f"make {word}"
+@cache
+def names_of_tests_in(file: Path) -> set[str]:
+    return set(re.findall(r"^ *def (test_\w+)\(", text_of(file), re.MULTILINE))
 
 
-@each_page
-def test_the_command_line_knows_its_words(page: Path) -> None:
-    text = page.read_text("utf-8")
-    for place in [*codes(text), *blocks(text, "console")]:
-        for word in re.findall(r"(?:^|bin/|\"? )allocation ([a-z]+)$", place, re.MULTILINE):
-            assert word in main.commands, f"allocation {word}"
+def test_make_knows_its_words() -> None:
+    words = set(re.findall(r"^([a-z0-9-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    assert_none(
+        f"{page}: make {word}"
+        for page in PAGES
+        for place in [*codes(text_of(page)), *blocks(text_of(page), "console"), *blocks(text_of(page), "sh")]
+        for word in re.findall(r"\bmake ([a-z][a-z0-9-]*)", place)
+        if word not in words
+    )
+
+
+def test_the_command_line_knows_its_words() -> None:
+    assert_none(
+        f"{page}: allocation {word}"
+        for page in PAGES
+        for place in [*codes(text_of(page)), *blocks(text_of(page), "console")]
+        for word in re.findall(r"(?:^|bin/|\"? )allocation ([a-z]+)$", place, re.MULTILINE)
+        if word not in main.commands
+    )
 
 
 def test_every_setting_is_in_the_table_and_no_other() -> None:
-    config = (ROOT / "src/allocation/config.py").read_text("utf-8")
-    embedded = "".join(file.read_text("utf-8") for file in (ROOT / "src/embedded").glob("*.py"))
+    config = text_of(ROOT / "src/allocation/config.py")
+    embedded = "".join(text_of(file) for file in (ROOT / "src/embedded").glob("*.py"))
     read = set(re.findall(r'"([A-Z_]{4,})"', config)) - set(LOG_LEVELS) | set(re.findall(r'"(EMBEDDED_\w+)"', embedded))
 
     rows = re.findall(r"^\| (`[^|]+) \|", section(DOCS / "operations.md", "Settings"), re.MULTILINE)
@@ -181,13 +216,16 @@ def test_every_setting_is_in_the_table_and_no_other() -> None:
     assert {name for row in rows for name in codes(row)} == read
 
 
-@each_page
-def test_names_in_capitals_are_there(page: Path) -> None:
+def test_names_in_capitals_are_there() -> None:
     places = [*(ROOT / "src").rglob("*.py"), ROOT / "Makefile", ROOT / "tests/conftest.py"]
-    known = "".join(file.read_text("utf-8") for file in places)
-    for code in codes(page.read_text("utf-8")):
-        for name in re.findall(r"^[A-Z]+(?:_[A-Z]+)+\b", code):
-            assert name in known, name
+    known = "".join(text_of(file) for file in places)
+    assert_none(
+        f"{page}: {name}"
+        for page in PAGES
+        for code in codes(text_of(page))
+        for name in re.findall(r"^[A-Z]+(?:_[A-Z]+)+\b", code)
+        if name not in known
+    )
 
 
 def public_names(module: ModuleType) -> set[str]:
@@ -196,22 +234,22 @@ def public_names(module: ModuleType) -> set[str]:
 
 @pytest.mark.parametrize("module", [model, commands, events], ids=lambda module: module.__name__)
 def test_the_glossary_has_every_class_of_the_domain(module: ModuleType) -> None:
-    explained = set(codes((DOCS / "glossary.md").read_text("utf-8")))
+    explained = set(codes(text_of(DOCS / "glossary.md")))
 
     assert {f"{module.__name__}.{name}" for name in public_names(module)} <= explained
 
 
 def test_the_glossary_has_the_unions_too() -> None:
-    explained = codes((DOCS / "glossary.md").read_text("utf-8"))
+    explained = codes(text_of(DOCS / "glossary.md"))
 
     assert "allocation.domain.commands.Command" in explained
     assert "allocation.domain.events.Event" in explained
     assert {kind.__name__ for kind in get_args(events.Event)} <= public_names(events)
 
 
-@pytest.mark.parametrize("part", (DOCS / "tour.md").read_text("utf-8").split("\n## ")[1:], ids=lambda part: part[:20])
+@pytest.mark.parametrize("part", text_of(DOCS / "tour.md").split("\n## ")[1:], ids=lambda part: part[:20])
 def test_the_tour_names_what_is_in_the_files_that_it_links(part: str) -> None:
-    files = [(DOCS / target).read_text("utf-8") for _, target in _LINK.findall(part)]
+    files = [text_of(DOCS / target) for _, target in _LINK.findall(part)]
     members = {name for text in files for name in members_of_classes(ast.parse(text))}
     for code in codes(part):
         if re.fullmatch(r"[A-Z]\w+\.\w+", code):
@@ -247,27 +285,31 @@ def test_the_list_of_decisions_is_complete() -> None:
 
 @pytest.mark.parametrize("page", sorted((DOCS / "adr").glob("0*.md")), ids=lambda page: page.stem)
 def test_a_decision_says_what_was_rejected(page: Path) -> None:
-    text = page.read_text("utf-8")
+    text = text_of(page)
 
     assert text.startswith(f"# {int(page.name[:4])}. ")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Rejected", "Consequences"]
 
 
 def test_the_changelog_knows_this_version() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    version = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["version"]
 
-    assert f"\n## [{version}] - " in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert f"\n## [{version}] - " in text_of(ROOT / "CHANGELOG.md")
 
 
-@each_page
-def test_what_is_typed_is_a_shell_s_language(page: Path) -> None:
-    text = page.read_text("utf-8")
-    typed = blocks(text, "sh")
-    for block in blocks(text, "console"):
-        assert block.startswith("$ "), block
-        typed.append("\n".join(re.findall(r"^\$ (.+)$", block, re.MULTILINE)))
-    for lines in typed:
-        subprocess.run(["bash", "-n"], input=lines, text=True, check=True)
+def test_what_is_typed_is_a_shell_s_language() -> None:
+    assert_none(f"{page}: {lines}" for page in PAGES for lines in typed_on(page) if not is_shell(lines))
+
+
+def typed_on(page: Path) -> Iterator[str]:
+    yield from blocks(text_of(page), "sh")
+    for block in blocks(text_of(page), "console"):
+        assert block.startswith("$ "), f"{page}: {block}"
+        yield "\n".join(re.findall(r"^\$ (.+)$", block, re.MULTILINE))
+
+
+def is_shell(lines: str) -> bool:
+    return subprocess.run(["bash", "-n"], input=lines, text=True, check=False).returncode == 0
 
 
 def test_the_readme_s_session_says_what_the_service_understands() -> None:
@@ -292,7 +334,7 @@ def test_the_readme_s_session_shows_every_answer() -> None:
 
 
 def test_the_page_of_the_command_line_has_every_command_and_today_s_schema() -> None:
-    page = (DOCS / "command-line.md").read_text("utf-8")
+    page = text_of(DOCS / "command-line.md")
 
     assert not [name for name in main.commands if not re.search(rf"`(allocation )?{name}`", page)]
     assert {*re.findall(r"schema (\d{4})|\"revision\": \"(\d{4})\"", page)} == {(REVISION, ""), ("", REVISION)}
