@@ -157,13 +157,24 @@ def test_takes_the_rows_that_are_asked_for(shell: Shell) -> None:
 
 
 def test_keeps_what_came_before_a_row_that_cannot_be_read(shell: Shell) -> None:
-    result = shell.imports("batches", shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,10", "b2,CHAIR", "b3,LAMP,5"))
+    result = shell.imports("batches", shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,10", "b2,CHAIR\r,3"))
     assert result.exit_code == 1
     assert result.stdout == "1 added, 0 already there, 0 refused\n"
     assert result.stderr == (
-        "Error: row 3 has 2 fields, but the header has 3. Rows up to 2 are done; import the file again for the rest.\n"
+        "Error: row 3 has a carriage return alone; lines must end with LF or CRLF. Rows up to 2 are done; "
+        "mend that row, and import the file again for the rest.\n"
     )
     assert shell.ask("SELECT reference FROM batches") == "b1"
+
+
+def test_refuses_a_row_that_is_too_short_and_takes_the_others(shell: Shell) -> None:
+    result = shell.imports("batches", shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,10", "b2,CHAIR", "b3,LAMP,5"))
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "row 3: refused: has 2 fields, but the header has 3",
+        "2 added, 0 already there, 1 refused",
+    ]
+    assert shell.ask("SELECT string_agg(reference, ' ' ORDER BY reference) FROM batches") == "b1 b3"
 
 
 def test_reads_standard_input(shell: Shell) -> None:

@@ -64,10 +64,7 @@ def test_numbers_rows_as_a_spreadsheet_does(write: Write) -> None:
 @pytest.mark.parametrize(
     ("bad_row", "said"),
     [
-        (b"LAMP,1,2\n", "row 3 has 3 fields, but the header has 2"),
-        (b"LAMP\n", "row 3 has 1 fields, but the header has 2"),
         (b"LA\0MP,1\n", "row 3 has a NUL byte"),
-        (b"L\xc4MP,1\n", "row 3 is not text in UTF-8"),
         (b'"LA"MP,1\n', "row 3 has quotes that don't match (',' expected after '\"')"),
         (b'"LAMP,1\n', "row 3 has quotes that don't match (unexpected end of data)"),
         (b"LAMP,1\rSOFA,2\n", "row 3 has a carriage return alone; lines must end with LF or CRLF"),
@@ -83,6 +80,26 @@ def test_names_the_row_at_fault_and_gives_those_before_it(write: Write, bad_row:
     good = b"sku,qty\nCHAIR,1\n"
     assert fault(write(good + bad_row)) == ([2], said)
     assert fault(write(gzip.compress(good + bad_row))) == ([2], said)
+
+
+@pytest.mark.parametrize(
+    ("bad_row", "said"),
+    [
+        (b"LAMP,1,2\n", "has 3 fields, but the header has 2"),
+        (b"LAMP\n", "has 1 fields, but the header has 2"),
+        (b"L\xc4MP,1\n", "is not text in UTF-8"),
+    ],
+)
+def test_goes_on_behind_a_row_that_is_at_fault_by_itself(write: Write, bad_row: bytes, said: str) -> None:
+    with opened(write(b"sku,qty\nCHAIR,1\n" + bad_row + b"SOFA,2\n")) as file:
+        found = list(file)
+
+    assert found == [Row(2, {"sku": "CHAIR", "qty": "1"}), Row(3, {}, said), Row(4, {"sku": "SOFA", "qty": "2"})]
+    assert Condition.parse("sku=LAMP").holds(found[1]), "it might be one that is wanted"
+
+
+def test_wants_a_header_in_utf_8(write: Write) -> None:
+    assert fault(write(b"s\xc4u,qty\nCHAIR,1\n")) == ([], "row 1 is not text in UTF-8")
 
 
 def test_gives_what_can_be_unpacked_of_a_damaged_gzip_file(write: Write) -> None:

@@ -32,10 +32,14 @@ class UnfitColumns(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Texts by column. The header is row 1, and empty lines count, as they do in a spreadsheet."""
+    """Texts by column. The header is row 1, and empty lines count, as they do in a spreadsheet.
+
+    A row with a `fault` can't be read, but those behind it can.
+    """
 
     number: int
     values: Mapping[str, str]
+    fault: str = ""
 
 
 class CsvFile:
@@ -48,6 +52,7 @@ class CsvFile:
         self._stream = stream
         self._raw = raw
         self._room = LONGEST_ROW
+        self._is_text = True
         self._records = csv.reader(self._lines(), strict=True)
         self.rows_read = 0
         self.columns = self._header()
@@ -75,21 +80,26 @@ class CsvFile:
             if not record:
                 continue
             if len(record) != len(self.columns):
-                raise BadCsv(self.rows_read, f"has {len(record)} fields, but the header has {len(self.columns)}")
-            yield Row(self.rows_read, dict(zip(self.columns, record, strict=True)))
+                yield Row(self.rows_read, {}, f"has {len(record)} fields, but the header has {len(self.columns)}")
+            elif not self._is_text:
+                yield Row(self.rows_read, {}, "is not text in UTF-8")
+            else:
+                yield Row(self.rows_read, dict(zip(self.columns, record, strict=True)))
 
     def _header(self) -> list[str]:
-        if header := self._next_record():
-            return header
-        raise BadCsv(1, "is empty, but must name the columns")
+        header = self._next_record()
+        if not header:
+            raise BadCsv(1, "is empty, but must name the columns")
+        if not self._is_text:
+            raise BadCsv(1, "is not text in UTF-8")
+        return header
 
     def _next_record(self) -> list[str] | None:
         self._room = LONGEST_ROW
+        self._is_text = True
         row = self.rows_read + 1
         try:
             record = next(self._records, None)
-        except UnicodeDecodeError as error:
-            raise BadCsv(row, "is not text in UTF-8") from error
         except csv.Error as error:
             raise BadCsv(row, _in_words(error)) from error
         except _DAMAGED_GZIP as error:
@@ -108,7 +118,11 @@ class CsvFile:
                 raise csv.Error(f"is longer than {LONGEST_ROW:,} bytes; is a quote never closed?")
             if b"\0" in line:
                 raise csv.Error("has a NUL byte")
-            yield line.decode(encoding)
+            try:
+                yield line.decode(encoding)
+            except UnicodeDecodeError:
+                self._is_text = False
+                yield line.decode(encoding, "replace")
             encoding = "utf-8"
 
 
@@ -153,4 +167,5 @@ class Condition:
         return cls(column, frozenset(values.split(",")), wanted)
 
     def holds(self, row: Row) -> bool:
-        return (row.values[self.column] in self.values) is self.wanted
+        """A row that can't be read might be one that is wanted."""
+        return bool(row.fault) or (row.values[self.column] in self.values) is self.wanted

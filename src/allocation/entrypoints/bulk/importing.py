@@ -73,6 +73,8 @@ class Kind:
 
     def command(self, row: Row, columns: Mapping[str, str]) -> object:
         """Raises BadInput."""
+        if row.fault:
+            raise BadInput(row.fault)
         given: dict[str, object] = {field: row.values[column] for field, column in columns.items()}
         if not given.get(self.optional):
             given.pop(self.optional, None)

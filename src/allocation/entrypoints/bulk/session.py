@@ -42,7 +42,7 @@ def import_file(
     as_json: bool,
 ) -> None:
     """Exit with 0 if every row was taken. Raises ClickException, Unavailable."""
-    fault = ""
+    fault, mend = "", False
     with ExitStack() as stack:
         rows = stack.enter_context(_readable(file))
         columns = _columns(kind, mapped, where, rows)
@@ -54,7 +54,7 @@ def import_file(
         try:
             report.follow(Import(bus.handle_together, kind, columns)(islice(wanted, limit)))
         except BadCsv as error:
-            fault = str(error)
+            fault, mend = str(error), True
         except Unavailable as error:
             fault = str(error).splitlines()[0]
         except KeyboardInterrupt:
@@ -69,7 +69,8 @@ def import_file(
         raise click.ClickException(fault)
     if fault:
         how_far = f"Rows up to {report.last_row} are done" if report.last_row else "Nothing is done"
-        raise click.ClickException(f"{fault}. {how_far}; import the file again for the rest.")
+        again = "mend that row, and import" if mend else "import"
+        raise click.ClickException(f"{fault}. {how_far}; {again} the file again for the rest.")
     if report.any_refused:
         raise SystemExit(1)
 
