@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -145,7 +146,8 @@ def _rule(problem: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    """As it was sent, where JSON and Python differ; text in Python's way, in which nothing is unprintable."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 

@@ -66,3 +66,9 @@ def test_every_problem_is_named_with_its_value() -> None:
     assert problems[1].startswith("sku: string should have at most 255 characters, not 'xxx")
     assert len(problems[1]) < 150
     assert problems[2] == "qty: input should be greater than or equal to 1, not 0"
+
+
+@pytest.mark.parametrize(("given", "shown"), [("true", "true"), ("null", "null"), ('"5"', "'5'"), ("1.5", "1.5")])
+def test_a_value_is_shown_as_it_was_sent(given: str, shown: str) -> None:
+    with pytest.raises(BadInput, match=rf"qty: .*, not {shown}$"):
+        ALLOCATE.read_json(f'{{"orderid": "o", "sku": "s", "qty": {given}}}')
