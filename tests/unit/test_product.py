@@ -165,7 +165,7 @@ def test_the_identical_batch_again_changes_nothing() -> None:
 def test_the_same_reference_for_another_batch_is_refused(qty: int, eta: date | None) -> None:
     product = product_with(("b1", 10, tomorrow))
 
-    with pytest.raises(BatchConflict, match="Batch b1 exists already with 10 of TABLE"):
+    with pytest.raises(BatchConflict, match="Batch b1 exists already, created with 10 of TABLE"):
         product.add_batch("b1", qty, eta)
 
 

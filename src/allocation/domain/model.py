@@ -39,7 +39,7 @@ class UnknownBatch(DomainError):
 class BatchConflict(DomainError):
     def __init__(self, batch: Batch) -> None:
         created = f"{batch.initial_quantity} of {batch.sku}, eta {batch.eta or 'none (in the warehouse)'}"
-        super().__init__(f"Batch {batch.reference} exists already with {created}")
+        super().__init__(f"Batch {batch.reference} exists already, created with {created}")
 
 
 class StaleBatch(DomainError):

@@ -123,7 +123,7 @@ BATCH_CONFLICT = Problem(
     "The reference belongs to another batch",
     "A batch was created under this reference before, with another SKU, quantity or ETA. Use another reference, or "
     "change the quantity of the batch that is there.",
-    "Batch b-17 exists already with 20 of RED-CHAIR, eta none (in the warehouse)",
+    "Batch b-17 exists already, created with 20 of RED-CHAIR, eta none (in the warehouse)",
 )
 LINE_CONFLICT = Problem(
     "line-conflict",
