@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import weakref
+from contextlib import suppress
 from threading import Event
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
 from psycopg.errors import ConnectionTimeout
 
-from messaging.sql.watch import turned, within
+from embedded.waiting import wait_for
+from messaging.sql.watch import Patience, Watch, turned, within
 
 
 def test_each_of_several_hosts_is_in_front_once() -> None:
@@ -45,3 +50,49 @@ def test_why_a_connection_failed_is_said_to_who_waits() -> None:
 
     with pytest.raises(psycopg.OperationalError, match="refused"):
         within(1.0, connect)
+
+
+class Refused(psycopg.OperationalError):
+    """One that can be counted."""
+
+    alive: ClassVar[weakref.WeakSet[Refused]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        super().__init__("refused")
+        self.alive.add(self)
+
+
+def test_a_connection_that_failed_is_gone_once_it_has_been_told() -> None:
+    """Its traceback holds the driver's socket, and garbage is collected seldom."""
+
+    def connect() -> psycopg.Connection[Any]:
+        raise Refused
+
+    def try_to_connect() -> None:
+        with suppress(Refused):
+            within(1.0, connect)
+
+    gc.disable()
+    try:
+        try_to_connect()
+        assert wait_for(lambda: not Refused.alive, within=5), "it keeps itself"
+    finally:
+        gc.enable()
+
+
+def test_whoever_looks_after_the_database_goes_on_whatever_happens(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody else would let callers in again."""
+    looks: list[float] = []
+    stop = Event()
+
+    class Clumsy(Watch):
+        def _look(self, stop: Event) -> None:
+            looks.append(time.monotonic())
+            if len(looks) == 1:
+                raise RuntimeError("can't start new thread")
+            stop.set()
+
+    Clumsy(Patience(look=0.001))._look_until(stop)
+
+    assert len(looks) == 2
+    assert "could not look after the database, and goes on" in caplog.messages

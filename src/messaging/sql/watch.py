@@ -8,6 +8,7 @@ tries to connect. Callers wait for it for a second, as long as a restart may tak
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -25,6 +26,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from messaging.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 Driver = psycopg.Connection[Any]
 
@@ -54,6 +57,7 @@ class Watch:
         self._back = Condition()
         self._away: tuple[float, str] | None = None  # since when, and how it was noticed
         self._connect: Callable[[], Driver] | None = None
+        self._answered = 0.0  # when it was last asked anew
         self._turn = 0  # of several hosts, which one to try first
         self._start = Lock()
         self._stop: Event | None = None
@@ -118,7 +122,7 @@ class Watch:
         with self._start:
             if self._stop is None:
                 self._stop = Event()
-                Thread(target=self._look, args=(self._stop,), name="database-watch", daemon=True).start()
+                Thread(target=self._look_until, args=(self._stop,), name="database-watch", daemon=True).start()
 
     def _end(self, _: Engine) -> None:
         with self._start:
@@ -127,23 +131,28 @@ class Watch:
             self._stop = None
         self._open()
 
-    def _look(self, stop: Event) -> None:
-        answered = 0.0
+    def _look_until(self, stop: Event) -> None:
         while not stop.wait(self._patience.look):
-            now = time.monotonic()
-            if self._away:
-                if self._probe():
-                    self._cut(older_than=self._patience.suspect)
-                elif not stop.is_set():
-                    self._open()
-                continue
-            oldest = min(self._out.copy().values(), default=now)
-            if now - oldest > self._patience.suspect and now - answered > 1.0:
-                if isinstance(error := self._probe(), ConnectionTimeout):
-                    self._close(oldest, str(error))
-                    self._cut(older_than=0.0)
-                answered = time.monotonic()
-            self._cut(older_than=self._patience.longest)
+            try:
+                self._look(stop)
+            except Exception:  # such as no room for another thread; nobody else would ever let callers in again
+                log.exception("could not look after the database, and goes on")
+
+    def _look(self, stop: Event) -> None:
+        now = time.monotonic()
+        if self._away:
+            if self._probe():
+                self._cut(older_than=self._patience.suspect)
+            elif not stop.is_set():
+                self._open()
+            return
+        oldest = min(self._out.copy().values(), default=now)
+        if now - oldest > self._patience.suspect and now - self._answered > 1.0:
+            if isinstance(error := self._probe(), ConnectionTimeout):
+                self._close(oldest, str(error))
+                self._cut(older_than=0.0)
+            self._answered = time.monotonic()
+        self._cut(older_than=self._patience.longest)
 
     def _probe(self) -> psycopg.Error | None:
         assert self._connect, "a connection was tried before"
@@ -186,21 +195,25 @@ def turned(arguments: dict[str, Any], turn: int) -> dict[str, Any]:
 def within(seconds: float, connect: Callable[[], Driver]) -> Driver:
     """What `connect` returns, or ConnectionTimeout: the driver itself can't be told to wait less than two seconds."""
     answer: Future[Driver] = Future()
-
-    def run() -> None:
-        try:
-            driver = connect()
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            answer.set_exception(error)
-        else:
-            answer.set_result(driver)
-
-    Thread(target=run, name="database-connect", daemon=True).start()
+    Thread(target=_answer, args=(answer, connect), name="database-connect", daemon=True).start()
     try:
         return answer.result(seconds)
     except TooLate:
         answer.add_done_callback(_close_unused)
         raise ConnectionTimeout(f"connection failed: no answer within {seconds} s") from None
+    finally:
+        del answer  # else an error and its traceback would keep each other, and the driver's socket, for long
+
+
+def _answer(answer: Future[Driver], connect: Callable[[], Driver]) -> None:
+    try:
+        driver = connect()
+    except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        answer.set_exception(error)
+    else:
+        answer.set_result(driver)
+    finally:
+        del answer
 
 
 def _close_unused(answer: Future[Driver]) -> None:
