@@ -81,6 +81,9 @@ class FakeLog:
             raise Unavailable("no database")
         return self._entries()[-most:]
 
+    def knows(self, subject: str) -> bool:
+        return bool(self.read(Wanted(subject=subject), None, 1))
+
     def read(self, wanted: Wanted, after: object, most: int) -> list[Entry]:
         assert after is None
         return [entry for entry in self._entries() if entry.data.get("orderid") == wanted.subject][:most]
@@ -218,6 +221,12 @@ def balance_of(product: Product) -> Balance:
     return Balance(now, sum(held.available for held in held_by(product)) - now)
 
 
+def allocated_of(held: list[Held]) -> tuple[int, int]:
+    """In the warehouse, and of what is to come."""
+    now = sum(one.allocated for one in held if one.eta is None)
+    return now, sum(one.allocated for one in held) - now
+
+
 def history(log: list[Recorded[object]], before: int | None, most: int) -> History:
     product = Product.replay(log[0].stream, [cast(Event, one.event) for one in log])
     held = held_by(product)
@@ -227,8 +236,9 @@ def history(log: list[Recorded[object]], before: int | None, most: int) -> Histo
     return History(
         sku=product.sku,
         balance=balance_of(product),
-        allocated=sum(one.allocated for one in held),
         on_hand=sum(one.purchased for one in held if one.eta is None),
+        allocated=allocated_of(held)[0],
+        incoming_allocated=allocated_of(held)[1],
         batches=held,
         steps=steps[first - 1 : end - 1][::-1],
         older=first if first > 1 else None,
@@ -247,8 +257,8 @@ def dead_effect(stream: str, version: int = 1) -> DeadEffect:
 def _shelf(product: Product) -> Shelf:
     held = held_by(product)
     balance = balance_of(product)
-    allocated = sum(one.allocated for one in held)
-    return Shelf(product.sku, balance.now, balance.incoming, allocated, len(held), held)
+    now, incoming = allocated_of(held)
+    return Shelf(product.sku, balance.now, now, balance.incoming, incoming, len(held), held)
 
 
 def _step(recorded: Recorded[object]) -> Step:

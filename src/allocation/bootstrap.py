@@ -149,11 +149,11 @@ def bootstrap(
         relay=Relay(table, deliveries, observer=observer),
         refill=Refill(PublishEvent.name, events, deliveries, SqlTold(engine, CODEC), cloud_events.encode),
         views=Views(engine, retry),
-        dead_letters=SqlDeadLetters(engine),
+        dead_letters=SqlDeadLetters(engine, retry),
         housekeeping=Housekeeping(engine),
         stock_list=SqlStockList(engine, retry),
         stock_history=SqlStockHistory(engine, retry),
-        waiting=partial(waiting, engine),
+        waiting=partial(retry, partial(waiting, engine)),
         console_sessions=SqlConsoleSessions(engine, retry),
         keys=KeyRing(SqlKeys(engine, retry).all),
     )

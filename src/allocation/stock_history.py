@@ -54,12 +54,14 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class History:
     """One moment's stock of a SKU, its batches in the order of allocation, and a page of events that led there, the
-    newest first. `older` is the version before which the next page begins, None for the last."""
+    newest first. `on_hand` and `allocated` are of the warehouse. `older` is the version before which the next page
+    begins, None for the last."""
 
     sku: str
     balance: Balance
-    allocated: int
     on_hand: int
+    allocated: int
+    incoming_allocated: int
     batches: list[Held]
     steps: list[Step]
     older: int | None
@@ -101,8 +103,9 @@ def _history(stock: Connection, sku: str, before: int | None, most: int) -> Hist
     return History(
         sku=sku,
         balance=balance,
-        allocated=sum(batch.allocated for batch in batches),
         on_hand=sum(batch.purchased for batch in batches if batch.eta is None),
+        allocated=sum(batch.allocated for batch in batches if batch.eta is None),
+        incoming_allocated=sum(batch.allocated for batch in batches if batch.eta is not None),
         batches=batches,
         steps=[step for step in steps if step.version < end][::-1],
         older=first if first > 1 else None,

@@ -36,12 +36,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """A SKU with sums over all of its batches, and some of these in the order in which they are allocated."""
+    """A SKU with sums over all of its batches, and some of these in the order in which they are allocated: `available`
+    and `allocated` in the warehouse, and the same of what is to come."""
 
     sku: str
     available: int
-    incoming: int
     allocated: int
+    incoming: int
+    incoming_allocated: int
     batch_count: int
     batches: list[Held]
 
@@ -90,7 +92,15 @@ def _shelves(stock: Connection, skus: Sequence[str]) -> list[Shelf]:
 def _shelf(rows: list[Any]) -> Shelf:
     first = rows[0]
     batches = [Held(row.reference, row.eta, row.purchased_quantity, row.allocated_quantity) for row in rows]
-    return Shelf(first.sku, int(first.available), int(first.incoming), int(first.allocated), first.batch_count, batches)
+    return Shelf(
+        sku=first.sku,
+        available=int(first.available),
+        allocated=int(first.allocated),
+        incoming=int(first.incoming),
+        incoming_allocated=int(first.incoming_allocated),
+        batch_count=first.batch_count,
+        batches=batches,
+    )
 
 
 _ALL_SKUS = text("SELECT sku FROM products WHERE sku > :after ORDER BY sku LIMIT :most")
@@ -107,9 +117,11 @@ _SHELVES = text("""
     SELECT page.sku, sums.*, shown.reference, shown.eta, shown.purchased_quantity, shown.allocated_quantity
     FROM unnest(CAST(:skus AS text[])) AS page (sku)
     CROSS JOIN LATERAL (
-        SELECT count(*) AS batch_count, coalesce(sum(allocated_quantity), 0) AS allocated,
+        SELECT count(*) AS batch_count,
                coalesce(sum(purchased_quantity - allocated_quantity) FILTER (WHERE eta IS NULL), 0) AS available,
-               coalesce(sum(purchased_quantity - allocated_quantity) FILTER (WHERE eta IS NOT NULL), 0) AS incoming
+               coalesce(sum(allocated_quantity) FILTER (WHERE eta IS NULL), 0) AS allocated,
+               coalesce(sum(purchased_quantity - allocated_quantity) FILTER (WHERE eta IS NOT NULL), 0) AS incoming,
+               coalesce(sum(allocated_quantity) FILTER (WHERE eta IS NOT NULL), 0) AS incoming_allocated
         FROM (
             SELECT eta, purchased_quantity, allocated_quantity FROM batches WHERE sku = page.sku COLLATE "C" AND is_open
             UNION ALL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from datetime import date
@@ -15,6 +16,7 @@ from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.doors import OPEN
 from allocation.stock_history import Balance, History
+from embedded.waiting import wait_for
 from messaging.bus import Request
 
 LATER, LATER_STILL = date(2031, 1, 1), date(2031, 2, 1)
@@ -53,7 +55,8 @@ def test_a_shelf_has_the_sums_of_all_batches_and_its_batches_in_the_order_of_all
 
     chair, table = service.stock_list.page("", "", 100).shelves
 
-    assert (chair.sku, chair.available, chair.incoming, chair.allocated, chair.batch_count) == ("CHAIR", 0, 73, 17, 3)
+    assert (chair.sku, chair.available, chair.allocated, chair.batch_count) == ("CHAIR", 0, 10, 3)
+    assert (chair.incoming, chair.incoming_allocated) == (73, 7)
     assert [(batch.ref, batch.eta, batch.purchased, batch.allocated) for batch in chair.batches] == [
         ("here", None, 10, 10),
         ("later", LATER, 30, 7),
@@ -138,7 +141,8 @@ def test_a_history_leads_to_what_is_there(service: Service) -> None:
         (Balance(0, -8), Balance(3, 92)),
         (Balance(-2, 0), Balance(1, 92)),
     ]
-    assert (told.balance, told.allocated, told.on_hand, told.older) == (Balance(1, 92), 20, 13, None)
+    assert (told.balance, told.on_hand, told.older) == (Balance(1, 92), 13, None)
+    assert (told.allocated, told.incoming_allocated) == (12, 8)
     assert [batch.ref for batch in told.batches] == ["here", "later"]
 
 
@@ -246,6 +250,69 @@ def test_whoever_reads_the_database_learns_no_token(service: Service, sql: Sql) 
     service.console_sessions.open("a-token-that-nobody-knows", "anna")
 
     assert "a-token" not in str(sql("SELECT convert_from(token, 'LATIN1') FROM console_sessions"))
+
+
+# --- what is found -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["got-it", "got-nothing", "lost-it"])
+def test_an_order_is_found_whatever_became_of_it(service: Service, order: str) -> None:
+    given(
+        service,
+        commands.CreateBatch("b1", "CHAIR", 10),
+        commands.Allocate("got-it", "CHAIR", 4),
+        commands.Allocate("got-nothing", "CHAIR", 500),
+        commands.Allocate("lost-it", "CHAIR", 6),
+        commands.ChangeBatchQuantity("b1", 4),
+    )
+    browser = create_app(service, OPEN).test_client()
+
+    def hits() -> str:
+        return browser.get(f"/console?q={order}").text.partition("Latest events")[0]
+
+    assert wait_for(lambda: f"/console/order?id={order}" in hits(), within=10)
+
+    assert browser.get(f"/console/order?id={order}").status_code == 200
+    assert "no order or batch is called that" in browser.get("/console?q=nobody").text
+
+
+# --- a database that has lost its connections --------------------------------------
+
+
+@pytest.mark.parametrize(
+    "page", ["", "/product?sku=CHAIR", "/order?id=o1", "/dead-letters", "/events", "/dead-letters/retry"]
+)
+def test_a_page_does_not_mind_that_connections_were_cut(
+    service: Service, cut_connections: Callable[[], int], page: str
+) -> None:
+    given(service, commands.CreateBatch("b1", "CHAIR", 10), commands.Allocate("o1", "CHAIR", 4))
+    service.dead_letters.bury(source="a channel", body=b"{}", reason="unreadable")
+    browser = create_app(service, OPEN).test_client()
+    token = re.search('name="csrf_token" value="([0-9a-f]+)"', browser.get("/console/dead-letters").text)
+    assert token
+    (letter,) = service.dead_letters.messages()
+
+    cut_connections()
+    if page == "/dead-letters/retry":
+        answer = browser.post(f"/console{page}", data={"csrf_token": token[1], "letter": letter.id})
+    else:
+        answer = browser.get(f"/console{page}")
+
+    assert answer.status_code in (200, 303), answer.text
+
+
+def test_nor_does_whoever_signs_in_or_out(service: Service, cut_connections: Callable[[], int]) -> None:
+    sessions = service.console_sessions
+    sessions.principal("token")
+
+    cut_connections()
+    sessions.open("token", "anna")
+    cut_connections()
+    assert sessions.principal("token") == "anna"
+    cut_connections()
+    sessions.close("token")
+
+    assert sessions.principal("token") is None
 
 
 # --- dead letters, one by one ----------------------------------------------------

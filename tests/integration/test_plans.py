@@ -71,6 +71,7 @@ def ask_everything(service: Service) -> None:
         for asked in (wanted, replace(wanted, since=now, until=now)):
             for after in (None, Place("EARLY", 1)):
                 views.log.read(asked, after, 1)
+    views.log.knows("early-1")
 
 
 def plans_kept(service: Service) -> int:
@@ -251,6 +252,19 @@ def test_all_that_happened_to_an_order(service: Service) -> None:
 
     with explained() as plans:
         service.views.log.read(Wanted(subject="hot-77"), None, 50)
+
+    touches(plans, rows=2, pages=8)
+
+
+def test_whether_there_is_such_an_order(service: Service) -> None:
+    lines = [Request(Allocate("of-many-lines", "SKU-77", 1, f"line-{number}")) for number in range(60)]
+    for outcome in service.bus.handle_together(lines):
+        outcome.unwrap()
+    assert wait_for(lambda: service.views.log.knows("of-many-lines"), within=10)
+
+    with explained() as plans:
+        assert service.views.log.knows("of-many-lines")
+        assert not service.views.log.knows("nobody")
 
     touches(plans, rows=2, pages=8)
 

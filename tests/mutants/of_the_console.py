@@ -80,8 +80,16 @@ LOOKS = Part(
 
 PAGES = Part(
     "allocation/entrypoints/console/pages.py",
-    ("unit/test_console_feed.py",),
-    (Mutant("        answer.call_on_close(streams.leave)\n", "", "a stream is never given back"),),
+    ("unit/test_console_feed.py", "unit/test_console_pages.py"),
+    (
+        Mutant("        answer.call_on_close(streams.leave)\n", "", "a stream is never given back"),
+        Mutant(
+            "(service.views.log.knows(asked) or service.views.order(asked))",
+            "service.views.order(asked)",
+            "nobody finds an order that got nothing",
+            seen_by="test_an_order_is_found_that_got_nothing_or_lost_what_it_had",
+        ),
+    ),
 )
 
 FEED = Part(

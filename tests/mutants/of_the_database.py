@@ -500,8 +500,19 @@ DELIVERIES = Part(
 
 DEAD_LETTERS = Part(
     "messaging/sql/dead_letters.py",
-    ("integration/test_dead_letters.py", "integration/test_command_stream.py", "integration/test_event_stream.py"),
     (
+        "integration/test_dead_letters.py",
+        "integration/test_command_stream.py",
+        "integration/test_event_stream.py",
+        "integration/test_console.py",
+    ),
+    (
+        Mutant(
+            "        return self._retry(ask)",
+            "        return ask()",
+            "whoever looks after a restart of the database is told to come again",
+            seen_by="test_a_page_does_not_mind_that_connections_were_cut",
+        ),
         Mutant(
             " AND dead_at IS NOT NULL\n        RETURNING",
             "\n        RETURNING",

@@ -16,6 +16,7 @@ TABLE = Part(
             '    Door(READING | WRITING, "/", Scope.READ),',
             "a new route that writes is open to readers",
         ),
+        Mutant("not self.alone and ", "", "whoever comes reads everything"),
         Mutant("        if principal is None:", "        if False:", "a wrong key is a fault of ours, not a refusal"),
         Mutant(
             "rule.startswith(f\"{self.path.rstrip('/')}/\")",

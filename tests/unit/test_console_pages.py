@@ -87,7 +87,7 @@ def test_the_stock_is_listed_with_a_bar_of_batches_told_in_words(console: Consol
     page = console.look()
 
     assert page.status_code == 200
-    assert "RED-CHAIR 3 92 20" in said(page.text)
+    assert "RED-CHAIR 3 12 92 8 allocated" in said(page.text)
     assert "batch in-stock: 12 of 15 allocated, 3 available" in page.text
     assert "batch by-ship, expected 2031-01-01: 8 of 100 allocated, 92 available" in page.text
 
@@ -107,6 +107,16 @@ def test_a_part_of_a_name_finds_skus_and_a_whole_one_an_order_or_a_batch(console
     assert "/console/order?id=anna-1" in console.look(q="anna-1").text
     assert "Batch by-ship of RED-CHAIR" in said(console.look(q="by-ship").text)
     assert "no order or batch is called that" in said(console.look(q="nix").text)
+
+
+def test_an_order_is_found_that_got_nothing_or_lost_what_it_had(console: Console) -> None:
+    console.given(CreateBatch("b1", "CHAIR", 5), Allocate("ben-2", "CHAIR", 5), Allocate("cleo-3", "CHAIR", 500))
+    console.given(ChangeBatchQuantity("b1", 1))
+
+    for order in ("ben-2", "cleo-3"):
+        page = said(console.look(q=order).text)
+        assert f" Order {order}" in page.partition("Latest events")[0]
+        assert "is called that" not in page
 
 
 def test_a_long_list_goes_on_behind_the_last_sku(console: Console) -> None:
@@ -140,10 +150,20 @@ def test_a_skus_history_says_why_there_are_as_many_as_there_are(console: Console
     told = page.partition("What happened Change Available To come")[2]
     assert "Order ben-2 was promised 8 from batch by-ship −8 to come 3 92" in told
     assert "Order ben-2 lost its 8 from batch in-stock +8 3 100" in told
-    assert "Batch in-stock holds 15 now −5 -5 100" in told
+    assert "Batch in-stock holds 15 now −5 −5 100" in told
     assert "Order cleo-3 asked for 500: out of stock 0 100" in told
     assert "Batch by-ship will bring 100 on 2031-01-01 +100 to come 20 100" in told
     assert "Batch in-stock brought 20, in the warehouse +20 20 0" in told
+
+
+def test_the_list_and_the_page_of_a_sku_say_the_same_by_the_same_word(console: Console) -> None:
+    furnish(console)
+
+    listed = said(console.look().text)
+    page = said(console.look("/product", sku="RED-CHAIR").text)
+
+    assert "SKU Available Allocated To come RED-CHAIR 3 12 92 8 allocated" in listed
+    assert "Available now 3 In the warehouse 15 Allocated 12 To come, available 92 To come, allocated 8" in page
 
 
 def test_a_history_names_whoever_asked(console: Console) -> None:

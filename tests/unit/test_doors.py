@@ -115,6 +115,7 @@ def test_what_the_issue_says_is_in_the_table() -> None:
     assert scope_for("GET", "/allocations/<any_text:orderid>") is Scope.READ
     assert scope_for("GET", "/v1/products") is Scope.READ
     assert scope_for("GET", "/metrics") is Scope.READ
+    assert scope_for("GET", "/what-nobody-thought-of") is Scope.READ
     assert scope_for("POST", "/allocate") is Scope.ALLOCATE
     assert scope_for("POST", "/v1/allocations") is Scope.ALLOCATE
     assert scope_for("POST", "/add_batch") is Scope.OPERATE
@@ -124,6 +125,7 @@ def test_what_the_issue_says_is_in_the_table() -> None:
 
 def test_only_these_are_open() -> None:
     assert {door.path for door in DOORS if door.scope is None} == {
+        "/",
         "/healthz",
         "/readyz",
         "/docs",
@@ -164,6 +166,7 @@ def test_without_a_key_one_learns_what_to_do_and_nothing_else(api: Api) -> None:
 
 def test_health_is_told_to_everybody(api: Api) -> None:
     assert api.client.get("/healthz").status_code == api.client.get("/readyz").status_code == 200
+    assert api.client.get("/").status_code == 200
 
 
 def test_strangers_are_told_whether_it_is_ready_and_not_why(keys: FakeKeys) -> None:

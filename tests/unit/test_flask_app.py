@@ -277,6 +277,27 @@ def test_a_fault_in_the_surroundings_is_an_honest_503(
     assert answer.json == {"message": "the service can't do this right now; try again"}
 
 
+# --- the first address -----------------------------------------------------------
+
+A_BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+def test_whoever_opens_the_bare_address_in_a_browser_sees_the_console(api: Api) -> None:
+    answer = api.client.get("/", headers={"Accept": A_BROWSER})
+
+    assert (answer.status_code, answer.headers["Location"], answer.headers["Vary"]) == (302, "/console", "Accept")
+
+
+@pytest.mark.parametrize("accepted", [None, "*/*", "application/json", "application/json, text/html", "text/plain"])
+def test_a_program_learns_there_where_to_go_on(api: Api, accepted: str | None) -> None:
+    answer = api.client.get("/", headers={"Accept": accepted} if accepted else {})
+
+    assert (answer.status_code, answer.headers["Vary"]) == (200, "Accept")
+    assert answer.json == {"console": "/console", "docs": "/docs", "openapi": "/openapi.json", "readyz": "/readyz"}
+    rules = {rule.rule for rule in api.client.application.url_map.iter_rules()}
+    assert rules >= {*answer.json.values()}
+
+
 # --- more than can be done -----------------------------------------------------
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from sqlalchemy import Engine, delete, func, insert, select, text
+from sqlalchemy import Engine, Executable, delete, func, select, text
+from sqlalchemy.dialects.postgresql import insert
 
 from allocation.adapters.tables import console_sessions
 from messaging.retry import Retry
@@ -24,9 +25,7 @@ class SqlConsoleSessions:
         """For half a day; those that have ended are forgotten."""
         over = delete(console_sessions).where(console_sessions.c.ends_at <= func.now())
         row = insert(console_sessions).values(token=_hash(token), principal=principal, ends_at=_HALF_A_DAY)
-        with connection(self._engine) as sessions:
-            sessions.execute(over)
-            sessions.execute(row)
+        self._change(over, row.on_conflict_do_nothing())
 
     def principal(self, token: str) -> str | None:
         query = (
@@ -42,8 +41,17 @@ class SqlConsoleSessions:
         return self._retry(ask)
 
     def close(self, token: str) -> None:
-        with connection(self._engine) as sessions:
-            sessions.execute(delete(console_sessions).where(console_sessions.c.token == _hash(token)))
+        self._change(delete(console_sessions).where(console_sessions.c.token == _hash(token)))
+
+    def _change(self, *statements: Executable) -> None:
+        """Each may be done twice."""
+
+        def change() -> None:
+            with connection(self._engine) as sessions:
+                for statement in statements:
+                    sessions.execute(statement)
+
+        self._retry(change)
 
 
 def _hash(token: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
@@ -65,6 +65,17 @@ def _add_routes(app: Flask, service: Service, doors: Doors) -> None:
         if "\0" not in orderid and (found := service.views.allocations(orderid)):  # which no text in the database has
             return jsonify(found)
         return _text("not found", 404)
+
+    @app.get("/")
+    def home() -> ResponseReturnValue:
+        """The address that people are given first: browsers go on to the console, programs learn where to."""
+        if request.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html":
+            answer = redirect(url_for("console.stock"))
+        else:
+            public = {"console": "console.stock", "docs": "about.docs", "openapi": "about.openapi", "readyz": "readyz"}
+            answer = jsonify({name: url_for(endpoint) for name, endpoint in public.items()})
+        answer.vary.add("Accept")
+        return answer
 
     @app.get("/healthz")
     def healthz() -> ResponseReturnValue:

@@ -6,15 +6,16 @@ order is kept whatever is decided.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, func, select, text, tuple_, update
+from sqlalchemy import Connection, Engine, Row, Select, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
+from messaging.retry import Retry
 from messaging.sql import tables
 from messaging.sql.connections import connection
 
@@ -78,8 +79,9 @@ class DeadEffect:
 class SqlDeadLetters:
     """All of it raises Unavailable."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, retry: Retry) -> None:
         self._engine = engine
+        self._retry = retry
 
     def bury(self, *, source: str, body: bytes, reason: str, message_id: str | None = None, attempts: int = 1) -> None:
         """Keep a message; one with a `message_id` once, however often it is buried."""
@@ -101,8 +103,7 @@ class SqlDeadLetters:
         query = select(*columns).order_by(_letters.c.id).limit(most)
         if number is not None:
             query = query.where(_letters.c.id == number)
-        with self._transaction() as transaction:
-            return [DeadMessage(*row) for row in transaction.execute(query)]
+        return [DeadMessage(*row) for row in self._rows(query)]
 
     def effects(self, most: int | None = None, key: tuple[str, str, int] | None = None) -> list[DeadEffect]:
         """The oldest first; `most` of them, or the one with this effect, stream and version."""
@@ -130,8 +131,6 @@ class SqlDeadLetters:
         oldest_first = dead.where(_outbox.c.dead_at.is_not(None)).order_by(_outbox.c.dead_at).limit(most)
         if key is not None:
             oldest_first = oldest_first.where(tuple_(_outbox.c.effect, _outbox.c.stream, _outbox.c.version) == key)
-        with self._transaction() as transaction:
-            rows = transaction.execute(oldest_first).all()
         return [
             DeadEffect(
                 effect=row.effect,
@@ -144,7 +143,7 @@ class SqlDeadLetters:
                 waiting_behind=row.waiting_behind,
                 event=_event(row),
             )
-            for row in rows
+            for row in self._rows(oldest_first)
         ]
 
     def settle_message(self, letter: DeadMessage) -> None:
@@ -175,6 +174,13 @@ class SqlDeadLetters:
         about = {"effect": letter.effect, "stream": letter.stream, "version": letter.version, "by": by}
         with self._transaction() as transaction:
             transaction.execute(_DROP_EFFECT, about)
+
+    def _rows(self, query: Select[Any]) -> Sequence[Any]:
+        def ask() -> Sequence[Any]:
+            with self._transaction() as transaction:
+                return transaction.execute(query).all()
+
+        return self._retry(ask)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

@@ -72,6 +72,7 @@ class SqlLogReader:
         self._engine = engine
         self._retry = retry
         self._of_subject = f"{subject} = :subject"
+        self._knows = text(_KNOWS.format(of_subject=self._of_subject))
 
     def read(self, wanted: Wanted, after: Place | None, most: int) -> list[Entry]:
         """The next events. Raises UnknownPlace and Unavailable."""
@@ -83,6 +84,15 @@ class SqlLogReader:
                 if wanted.stream is not None:
                     return self._of_stream(log, wanted.stream, wanted, after, most)
                 return self._of_all(log, wanted, after, most)
+
+        return self._retry(ask)
+
+    def knows(self, subject: str) -> bool:
+        """Whether there is anything to `read` about it. Raises Unavailable."""
+
+        def ask() -> bool:
+            with connection(self._engine) as log:
+                return bool(log.execute(self._knows, {"subject": subject}).scalar_one())
 
         return self._retry(ask)
 
@@ -211,4 +221,9 @@ _SUBJECT = f"""
     WHERE (transaction_id, position) > (:transaction, :position) AND {_COMPLETE} AND {_IN_TIME}
       AND (CAST(:stream AS text) IS NULL OR stream = :stream)
     ORDER BY transaction_id, position LIMIT :most
+"""  # noqa: S608 - all of it is our own
+# Nobody asks for more than the first of them, so no more is read, however many there are.
+_KNOWS = f"""
+    WITH about_it AS MATERIALIZED (SELECT transaction_id FROM event_log WHERE {{of_subject}})
+    SELECT EXISTS (SELECT FROM about_it WHERE {_COMPLETE})
 """  # noqa: S608 - all of it is our own

@@ -46,7 +46,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             asked=asked,
             after=after,
             page=service.stock_list.page(asked, after, SKUS_A_PAGE),
-            order=asked and service.views.order(asked),
+            order=asked and (service.views.log.knows(asked) or service.views.order(asked)),
             batch=asked and service.views.batch(asked),
             events=[told(entry) for entry in reversed(service.views.log.latest(NEWEST))],
             delivery=outbox(service, waiting),
@@ -65,7 +65,6 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             before=before,
             batches=history.batches[:BATCHES_A_PAGE],
             largest=max((batch.purchased for batch in history.batches), default=0),
-            allocated_now=sum(batch.allocated for batch in history.batches if batch.eta is None),
         )
 
     @console.get("/order")

@@ -25,17 +25,21 @@ WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Whoever asks for a route of this path, or below it, needs the scope; None: it is open to everybody."""
+    """Whoever asks for a route of this path, or below it unless it is `alone`, needs the scope; None: it is open to
+    everybody."""
 
     methods: frozenset[str]
     path: str
     scope: Scope | None
+    alone: bool = False
 
     def leads_to(self, method: str, rule: str) -> bool:
-        return method in self.methods and (rule == self.path or rule.startswith(f"{self.path.rstrip('/')}/"))
+        is_below = not self.alone and rule.startswith(f"{self.path.rstrip('/')}/")
+        return method in self.methods and (rule == self.path or is_below)
 
 
 DOORS = (
+    Door(READING, "/", None, alone=True),  # it leads to what is open
     Door(READING, "/healthz", None),
     Door(READING, "/readyz", None),
     Door(READING, "/docs", None),  # they say what the source says, and nothing of what is stored

@@ -52,6 +52,16 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where people and programs begin."""
+
+    console: str
+    docs: str
+    openapi: str
+    readyz: str
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     """What is sent; `known` is what is not in it, since the path says it."""
 
@@ -217,6 +227,12 @@ OPERATIONS = {
             404: Answer("None is allocated.", "not found"),
         },
         tag="the book's",
+    ),
+    "home": Operation(
+        "Where is what?",
+        "Browsers, which ask for text/html, are sent on to the console.",
+        {200: Answer("Where to go on.", Addresses("/console", "/docs", "/openapi.json", "/readyz"))},
+        tag="health",
     ),
     "metrics": Operation(
         "How is it?",
