@@ -23,13 +23,13 @@ from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.doors import OPEN, Doors
-from allocation.stock_history import Balance, History, Step, reckoned
-from allocation.stock_list import Held, Page, Shelf
 from allocation.views import AllocatedLine, Batch, Order
+from allocation.views.stock_history import Balance, History, Step, reckoned
+from allocation.views.stock_list import Page, Shelf
 from messaging.envelope import Recorded
 from messaging.errors import Unavailable
 from messaging.sql.backlog import Backlog, Waiting
-from messaging.sql.dead_letters import DeadEffect, DeadMessage
+from messaging.sql.dead_letters import DeadEffect, DeadLetter, DeadMessage
 from messaging.sql.log_reader import Entry, Wanted
 from messaging.testing import Waiting as WaitingEffect
 
@@ -102,11 +102,15 @@ class FakeDeadLetters:
         self.dead_effects: list[DeadEffect] = []
         self.retried: list[DeadEffect] = []
 
-    def messages(self, most: int | None = None, number: int | None = None) -> list[DeadMessage]:
-        return [letter for letter in self.letters if number in (None, letter.number)][:most]
+    def find(self, letter_id: str) -> DeadLetter | None:
+        every: list[DeadLetter] = [*self.letters, *self.dead_effects]
+        return next((letter for letter in every if letter.id == letter_id), None)
 
-    def effects(self, most: int | None = None, key: tuple[str, str, int] | None = None) -> list[DeadEffect]:
-        return [one for one in self.dead_effects if key in (None, (one.effect, one.stream, one.version))][:most]
+    def messages(self, most: int | None = None) -> list[DeadMessage]:
+        return self.letters[:most]
+
+    def effects(self, most: int | None = None) -> list[DeadEffect]:
+        return self.dead_effects[:most]
 
     def retry_effect(self, letter: DeadEffect) -> None:
         self.retried.append(letter)
@@ -121,7 +125,6 @@ class FakeDeadLetters:
 class FakeViews:
     def __init__(self, service: fakes.Service) -> None:
         self._service = service
-        self.log = FakeLog(service)
 
     def order(self, orderid: str) -> Order | None:
         lines = [
@@ -135,8 +138,18 @@ class FakeViews:
         for product in products(self._service):
             for held in held_by(product):
                 if held.ref == reference:
-                    return Batch(reference, product.sku, held.purchased, held.allocated, held.available, held.eta)
+                    return held
         return None
+
+    def stock_list(self, part: str, after: str, most: int) -> Page:
+        found = sorted(product.sku for product in products(self._service) if part.lower() in product.sku.lower())
+        behind = [sku for sku in found if sku > after]
+        shelves = [_shelf(product) for product in products(self._service) if product.sku in behind[:most]]
+        return Page(shelves, behind[most - 1] if len(behind) > most else None)
+
+    def stock_history(self, sku: str, before: int | None, most: int) -> History | None:
+        log = self._service.memory.log.get(sku)
+        return history(log, before, most) if log else None
 
 
 class Console:
@@ -147,7 +160,7 @@ class Console:
         self.bus = self.service.bus
         self.relay = self.service.relay
         self.views = FakeViews(self.service)
-        self.stock_list = self.stock_history = self
+        self.log = FakeLog(self.service)
         self.dead_letters = FakeDeadLetters()
         self.console_sessions = FakeSessions()
         self.app = create_app(cast(Service, self), Doors(keys.ring) if keys else OPEN)
@@ -180,19 +193,9 @@ class Console:
 
     # --- what is asked of the service
 
-    def page(self, part: str, after: str, most: int) -> Page:
-        found = sorted(product.sku for product in products(self.service) if part.lower() in product.sku.lower())
-        behind = [sku for sku in found if sku > after]
-        shelves = [_shelf(product) for product in products(self.service) if product.sku in behind[:most]]
-        return Page(shelves, behind[most - 1] if len(behind) > most else None)
-
-    def of(self, sku: str, before: int | None, most: int) -> History | None:
-        log = self.service.memory.log.get(sku)
-        return history(log, before, most) if log else None
-
     def waiting(self) -> Waiting:
         letters = self.service.memory.outbox
-        effects = {one.effect for one in letters}
+        effects = sorted(self.relay.routes.all_effect_names())
         backlogs = [self._backlog(effect, [one for one in letters if one.effect == effect]) for effect in effects]
         return Waiting(backlogs, len(self.dead_letters.letters))
 
@@ -209,10 +212,17 @@ def products(service: fakes.Service) -> list[Product]:
     ]
 
 
-def held_by(product: Product) -> list[Held]:
+def held_by(product: Product) -> list[Batch]:
     return [
-        Held(batch.reference, batch.eta, batch.purchased_quantity, batch.allocated_quantity)
-        for batch in product.batches
+        Batch(
+            one.reference,
+            product.sku,
+            one.purchased_quantity,
+            one.allocated_quantity,
+            one.available_quantity,
+            one.eta,
+        )
+        for one in product.batches
     ]
 
 
@@ -221,7 +231,7 @@ def balance_of(product: Product) -> Balance:
     return Balance(now, sum(held.available for held in held_by(product)) - now)
 
 
-def allocated_of(held: list[Held]) -> tuple[int, int]:
+def allocated_of(held: list[Batch]) -> tuple[int, int]:
     """In the warehouse, and of what is to come."""
     now = sum(one.allocated for one in held if one.eta is None)
     return now, sum(one.allocated for one in held) - now
@@ -236,7 +246,7 @@ def history(log: list[Recorded[object]], before: int | None, most: int) -> Histo
     return History(
         sku=product.sku,
         balance=balance_of(product),
-        on_hand=sum(one.purchased for one in held if one.eta is None),
+        on_hand=sum(one.qty for one in held if one.eta is None),
         allocated=allocated_of(held)[0],
         incoming_allocated=allocated_of(held)[1],
         batches=held,

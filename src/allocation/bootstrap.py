@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import redis
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 
 from allocation.adapters.console_sessions import SqlConsoleSessions
+from allocation.adapters.engine import database_engine
 from allocation.adapters.key_ring import KeyRing
 from allocation.adapters.keys import SqlKeys
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
-from allocation.adapters.redis_channels import BRIDGE, COMMAND_STREAM, command_group, event_stream
+from allocation.adapters.redis_channels import BRIDGE_LOCK, COMMAND_STREAM_LOCK, command_group, event_stream
 from allocation.adapters.redis_eventpublisher import RedisEventPublisher
 from allocation.adapters.schema import require_current_schema
+from allocation.adapters.tables import ORDER_OF_EVENT
 from allocation.adapters.unit_of_work import unit_of_work
 from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.config import Settings
@@ -23,8 +25,6 @@ from allocation.domain.model import DomainError
 from allocation.service_layer.handlers import PublishEvent
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from allocation.service_layer.routing import routes
-from allocation.stock_history import SqlStockHistory
-from allocation.stock_list import SqlStockList
 from allocation.views import Views
 from messaging.bus import MessageBus
 from messaging.errors import Unavailable
@@ -34,26 +34,16 @@ from messaging.redis.group import ConsumerGroup
 from messaging.redis.refill import Refill
 from messaging.relay import Relay
 from messaging.retry import Retry
+from messaging.routes import Routes
 from messaging.sql.backlog import Waiting, waiting
 from messaging.sql.dead_letters import SqlDeadLetters
 from messaging.sql.deliveries import SqlDeliveries
-from messaging.sql.exclusive import KEEPALIVES, is_ours, make_exclusive
+from messaging.sql.exclusive import KEEPALIVES, ExclusiveBus, make_exclusive
 from messaging.sql.housekeeping import Housekeeping
-from messaging.sql.limits import FOR_CALLERS, FOR_WORK, UNLIMITED, Limits
+from messaging.sql.limits import FOR_CALLERS, FOR_WORK
+from messaging.sql.log_reader import SqlLogReader
 from messaging.sql.retelling import SqlTold
 from messaging.sql.watch import Watch
-
-
-@dataclass(frozen=True)
-class OneAtATime:
-    """A way in that keeps an order: only one process at a time can commit on its bus."""
-
-    engine: Engine
-    bus: MessageBus[UnitOfWork]
-
-    def is_ours(self) -> bool:
-        """Whether we are that process. Raises Unavailable."""
-        return is_ours(self.engine)
 
 
 @dataclass(frozen=True)
@@ -63,16 +53,15 @@ class Service:
     engine: Engine
     redis: redis.Redis
     bus: MessageBus[UnitOfWork]
-    bridge: OneAtATime
-    commands: OneAtATime
+    pubsub_bus: ExclusiveBus[UnitOfWork]
+    command_bus: ExclusiveBus[UnitOfWork]
     command_group: ConsumerGroup
     relay: Relay
     refill: Refill
     views: Views
+    log: SqlLogReader
     dead_letters: SqlDeadLetters
     housekeeping: Housekeeping
-    stock_list: SqlStockList
-    stock_history: SqlStockHistory
     waiting: Callable[[], Waiting]
     console_sessions: SqlConsoleSessions
     keys: KeyRing
@@ -85,8 +74,8 @@ class Service:
 
     def close(self) -> None:
         self.engine.dispose()
-        self.bridge.engine.dispose()
-        self.commands.engine.dispose()
+        self.pubsub_bus.close()
+        self.command_bus.close()
         self.redis.close()
 
     def _database(self) -> str:
@@ -133,30 +122,33 @@ def bootstrap(
     )
     deliveries = SqlDeliveries(engine, CODEC)
 
-    def one_at_a_time(name: str) -> OneAtATime:
-        alone = database_engine(settings.database_url, connections=1, options=KEEPALIVES, limits=FOR_WORK)
-        exclusive = make_exclusive(alone, name)
-        eager = replace(retry, conflict_deadline=0.5, first_wait=0.001, longest_wait=0.002)  # it gives way to nobody
-        return OneAtATime(exclusive, MessageBus(table, unit_of_work(exclusive), DomainError, eager, observer))
-
     return Service(
         engine=engine,
         redis=client,
         bus=MessageBus(table, unit_of_work(engine), DomainError, retry, observer),
-        bridge=one_at_a_time(BRIDGE),
-        commands=one_at_a_time(COMMAND_STREAM),
+        pubsub_bus=exclusive_bus(settings, BRIDGE_LOCK, table, retry, observer),
+        command_bus=exclusive_bus(settings, COMMAND_STREAM_LOCK, table, retry, observer),
         command_group=command_group(client),
         relay=Relay(table, deliveries, observer=observer),
         refill=Refill(PublishEvent.name, events, deliveries, SqlTold(engine, CODEC), cloud_events.encode),
         views=Views(engine, retry),
+        log=SqlLogReader(engine, retry, subject=ORDER_OF_EVENT),
         dead_letters=SqlDeadLetters(engine, retry),
         housekeeping=Housekeeping(engine),
-        stock_list=SqlStockList(engine, retry),
-        stock_history=SqlStockHistory(engine, retry),
-        waiting=partial(retry, partial(waiting, engine)),
+        waiting=partial(retry, partial(waiting, engine, list(table.all_effect_names()))),
         console_sessions=SqlConsoleSessions(engine, retry),
         keys=KeyRing(SqlKeys(engine, retry).all),
     )
+
+
+def exclusive_bus(
+    settings: Settings, lock: str, table: Routes[UnitOfWork], retry: Retry, observer: Observer
+) -> ExclusiveBus[UnitOfWork]:
+    """For a way in that keeps an order."""
+    alone = database_engine(settings.database_url, connections=1, options=KEEPALIVES, limits=FOR_WORK)
+    engine = make_exclusive(alone, lock)
+    eager = replace(retry, conflict_deadline=0.5, first_wait=0.001, longest_wait=0.002)  # it gives way to nobody
+    return ExclusiveBus(table, unit_of_work(engine), DomainError, eager, observer, engine=engine)
 
 
 def engine_for_callers(settings: Settings, connections: int) -> Engine:
@@ -164,37 +156,6 @@ def engine_for_callers(settings: Settings, connections: int) -> Engine:
     if not settings.database_pooler_url:
         return database_engine(settings.database_url, connections, limits=FOR_CALLERS)
     return database_engine(settings.database_pooler_url, connections, prepares=settings.pooler_prepares)
-
-
-def database_engine(
-    url: str, connections: int = 10, options: str = "", limits: Limits = UNLIMITED, *, prepares: bool = True
-) -> Engine:
-    """A pool that neither grows nor waits long, and connections that notice when the other side is gone.
-
-    `options` are the server's, as on its command line. Without `limits` a statement may take as long as it will.
-    """
-    of_the_session: dict[str, str | None] = {}
-    if options:  # given empty, they would hide those in the URL
-        of_the_session["options"] = options
-    if not prepares:
-        of_the_session["prepare_threshold"] = None  # the driver then prepares nothing, whoever asks for it
-    engine = create_engine(
-        url,
-        isolation_level="AUTOCOMMIT",  # a transaction is begun on purpose
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=1.0,
-        connect_args={
-            "connect_timeout": 2,
-            "application_name": "allocation",
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 10_000,
-            **of_the_session,
-        },
-    )
-    return limits.on(engine)
 
 
 def notifications_for(settings: Settings) -> Notifications:

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticCustomError, from_json
 
+from allocation.adapters.wire_names import COMMAND_NAMES
 from allocation.domain import commands
+from messaging.envelope import LONGEST_TEXT
 from messaging.errors import UnreadableMessage
 
 C = TypeVar("C")
@@ -65,7 +67,7 @@ _UNCLEAN = rf"[\u0000-\u001f\u007f-\u009f]|^[{_SPACE}]|[{_SPACE}]$"
 
 Text = Annotated[
     str,
-    Field(min_length=1, max_length=255, json_schema_extra={"not": {"pattern": _UNCLEAN}}),
+    Field(min_length=1, max_length=LONGEST_TEXT, json_schema_extra={"not": {"pattern": _UNCLEAN}}),
     AfterValidator(_clean),
 ]
 LineQuantity = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -160,9 +162,12 @@ CHANGE_BATCH_QUANTITY = Schema(
     unsaid={"seen"},  # over HTTP it comes in a header
 )
 
-# As other systems name them. A name stays for good: a new version gets another, and both are read into today's command.
-SCHEMAS: dict[str, Schema[Any]] = {
-    "allocation.create_batch.v1": CREATE_BATCH,
-    "allocation.allocate.v1": ALLOCATE,
-    "allocation.change_batch_quantity.v1": CHANGE_BATCH_QUANTITY,
+_SCHEMAS: dict[type, Schema[Any]] = {
+    schema.kind: schema
+    for schema in (
+        CREATE_BATCH,
+        ALLOCATE,
+        CHANGE_BATCH_QUANTITY,
+    )
 }
+SCHEMAS = {name: _SCHEMAS[kind] for name, kind in COMMAND_NAMES.items()}

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import from_json, to_json
 
 from messaging.codec import Codec, JsonObject
-from messaging.envelope import Metadata, Recorded
+from messaging.envelope import LONGEST_TEXT, Metadata, Recorded
 from messaging.errors import UnreadableMessage
 from messaging.trace_context import sent_in, traceparent
 
 # No control characters and no lone surrogates: these become keys and log lines.
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 
 _TEXT: JsonObject = {"type": "string", "minLength": 1}
 _MAY_BE_MISSING = {"causationid", "authtype", "authid", "traceparent"}

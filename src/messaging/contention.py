@@ -18,7 +18,7 @@ class Contention:
 
     fresh: float = 1.0
     clock: Callable[[], float] = time.monotonic
-    _until: dict[str, float] = field(default_factory=dict)
+    _until: dict[str, float] = field(default_factory=dict, init=False)
 
     def note(self, streams: Iterable[str]) -> None:
         """Somebody has just lost there."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Generic, TypeGuard, TypeVar
 from uuid import uuid4
 
 M_co = TypeVar("M_co", covariant=True)
+
+LONGEST_TEXT = 255
+"""Characters of an id, a name or any other text from outside: each has room in an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +70,8 @@ class Delivery(Generic[M_co]):
     recorded: Recorded[M_co]
     after: int
     token: int
+
+
+def usable_id(text: object) -> TypeGuard[str]:
+    """Whether somebody else's id can be ours: it becomes a header, a key and a part of log lines."""
+    return isinstance(text, str) and text.isascii() and text.isprintable() and 0 < len(text) <= LONGEST_TEXT

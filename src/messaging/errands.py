@@ -67,7 +67,7 @@ class Errands:
     retry_later: RetryLater
     time_is_up: Callable[[], bool]
     observer: Observer = field(default_factory=Observer)
-    _gathered: list[_Errand] = field(default_factory=list)
+    _gathered: list[_Errand] = field(default_factory=list, init=False)
 
     def run(self, claims: Sequence[Claim]) -> None:
         for claim in claims:

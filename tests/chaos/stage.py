@@ -18,7 +18,7 @@ from tests.e2e.client import Client
 from tests.e2e.service import allocation, environment, free_port
 from tests.e2e.waiting import eventually
 
-from allocation.bootstrap import database_engine
+from allocation.adapters.engine import database_engine
 from allocation.check import Difference, check_books
 from allocation.config import Settings
 from allocation.entrypoints.command_line.check import in_words

@@ -23,7 +23,8 @@ from tests.integration.partitions import partition
 
 import embedded
 from allocation import migrations
-from allocation.bootstrap import Service, bootstrap, database_engine
+from allocation.adapters.engine import database_engine
+from allocation.bootstrap import Service, bootstrap
 from allocation.check import open_books
 from allocation.config import Settings, postgres_url
 from embedded.valkey import Redis

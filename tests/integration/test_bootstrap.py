@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import make_url
 
 from allocation import migrations
+from allocation.adapters.engine import database_engine
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
-from allocation.bootstrap import Service, bootstrap, database_engine, notifications_for
+from allocation.bootstrap import Service, bootstrap, notifications_for
 from allocation.config import Settings, postgres_url
 from allocation.domain import commands
 from allocation.service_layer.handlers import PublishEvent

@@ -42,7 +42,7 @@ def consuming(service: Service) -> Iterator[Event]:
     finally:
         stop.set()
         thread.join(PATIENCE)
-        service.bridge.engine.dispose()  # as when its process has ended
+        service.pubsub_bus.close()  # as when its process has ended
 
 
 def listeners(redis_server: redis.Redis) -> int:
@@ -87,11 +87,11 @@ def test_who_lost_the_bridge_cannot_let_a_late_message_take_effect(
 ) -> None:
     """The holder's connection is cut, another takes over, and only then the first gets round to a message it has."""
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 1_000))
-    assert service.bridge.is_ours()
-    assert not another.bridge.is_ours()
+    assert service.pubsub_bus.is_ours()
+    assert not another.pubsub_bus.is_ours()
 
     sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database IS NOT NULL")
-    assert wait_for(another.bridge.is_ours, within=PATIENCE)
+    assert wait_for(another.pubsub_bus.is_ours, within=PATIENCE)
 
     with pytest.raises(Occupied):
         handle(service, json.dumps({"batchref": "b1", "qty": 5}).encode())

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from allocation.adapters.redis_channels import COMMANDS
-from allocation.bootstrap import OneAtATime, Service, bootstrap
+from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
 from allocation.entrypoints import redis_commands
@@ -24,7 +24,7 @@ from allocation.validation import ALLOCATE, SCHEMAS
 from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 from messaging.redis.group import ConsumerGroup
-from messaging.sql.exclusive import Occupied
+from messaging.sql.exclusive import ExclusiveBus, Occupied
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 GROUP = "allocation"
@@ -62,7 +62,7 @@ def consuming(service: Service) -> Iterator[Event]:
     finally:
         stop.set()
         thread.join(PATIENCE)
-        service.commands.engine.dispose()  # as when its process has ended
+        service.command_bus.close()  # as when its process has ended
     assert not thread.is_alive(), "the consumer did not stop when told to"
 
 
@@ -285,15 +285,15 @@ def test_who_is_not_at_work_reads_nothing(
 ) -> None:
     at_work, waiting = start_another(), start_another()
     looks: list[bool] = []
-    is_ours = OneAtATime.is_ours
+    is_ours = ExclusiveBus.is_ours
 
-    def and_note(self: OneAtATime) -> bool:
+    def and_note(self: ExclusiveBus[Any]) -> bool:
         ours = is_ours(self)
-        if self is waiting.commands:
+        if self is waiting.command_bus:
             looks.append(ours)
         return ours
 
-    monkeypatch.setattr(OneAtATime, "is_ours", and_note)
+    monkeypatch.setattr(ExclusiveBus, "is_ours", and_note)
     with consuming(at_work):
         producer.create_batch("b1", "LAMP", 10)
         until_all_is_done(redis_server)
@@ -430,13 +430,13 @@ def test_who_was_replaced_can_not_let_a_message_take_effect_late(
     start_another: Callable[[], Service], producer: Producer, sql: Sql, was_read: bool
 ) -> None:
     replaced, another = start_another(), start_another()
-    assert replaced.commands.is_ours()
+    assert replaced.command_bus.is_ours()
     replaced.command_group.take_over()
     producer.create_batch("b1", "LAMP", 10)
     if was_read:
         replaced.command_group.new(1, 0.1)
     sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database IS NOT NULL")
-    assert wait_for(another.commands.is_ours, within=PATIENCE)
+    assert wait_for(another.command_bus.is_ours, within=PATIENCE)
 
     with pytest.raises(Occupied):
         redis_commands._work(replaced, Event())

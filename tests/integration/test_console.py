@@ -10,14 +10,15 @@ from datetime import date
 import pytest
 from sqlalchemy import Engine, text
 
-from allocation import stock_history, stock_list
 from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.doors import OPEN
-from allocation.stock_history import Balance, History
+from allocation.views import stock_history, stock_list
+from allocation.views.stock_history import Balance, History
 from embedded.waiting import wait_for
 from messaging.bus import Request
+from messaging.sql.dead_letters import DeadLetter
 
 LATER, LATER_STILL = date(2031, 1, 1), date(2031, 2, 1)
 
@@ -30,11 +31,11 @@ def given(service: Service, *asked: commands.Command) -> None:
 
 
 def skus(service: Service, part: str = "", after: str = "", most: int = 100) -> list[str]:
-    return [shelf.sku for shelf in service.stock_list.page(part, after, most).shelves]
+    return [shelf.sku for shelf in service.views.stock_list(part, after, most).shelves]
 
 
 def history(service: Service, sku: str, before: int | None = None, most: int = 100) -> History:
-    found = service.stock_history.of(sku, before, most)
+    found = service.views.stock_history(sku, before, most)
     assert found
     return found
 
@@ -53,11 +54,11 @@ def test_a_shelf_has_the_sums_of_all_batches_and_its_batches_in_the_order_of_all
         commands.CreateBatch("other", "TABLE", 1),
     )
 
-    chair, table = service.stock_list.page("", "", 100).shelves
+    chair, table = service.views.stock_list("", "", 100).shelves
 
     assert (chair.sku, chair.available, chair.allocated, chair.batch_count) == ("CHAIR", 0, 10, 3)
     assert (chair.incoming, chair.incoming_allocated) == (73, 7)
-    assert [(batch.ref, batch.eta, batch.purchased, batch.allocated) for batch in chair.batches] == [
+    assert [(batch.ref, batch.eta, batch.qty, batch.allocated) for batch in chair.batches] == [
         ("here", None, 10, 10),
         ("later", LATER, 30, 7),
         ("latest", LATER_STILL, 50, 0),
@@ -70,7 +71,7 @@ def test_of_many_batches_the_open_ones_are_shown_first_and_all_are_counted(servi
     given(service, *(commands.CreateBatch(f"b{number:02}", "CHAIR", 1) for number in range(many)))
     given(service, *(commands.Allocate(f"o{number}", "CHAIR", 1) for number in range(10)))
 
-    (shelf,) = service.stock_list.page("", "", 100).shelves
+    (shelf,) = service.views.stock_list("", "", 100).shelves
 
     assert (shelf.batch_count, shelf.available, shelf.allocated) == (many, many - 10, 10)
     assert len(shelf.batches) == stock_list.BATCHES_SHOWN
@@ -94,7 +95,7 @@ def test_pages_go_on_behind_the_last_sku_until_there_is_none(service: Service) -
     seen: list[str] = []
     after: str | None = ""
     while after is not None:
-        page = service.stock_list.page("sku", after, 2)
+        page = service.views.stock_list("sku", after, 2)
         seen, after = [*seen, *(shelf.sku for shelf in page.shelves)], page.next
 
     assert seen == [f"SKU-{number}" for number in range(5)]
@@ -104,9 +105,9 @@ def test_only_so_many_skus_are_searched_for_one_page(service: Service, monkeypat
     monkeypatch.setattr(stock_list, "LOOKED_AT", 3)
     given(service, *(commands.CreateBatch(f"b{number}", f"SKU-{number}", 1) for number in range(7)))
 
-    nothing_yet = service.stock_list.page("6", "", 10)
-    nor_yet = service.stock_list.page("6", nothing_yet.next or "", 10)
-    found = service.stock_list.page("6", nor_yet.next or "", 10)
+    nothing_yet = service.views.stock_list("6", "", 10)
+    nor_yet = service.views.stock_list("6", nothing_yet.next or "", 10)
+    found = service.views.stock_list("6", nor_yet.next or "", 10)
 
     assert (nothing_yet.shelves, nothing_yet.next) == ([], "SKU-2")
     assert (nor_yet.shelves, nor_yet.next) == ([], "SKU-5")
@@ -192,7 +193,7 @@ def test_a_quantity_that_changed_too_long_ago_to_be_found_is_not_guessed(
 
 
 def test_a_sku_that_was_never_purchased_has_no_history(service: Service) -> None:
-    assert service.stock_history.of("nix", None, 10) is None
+    assert service.views.stock_history("nix", None, 10) is None
 
 
 # --- the newest events -----------------------------------------------------------
@@ -202,7 +203,7 @@ def test_the_newest_events_come_last_and_no_others(service: Service) -> None:
     given(service, commands.CreateBatch("b1", "CHAIR", 100), commands.CreateBatch("b2", "TABLE", 100))
     given(service, *(commands.Allocate(f"o{number}", ("CHAIR", "TABLE")[number % 2], 1) for number in range(6)))
 
-    latest = service.views.log.latest(4)
+    latest = service.log.latest(4)
 
     assert [entry.data["orderid"] for entry in latest] == ["o2", "o3", "o4", "o5"]
 
@@ -213,10 +214,10 @@ def test_an_event_is_shown_only_when_none_can_come_before_it_any_more(service: S
     with engine.connect() as late:
         late.execute(text("BEGIN; SELECT pg_current_xact_id()"))
         given(service, commands.Allocate("o1", "CHAIR", 1))
-        assert [entry.version for entry in service.views.log.latest(10)] == [1]
+        assert [entry.version for entry in service.log.latest(10)] == [1]
         late.execute(text("COMMIT"))
 
-    assert [entry.version for entry in service.views.log.latest(10)] == [1, 2]
+    assert [entry.version for entry in service.log.latest(10)] == [1, 2]
 
 
 # --- who is signed in ------------------------------------------------------------
@@ -327,11 +328,12 @@ def test_dead_letters_are_found_one_by_one_or_the_oldest_first(service: Service,
     sql("UPDATE outbox SET dead_at = now(), reason = 'refused', first_failed_at = now(), last_failed_at = now()")
 
     assert [letter.number for letter in service.dead_letters.messages(most=2)] == numbers[:2]
-    assert [letter.number for letter in service.dead_letters.messages(number=numbers[1])] == [numbers[1]]
-    assert service.dead_letters.messages(number=10**17) == []
     assert len(service.dead_letters.effects(most=1)) == 1
-    (found,) = service.dead_letters.effects(key=("publish_event", "CHAIR:1", 2))
-    assert (found.stream, found.version) == ("CHAIR:1", 2)
+    every: list[DeadLetter] = [*service.dead_letters.messages(), *service.dead_letters.effects()]
+    assert {letter.id for letter in every} > {f"message:{numbers[1]}", "effect:publish_event:2:CHAIR:1"}
+    assert [service.dead_letters.find(letter.id) for letter in every] == every
+    for nobody in (f"message:{10**17}", f"message:{10**30}", "effect:publish_event:9:CHAIR:1", "effect:1:CHAIR", ""):
+        assert service.dead_letters.find(nobody) is None
 
 
 # --- a large catalogue -----------------------------------------------------------

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
@@ -321,14 +321,6 @@ def test_says_how_far_it_came_when_the_database_goes_away_and_goes_on_from_there
     file = shell.write("batches.csv", "ref,sku,qty", *THREE_TRANSACTIONS)
     assert shell.imports("batches", file).output == f"{2 * TOGETHER} added, {TOGETHER} already there, 0 refused\n"
     assert shell.books_balance()
-
-
-def test_says_that_a_database_has_no_schema(shell: Shell, template: tuple[Engine, str]) -> None:
-    admin, _ = template
-    empty = replace(shell.settings, database_url=admin.url.render_as_string(hide_password=False))
-    result = replace(shell, settings=empty).imports("batches", shell.write("b.csv", "ref,sku,qty", "b1,CHAIR,10"))
-    assert result.exit_code == 1
-    assert "the database's schema is not there yet" in result.stderr
 
 
 def test_makes_its_own_database_where_none_is_given(tmp_path: Path) -> None:

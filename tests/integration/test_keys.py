@@ -24,10 +24,9 @@ from allocation.entrypoints import inbound
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.doors import Doors
-from allocation.entrypoints.http.input import LONGEST_ID
 from allocation.entrypoints.http.key_check import require_keys
 from allocation.service_layer.handlers import PublishEvent
-from messaging.envelope import Metadata
+from messaging.envelope import LONGEST_TEXT, Metadata
 from messaging.errors import Unavailable
 from messaging.retry import Retry
 
@@ -195,7 +194,7 @@ def test_the_longest_idempotency_key_of_the_longest_name_is_kept(service: Servic
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 0))
 
     for key in [keys.create(digit * 63, [Scope.ALLOCATE], rate=None, by="anna")[0] for digit in "12"]:
-        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": '"' * LONGEST_ID}
+        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": '"' * LONGEST_TEXT}
         for _ in range(2):
             answer = client.post("/allocate", json={"orderid": "o1", "sku": "LAMP", "qty": 1}, headers=headers)
             assert answer.status_code == 202, answer.text

@@ -15,8 +15,9 @@ from sqlalchemy import Engine, text
 from tests.fakes import FakeNotifications
 
 from allocation import migrations
+from allocation.adapters.engine import database_engine
 from allocation.adapters.wire_names import CODEC
-from allocation.bootstrap import Service, database_engine
+from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.domain.events import Allocated, OutOfStock
 from allocation.domain.events import Event as DomainEvent

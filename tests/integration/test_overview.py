@@ -17,9 +17,10 @@ from sqlalchemy import Engine
 from tests.integration.conftest import Sql
 from tests.integration.fault_proxy import FaultProxy
 
-from allocation.adapters.redis_channels import BRIDGE, COMMANDS, GROUP
+from allocation.adapters.engine import database_engine
+from allocation.adapters.redis_channels import BRIDGE_LOCK, COMMANDS, GROUP
 from allocation.adapters.schema import REVISION
-from allocation.bootstrap import Service, database_engine
+from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.entrypoints.cli import main
@@ -45,8 +46,8 @@ def seen(settings: Settings) -> dict[str, Any]:
 @pytest.fixture
 def consumer(service: Service) -> Service:
     """A consumer is at work: it has both locks, and has read the stream."""
-    assert service.bridge.is_ours()
-    assert service.commands.is_ours()
+    assert service.pubsub_bus.is_ours()
+    assert service.command_bus.is_ours()
     service.command_group.take_over()
     return service
 
@@ -199,11 +200,11 @@ def test_answers_in_time_when_both_are_away(
 
 
 def test_who_holds_a_lock_is_known_without_trying_to_get_it(engine: Engine, database_url: str) -> None:
-    exclusive = make_exclusive(database_engine(database_url, connections=1), BRIDGE)
+    exclusive = make_exclusive(database_engine(database_url, connections=1), BRIDGE_LOCK)
     with connection(engine) as asked:
-        assert holder_of(asked, BRIDGE) is None
+        assert holder_of(asked, BRIDGE_LOCK) is None
         with connection(exclusive):
-            holder = holder_of(asked, BRIDGE)
+            holder = holder_of(asked, BRIDGE_LOCK)
             assert holder is not None
             assert holder.address == "127.0.0.1"
             assert holder_of(asked, "another") is None

@@ -15,11 +15,12 @@ from tests.integration.large import LINES, analyze_and_leave_alone, fill
 from tests.integration.plans import Plan, explained
 
 import embedded
+from allocation.adapters.engine import database_engine
 from allocation.adapters.wire_names import CODEC
-from allocation.bootstrap import Service, bootstrap, database_engine
+from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
-from allocation.overview.stock import stock
+from allocation.views.stock_totals import stock_totals
 from embedded.waiting import wait_for
 from messaging.bus import Request
 from messaging.claims import Failure
@@ -60,18 +61,19 @@ def rehearse(service: Service) -> None:
 
 def told_over_http(service: Service, wanted: Wanted, after: Place | None, most: int) -> int:
     """How many events, once no transaction on the server is older than they are."""
-    wait_for(lambda: service.views.log.read(wanted, after, most), within=10)
-    return len(service.views.log.read(wanted, after, most))
+    wait_for(lambda: service.log.read(wanted, after, most), within=10)
+    return len(service.log.read(wanted, after, most))
 
 
 def ask_everything(service: Service) -> None:
     views, now = service.views, datetime.now(UTC)
+    views.stock_list("", "", 1), views.stock_list("EA", "", 1), views.stock_history("EARLY", None, 1)
     views.products("", 1), views.product("EARLY"), views.room("EARLY"), views.batch("early-1"), views.order("early-1")
     for wanted in (Wanted(), Wanted(stream="EARLY"), Wanted(subject="early-1")):
         for asked in (wanted, replace(wanted, since=now, until=now)):
             for after in (None, Place("EARLY", 1)):
-                views.log.read(asked, after, 1)
-    views.log.knows("early-1")
+                service.log.read(asked, after, 1)
+    service.log.knows("early-1")
 
 
 def plans_kept(service: Service) -> int:
@@ -220,6 +222,30 @@ def test_fifty_products(service: Service) -> None:
     touches(plans, rows=3 * 50, pages=12 * 50)
 
 
+def test_twenty_five_products_with_their_batches(service: Service) -> None:
+    with explained() as plans:
+        assert len(service.views.stock_list("", "SKU-3", 25).shelves) == 25
+
+    touches(plans, rows=(1 + 2 * 3) * 26, pages=25 * 26)
+
+
+def test_few_of_a_product_s_many_exhausted_batches(service: Service) -> None:
+    with explained() as plans:
+        [shelf] = service.views.stock_list("", "HOR", 1).shelves
+
+    assert shelf.batch_count > 1_000
+    touches(plans, rows=1_100 + 100, pages=1_300)
+
+
+def test_why_there_are_as_many_of_a_product_as_there_are(service: Service) -> None:
+    with explained() as plans:
+        history = service.views.stock_history("HOT", 20_000, 50)
+
+    assert history
+    assert len(history.steps) == 50
+    touches(plans, rows=1 + 1_100 + 50, pages=1_300)
+
+
 def test_a_batch_and_an_order(service: Service) -> None:
     with explained() as plans:
         assert service.views.batch("batch-7")
@@ -232,7 +258,7 @@ def test_a_page_of_the_log(service: Service) -> None:
     assert told_over_http(service, Wanted(), Place("SKU-500", 2), 50) == 50
 
     with explained() as plans:
-        service.views.log.read(Wanted(), Place("SKU-500", 2), 50)
+        service.log.read(Wanted(), Place("SKU-500", 2), 50)
 
     touches(plans, rows=50, pages=60)
 
@@ -241,7 +267,7 @@ def test_a_page_of_one_product_s_log_at_some_time(service: Service) -> None:
     span = Wanted(stream="HOT", since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime(2030, 1, 1, tzinfo=UTC))
 
     with explained() as plans:
-        assert len(service.views.log.read(span, Place("HOT", 20_000), 50)) == 50
+        assert len(service.log.read(span, Place("HOT", 20_000), 50)) == 50
 
     assert len(plans) < 40
     touches(plans, rows=50, pages=60)
@@ -251,7 +277,7 @@ def test_all_that_happened_to_an_order(service: Service) -> None:
     assert told_over_http(service, Wanted(subject="hot-77"), None, 50) == 1
 
     with explained() as plans:
-        service.views.log.read(Wanted(subject="hot-77"), None, 50)
+        service.log.read(Wanted(subject="hot-77"), None, 50)
 
     touches(plans, rows=2, pages=8)
 
@@ -260,11 +286,11 @@ def test_whether_there_is_such_an_order(service: Service) -> None:
     lines = [Request(Allocate("of-many-lines", "SKU-77", 1, f"line-{number}")) for number in range(60)]
     for outcome in service.bus.handle_together(lines):
         outcome.unwrap()
-    assert wait_for(lambda: service.views.log.knows("of-many-lines"), within=10)
+    assert wait_for(lambda: service.log.knows("of-many-lines"), within=10)
 
     with explained() as plans:
-        assert service.views.log.knows("of-many-lines")
-        assert not service.views.log.knows("nobody")
+        assert service.log.knows("of-many-lines")
+        assert not service.log.knows("nobody")
 
     touches(plans, rows=2, pages=8)
 
@@ -295,7 +321,7 @@ def test_what_waits_in_short(by_key: Engine) -> None:
 def test_the_stock_in_short(by_key: Engine) -> None:
     """Exhausted batches, of which there are more and more, are not looked at; nor are lines."""
     with explained() as plans, by_key.connect() as asked:
-        found = stock(asked)
+        found = stock_totals(asked)
 
     skus, batches = plans
     touches([skus], rows=found.skus, pages=3 * found.skus)

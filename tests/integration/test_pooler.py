@@ -113,6 +113,6 @@ def test_who_must_be_alone_is_not_let_through_a_pooler(pooled: Settings) -> None
     through = bootstrap(replace(pooled, database_url=pooled.database_pooler_url))
 
     with pytest.raises(NoSession, match="pooler"):
-        through.bridge.is_ours()
+        through.pubsub_bus.is_ours()
 
     through.close()

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import redis
 
-from allocation.bootstrap import OneAtATime, Service
+from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.entrypoints.inbound import until_possible
 from allocation.entrypoints.redis_eventconsumer import handle, run
 from embedded.waiting import wait_for
+from messaging.sql.exclusive import ExclusiveBus
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 DatabaseAway = Callable[[], AbstractContextManager[None]]
@@ -229,15 +230,15 @@ def test_a_fault_while_taking_over_ends_no_task_of_the_consumer(
 ) -> None:
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
     caplog.set_level(logging.INFO)
-    is_ours, failed = OneAtATime.is_ours, []
+    is_ours, failed = ExclusiveBus.is_ours, []
 
-    def at_last(way_in: OneAtATime) -> bool:
+    def at_last(way_in: ExclusiveBus[Any]) -> bool:
         if way_in.engine not in failed:
             failed.append(way_in.engine)
             raise KeyError("a fault in the program")
         return is_ours(way_in)
 
-    monkeypatch.setattr(OneAtATime, "is_ours", at_last)
+    monkeypatch.setattr(ExclusiveBus, "is_ours", at_last)
     with listening(service, redis_server, Event()):
         redis_server.publish(CHANNEL, changed_to(7))
         assert wait_for(lambda: quantity(sql) == 7, within=PATIENCE), f"b1 has {quantity(sql)}"

@@ -40,6 +40,8 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 def test_an_empty_outbox_has_nothing_that_is_old(service: Service) -> None:
     assert waiting(service.engine) == Waiting([], 0)
+    assert service.waiting() == Waiting([Backlog(PUBLISH), Backlog(MAIL)], 0), "each that we have is told of"
+    assert waiting(service.engine, ["b", "a"]).backlogs == [Backlog("a"), Backlog("b")]
     assert Backlog(PUBLISH) == Backlog(PUBLISH, waiting=0, streams=0, failing=0, dead=0, oldest=None, is_complete=True)
 
 
@@ -57,6 +59,12 @@ def test_what_waits_is_counted_by_effect_with_the_age_of_the_oldest(service: Ser
     assert mailed.oldest is not None
     assert 3600 <= published.oldest < 3660
     assert 0 <= mailed.oldest < 60
+
+
+def test_what_waits_for_an_effect_that_we_no_longer_have_is_told_too(service: Service) -> None:
+    service.bus.handle(CreateBatch("b1", "LAMP", 1))
+
+    assert [backlog.effect for backlog in waiting(service.engine, ["a mail"]).backlogs] == ["a mail", PUBLISH]
 
 
 def test_what_is_dead_is_counted_and_not_taken_for_old(service: Service, sql: Sql) -> None:

@@ -20,7 +20,8 @@ from tests.integration.fault_proxy import FaultProxy
 from werkzeug.test import TestResponse
 
 from allocation import migrations
-from allocation.bootstrap import Service, bootstrap, database_engine
+from allocation.adapters.engine import database_engine
+from allocation.bootstrap import Service, bootstrap
 from allocation.check import check_books
 from allocation.config import Settings, postgres_url
 from allocation.domain import commands

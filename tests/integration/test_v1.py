@@ -132,7 +132,7 @@ def short(entries: list[Entry]) -> list[tuple[str, int]]:
 
 
 def read(service: Service, after: Place | None = None, most: int = 100, **wanted: Any) -> list[tuple[str, int]]:
-    return short(service.views.log.read(Wanted(**wanted), after, most))
+    return short(service.log.read(Wanted(**wanted), after, most))
 
 
 def settled(service: Service, number: int) -> None:
@@ -221,7 +221,7 @@ def test_a_place_that_is_not_in_the_log_is_said_so(service: Service) -> None:
         (Place("LAMP", 1), Wanted(stream="SOFA")),
     ):
         with pytest.raises(UnknownPlace):
-            service.views.log.read(wanted, place, 1)
+            service.log.read(wanted, place, 1)
 
 
 def test_nothing_is_told_before_what_may_still_come_before_it(service: Service, engine: Engine) -> None:

@@ -8,7 +8,8 @@ from datetime import date
 
 import pytest
 
-from allocation.bootstrap import Service, database_engine
+from allocation.adapters.engine import database_engine
+from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.views import Views
 from messaging.bus import Request

@@ -402,25 +402,25 @@ COMMANDS = Part(
             seen_by="test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept",
         ),
         Mutant(
-            "service.commands.bus.handle_together(",
+            "service.command_bus.handle_together(",
             "service.bus.handle_together(",
             "who was replaced can still commit, out of order",
             seen_by="test_who_was_replaced_can_not_let_a_message_take_effect_late",
         ),
         Mutant(
-            "service.commands.bus.handle(request",
+            "service.command_bus.handle(request",
             "service.bus.handle(request",
             "who was replaced can still commit",
             seen_by="test_who_was_replaced_can_not_let_a_message_take_effect_late",
         ),
         Mutant(
-            "service.commands.bus.handle(request.command, request.metadata, request.message_id)",
-            "service.commands.bus.handle(request.command, request.metadata)",
+            "service.command_bus.handle(request.command, request.metadata, request.message_id)",
+            "service.command_bus.handle(request.command, request.metadata)",
             "no inbox mark for what is handled alone",
             seen_by="test_what_was_committed_but_not_acknowledged_is_read_again_and_has_no_second_effect",
         ),
         Mutant(
-            "            if service.commands.is_ours():",
+            "            if service.command_bus.is_ours():",
             "            if True:",
             "several read at the same time",
             seen_by="test_who_is_not_at_work_reads_nothing",
@@ -433,13 +433,13 @@ BRIDGE = Part(
     ("integration/test_bridge.py", "integration/test_redis_eventconsumer.py"),
     (
         Mutant(
-            "service.bridge.bus.handle(",
+            "service.pubsub_bus.handle(",
             "service.bus.handle(",
             "a consumer that was replaced can still commit",
             seen_by="test_who_lost_the_bridge_cannot_let_a_late_message_take_effect",
         ),
         Mutant(
-            "            if service.bridge.is_ours():",
+            "            if service.pubsub_bus.is_ours():",
             "            if True:",
             "each message has several effects",
             seen_by="test_of_two_consumers_one_listens_and_each_message_takes_effect_once_in_order",

@@ -59,19 +59,33 @@ LOG_READER = Part(
     ),
 )
 
-VIEWS = Part(
-    "allocation/views.py",
-    ("integration/test_v1.py", "integration/test_views.py"),
+BATCHES = Part(
+    "allocation/views/batches.py",
+    ("integration/test_v1.py", "integration/test_console.py"),
     (
+        Mutant('= {sku} AND NOT is_open"', '= {sku} AND NOT is_open AND false"', "what was used up was never there"),
         Mutant(
-            "    UNION ALL\n",
-            "    UNION\n",
-            "two equal batches count as one",
-            seen_by="test_a_product_is_what_is_there_and_what_is_to_come_by_day",
+            "LIMIT {most}) UNION ALL (",
+            "LIMIT 0) UNION ALL (",
+            "of many batches those with room are not shown",
+            seen_by="test_of_many_batches_the_open_ones_are_shown_first_and_all_are_counted",
         ),
-        Mutant("= {sku} AND NOT is_open\n", "= {sku} AND NOT is_open AND false\n", "what was used up was never there"),
+    ),
+)
+
+PRODUCTS = Part(
+    "allocation/views/products.py",
+    ("integration/test_v1.py",),
+    (
         Mutant(" AND allocated_quantity < purchased_quantity) AS", ") AS", "promised stock is said to come"),
         Mutant("WHERE eta >= current_date", "WHERE true", "what is overdue is said to come"),
+    ),
+)
+
+ORDERS = Part(
+    "allocation/views/orders.py",
+    ("integration/test_v1.py", "integration/test_views.py"),
+    (
         Mutant(
             "    WHERE orderid = :orderid ORDER BY position\n",
             "    WHERE orderid = :orderid ORDER BY lineid DESC\n",

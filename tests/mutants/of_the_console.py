@@ -84,7 +84,7 @@ PAGES = Part(
     (
         Mutant("        answer.call_on_close(streams.leave)\n", "", "a stream is never given back"),
         Mutant(
-            "(service.views.log.knows(asked) or service.views.order(asked))",
+            "(service.log.knows(asked) or service.views.order(asked))",
             "service.views.order(asked)",
             "nobody finds an order that got nothing",
             seen_by="test_an_order_is_found_that_got_nothing_or_lost_what_it_had",
@@ -110,7 +110,7 @@ FEED = Part(
 )
 
 HISTORY = Part(
-    "allocation/stock_history.py",
+    "allocation/views/stock_history.py",
     ("unit/test_stock_history.py", *_DATABASE),
     (
         Mutant(
@@ -125,12 +125,12 @@ HISTORY = Part(
 )
 
 LIST = Part(
-    "allocation/stock_list.py",
+    "allocation/views/stock_list.py",
     _DATABASE,
     (
         Mutant('.replace("%", "\\\\%")', "", "a per cent sign finds everything"),
         Mutant(
-            "behind = stock.execute(_LAST_LOOKED_AT, asked).scalar() if part else None",
+            "behind = asked.execute(_LAST_LOOKED_AT, about).scalar() if part else None",
             "behind = None",
             "a search ends too early",
         ),

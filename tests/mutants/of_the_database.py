@@ -581,8 +581,8 @@ EXCLUSIVE = Part(
             seen_by="test_who_lost_the_bridge_cannot_let_a_late_message_take_effect",
         ),
         Mutant(
-            "except Occupied:\n        return False",
-            "except Occupied:\n        return True",
+            "except Occupied:\n            return False",
+            "except Occupied:\n            return True",
             "all believe it is theirs",
             seen_by="test_who_lost_the_bridge_cannot_let_a_late_message_take_effect",
         ),

@@ -57,8 +57,8 @@ REPOSITORY = Part(
     ),
     (
         Mutant(
-            "    .where(batches.c.sku == _given.c.sku, batches.c.is_open)\n",
-            "    .where(batches.c.sku == _given.c.sku)\n",
+            "    .where(batches.c.sku == _skus.c.sku, batches.c.is_open)\n",
+            "    .where(batches.c.sku == _skus.c.sku)\n",
             "an allocation costs the more, the more batches were ever exhausted",
             seen_by="test_an_allocation",
         ),
@@ -93,9 +93,8 @@ REPOSITORY = Part(
             seen_by="test_who_reserves_a_product_wins_against_who_does_not",
         ),
         Mutant(
-            "            union(select(_given.c.sku), select(batch_references.c.sku)"
-            ".join_from(_given, batch_references, _of_batches))\n",
-            "            select(_given.c.sku)\n",
+            "                select(batch_references.c.sku).join_from(_to_lock, batch_references, _of_references),\n",
+            "",
             "a batch that changes is not reserved",
             seen_by="test_who_reserves_a_product_wins_against_who_does_not",
         ),

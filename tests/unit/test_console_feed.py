@@ -88,7 +88,7 @@ def test_a_line_break_in_a_name_does_not_end_a_message_of_the_stream() -> None:
     console = Console()
     console.given(CreateBatch("b1", "A\n\nid: 7", 5))
 
-    pieces = stream(console.views.log.latest, None, lambda _: False, lambda: True)
+    pieces = stream(console.log.latest, None, lambda _: False, lambda: True)
     (message,) = [piece for piece in pieces if "event: happened" in piece]
 
     assert message.count("\n\n") == 1

@@ -114,6 +114,7 @@ def test_leaves_it_to_another_who_is_at_work_instead() -> None:
         ({"correlation_id": ""}, False),
         ({"correlation_id": "x" * 256}, False),
         ({"correlation_id": "two\nlines"}, False),
+        ({"correlation_id": "заказ"}, False),
         ({"correlation_id": 5}, False),
         ({}, False),
         ("text", False),

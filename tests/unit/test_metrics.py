@@ -122,7 +122,7 @@ class Outbox:
         self.asked += 1
         if self.away:
             raise self.away
-        return Waiting([Backlog("mail", waiting=7, dead=1, oldest=12.5)], dead_messages=2)
+        return Waiting([Backlog("mail", waiting=7, dead=1, oldest=12.5), Backlog("publish")], dead_messages=2)
 
 
 @dataclass
@@ -145,7 +145,7 @@ def exposed(look: Look) -> str:
 
 
 def test_says_what_waits_by_effect_and_what_was_given_up() -> None:
-    said = exposed(Look(["mail", "publish"], Outbox(), lambda: Lag(unread=3, pending=4, oldest=5.0)))
+    said = exposed(Look(Outbox(), lambda: Lag(unread=3, pending=4, oldest=5.0)))
 
     for line in (
         'allocation_up{part="database"} 1.0',
@@ -165,12 +165,6 @@ def test_says_what_waits_by_effect_and_what_was_given_up() -> None:
         assert line in said.splitlines()
 
 
-def test_what_waits_for_an_effect_that_we_no_longer_have_is_told_too() -> None:
-    said = exposed(Look([], Outbox(), redis_is_away))
-
-    assert 'allocation_outbox_waiting{effect="mail"} 7.0' in said.splitlines()
-
-
 @pytest.mark.parametrize("found", [Snapshot(), Snapshot(Outbox()(), Lag(1, 2, 3.5, ("host:1",), is_complete=False))])
 def test_what_is_found_reaches_other_processes_as_it_is(found: Snapshot) -> None:
     assert Snapshot.from_json(found.to_json()) == found
@@ -178,8 +172,8 @@ def test_what_is_found_reaches_other_processes_as_it_is(found: Snapshot) -> None
 
 @pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a fault in the program")])
 def test_what_cannot_be_reached_is_down_and_the_rest_is_told(error: Exception) -> None:
-    no_database = exposed(Look(["mail"], Outbox(away=error), lambda: Lag(3, 0, None)))
-    no_redis = exposed(Look(["mail"], Outbox(), redis_is_away))
+    no_database = exposed(Look(Outbox(away=error), lambda: Lag(3, 0, None)))
+    no_redis = exposed(Look(Outbox(), redis_is_away))
 
     assert 'allocation_up{part="database"} 0.0' in no_database
     assert "allocation_commands_unread 3.0" in no_database
@@ -192,7 +186,7 @@ def test_what_cannot_be_reached_is_down_and_the_rest_is_told(error: Exception) -
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_surroundings_are_looked_at_once_a_second_whoever_is_asked(tmp_path: Path, shared: bool) -> None:
     outbox, clock = Outbox(), Clock()
-    look = Look(["mail"], outbox, redis_is_away)
+    look = Look(outbox, redis_is_away)
     one = OnceASecond(look, tmp_path if shared else None, clock)
     other = OnceASecond(look, tmp_path, clock) if shared else one
 
@@ -215,7 +209,7 @@ def test_who_comes_while_another_process_looks_waits_for_what_that_finds(tmp_pat
         assert go_on.wait(10)
         return Lag(0, 0, None)
 
-    look = Look(["mail"], outbox, slowly)
+    look = Look(outbox, slowly)
     threads = [Thread(target=OnceASecond(look, tmp_path, Clock()), daemon=True) for _ in range(2)]
     threads[0].start()
     assert looking.wait(10)
@@ -231,13 +225,13 @@ def test_who_comes_while_another_process_looks_waits_for_what_that_finds(tmp_pat
 @pytest.mark.parametrize("left", ["", "1000000.0\n{", "nonsense", "1000000.0\n", '1000000.0\n{"lag": {"old": 1}}'])
 def test_who_was_killed_while_writing_hides_nothing(tmp_path: Path, left: str) -> None:
     (tmp_path / "surroundings.json").write_text(left)
-    look = OnceASecond(Look(["mail"], Outbox(), redis_is_away), tmp_path, Clock())
+    look = OnceASecond(Look(Outbox(), redis_is_away), tmp_path, Clock())
 
     assert look().waiting == Outbox()()
     assert json.loads((tmp_path / "surroundings.json").read_text().partition("\n")[2])
 
 
 def test_a_folder_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
-    look = OnceASecond(Look(["mail"], Outbox(), redis_is_away), tmp_path / "gone", Clock())
+    look = OnceASecond(Look(Outbox(), redis_is_away), tmp_path / "gone", Clock())
 
     assert look().waiting == Outbox()()

@@ -14,7 +14,7 @@ import yaml
 from allocation.adapters.metrics import Metrics
 from allocation.adapters.surroundings_metrics import Look, SurroundingsCollector
 from messaging.redis.lag import Lag
-from messaging.sql.backlog import Waiting
+from messaging.sql.backlog import Backlog, Waiting
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD = json.loads((ROOT / "monitoring/grafana.json").read_text())
@@ -34,7 +34,7 @@ def exposed() -> dict[str, set[str]]:
             endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[family.type]
             for ending in endings:
                 found[family.name + ending] = set(metric._labelnames)
-    look = Look(["mail"], lambda: Waiting([], 0), lambda: Lag(0, 0, None))
+    look = Look(lambda: Waiting([Backlog("mail")], 0), lambda: Lag(0, 0, None))
     for gauge in SurroundingsCollector(look, "1").collect():
         found[gauge.name] = {label for sample in gauge.samples for label in sample.labels}
     return found

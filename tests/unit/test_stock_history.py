@@ -12,7 +12,7 @@ from tests.fake_console import balance_of
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Event
 from allocation.domain.model import Product
-from allocation.stock_history import Balance, Step, reckoned
+from allocation.views.stock_history import Balance, Step, reckoned
 
 LATER = date(2031, 1, 1)
 

@@ -41,7 +41,7 @@ class Changes:
     versions: dict[str, tuple[int, int]] = field(default_factory=dict)  # sku: version before, version now
     created: dict[str, tuple[BatchCreated, int]] = field(default_factory=dict)  # reference: event, version
     lines: dict[LineKey, _LineChange] = field(default_factory=dict)
-    _batches: dict[tuple[str, str], _BatchChange] = field(default_factory=dict)
+    _batches: dict[tuple[str, str], _BatchChange] = field(default_factory=dict, init=False)
 
     def add(self, sku: str, version: int, event: Event) -> None:
         before, _ = self.versions.get(sku, (version - 1, version))
@@ -127,40 +127,40 @@ class Changes:
             yield _INSERT_ALLOCATIONS, promised
 
 
-_given = rows_of(products.c.sku, products.c.version_number)
+_versions = rows_of(products.c.sku, products.c.version_number)
 _INSERT_PRODUCTS = insert_rows(products, "sku", "version_number")
 _UPDATE_PRODUCTS = write_rows(
-    update(products).values(version_number=_given.c.version_number).where(products.c.sku == _given.c.sku)
+    update(products).values(version_number=_versions.c.version_number).where(products.c.sku == _versions.c.sku)
 )
 
 _INSERT_BATCH_REFERENCES = insert_rows(batch_references, "reference", "sku")
 _INSERT_BATCHES = insert_rows(
     batches, "sku", "reference", "eta", "initial_quantity", "purchased_quantity", "allocated_quantity", "added"
 )
-_given = rows_of(
+_differences = rows_of(
     batches.c.sku, batches.c.reference, column("allocated_by", BigInteger), column("purchased", BigInteger)
 )
 _UPDATE_BATCHES = write_rows(
     update(batches)
     .values(
-        allocated_quantity=batches.c.allocated_quantity + _given.c.allocated_by,
-        purchased_quantity=func.coalesce(_given.c.purchased, batches.c.purchased_quantity),
+        allocated_quantity=batches.c.allocated_quantity + _differences.c.allocated_by,
+        purchased_quantity=func.coalesce(_differences.c.purchased, batches.c.purchased_quantity),
     )
-    .where(and_(batches.c.sku == _given.c.sku, batches.c.reference == _given.c.reference))
+    .where(and_(batches.c.sku == _differences.c.sku, batches.c.reference == _differences.c.reference))
 )
 
-_given = rows_of(order_lines.c.orderid, order_lines.c.lineid)
-_this_line = and_(order_lines.c.orderid == _given.c.orderid, order_lines.c.lineid == _given.c.lineid)
-_DELETE_ORDER_LINES = write_rows(delete(order_lines).where(_this_line))
+_left = rows_of(order_lines.c.orderid, order_lines.c.lineid)
+_is_left = and_(order_lines.c.orderid == _left.c.orderid, order_lines.c.lineid == _left.c.lineid)
+_DELETE_ORDER_LINES = write_rows(delete(order_lines).where(_is_left))
 _DELETE_ALLOCATIONS = write_rows(
     delete(allocations).where(
-        and_(_this_line, allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version)
+        and_(_is_left, allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version)
     )
 )
-_given = rows_of(order_lines.c.orderid, order_lines.c.lineid, order_lines.c.sku, order_lines.c.version)
-_this_line = and_(order_lines.c.orderid == _given.c.orderid, order_lines.c.lineid == _given.c.lineid)
+_moved = rows_of(order_lines.c.orderid, order_lines.c.lineid, order_lines.c.sku, order_lines.c.version)
+_is_moved = and_(order_lines.c.orderid == _moved.c.orderid, order_lines.c.lineid == _moved.c.lineid)
 _UPDATE_ORDER_LINES = write_rows(
-    update(order_lines).values(sku=_given.c.sku, version=_given.c.version).where(_this_line)
+    update(order_lines).values(sku=_moved.c.sku, version=_moved.c.version).where(_is_moved)
 )
 _INSERT_ORDER_LINES = insert_rows(order_lines, "orderid", "lineid", "sku", "version")
 _INSERT_ALLOCATIONS = insert_rows(allocations, "sku", "version", "orderid", "lineid", "qty", "batchref")

@@ -35,8 +35,8 @@ class KeyRing:
 
     read_all: Callable[[], Sequence[StoredKey]]
     clock: Callable[[], float] = time.monotonic
-    _known: _Known | None = None
-    _reading: Lock = field(default_factory=Lock)
+    _known: _Known | None = field(default=None, init=False)
+    _reading: Lock = field(default_factory=Lock, init=False)
 
     def principal_of(self, key: str) -> Principal | None:
         """Who shows this key, and what it may do; None if it is no key, or was revoked. Raises Unavailable."""
@@ -55,10 +55,6 @@ class KeyRing:
         """
         found = self._current(_READ_EVERY).by_name.get(name)
         return found.principal if found else None
-
-    def is_empty(self) -> bool:
-        """Raises Unavailable."""
-        return not self._current(_READ_EVERY).by_id
 
     def _current(self, not_older_than: float) -> _Known:
         known = self._known

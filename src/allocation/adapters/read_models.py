@@ -12,10 +12,10 @@ from allocation.domain.model import LineKey
 from messaging.sql.statements import Statement, insert_rows, rows_of, write_rows
 
 _INSERT = insert_rows(allocations_view, "orderid", "lineid", "sku", "qty", "batchref")
-_given = rows_of(allocations_view.c.orderid, allocations_view.c.lineid)
+_lines_given = rows_of(allocations_view.c.orderid, allocations_view.c.lineid)
 _DELETE = write_rows(
     delete(allocations_view).where(
-        and_(allocations_view.c.orderid == _given.c.orderid, allocations_view.c.lineid == _given.c.lineid)
+        and_(allocations_view.c.orderid == _lines_given.c.orderid, allocations_view.c.lineid == _lines_given.c.lineid)
     )
 )
 

@@ -17,8 +17,8 @@ COMMANDS = "allocation.commands"
 CHANGE_BATCH_QUANTITY = "change_batch_quantity"
 GROUP = "allocation"
 
-BRIDGE = "the bridge"
-COMMAND_STREAM = "the command stream"
+BRIDGE_LOCK = "the bridge"
+COMMAND_STREAM_LOCK = "the command stream"
 """What one consumer at a time holds, to listen to the channel and to read the stream."""
 
 COMMANDS_STAY = timedelta(hours=12)  # less than the inbox remembers them: read again, they are known

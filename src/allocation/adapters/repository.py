@@ -74,12 +74,14 @@ class SqlAlchemyProducts:
         return self._changes.statements()
 
     def _take(self, rows: list[tuple[Any, ...]]) -> None:
-        by_sku = defaultdict(list)
-        for row in rows:  # the version, and the columns of an open batch: its reference, its SKU and so on
-            by_sku[row[2]].append(row)
-        for sku, of_sku in by_sku.items():
-            version_number = of_sku[0][0] or 0
-            open_batches = [Batch(*row[1:]) for row in of_sku if row[1] is not None]
+        versions: dict[str, int] = {}
+        batches_of: defaultdict[str, list[Batch]] = defaultdict(list)
+        for version, reference, sku, eta, initial, purchased, allocated, added in rows:
+            versions[sku] = version or 0
+            if reference is not None:
+                batches_of[sku].append(Batch(reference, sku, eta, initial, purchased, allocated, added))
+        for sku, version_number in versions.items():
+            open_batches = batches_of[sku]
             horizon = max(batch.preference for batch in open_batches) if len(open_batches) == AT_HAND else None
             self._found[sku] = version_number, open_batches, horizon
 
@@ -141,61 +143,67 @@ class SqlAlchemyArchive:
         self._promises.update((promise.line.key, promise) for promise, _ in (_promise(*row) for row in rows))
 
 
-_given = rows_of(products.c.sku, batch_references.c.reference)
-_of_batches = batch_references.c.reference == _given.c.reference
+_to_lock = rows_of(products.c.sku, batch_references.c.reference)
+_of_references = batch_references.c.reference == _to_lock.c.reference
 _LOCK = compiled(
     select(products.c.sku)
     .where(
         products.c.sku.in_(
-            union(select(_given.c.sku), select(batch_references.c.sku).join_from(_given, batch_references, _of_batches))
+            union(
+                select(_to_lock.c.sku),
+                select(batch_references.c.sku).join_from(_to_lock, batch_references, _of_references),
+            )
         )
     )
     .order_by(products.c.sku)
     .with_for_update()
 )
-_given = rows_of(products.c.sku)
+
+_skus = rows_of(products.c.sku)
 _open_batches = (
     select(*_BATCH)
-    .where(batches.c.sku == _given.c.sku, batches.c.is_open)
+    .where(batches.c.sku == _skus.c.sku, batches.c.is_open)
     .order_by(batches.c.eta.nulls_first(), batches.c.added)  # Batch.preference
 )
 _at_hand = _open_batches.limit(literal_column(str(AT_HAND))).lateral("at_hand")
-_open_batch = [_given.c.sku if column is _at_hand.c.sku else column for column in _at_hand.c]  # a product may have none
+_open_batch = [_skus.c.sku if column is _at_hand.c.sku else column for column in _at_hand.c]  # a product may have none
 _PRODUCTS = compiled(
     select(products.c.version_number, *_open_batch).select_from(
-        _given.outerjoin(products, products.c.sku == _given.c.sku).outerjoin(_at_hand, true())
+        _skus.outerjoin(products, products.c.sku == _skus.c.sku).outerjoin(_at_hand, true())
     )
 )
 _later = _open_batches.offset(literal_column(str(AT_HAND))).lateral("later")
-_LATER_BATCHES = compiled(select(*_later.c).select_from(_given.join(_later, true())))
-_given = rows_of(batch_references.c.reference)
+_LATER_BATCHES = compiled(select(*_later.c).select_from(_skus.join(_later, true())))
+
+_references = rows_of(batch_references.c.reference)
 _BATCHES = compiled(
     select(*_BATCH)
-    .select_from(_given)
-    .join(batch_references, batch_references.c.reference == _given.c.reference)
+    .select_from(_references)
+    .join(batch_references, batch_references.c.reference == _references.c.reference)
     .join(batches, and_(batches.c.sku == batch_references.c.sku, batches.c.reference == batch_references.c.reference))
 )
-_given = rows_of(order_lines.c.orderid, order_lines.c.lineid)
+
+_lines = rows_of(order_lines.c.orderid, order_lines.c.lineid)
 _PROMISES = compiled(
     select(allocations)
-    .select_from(_given)
-    .join(order_lines, and_(order_lines.c.orderid == _given.c.orderid, order_lines.c.lineid == _given.c.lineid))
+    .select_from(_lines)
+    .join(order_lines, and_(order_lines.c.orderid == _lines.c.orderid, order_lines.c.lineid == _lines.c.lineid))
     .join(allocations, and_(allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version))
 )
 
-_given = rows_of(allocations.c.sku, allocations.c.batchref, allocations.c.version)
+_beyond = rows_of(allocations.c.sku, allocations.c.batchref, allocations.c.version)
 _older = (
     select(allocations)
     .where(
-        allocations.c.sku == _given.c.sku,
-        allocations.c.batchref == _given.c.batchref,
-        allocations.c.version < _given.c.version,
+        allocations.c.sku == _beyond.c.sku,
+        allocations.c.batchref == _beyond.c.batchref,
+        allocations.c.version < _beyond.c.version,
     )
     .order_by(allocations.c.version.desc())
     .limit(literal_column("500"))
     .lateral("older")
 )
-_OLDER_PROMISES = compiled(select(*_older.c).select_from(_given.join(_older, true())))
+_OLDER_PROMISES = compiled(select(*_older.c).select_from(_beyond.join(_older, true())))
 _NEWEST = 2**63 - 1
 
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 
 from messaging.errors import Unavailable
 from messaging.redis.lag import Lag
-from messaging.sql.backlog import Backlog, Waiting
+from messaging.sql.backlog import Waiting
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +53,15 @@ def _snapshots() -> TypeAdapter[Snapshot]:
 
 @dataclass(slots=True)
 class Look:
-    """Looks at the surroundings, and tells of all `effects`, whether anything waits or not. Raises nothing."""
+    """Looks at the surroundings. Raises nothing."""
 
-    effects: Sequence[str]
     waiting: Callable[[], Waiting]
     lag: Callable[[], Lag]
 
     def __call__(self) -> Snapshot:
         found = Snapshot()
         with _whatever_fails("the outbox"):
-            waiting = self.waiting()
-            idle = set(self.effects) - {backlog.effect for backlog in waiting.backlogs}
-            found.waiting = replace(waiting, backlogs=[*waiting.backlogs, *map(Backlog, sorted(idle))])
+            found.waiting = self.waiting()
         with _whatever_fails("the command stream"):
             found.lag = self.lag()
         return found
@@ -89,8 +86,8 @@ class OnceASecond:
     look: Callable[[], Snapshot]
     folder: Path | None = None
     clock: Callable[[], float] = time.time
-    _lock: Lock = field(default_factory=Lock)
-    _last: tuple[float, str] = (0.0, "")
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _last: tuple[float, str] = field(default=(0.0, ""), init=False)
 
     def __call__(self) -> Snapshot:
         with self._lock:

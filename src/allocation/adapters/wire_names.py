@@ -1,8 +1,8 @@
-"""The names under which events and refusals are stored. They outlive the classes: never change one, add another."""
+"""The names of events, refusals and commands outside. They outlive the classes: never change one, add another."""
 
 from __future__ import annotations
 
-from allocation.domain import events, model
+from allocation.domain import commands, events, model
 from messaging.cloud_events import CloudEvents
 from messaging.codec import Codec
 
@@ -15,6 +15,13 @@ CODEC = Codec(
         "out_of_stock.v1": events.OutOfStock,
     }
 )
+
+COMMAND_NAMES: dict[str, type[commands.Command]] = {
+    "allocation.create_batch.v1": commands.CreateBatch,
+    "allocation.allocate.v1": commands.Allocate,
+    "allocation.change_batch_quantity.v1": commands.ChangeBatchQuantity,
+}
+"""As other systems name them. A new version gets another name, and both are read into today's command."""
 
 CLOUD_EVENTS = CloudEvents(CODEC, source="/allocation", prefix="allocation")
 

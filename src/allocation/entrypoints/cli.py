@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import atexit
 import gc
-import json
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import replace
 from threading import Event
-from typing import TYPE_CHECKING
 
 import click
 
@@ -25,14 +22,12 @@ from allocation.entrypoints.command_line.completion import completion
 from allocation.entrypoints.command_line.dead_letters import dead_letters
 from allocation.entrypoints.command_line.group import CommandLine
 from allocation.entrypoints.command_line.keys import keys
+from allocation.entrypoints.command_line.output import in_json, json_option
 from allocation.entrypoints.command_line.status import status
 from allocation.entrypoints.command_line.surroundings import surroundings
 from allocation.entrypoints.command_line.watch import watch
 from allocation.entrypoints.demo.command import demo
 from allocation.logs import configure_logging
-
-if TYPE_CHECKING:
-    from allocation.bootstrap import Service
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -79,7 +74,7 @@ threads_option = click.option(
 @port_option
 @workers_option
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Say where everything is, once it is ready, as a JSON object.")
+@json_option("Say where everything is, once it is ready, as a JSON object.")
 @click.pass_obj
 def run(settings: Settings, port: int | None, workers: int | None, threads: int, as_json: bool) -> None:
     """Run the whole service: migrate, then API, relay and consumer, until Ctrl-C."""
@@ -132,8 +127,9 @@ def serve(settings: Settings, port: int | None, workers: int | None, threads: in
 def relay(settings: Settings) -> None:
     """Tell the outside what happened, from the outbox: Redis and mail."""
     from allocation.entrypoints import outbox_relay
+    from allocation.observers import observed
 
-    with _service(settings) as service:
+    with surroundings(settings) as around, closing(observed(around.settings)) as service:
         outbox_relay.run(service, _stop_on_signals())
 
 
@@ -142,13 +138,14 @@ def relay(settings: Settings) -> None:
 def consume(settings: Settings) -> None:
     """Take in what other systems say over Redis."""
     from allocation.entrypoints import redis_eventconsumer
+    from allocation.observers import observed
 
-    with _service(settings) as service:
+    with surroundings(settings) as around, closing(observed(around.settings)) as service:
         redis_eventconsumer.run(service, _stop_on_signals())
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option("Print a JSON object.")
 @click.pass_obj
 def migrate(settings: Settings, as_json: bool) -> None:
     """Bring the database's schema up to date; safe when several do it at once."""
@@ -156,19 +153,7 @@ def migrate(settings: Settings, as_json: bool) -> None:
 
     with surroundings(settings, with_redis=False) as around:
         revision = migrations.upgrade(around.settings.database_url)
-    click.echo(json.dumps({"revision": revision}) if as_json else f"The schema is at revision {revision}.")
-
-
-@contextmanager
-def _service(settings: Settings) -> Iterator[Service]:
-    from allocation.observers import observed
-
-    with surroundings(settings) as around:
-        service = observed(around.settings)
-        try:
-            yield service
-        finally:
-            service.close()
+    click.echo(in_json({"revision": revision}) if as_json else f"The schema is at revision {revision}.")
 
 
 def _stop_on_signals() -> Event:

@@ -15,11 +15,11 @@ from allocation.domain.model import BatchConflict, DomainError, LineConflict
 from allocation.entrypoints import console, v1
 from allocation.entrypoints.http.back_pressure import add_back_pressure
 from allocation.entrypoints.http.doors import Doors, add_doors
-from allocation.entrypoints.http.input import LARGEST_BODY, LONGEST_ID, AnyText, body, message_id
+from allocation.entrypoints.http.input import LARGEST_BODY, AnyText, body, message_id
 from allocation.entrypoints.http.observation import add_observation
 from allocation.entrypoints.v1 import problems
 from allocation.validation import BadInput
-from messaging.envelope import Metadata
+from messaging.envelope import Metadata, usable_id
 from messaging.errors import MessageIdReused, StillRunning, Unavailable
 
 log = logging.getLogger(__name__)
@@ -140,8 +140,7 @@ def _add_request_ids(app: Flask) -> None:
     @app.before_request
     def take_request_id() -> None:
         given = request.headers.get("X-Request-ID", "")
-        usable = given.isascii() and given.isprintable() and 0 < len(given) <= LONGEST_ID
-        g.metadata = Metadata.first("http", correlation_id=given if usable else None)
+        g.metadata = Metadata.first("http", correlation_id=given if usable_id(given) else None)
 
     @app.after_request
     def give_request_id(response: Response) -> Response:

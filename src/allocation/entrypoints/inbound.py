@@ -15,7 +15,7 @@ from allocation.domain.model import DomainError
 from allocation.validation import CHANGE_BATCH_QUANTITY, SCHEMAS
 from messaging.bus import Request
 from messaging.cloud_events import CloudEvent
-from messaging.envelope import Metadata
+from messaging.envelope import Metadata, usable_id
 from messaging.errors import MessageIdReused, Overtaken, StillRunning, Unavailable, UnreadableMessage
 from messaging.sql.dead_letters import DeadMessage
 from messaging.sql.exclusive import Occupied
@@ -26,7 +26,6 @@ REFUSED = (UnreadableMessage, DomainError, MessageIdReused)
 """What handling a message raises that will not get better by itself."""
 
 _LONGEST_PAUSE = 5.0
-_LONGEST_ID = 255
 
 
 def read(source: str, body: bytes) -> Request:
@@ -43,8 +42,7 @@ def _correlation_in(body: bytes) -> str | None:
     """Where `line_allocated` has it: in a key beside the book's, and only if it can be kept."""
     metadata = from_json(body).get("metadata")
     said = metadata.get("correlation_id") if isinstance(metadata, dict) else None
-    usable = isinstance(said, str) and said.isprintable() and 0 < len(said) <= _LONGEST_ID
-    return said if usable else None
+    return said if usable_id(said) else None
 
 
 def until_possible(attempt: Callable[[], None], stop: Event) -> bool:

@@ -40,7 +40,7 @@ def run(service: Service, stop: Event) -> None:
     """Handle commands until told to stop."""
     while not stop.is_set():
         try:
-            if service.commands.is_ours():
+            if service.command_bus.is_ours():
                 _take_over(service)
                 _work(service, stop)
         except Occupied:
@@ -93,7 +93,7 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
         except UnreadableMessage as error:
             refused.append((entry, str(error), ""))
     try:
-        outcomes = service.commands.bus.handle_together([request for _, request in requests])
+        outcomes = service.command_bus.handle_together([request for _, request in requests])
     except Occupied:
         raise
     except Exception as error:  # noqa: BLE001 - alone, each gets what is its own
@@ -134,7 +134,7 @@ def _settle(service: Service, entry: Entry) -> None:
     try:
         request = _read(entry)
         WORKING_ON.set(request.metadata.correlation_id)
-        service.commands.bus.handle(request.command, request.metadata, request.message_id)
+        service.command_bus.handle(request.command, request.metadata, request.message_id)
     except REFUSED as error:
         _bury(service, entry, str(error))
     except (Unavailable, StillRunning):

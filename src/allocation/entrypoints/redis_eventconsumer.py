@@ -39,7 +39,7 @@ def listen(service: Service, stop: Event) -> None:
     """
     while not stop.is_set():
         try:
-            if service.bridge.is_ours():
+            if service.pubsub_bus.is_ours():
                 for body in messages(service.redis, stop):
                     _settle(service, body, stop)
         except Occupied:  # whoever has the bridge now has heard the message too
@@ -83,7 +83,7 @@ def handle(service: Service, body: bytes) -> None:
     try:
         request = read(redis_channels.CHANGE_BATCH_QUANTITY, body)
         WORKING_ON.set(request.metadata.correlation_id)
-        service.bridge.bus.handle(request.command, request.metadata)
+        service.pubsub_bus.handle(request.command, request.metadata)
     except (Unavailable, StillRunning):
         raise
     except REFUSED as error:

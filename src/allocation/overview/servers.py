@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import redis
 from sqlalchemy import Connection, Engine, text
 
-from allocation.adapters.redis_channels import BRIDGE, CHANGE_BATCH_QUANTITY, COMMAND_STREAM, COMMANDS, GROUP
+from allocation.adapters.redis_channels import BRIDGE_LOCK, CHANGE_BATCH_QUANTITY, COMMAND_STREAM_LOCK, COMMANDS, GROUP
 from allocation.adapters.schema import REVISION
-from allocation.overview.stock import Stock, stock
+from allocation.views.stock_totals import StockTotals, stock_totals
 from messaging.redis.client import redis_faults
 from messaging.redis.lag import Lag, lag_of
 from messaging.sql.backlog import Backlog, backlogs, dead_messages
@@ -30,7 +30,7 @@ class Tables:
 
     backlogs: list[Backlog]
     dead_messages: int
-    stock: Stock
+    stock: StockTotals
     bridge: Holder | None
     command_stream: Holder | None
 
@@ -98,9 +98,9 @@ def _tables(open_connection: Connection) -> Tables:
     return Tables(
         backlogs=backlogs(open_connection),
         dead_messages=dead_messages(open_connection),
-        stock=stock(open_connection),
-        bridge=holder_of(open_connection, BRIDGE),
-        command_stream=holder_of(open_connection, COMMAND_STREAM),
+        stock=stock_totals(open_connection),
+        bridge=holder_of(open_connection, BRIDGE_LOCK),
+        command_stream=holder_of(open_connection, COMMAND_STREAM_LOCK),
     )
 
 

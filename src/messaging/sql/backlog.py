@@ -5,6 +5,7 @@ A stream's first letter is its oldest, and the only one that can be dead. Who vi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
@@ -77,10 +78,15 @@ class Waiting:
     dead_messages: int
 
 
-def waiting(engine: Engine, most_letters: int = 10_000, most_streams: int = 1_000) -> Waiting:
-    """For gauges and pages, who ask day and night: so few are looked at. Raises Unavailable."""
+def waiting(
+    engine: Engine, effects: Iterable[str] = (), most_letters: int = 10_000, most_streams: int = 1_000
+) -> Waiting:
+    """For gauges and pages, who ask day and night: so few are looked at. By name, these `effects` also if nothing waits
+    of them. Raises Unavailable."""
     with connection(engine) as asked:
-        return Waiting(backlogs(asked, most_letters, most_streams), dead_messages(asked, most_letters))
+        found = {effect: Backlog(effect) for effect in effects}
+        found |= {backlog.effect: backlog for backlog in backlogs(asked, most_letters, most_streams)}
+        return Waiting([found[effect] for effect in sorted(found)], dead_messages(asked, most_letters))
 
 
 def backlogs(asked: Connection, most_letters: int = MOST_LETTERS, most_streams: int = MOST_STREAMS) -> list[Backlog]:

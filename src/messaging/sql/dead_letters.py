@@ -6,11 +6,12 @@ order is kept whatever is decided.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, Row, Select, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
@@ -76,6 +77,13 @@ class DeadEffect:
         return f"effect:{self.effect}:{self.version}:{self.stream}"
 
 
+DeadLetter: TypeAlias = DeadMessage | DeadEffect
+
+# A stream may be named in any way; so it comes last.
+_MESSAGE_ID = re.compile(r"message:(\d{1,18})")
+_EFFECT_ID = re.compile(r"effect:([^:]+):(\d{1,18}):(.+)", re.DOTALL)
+
+
 class SqlDeadLetters:
     """All of it raises Unavailable."""
 
@@ -89,8 +97,53 @@ class SqlDeadLetters:
         with self._transaction() as transaction:
             transaction.execute(insert(_letters).values(row).on_conflict_do_nothing())
 
-    def messages(self, most: int | None = None, number: int | None = None) -> list[DeadMessage]:
-        """The oldest first; `most` of them, or the one with this number."""
+    def find(self, letter_id: str) -> DeadLetter | None:
+        """The one with this id, if it is there and has not been dealt with."""
+        found: Sequence[DeadLetter] = ()
+        if match := _MESSAGE_ID.fullmatch(letter_id):
+            found = self._messages(number=int(match[1]))
+        elif match := _EFFECT_ID.fullmatch(letter_id):
+            found = self._effects(key=(match[1], match[3], int(match[2])))
+        return found[0] if found else None
+
+    def messages(self, most: int | None = None) -> list[DeadMessage]:
+        """The oldest first; `most` of them, if so many."""
+        return self._messages(most)
+
+    def effects(self, most: int | None = None) -> list[DeadEffect]:
+        """The oldest first; `most` of them, if so many."""
+        return self._effects(most)
+
+    def settle_message(self, letter: DeadMessage) -> None:
+        """Forget a message: it was handled after all, or dropped."""
+        with self._transaction() as transaction:
+            transaction.execute(delete(_letters).where(_letters.c.id == letter.number))
+
+    def fail_again(self, letter: DeadMessage, reason: str) -> None:
+        with self._transaction() as transaction:
+            transaction.execute(
+                update(_letters)
+                .where(_letters.c.id == letter.number)
+                .values(reason=reason, attempts=_letters.c.attempts + 1, last_failed_at=func.now())
+            )
+
+    def retry_effect(self, letter: DeadEffect) -> None:
+        """Have the relay try it again, at once and as if it had never failed for its own sake."""
+        with self._transaction() as transaction:
+            transaction.execute(
+                update(_outbox)
+                .where(_outbox.c.effect == letter.effect, _outbox.c.stream == letter.stream)
+                .where(_outbox.c.version == letter.version, _outbox.c.dead_at.is_not(None))
+                .values(dead_at=None, retry_at=None, faults=0)
+            )
+
+    def drop_effect(self, letter: DeadEffect, by: str) -> None:
+        """Let the effect never happen, and those behind it go on; who dropped it is kept for good."""
+        about = {"effect": letter.effect, "stream": letter.stream, "version": letter.version, "by": by}
+        with self._transaction() as transaction:
+            transaction.execute(_DROP_EFFECT, about)
+
+    def _messages(self, most: int | None = None, number: int | None = None) -> list[DeadMessage]:
         columns = (
             _letters.c.id.label("number"),
             _letters.c.source,
@@ -105,8 +158,8 @@ class SqlDeadLetters:
             query = query.where(_letters.c.id == number)
         return [DeadMessage(*row) for row in self._rows(query)]
 
-    def effects(self, most: int | None = None, key: tuple[str, str, int] | None = None) -> list[DeadEffect]:
-        """The oldest first; `most` of them, or the one with this effect, stream and version."""
+    def _effects(self, most: int | None = None, key: tuple[str, str, int] | None = None) -> list[DeadEffect]:
+        """`key`: an effect, a stream and a version."""
         behind = _outbox.alias("behind")
         waiting = (
             select(func.count())
@@ -145,35 +198,6 @@ class SqlDeadLetters:
             )
             for row in self._rows(oldest_first)
         ]
-
-    def settle_message(self, letter: DeadMessage) -> None:
-        """Forget a message: it was handled after all, or dropped."""
-        with self._transaction() as transaction:
-            transaction.execute(delete(_letters).where(_letters.c.id == letter.number))
-
-    def fail_again(self, letter: DeadMessage, reason: str) -> None:
-        with self._transaction() as transaction:
-            transaction.execute(
-                update(_letters)
-                .where(_letters.c.id == letter.number)
-                .values(reason=reason, attempts=_letters.c.attempts + 1, last_failed_at=func.now())
-            )
-
-    def retry_effect(self, letter: DeadEffect) -> None:
-        """Have the relay try it again, at once and as if it had never failed for its own sake."""
-        with self._transaction() as transaction:
-            transaction.execute(
-                update(_outbox)
-                .where(_outbox.c.effect == letter.effect, _outbox.c.stream == letter.stream)
-                .where(_outbox.c.version == letter.version, _outbox.c.dead_at.is_not(None))
-                .values(dead_at=None, retry_at=None, faults=0)
-            )
-
-    def drop_effect(self, letter: DeadEffect, by: str) -> None:
-        """Let the effect never happen, and those behind it go on; who dropped it is kept for good."""
-        about = {"effect": letter.effect, "stream": letter.stream, "version": letter.version, "by": by}
-        with self._transaction() as transaction:
-            transaction.execute(_DROP_EFFECT, about)
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
         def ask() -> Sequence[Any]:

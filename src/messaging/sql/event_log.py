@@ -29,20 +29,20 @@ _APPEND = insert_rows(
 )
 
 
-_given = rows_of(tables.event_log.c.stream, tables.event_log.c.version)
+_places = rows_of(tables.event_log.c.stream, tables.event_log.c.version)
 _ID = compiled(
     select(tables.event_log.c.id)
-    .select_from(_given)
+    .select_from(_places)
     .join(
         tables.event_log,
-        and_(tables.event_log.c.stream == _given.c.stream, tables.event_log.c.version == _given.c.version),
+        and_(tables.event_log.c.stream == _places.c.stream, tables.event_log.c.version == _places.c.version),
     )
 )
-_given = rows_of(tables.event_log.c.stream)
+_streams = rows_of(tables.event_log.c.stream)
 _HISTORY = compiled(
     select(tables.event_log.c.type, tables.event_log.c.data)
-    .select_from(_given)
-    .join(tables.event_log, tables.event_log.c.stream == _given.c.stream)
+    .select_from(_streams)
+    .join(tables.event_log, tables.event_log.c.stream == _streams.c.stream)
     .order_by(tables.event_log.c.version)
 )
 

@@ -7,14 +7,19 @@ its own on the server. Behind a pooler two could share one, and both would have 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 import psycopg
 from sqlalchemy import Connection, Engine, event, text
 
+from messaging.bus import MessageBus
 from messaging.errors import Unavailable
 from messaging.sql.connections import connection
+from messaging.unit_of_work import UnitOfWork
+
+U = TypeVar("U", bound=UnitOfWork)
 
 # Has the server notice within seconds that the holder's machine is gone.
 KEEPALIVES = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
@@ -42,6 +47,25 @@ class NoSession(Unavailable):
     """There is a pooler between us and the server."""
 
 
+@dataclass(frozen=True, slots=True)
+class ExclusiveBus(MessageBus[U]):
+    """A bus whose units of work are on an exclusive `engine`, its own: only the holder of the lock can commit on it."""
+
+    engine: Engine = field(kw_only=True)
+
+    def is_ours(self) -> bool:
+        """Whether this process is the holder, after trying to be. Raises Unavailable when the database is away."""
+        try:
+            with connection(self.engine):
+                return True
+        except Occupied:
+            return False
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        self.engine.dispose()
+
+
 def make_exclusive(engine: Engine, name: str) -> Engine:
     """Have the connections of an engine, which must be of one at a time, raise Occupied unless they hold this lock,
     and NoSession where nobody could hold it."""
@@ -56,15 +80,6 @@ def make_exclusive(engine: Engine, name: str) -> Engine:
             raise Occupied(f"another process has {name}")
 
     return engine
-
-
-def is_ours(engine: Engine) -> bool:
-    """Whether this process holds the lock, after trying to get it. Raises Unavailable when the database is away."""
-    try:
-        with connection(engine):
-            return True
-    except Occupied:
-        return False
 
 
 @dataclass(frozen=True, slots=True)

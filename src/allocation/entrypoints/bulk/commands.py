@@ -10,6 +10,7 @@ import click
 
 from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import Condition
+from allocation.entrypoints.command_line.output import json_option
 
 
 @click.group("import")
@@ -68,7 +69,7 @@ def _file_and_options(command: Callable[..., None]) -> Callable[..., None]:
             "it names, as it is now, and say what would happen.",
         ),
         click.option("-v", "--verbose", is_flag=True, help="Print the result of every row, not only of refused ones."),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON: one row a line, then the counts."),
+        json_option("Print JSON: one row a line, then the counts."),
         click.pass_obj,
     ]
     for parameter in reversed(parameters):
@@ -121,7 +122,7 @@ def orders(settings: Settings, **options: Any) -> None:
 
 @export.command(short_help="Write all allocated lines to a CSV file.")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Say how many lines as a JSON object.")
+@json_option("Say how many lines as a JSON object.")
 @click.pass_obj
 def allocations(settings: Settings, file: Path, as_json: bool) -> None:
     """Write all allocated lines to a CSV FILE: orderid, lineid, sku, qty, batchref, in the order of allocation.

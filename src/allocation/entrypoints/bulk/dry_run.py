@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, MetaData, Table, and_,
 from sqlalchemy.dialects.postgresql import insert
 
 from allocation.adapters import tables
+from allocation.adapters.engine import short_lived_engine
 from allocation.adapters.unit_of_work import unit_of_work
-from allocation.bootstrap import database_engine
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.model import LineKey, OrderLine
 from allocation.service_layer.ports import UnitOfWork
@@ -65,14 +65,11 @@ def dry_runs(bus: MessageBus[UnitOfWork], engine: Engine) -> Iterator[DryRun]:
     """Raises Unavailable."""
     schema = _schema_of(engine)
     url = engine.url.render_as_string(hide_password=False)
-    private = database_engine(url, connections=1, options=_ONLY_TEMPORARY)
-    try:
+    with short_lived_engine(url, _ONLY_TEMPORARY) as private:
         with connection(private, "READ COMMITTED") as session, session.begin():
             _TWINS.create_all(session, checkfirst=False)
         once = Retry(outage_deadline=0.0)  # a session after this one would know nothing of what was decided
         yield DryRun(replace(bus, unit_of_work=unit_of_work(private), retry=once), _StockCopies(private, schema))
-    finally:
-        private.dispose()
 
 
 def _schema_of(engine: Engine) -> str:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import click
 from sqlalchemy import Engine
 
-from allocation import migrations
-from allocation.bootstrap import Service, bootstrap, database_engine
 from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
 from allocation.entrypoints.bulk.dry_run import dry_runs
 from allocation.entrypoints.bulk.exporting import STDOUT, export_allocations
 from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, hasty
 from allocation.entrypoints.bulk.progress import Show, progress
-from allocation.entrypoints.command_line.surroundings import Surroundings, surroundings
+from allocation.entrypoints.command_line.output import echo_json, in_json
+from allocation.entrypoints.command_line.sessions import database, service
 from allocation.entrypoints.memory import settle_memory
 from messaging.errors import Unavailable
 from messaging.sql.estimates import rows_about
@@ -46,8 +43,8 @@ def import_file(
     with ExitStack() as stack:
         rows = stack.enter_context(_readable(file))
         columns = _columns(kind, mapped, where, rows)
-        service = stack.enter_context(_service(settings))
-        bus = stack.enter_context(dry_runs(service.bus, service.engine)) if dry_run else hasty(service.bus)
+        wired = stack.enter_context(service(settings, with_redis=False))
+        bus = stack.enter_context(dry_runs(wired.bus, wired.engine)) if dry_run else hasty(wired.bus)
         wanted = (row for row in rows if all(condition.holds(row) for condition in where))
         report = Report(kind, rows, verbose=verbose, as_json=as_json)
         settle_memory()
@@ -60,7 +57,7 @@ def import_file(
         except KeyboardInterrupt:
             fault = "interrupted"
     if as_json:
-        click.echo(json.dumps(report.counts_by_result | {"dry_run": dry_run}))
+        echo_json(report.counts_by_result | {"dry_run": dry_run})
     else:
         click.echo(f"{report.counts} (dry run: nothing was changed)" if dry_run else report.counts)
     if where and not (report.last_row or fault):
@@ -77,8 +74,7 @@ def import_file(
 
 def export_file(settings: Settings, file: Path, *, as_json: bool) -> None:
     """Raises ClickException, Unavailable."""
-    with _with_schema(settings) as around:
-        engine = database_engine(around.settings.database_url, connections=1)
+    with database(settings) as engine:
         try:
             with _progress_of(engine, file) as show:
                 count = export_allocations(engine, file, show)
@@ -86,9 +82,7 @@ def export_file(settings: Settings, file: Path, *, as_json: bool) -> None:
             raise
         except OSError as error:
             raise click.ClickException(f"can't write {file}: {error.strerror}") from error
-        finally:
-            engine.dispose()
-    said = json.dumps({"file": str(file), "lines": count}, ensure_ascii=False)
+    said = in_json({"file": str(file), "lines": count})
     click.echo(said if as_json else f"{count:,} allocated lines written", err=file == STDOUT)
 
 
@@ -130,7 +124,7 @@ class Report:
 
 
 def _json(row: RowResult) -> str:
-    return json.dumps({"row": row.number, "result": row.result, "detail": row.detail}, ensure_ascii=False)
+    return in_json({"row": row.number, "result": row.result, "detail": row.detail})
 
 
 @contextmanager
@@ -141,26 +135,6 @@ def _progress_of(engine: Engine, file: Path) -> Iterator[Show]:
     else:
         with progress(rows_about(engine, "allocations_view"), seconds_between_lines=math.inf) as show:
             yield show
-
-
-@contextmanager
-def _with_schema(settings: Settings) -> Iterator[Surroundings]:
-    """An embedded database is migrated, since nobody else may have done it; another one is its owner's."""
-    with surroundings(settings, with_redis=False) as around:
-        if not settings.database_url:
-            migrations.upgrade(around.settings.database_url)
-        yield around
-
-
-@contextmanager
-def _service(settings: Settings) -> Iterator[Service]:
-    with _with_schema(settings) as around:
-        never_spoken_to = "redis://"  # what follows from an import waits in the outbox for a relay
-        service = bootstrap(replace(around.settings, redis_url=around.settings.redis_url or never_spoken_to))
-        try:
-            yield service
-        finally:
-            service.close()
 
 
 @contextmanager

@@ -7,13 +7,13 @@ import time
 import urllib.request
 from http.client import HTTPException
 
-import click
 import redis
 from rich.console import Console
 
 from allocation.adapters import redis_channels
 from allocation.config import Settings
 from allocation.entrypoints.command_line.addresses import api_url, without_password
+from allocation.entrypoints.command_line.output import echo_json
 from messaging.redis.client import redis_client
 
 
@@ -54,7 +54,7 @@ class Announcement:
         database, redis_server = without_password(settings.database_url), without_password(settings.redis_url)
         if self._as_json:
             said = {"ready_after_seconds": seconds, "api": self._api, "database": database, "redis": redis_server}
-            click.echo(json.dumps(said | {"embedded": self._products, "mails": mails}, ensure_ascii=False))
+            echo_json(said | {"embedded": self._products, "mails": mails})
             return
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"\n[bold green]Ready[/] after {seconds} s.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+
+from allocation.entrypoints.command_line.output import echo_json, json_option
 
 
 @click.command()
@@ -15,7 +16,7 @@ import click
     type=click.Choice(["asyncapi", "schemas", "markdown"]),
     help="Print an AsyncAPI 3.0 document; or the JSON Schemas of all versions ever published, by name; or a page.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one message a line.")
+@json_option("Print JSON, one message a line.")
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(file_okay=False, path_type=Path))
 def catalogue(form: str | None, as_json: bool, folder: Path | None) -> None:
     """List the messages that the service sends and accepts over Redis.
@@ -61,6 +62,6 @@ def _list(as_json: bool) -> None:
     for message in messages():
         about = {"name": message.name, "direction": message.channel.direction, "channel": message.channel.address}
         if as_json:
-            click.echo(json.dumps(about | {"says": message.says}, ensure_ascii=False))
+            echo_json(about | {"says": message.says})
         else:
             click.echo("{name:38} {direction:9} {channel:22} ".format(**about) + message.says)

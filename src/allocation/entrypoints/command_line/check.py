@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.command_line.surroundings import surroundings
+from allocation.entrypoints.command_line.output import in_json, json_option
+from allocation.entrypoints.command_line.sessions import database
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from allocation.check import Difference, Figures, Verdict
     from allocation.check.histories import Heard
 
@@ -25,7 +23,7 @@ _MOST_LISTED = 100
 
 @click.command(short_help="Prove that the books balance, or say what differs.")
 @click.option("--all", "every", is_flag=True, help=f"List every difference, not just the first {_MOST_LISTED}.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: one difference a line, then the verdict.")
+@json_option("Print JSON: one difference a line, then the verdict.")
 @click.pass_obj
 def check(settings: Settings, every: bool, as_json: bool) -> None:
     """Prove that the books balance, while the service runs or not; exit 1 and say what differs if they do not."""
@@ -38,11 +36,11 @@ def check(settings: Settings, every: bool, as_json: bool) -> None:
         nonlocal listed
         if every or listed < _MOST_LISTED:
             listed += 1
-            click.echo(_json(asdict(difference)) if as_json else str(difference))
+            click.echo(in_json(asdict(difference)) if as_json else str(difference))
 
-    with _database(settings) as engine, _progress(rows_about(engine, "event_log")) as heard:
+    with database(settings) as engine, _progress(rows_about(engine, "event_log")) as heard:
         verdict = check_books(engine, list_it, heard)
-    click.echo(_json({"balanced": verdict.is_balanced} | asdict(verdict)) if as_json else in_words(verdict, listed))
+    click.echo(in_json({"balanced": verdict.is_balanced} | asdict(verdict)) if as_json else in_words(verdict, listed))
     if not verdict.is_balanced:
         raise SystemExit(1)
 
@@ -66,24 +64,6 @@ def _figures(checked: Figures) -> str:
         f"{checked.products:,} products, {checked.batches:,} batches, {checked.allocations:,} allocations, "
         f"{checked.events:,} events; {checked.waiting:,} effects waiting, {checked.dead:,} dead"
     )
-
-
-def _json(said: dict[str, object]) -> str:
-    return json.dumps(said, ensure_ascii=False, default=str)
-
-
-@contextmanager
-def _database(settings: Settings) -> Iterator[Engine]:
-    from allocation.adapters.schema import require_current_schema
-    from allocation.bootstrap import database_engine
-
-    with surroundings(settings, with_redis=False) as around:
-        engine = database_engine(around.settings.database_url, connections=1)
-        try:
-            require_current_schema(engine)
-            yield engine
-        finally:
-            engine.dispose()
 
 
 @contextmanager

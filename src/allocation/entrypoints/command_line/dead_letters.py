@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from allocation.config import Settings
+from allocation.entrypoints.command_line import sessions
+from allocation.entrypoints.command_line.output import echo_json, in_json, json_option
 from allocation.entrypoints.command_line.person import person, principal_of_person
-from allocation.entrypoints.command_line.surroundings import surroundings
 
 if TYPE_CHECKING:
     from allocation.bootstrap import Service
-    from messaging.sql.dead_letters import DeadEffect, DeadMessage
+    from messaging.sql.dead_letters import DeadLetter
 
-DeadLetter: TypeAlias = "DeadMessage | DeadEffect"
-
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one letter a line.")
+as_json_option = json_option("Print JSON, one letter a line.")
 all_option = click.option("--all", "every", is_flag=True, help="All of them, the oldest first.")
 
 
@@ -38,11 +34,11 @@ def dead_letters() -> None:
 @click.pass_obj
 def list_letters(settings: Settings, as_json: bool) -> None:
     """List them, the oldest first."""
-    with _service(settings) as service:
+    with sessions.service(settings, connections=2) as service:
         letters = _all(service)
     if as_json:
         for letter in letters:
-            click.echo(_json(letter))
+            echo_json(_fields(letter))
     elif letters:
         from rich.console import Console
         from rich.table import Table
@@ -61,10 +57,10 @@ def list_letters(settings: Settings, as_json: bool) -> None:
 @click.pass_obj
 def show(settings: Settings, letter_id: str, as_json: bool) -> None:
     """Show one, whole."""
-    with _service(settings) as service:
+    with sessions.service(settings, connections=2) as service:
         letter = _find(service, letter_id)
     if as_json:
-        click.echo(_json(letter))
+        echo_json(_fields(letter))
         return
     for name, value in _fields(letter).items():
         click.echo(f"{name.replace('_', ' '):16} {value}")
@@ -81,7 +77,7 @@ def retry(settings: Settings, letter_id: str | None, every: bool, as_json: bool)
     from messaging.sql.dead_letters import DeadEffect
 
     all_settled = True
-    with _service(settings) as service:
+    with sessions.service(settings, connections=2) as service:
         for letter in _chosen(service, letter_id, every):
             if isinstance(letter, DeadEffect):
                 service.dead_letters.retry_effect(letter)
@@ -104,7 +100,7 @@ def drop(settings: Settings, letter_id: str | None, every: bool, as_json: bool) 
     """Give one up for good; the effects that wait behind it go on."""
     from messaging.sql.dead_letters import DeadEffect
 
-    with _service(settings) as service:
+    with sessions.service(settings, connections=2) as service:
         for letter in _chosen(service, letter_id, every):
             if isinstance(letter, DeadEffect):
                 service.dead_letters.drop_effect(letter, by=person())
@@ -115,19 +111,7 @@ def drop(settings: Settings, letter_id: str | None, every: bool, as_json: bool) 
 
 def _say(letter: DeadLetter, outcome: str, as_json: bool) -> None:
     said = {"id": letter.id, "outcome": outcome}
-    click.echo(json.dumps(said, ensure_ascii=False) if as_json else f"{letter.id}: {outcome}")
-
-
-@contextmanager
-def _service(settings: Settings) -> Iterator[Service]:
-    from allocation.bootstrap import bootstrap
-
-    with surroundings(settings) as around:
-        service = bootstrap(around.settings, connections=2)
-        try:
-            yield service
-        finally:
-            service.close()
+    click.echo(in_json(said) if as_json else f"{letter.id}: {outcome}")
 
 
 def _all(service: Service) -> list[DeadLetter]:
@@ -135,10 +119,10 @@ def _all(service: Service) -> list[DeadLetter]:
 
 
 def _find(service: Service, letter_id: str) -> DeadLetter:
-    for letter in _all(service):
-        if letter.id == letter_id:
-            return letter
-    raise click.ClickException(f"there is no dead letter {letter_id}; see `allocation dead-letters list`")
+    letter = service.dead_letters.find(letter_id)
+    if letter is None:
+        raise click.ClickException(f"there is no dead letter {letter_id}; see `allocation dead-letters list`")
+    return letter
 
 
 def _chosen(service: Service, letter_id: str | None, every: bool) -> list[DeadLetter]:
@@ -154,7 +138,3 @@ def _fields(letter: DeadLetter) -> dict[str, Any]:
     if "body" in fields:
         fields["body"] = fields["body"].decode("utf-8", errors="backslashreplace")
     return fields
-
-
-def _json(letter: DeadLetter) -> str:
-    return json.dumps(_fields(letter), ensure_ascii=False)

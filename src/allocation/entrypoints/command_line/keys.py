@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,14 @@ import click
 
 from allocation.adapters.keys import NAME, NameTaken, Scope, SqlKeys, StoredKey
 from allocation.config import Settings
+from allocation.entrypoints.command_line.output import echo_json, json_option
 from allocation.entrypoints.command_line.person import person
-from allocation.entrypoints.command_line.surroundings import surroundings
+from allocation.entrypoints.command_line.sessions import database
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one key a line.")
+as_json_option = json_option("Print JSON, one key a line.")
 
 
 @click.group()
@@ -57,7 +57,7 @@ def create(settings: Settings, name: str, scopes: tuple[str, ...], rate: int | N
             message = f"there is a key {name!r}, or was; a name is given once, since the event log keeps it"
             raise click.ClickException(message) from None
     if as_json:
-        click.echo(_json(stored, key=key))
+        echo_json(_fields(stored) | {"key": key})
         return
     click.echo(key)
     click.echo(f"This is the key {name!r}, for {', '.join(stored.scopes)}. It is not shown again.", err=True)
@@ -72,7 +72,7 @@ def list_keys(settings: Settings, as_json: bool) -> None:
         found = stored_keys.all()
     if as_json:
         for stored in found:
-            click.echo(_json(stored))
+            echo_json(_fields(stored))
     elif found:
         from rich.console import Console
         from rich.table import Column, Table
@@ -107,30 +107,21 @@ def revoke(settings: Settings, name: str, as_json: bool) -> None:
     if stored is None:
         raise click.ClickException(f"there is no key {name!r}; see `allocation keys list`")
     if as_json:
-        click.echo(_json(stored))
+        echo_json(_fields(stored))
         return
     click.echo(f"The key {name!r} is revoked. Within {STILL_WORKS:.0f} seconds no process takes it any more.")
 
 
 @contextmanager
 def _stored_keys(settings: Settings) -> Iterator[SqlKeys]:
-    """An embedded database is migrated, since nobody else may have done it; another one is its owner's."""
-    from allocation import migrations
-    from allocation.bootstrap import database_engine
     from messaging.retry import Retry
 
-    with surroundings(settings, with_redis=False) as around:
-        if not settings.database_url:
-            migrations.upgrade(around.settings.database_url)
-        engine = database_engine(around.settings.database_url, connections=1)
-        try:
-            yield SqlKeys(engine, Retry())
-        finally:
-            engine.dispose()
+    with database(settings) as engine:
+        yield SqlKeys(engine, Retry())
 
 
-def _json(stored: StoredKey, **further: Any) -> str:
-    fields = {
+def _fields(stored: StoredKey) -> dict[str, Any]:
+    return {
         "name": stored.name,
         "id": stored.id,
         "scopes": stored.scopes,
@@ -140,7 +131,6 @@ def _json(stored: StoredKey, **further: Any) -> str:
         "revoked_at": stored.revoked_at and stored.revoked_at.isoformat(),
         "revoked_by": stored.revoked_by,
     }
-    return json.dumps(fields | further, ensure_ascii=False)
 
 
 def _day(moment: datetime) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from allocation.config import Settings
+from allocation.entrypoints.command_line.output import echo_json, json_option
 from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Servers, lag, stock and dead letters on one screen.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option("Print one JSON object.")
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
     """Show servers, lag, stock and dead letters on one screen, and whether a person is needed.
@@ -32,7 +32,7 @@ def status(settings: Settings, as_json: bool) -> None:
     overview = _look(settings)
     found = problems(overview)
     if as_json:
-        click.echo(json.dumps(as_object(settings, overview, found), ensure_ascii=False))
+        echo_json(as_object(settings, overview, found))
     else:
         print_screen(settings, overview, found)
     if found:
@@ -40,7 +40,7 @@ def status(settings: Settings, as_json: bool) -> None:
 
 
 def _look(settings: Settings) -> Overview:
-    from allocation.bootstrap import database_engine
+    from allocation.adapters.engine import database_engine
     from allocation.overview import look
     from messaging.redis.client import redis_client
     from messaging.sql.limits import Limits

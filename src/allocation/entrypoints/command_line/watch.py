@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import sys
@@ -15,6 +14,7 @@ import click
 
 from allocation.config import Settings
 from allocation.durations import duration
+from allocation.entrypoints.command_line.output import echo_json, in_json, json_option
 from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Duration(click.ParamType[timedelta]):
     help="Wait for more, or end with what has happened, --since then or ever.  [default: follow]",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N events.")
-@click.option("--json", "as_json", is_flag=True, help="Print each as a CloudEvent in JSON, as it is in the stream.")
+@json_option("Print each as a CloudEvent in JSON, as it is in the stream.")
 @click.pass_obj
 def watch(
     settings: Settings,
@@ -131,7 +131,7 @@ def _print(entry: Entry, as_json: bool) -> None:
     elif entry.event is None:
         click.echo(f"entry {entry.id} is no CloudEvent", err=True)
     else:
-        click.echo(json.dumps(entry.event, ensure_ascii=False))
+        echo_json(entry.event)
     sys.stdout.flush()
 
 
@@ -143,7 +143,7 @@ def _line(entry: Entry) -> str:
     moment = click.style(moment_of(entry.event, datetime.now().astimezone()), dim=True)
     event = event_in(entry.event)
     if event is None:
-        said = f"{entry.event.get('type')} {json.dumps(entry.event.get('data'), ensure_ascii=False)}"
+        said = f"{entry.event.get('type')} {in_json(entry.event.get('data'))}"
         return f"{moment} {printable(said)}, which this release does not know"
     return f"{moment} {click.style(printable(in_a_line(event)), fg=COLOURS[type(event)])}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from allocation.stock_list import Held
+from allocation.views import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class Bar:
     in_words: str
 
 
-def bar(batches: Sequence[Held], whole: int | None = None) -> Bar:
+def bar(batches: Sequence[Batch], whole: int | None = None) -> Bar:
     """One bar for the batches side by side, as long as `whole`, or else as all of them."""
-    length = whole or sum(batch.purchased for batch in batches)
+    length = whole or sum(batch.qty for batch in batches)
     pieces, x = [], 0.0
     for batch in batches:
         free = "available" if batch.eta is None else "incoming"
@@ -37,8 +37,8 @@ def bar(batches: Sequence[Held], whole: int | None = None) -> Bar:
     return Bar(pieces, "; ".join(_told(batches)) or "no batches")
 
 
-def _told(batches: Iterable[Held]) -> Iterable[str]:
+def _told(batches: Iterable[Batch]) -> Iterable[str]:
     for batch in batches:
         when = f", expected {batch.eta}" if batch.eta else ""
-        counted = f"{batch.allocated:,} of {batch.purchased:,} allocated, {batch.available:,} available"
+        counted = f"{batch.allocated:,} of {batch.qty:,} allocated, {batch.available:,} available"
         yield f"batch {batch.ref}{when}: {counted}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from http import HTTPStatus
 
 from flask import Blueprint, redirect, render_template, request, url_for
@@ -13,7 +12,7 @@ from allocation.adapters.keys import Scope
 from allocation.bootstrap import Service
 from allocation.entrypoints import inbound
 from allocation.entrypoints.console.door import require, visitor
-from messaging.sql.backlog import Backlog, Waiting
+from messaging.sql.dead_letters import DeadEffect, DeadMessage
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +27,6 @@ OUTCOMES = {
 }
 """What a page may be told to say by its address."""
 
-_EFFECT_ID = re.compile(r"effect:([^:]+):(\d{1,18}):(.+)", re.DOTALL)
-_MESSAGE_ID = re.compile(r"message:(\d{1,18})")
-
 
 def add_dead_letters(console: Blueprint, service: Service) -> None:
     @console.get("/dead-letters")
@@ -41,7 +37,7 @@ def add_dead_letters(console: Blueprint, service: Service) -> None:
             messages=service.dead_letters.messages(most=LETTERS_A_PAGE),
             effects=service.dead_letters.effects(most=LETTERS_A_PAGE),
             most=LETTERS_A_PAGE,
-            delivery=outbox(service, service.waiting()),
+            delivery=service.waiting().backlogs,
             outcome=OUTCOMES.get(request.args.get("outcome", "")),
         )
 
@@ -57,21 +53,15 @@ def add_dead_letters(console: Blueprint, service: Service) -> None:
 
 
 def _retried(service: Service, letter_id: str) -> str:
-    principal = visitor().principal
-    if match := _MESSAGE_ID.fullmatch(letter_id):
-        for letter in service.dead_letters.messages(number=int(match[1])):
-            unsettled = inbound.retry(service, letter, str(principal) if principal else None)
+    match service.dead_letters.find(letter_id):
+        case None:
+            return "gone"
+        case DeadEffect() as effect:
+            service.dead_letters.retry_effect(effect)
+            return "again"
+        case DeadMessage() as message:
+            principal = visitor().principal
+            unsettled = inbound.retry(service, message, str(principal) if principal else None)
             if unsettled is None:
                 return "handled"
             return "at-work" if unsettled.is_at_work else "refused"
-    elif match := _EFFECT_ID.fullmatch(letter_id):
-        for effect in service.dead_letters.effects(key=(match[1], match[3], int(match[2]))):
-            service.dead_letters.retry_effect(effect)
-            return "again"
-    return "gone"
-
-
-def outbox(service: Service, waiting: Waiting) -> list[Backlog]:
-    """What waits, by effect; also of those of which nothing does."""
-    found = {backlog.effect: backlog for backlog in waiting.backlogs}
-    return [found.get(effect) or Backlog(effect) for effect in sorted(service.relay.routes.all_effect_names())]

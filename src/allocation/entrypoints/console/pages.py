@@ -8,18 +8,17 @@ from werkzeug.exceptions import NotFound
 
 from allocation.adapters.keys import Scope
 from allocation.bootstrap import Service
-from allocation.entrypoints.console.dead_letters import add_dead_letters, outbox
+from allocation.entrypoints.console.dead_letters import add_dead_letters
 from allocation.entrypoints.console.door import add_door
 from allocation.entrypoints.console.feed import NEWEST, Streams, newer, stream, told
 from allocation.entrypoints.console.looks import add_errors, add_looks
 from allocation.entrypoints.console.visitors import Visitors
+from messaging.envelope import LONGEST_TEXT
 from messaging.sql.log_reader import Wanted
 
 SKUS_A_PAGE = 25
 EVENTS_A_PAGE = 50
 BATCHES_A_PAGE = 100
-
-_LONGEST_NAME = 255
 
 
 def blueprint(service: Service, visitors: Visitors, streams: Streams) -> Blueprint:
@@ -45,18 +44,18 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             "console/stock.html",
             asked=asked,
             after=after,
-            page=service.stock_list.page(asked, after, SKUS_A_PAGE),
-            order=asked and (service.views.log.knows(asked) or service.views.order(asked)),
+            page=service.views.stock_list(asked, after, SKUS_A_PAGE),
+            order=asked and (service.log.knows(asked) or service.views.order(asked)),
             batch=asked and service.views.batch(asked),
-            events=[told(entry) for entry in reversed(service.views.log.latest(NEWEST))],
-            delivery=outbox(service, waiting),
+            events=[told(entry) for entry in reversed(service.log.latest(NEWEST))],
+            delivery=waiting.backlogs,
             dead=waiting.dead_messages + sum(backlog.dead for backlog in waiting.backlogs),
         )
 
     @console.get("/product")
     def product() -> ResponseReturnValue:
         sku, before = _text("sku"), request.args.get("before", type=int)
-        history = service.stock_history.of(sku, before, EVENTS_A_PAGE) if sku else None
+        history = service.views.stock_history(sku, before, EVENTS_A_PAGE) if sku else None
         if history is None:
             raise NotFound(f"Nothing was ever purchased of a SKU {sku!r}.")
         return render_template(
@@ -64,14 +63,14 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             history=history,
             before=before,
             batches=history.batches[:BATCHES_A_PAGE],
-            largest=max((batch.purchased for batch in history.batches), default=0),
+            largest=max((batch.qty for batch in history.batches), default=0),
         )
 
     @console.get("/order")
     def order() -> ResponseReturnValue:
         orderid = _text("id")
         found = service.views.order(orderid) if orderid else None
-        events = service.views.log.read(Wanted(subject=orderid), None, EVENTS_A_PAGE + 1) if orderid else []
+        events = service.log.read(Wanted(subject=orderid), None, EVENTS_A_PAGE + 1) if orderid else []
         if not found and not events:
             raise NotFound(f"Nobody has asked for anything under the order {orderid!r}.")
         return render_template(
@@ -86,7 +85,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
 def _text(name: str) -> str:
     """What is asked for; nothing that could not be stored."""
     given = request.args.get(name, "").strip()
-    return given if len(given) <= _LONGEST_NAME and "\0" not in given else ""
+    return given if len(given) <= LONGEST_TEXT and "\0" not in given else ""
 
 
 # --- what happens meanwhile -----------------------------------------------------
@@ -95,7 +94,7 @@ def _text(name: str) -> str:
 def _add_feed(console: Blueprint, service: Service, visitors: Visitors, streams: Streams) -> None:
     @console.get("/events")
     def events() -> ResponseReturnValue:
-        news = newer(service.views.log.latest(NEWEST), _seen())
+        news = newer(service.log.latest(NEWEST), _seen())
         return jsonify(events=[told(entry) for entry in news], has_stream=streams.have_room())
 
     @console.get("/events/stream")
@@ -109,7 +108,7 @@ def _add_feed(console: Blueprint, service: Service, visitors: Visitors, streams:
         def may_see() -> bool:
             return visitors.who_asks(asked).may(Scope.READ)
 
-        body = stream(service.views.log.latest, _seen(), streams.wait, may_see)
+        body = stream(service.log.latest, _seen(), streams.wait, may_see)
         answer = Response(body, mimetype="text/event-stream")
         answer.headers["X-Accel-Buffering"] = "no"
         answer.call_on_close(streams.leave)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -15,6 +14,7 @@ import click
 
 from allocation.config import Settings
 from allocation.entrypoints.command_line.addresses import api_url, without_password
+from allocation.entrypoints.command_line.output import echo_json, json_option
 from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _UNTIL_THE_MAIL_IS_THERE = 5.0
 @click.command(short_help="Play a small trading day against a running service.")
 @click.option("--url", metavar="URL", help="Where the API is.  [default: http://HOST:PORT]")
 @click.option("--fast", is_flag=True, help="Do not wait for a person to read along.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one scene a line.")
+@json_option("Print JSON, one scene a line.")
 @click.pass_obj
 def demo(settings: Settings, url: str | None, fast: bool, as_json: bool) -> None:
     """Play a small trading day against a running service: orders, a batch that shrinks, and a table that is sold out.
@@ -66,7 +66,7 @@ def demo(settings: Settings, url: str | None, fast: bool, as_json: bool) -> None
     mail = _where_the_mail_is(settings, day.table, begun)
     commands = _what_to_try(client.url, day)
     if as_json:
-        click.echo(json.dumps({"came_true": True, "next": commands, "mail": mail}, ensure_ascii=False))
+        echo_json({"came_true": True, "next": commands, "mail": mail})
     else:
         click.secho("\nLook at it yourself:", bold=True)
         for command in commands:
@@ -79,7 +79,7 @@ def _play(day: TradingDay, as_json: bool, pause: float) -> None:
     for number, scene in enumerate(scenes, start=1):
         if as_json:
             played = {"scene": number, "of": len(scenes), "what": scene.what, "then": list(scene.play())}
-            click.echo(json.dumps(played, ensure_ascii=False))
+            echo_json(played)
             continue
         click.echo(f"\n{click.style(f'{number}/{len(scenes)}', dim=True)} {click.style(scene.what, bold=True)}")
         time.sleep(pause)

@@ -35,15 +35,15 @@ class Arrival:
     """
 
     largest_body: int
-    is_here: bool = False
-    whole: bool = False
-    was_asked: bool = False  # for its body, by a `100 Continue`
-    _bytes: bytearray = field(default_factory=bytearray)
-    _head: int = 0  # its length, once it is complete
-    _end: int = 0  # of the request; of the chunks that are complete, while more are to come
-    _in_chunks: bool = False
-    _decoded: int = 0
-    _expects: bool = False
+    is_here: bool = field(default=False, init=False)
+    whole: bool = field(default=False, init=False)
+    was_asked: bool = field(default=False, init=False)  # for its body, by a `100 Continue`
+    _bytes: bytearray = field(default_factory=bytearray, init=False)
+    _head: int = field(default=0, init=False)  # its length, once it is complete
+    _end: int = field(default=0, init=False)  # of the request; of the chunks that are complete, while more are to come
+    _in_chunks: bool = field(default=False, init=False)
+    _decoded: int = field(default=0, init=False)
+    _expects: bool = field(default=False, init=False)
 
     @property
     def waits_to_be_asked(self) -> bool:

@@ -11,10 +11,9 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
 from allocation.validation import BadInput, Schema
-from messaging.envelope import Metadata
+from messaging.envelope import LONGEST_TEXT, Metadata, usable_id
 
 LARGEST_BODY = 64 * 1024
-LONGEST_ID = 255
 
 C = TypeVar("C")
 
@@ -47,7 +46,7 @@ def message_id() -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
-    if not (key.isascii() and key.isprintable() and 0 < len(key) <= LONGEST_ID):
-        raise BadInput(f"Idempotency-Key: must be 1 to {LONGEST_ID} printable ASCII characters")
+    if not usable_id(key):
+        raise BadInput(f"Idempotency-Key: must be 1 to {LONGEST_TEXT} printable ASCII characters")
     metadata: Metadata = g.metadata
     return f"http:{key}" if metadata.principal is None else json.dumps(["http", metadata.principal, key])

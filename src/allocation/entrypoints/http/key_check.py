@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from allocation import migrations
+from allocation.adapters.engine import short_lived_engine
 from allocation.adapters.keys import SqlKeys
-from allocation.bootstrap import database_engine
 from allocation.config import SettingError, Settings
 from messaging.errors import Unavailable
 from messaging.retry import Retry
@@ -21,16 +21,14 @@ def require_keys(settings: Settings, *, migrate_first: bool = False) -> None:
     """
     if not settings.asks_for_keys:
         return
-    engine = database_engine(settings.database_url, connections=1)
     try:
         if migrate_first:
             migrations.upgrade(settings.database_url)
-        is_anybody_let_in = SqlKeys(engine, Retry()).any_holds()
+        with short_lived_engine(settings.database_url) as engine:
+            is_anybody_let_in = SqlKeys(engine, Retry()).any_holds()
     except Unavailable as error:
         log.warning("can't tell whether there are API keys; nobody is let in without one", extra={"error": str(error)})
         return
-    finally:
-        engine.dispose()
     if not is_anybody_let_in:
         why = "API_KEYS is 'required'" if settings.is_on_loopback else f"HOST is {settings.host!r}"
         raise SettingError(

@@ -71,8 +71,7 @@ def _behind(proxy: P) -> P:
 def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
     @cache
     def surroundings() -> SurroundingsCollector:
-        effects = list(service.relay.routes.all_effect_names())
-        look = Look(effects, service.waiting, service.command_group.lag)
+        look = Look(service.waiting, service.command_group.lag)
         return SurroundingsCollector(OnceASecond(look, shared_folder()), version("allocation"))
 
     @app.get("/metrics")

@@ -21,8 +21,8 @@ class Rates:
     """
 
     clock: Callable[[], float] = time.monotonic
-    _paid_back: dict[str, float] = field(default_factory=dict)
-    _lock: Lock = field(default_factory=Lock)
+    _paid_back: dict[str, float] = field(default_factory=dict, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
 
     def wait(self, name: str, per_second: float) -> float:
         """0 when the request may come in, and is counted; else how many seconds to wait, and it is not."""

@@ -19,6 +19,7 @@ from allocation.entrypoints.v1 import problems
 from allocation.entrypoints.v1.operations import ANYWHERE, OPERATIONS, Answer, Operation
 from allocation.entrypoints.v1.problems import Problem, ProblemDetails
 from allocation.validation import Text
+from messaging.envelope import LONGEST_TEXT
 
 Json: TypeAlias = dict[str, Any]
 
@@ -42,7 +43,7 @@ _IDEMPOTENCY_KEY: Json = {
     "in": "header",
     "description": "Makes the request safe to repeat for 24 hours: the same again gets the first outcome. Optional. It "
     "belongs to the API key that it comes with, where one is asked for: others may send the same.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT, "pattern": "^[!-~]([ -~]*[!-~])?$"},
 }
 _IF_MATCH: Json = {
     "name": "If-Match",

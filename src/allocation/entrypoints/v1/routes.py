@@ -112,7 +112,7 @@ def _add_events(v1: Blueprint, service: Service) -> None:
         after = Place(*place_of(asked.cursor, AT_EVENT)) if asked.cursor else None
         wanted = Wanted(stream=asked.sku, subject=asked.orderid, since=asked.since, until=asked.until)
         try:
-            found = service.views.log.read(wanted, after, asked.limit + 1)
+            found = service.log.read(wanted, after, asked.limit + 1)
         except UnknownPlace:
             raise queries.unknown_cursor() from None
         shown = found[: asked.limit]

@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, assert_never, cast
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
 from allocation.adapters.wire_names import CODEC
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
-from allocation.stock_list import Held
+from allocation.views.batches import COLUMNS, PREFERRED_FIRST, Batch, all_batches_of
 from messaging.errors import UnreadableMessage
-from messaging.retry import Retry
-from messaging.sql.connections import connection
 
 RECKONED = 10_000
 """So many events are gone back at most; further back, what happened is told without the balance."""
@@ -62,32 +60,18 @@ class History:
     on_hand: int
     allocated: int
     incoming_allocated: int
-    batches: list[Held]
+    batches: list[Batch]
     steps: list[Step]
     older: int | None
 
 
-class SqlStockHistory:
-    def __init__(self, engine: Engine, retry: Retry) -> None:
-        self._engine = engine
-        self._retry = retry
-
-    def of(self, sku: str, before: int | None, most: int) -> History | None:
-        """None for a SKU that was never purchased. `before`: a version. Raises Unavailable."""
-
-        def ask() -> History | None:
-            with connection(self._engine, "REPEATABLE READ") as stock, stock.begin():
-                return _history(stock, sku, before, most)
-
-        return self._retry(ask)
-
-
-def _history(stock: Connection, sku: str, before: int | None, most: int) -> History | None:
-    last = stock.execute(_VERSION, {"sku": sku}).scalar()
+def history(asked: Connection, sku: str, before: int | None, most: int) -> History | None:
+    """Of a connection that sees one moment; None for a SKU that was never purchased. `before`: a version."""
+    last = asked.execute(_VERSION, {"sku": sku}).scalar()
     if last is None:
         return None
-    rows = stock.execute(_BATCHES, {"sku": sku}).all()
-    batches = [Held(row.reference, row.eta, row.purchased_quantity, row.allocated_quantity) for row in rows]
+    rows = asked.execute(_BATCHES, {"sku": sku}).all()
+    batches = [Batch(*columns) for *columns, _ in rows]
     balance = Balance(
         sum(batch.available for batch in batches if batch.eta is None),
         sum(batch.available for batch in batches if batch.eta is not None),
@@ -95,15 +79,15 @@ def _history(stock: Connection, sku: str, before: int | None, most: int) -> Hist
     end = min(before or last + 1, last + 1)
     first = max(1, end - most)
     is_near = last - first < RECKONED
-    steps = list(_steps(stock, sku, first, last if is_near else end - 1))
+    steps = list(_steps(asked, sku, first, last if is_near else end - 1))
     if is_near:
         initially = {row.reference: row.initial_quantity for row in rows}
-        held_before = _held_before(stock, sku, first, steps, initially)
+        held_before = _held_before(asked, sku, first, steps, initially)
         steps = reckoned(steps, balance, {batch.ref: batch.eta for batch in batches}, held_before)
     return History(
         sku=sku,
         balance=balance,
-        on_hand=sum(batch.purchased for batch in batches if batch.eta is None),
+        on_hand=sum(batch.qty for batch in batches if batch.eta is None),
         allocated=sum(batch.allocated for batch in batches if batch.eta is None),
         incoming_allocated=sum(batch.allocated for batch in batches if batch.eta is not None),
         batches=batches,
@@ -153,13 +137,13 @@ def _changes(
                 assert_never(step.event)
 
 
-def _steps(stock: Connection, sku: str, first: int, last: int) -> Iterator[Step]:
-    for row in stock.execute(_EVENTS, {"sku": sku, "first": first, "last": last}):
+def _steps(asked: Connection, sku: str, first: int, last: int) -> Iterator[Step]:
+    for row in asked.execute(_EVENTS, {"sku": sku, "first": first, "last": last}):
         yield Step(row.version, row.type, row.time.astimezone(UTC), row.principal, _event(row.type, row.data))
 
 
 def _held_before(
-    stock: Connection, sku: str, first: int, steps: Iterable[Step], initially: Mapping[str, int]
+    asked: Connection, sku: str, first: int, steps: Iterable[Step], initially: Mapping[str, int]
 ) -> dict[str, int]:
     """What the batches held whose quantity changes in these steps. One that has not changed in a long time before them
     is left out: nobody looks back so far."""
@@ -167,8 +151,8 @@ def _held_before(
     if not refs:
         return {}
     oldest = max(1, first - _LOOKED_BACK)
-    asked = {"sku": sku, "refs": list(refs), "first": first, "oldest": oldest}
-    events = [_event(row.type, row.data) for row in stock.execute(_EARLIER_CHANGES, asked)]
+    about = {"sku": sku, "refs": list(refs), "first": first, "oldest": oldest, "changed": _CHANGED}
+    events = [_event(row.type, row.data) for row in asked.execute(_EARLIER_CHANGES, about)]
     changed = {event.ref: event.qty for event in events if isinstance(event, BatchQuantityChanged)}
     unchanged = {ref: initially[ref] for ref in refs} if oldest == 1 else {}
     return unchanged | changed
@@ -182,19 +166,17 @@ def _event(name: str, data: dict[str, Any]) -> Event | None:
 
 
 _VERSION = text("SELECT version_number FROM products WHERE sku = :sku")
-_BATCHES = text("""
-    SELECT reference, eta, added, initial_quantity, purchased_quantity, allocated_quantity FROM (
-        SELECT * FROM batches WHERE sku = :sku AND is_open UNION ALL
-        SELECT * FROM batches WHERE sku = :sku AND NOT is_open) AS every
-    ORDER BY eta NULLS FIRST, added
-""")
+_BATCHES = text(f"""
+    SELECT {COLUMNS}, initial_quantity FROM {all_batches_of(":sku")} AS every ORDER BY {PREFERRED_FIRST}
+""")  # noqa: S608 - all of it is our own
 _EVENTS = text("""
     SELECT version, type, time, principal, data FROM event_log
     WHERE stream = :sku AND version BETWEEN :first AND :last ORDER BY version
 """)
+_CHANGED = CODEC.name(BatchQuantityChanged).rpartition(".")[0] + "."  # of any version
 _EARLIER_CHANGES = text("""
     SELECT type, data FROM event_log
-    WHERE stream = :sku AND version < :first AND version >= :oldest AND type LIKE 'batch\\_quantity\\_changed.%'
+    WHERE stream = :sku AND version < :first AND version >= :oldest AND starts_with(type, :changed)
       AND data ->> 'ref' = ANY(:refs)
     ORDER BY version
 """)

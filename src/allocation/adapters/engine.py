@@ -1,0 +1,51 @@
+"""The way to the database: one connection pool, made alike for whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine, create_engine
+
+from messaging.sql.limits import UNLIMITED, Limits
+
+
+def database_engine(
+    url: str, connections: int = 10, options: str = "", limits: Limits = UNLIMITED, *, prepares: bool = True
+) -> Engine:
+    """A pool that neither grows nor waits long, and connections that notice when the other side is gone.
+
+    `options` are the server's, as on its command line. Without `limits` a statement may take as long as it will.
+    """
+    of_the_session: dict[str, str | None] = {}
+    if options:  # given empty, they would hide those in the URL
+        of_the_session["options"] = options
+    if not prepares:
+        of_the_session["prepare_threshold"] = None  # the driver then prepares nothing, whoever asks for it
+    engine = create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",  # a transaction is begun on purpose
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=1.0,
+        connect_args={
+            "connect_timeout": 2,
+            "application_name": "allocation",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+            **of_the_session,
+        },
+    )
+    return limits.on(engine)
+
+
+@contextmanager
+def short_lived_engine(url: str, options: str = "") -> Iterator[Engine]:
+    """One connection, and no limits, for as long as the context lasts."""
+    engine = database_engine(url, connections=1, options=options)
+    try:
+        yield engine
+    finally:
+        engine.dispose()

@@ -1,0 +1,68 @@
+"""What can be asked, in one place: each question on a connection of its own, and again when that was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from allocation.views import batches, orders, products, stock_history, stock_list
+from allocation.views.batches import Batch
+from allocation.views.orders import Order
+from allocation.views.products import Room, Stock
+from allocation.views.stock_history import History
+from allocation.views.stock_list import Page
+from messaging.retry import Retry
+from messaging.sql.connections import connection
+
+A = TypeVar("A")
+P = ParamSpec("P")
+
+
+class Views:
+    """All of it raises Unavailable."""
+
+    def __init__(self, engine: Engine, retry: Retry) -> None:
+        self._engine = engine
+        self._retry = retry
+
+    def allocations(self, orderid: str) -> list[dict[str, str]]:
+        """The allocated lines of an order, in the order in which they were allocated."""
+        return self._ask(orders.allocations, orderid)
+
+    def order(self, orderid: str) -> Order | None:
+        return self._ask(orders.order, orderid)
+
+    def batch(self, reference: str) -> Batch | None:
+        return self._ask(batches.batch, reference)
+
+    def products(self, after: str, most: int) -> list[Stock]:
+        """The next SKUs in order."""
+        return self._ask(products.products, after, most)
+
+    def product(self, sku: str) -> Stock | None:
+        return self._ask(products.product, sku)
+
+    def room(self, sku: str) -> Room:
+        return self._ask(products.room, sku)
+
+    def stock_list(self, part: str, after: str, most: int) -> Page:
+        """The next SKUs that have this part in their name, in either case for ASCII letters."""
+        return self._ask(stock_list.page, part, after, most)
+
+    def stock_history(self, sku: str, before: int | None, most: int) -> History | None:
+        """The events before the version `before`, or the newest; None for a SKU that was never purchased."""
+
+        def ask() -> History | None:
+            with connection(self._engine, "REPEATABLE READ") as asked, asked.begin():
+                return stock_history.history(asked, sku, before, most)
+
+        return self._retry(ask)
+
+    def _ask(self, question: Callable[Concatenate[Connection, P], A], *about: P.args, **further: P.kwargs) -> A:
+        def ask() -> A:
+            with connection(self._engine) as asked:
+                return question(asked, *about, **further)
+
+        return self._retry(ask)
