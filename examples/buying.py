@@ -3,12 +3,19 @@
 It reads the stream `allocation.events` and answers on `allocation.commands`. All that it sends is made of the event, so
 an event that comes twice leads to the same two commands under the same ids, which have no second effect. It needs no
 memory of its own but its place in the stream, and that Redis keeps.
+
+Run it beside `make run`, with REDIS_URL as in docs/integration.md: `.venv/bin/python examples/buying.py`. It begins
+with all that was out of stock as far as the stream goes back. Then ask for more of a SKU than there is.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -18,6 +25,8 @@ EVENTS, COMMANDS, PARKED = "allocation.events", "allocation.commands", "buying.p
 GROUP = "buying"
 OUT_OF_STOCK = "allocation.out_of_stock"
 DELIVERY = timedelta(days=7)
+
+log = logging.getLogger("buying")
 
 Message = dict[str, Any]
 
@@ -63,6 +72,7 @@ class Buying:
             return
         for command in commands_for(event):
             pipeline.xadd(COMMANDS, {"command": json.dumps(command)})
+        log.info("buys %(qty)s of %(sku)s for order %(orderid)s", event["data"])
 
 
 def commands_for(event: Message) -> Iterator[Message]:
@@ -91,3 +101,18 @@ def _command(name: str, event: Message, data: Message) -> Message:
         "correlationid": event["correlationid"],
         "data": data,
     }
+
+
+def main() -> None:
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+        log.info("reads %s, until Ctrl-C", EVENTS)
+        while True:
+            with suppress(redis.ConnectionError):
+                Buying(client).handle_what_is_there()  # a new one: Redis may have lost the group with its data
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        main()

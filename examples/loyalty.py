@@ -1,4 +1,7 @@
-"""A second bounded context on the same machinery: customers' loyalty points, kept as events alone."""
+"""A second bounded context on the same machinery: customers' loyalty points, kept as events alone.
+
+A library without a `main`: `tests/integration/test_example.py` runs it.
+"""
 
 from __future__ import annotations
 

@@ -120,6 +120,11 @@ class Client:
         with redis.Redis.from_url(self._redis_url) as connection:
             return int(connection.xpending(EVENTS, group)["pending"])
 
+    def forget_group(self, group: str) -> None:
+        """As Redis does when it loses its data."""
+        with redis.Redis.from_url(self._redis_url) as connection:
+            connection.xgroup_destroy(EVENTS, group)
+
     @contextmanager
     def listening(self, *skus: str) -> Iterator[News]:
         """Hear every `line_allocated` of these products from now on."""

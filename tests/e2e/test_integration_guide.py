@@ -103,3 +103,5 @@ def test_what_the_guide_shows_is_what_happens(programs: Programs, service: Servi
     with programs.running("news.py") as heard:
         eventually(lambda: f"{cleo} gets 50 {lamp} from {more}" in heard(), "it goes on where it was")
         assert not set(news) & set(heard())
+        api.forget_group(json.loads(names['"news"']))
+        eventually(lambda: set(news) <= set(heard()), "a group that Redis has lost is made again")

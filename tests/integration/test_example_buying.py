@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -19,6 +23,7 @@ from allocation.entrypoints import redis_commands
 from allocation.service_layer.handlers import PublishEvent
 from embedded.waiting import wait_for
 
+PROGRAM = Path(__file__).parents[2] / "examples/buying.py"
 Sql = Callable[..., list[tuple[Any, ...]]]
 
 
@@ -66,6 +71,19 @@ def test_what_is_out_of_stock_is_bought_and_promised_once_though_the_event_comes
     tell_all(out_of_stock)
     assert buying.handle_what_is_there() == 2, "its batch, and the promise"
     assert redis_server.xlen(COMMANDS) == 4, "and no more to buy"
+
+
+@pytest.mark.usefixtures("out_of_stock")
+def test_run_by_itself_it_says_what_it_buys(redis_server: redis.Redis, redis_url: str) -> None:
+    environment = os.environ | {"REDIS_URL": redis_url}
+    with subprocess.Popen([sys.executable, PROGRAM], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert wait_for(lambda: redis_server.xlen(COMMANDS) == 2, within=20), "it did not ask"
+        finally:
+            process.terminate()
+        _, said = process.communicate(timeout=20)
+
+    assert said == "reads allocation.events, until Ctrl-C\nbuys 5 of LAMP for order o1\n"
 
 
 def settled(redis_server: redis.Redis) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,6 +29,7 @@ from embedded.waiting import wait_for
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 PATIENCE = 30.0
+OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
 EFFECTS = (PublishEvent.name, SendOutOfStockNotification.name)
 
 
@@ -122,6 +125,46 @@ def test_everything_goes_on_where_the_backup_was_taken(
     tell_all(restored)
     assert sequences(redis_server) == [1, 2, 3, 4, 5, 3, 4, 5], "told again, and the new one under its own version"
     assert differences(restored) == []
+
+
+def test_after_the_documented_restore_whoever_reads_from_the_beginning_is_told_what_the_log_holds(
+    service: Service, back_up: Callable[[], Path], restore: Callable[[Path], Service], redis_server: redis.Redis
+) -> None:
+    """Redis was told of more than the backup holds, and new events get the numbers of what is lost."""
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    tell_all(service)
+    backup = back_up()
+    service.bus.handle(commands.Allocate("lost", "LAMP", 4))
+    service.bus.handle(commands.Allocate("lost, too", "LAMP", 4))
+    tell_all(service)
+
+    restored = restore(backup)
+    assert redis_server.delete(*what_the_page_has_redis_forget()) == 2
+    restored.bus.handle(commands.Allocate("new", "LAMP", 10))
+    restored.refill.refill()
+    tell_all(restored)
+
+    assert heard(redis_server) == [("LAMP", "b1"), ("LAMP", "new")]
+    assert restored.refill.refill() == 0, "and no more is missing"
+
+
+def what_the_page_has_redis_forget() -> list[str]:
+    [keys] = re.findall(r'^\$ redis-cli -u "\$REDIS_URL" DEL (.+)$', OPERATIONS.read_text("utf-8"), re.MULTILINE)
+    return shlex.split(keys)
+
+
+def heard(redis_server: redis.Redis) -> list[tuple[str, str]]:
+    """By somebody who leaves out what is no higher than what they have: SKU, and the batch or order."""
+    entries: Any = redis_server.xrange(EVENTS)
+    highest: dict[str, int] = {}
+    new = []
+    for _, fields in entries:
+        event = json.loads(fields[b"event"])
+        sku, number, data = event["subject"], int(event["sequence"]), event["data"]
+        if number > highest.get(sku, 0):
+            highest[sku] = number
+            new.append((sku, data.get("orderid") or data["ref"]))
+    return new
 
 
 def test_a_new_redis_gets_the_stream_too(

@@ -31,6 +31,45 @@ schema of every version that was ever published is in `src/allocation/catalogue/
   stop there until you know it; never take it for one that you know.
 * The version of a message is part of its type, which names its schema. So the attribute `dataschema` is not sent: see
   [ADR 23](adr/0023-the-catalogue-is-read-off-the-code.md).
+
+## To read the events
+
+* **With a group of your own**: `XGROUP CREATE allocation.events NAME 0 MKSTREAM`, then `XREADGROUP` and `XACK`. Each
+  entry goes to one reader of a group, so never read with the group of another system.
+  [A whole reader](integration.md#a-system-that-wants-to-know) has under fifty lines.
+* **From the first event on**, where that is older than the stream keeps: make the group, page through
+  [`GET /v1/events`](api.md#events) until `next` is null, then read the stream, and leave out of each `subject` what is
+  not higher.
+* **When Redis loses its data** your group is gone too, and `XREADGROUP` answers `NOGROUP`. Make it again, from 0. The
+  relay fills the stream from the log, as far back as an entry stays, so events come again.
+* **After a restore** of the service's database forget what you have kept, and begin as at first. Whoever runs the
+  service [has to tell you](operations.md#to-restore). You notice it yourself only where a `sequence` that you have
+  comes with another `id`.
+
+What an event changes, of the batch that it names:
+
+| event | purchased | allocated | available |
+|---|---|---|---|
+| `allocation.batch_created.v1` | `qty` | 0 | `qty` |
+| `allocation.batch_quantity_changed.v1` | is `qty` now | | is `qty` − allocated now |
+| `allocation.allocated.v1` | | + `qty` | − `qty` |
+| `allocation.deallocated.v1` | | − `qty` | + `qty` |
+| `allocation.out_of_stock.v1` | | | |
+
+So keep two numbers for each batch. After a change of its quantity less than nothing may be available, until the
+`allocation.deallocated.v1` that follow are read.
+
+The same is called otherwise elsewhere:
+
+| in the stream | in `GET /v1/events` | |
+|---|---|---|
+| `subject` | `sku` | also `sku` in `data` |
+| `sequence`, text | `version`, a number | the same number |
+| `correlationid`, `causationid` | `correlation_id`, `causation_id` | so in `line_allocated`, too |
+| `authtype` and `authid` | `principal` | `api_key:shop`, or null |
+| `ref`, `batchref` in `data` | the same | the batch at `/v1/batches/<ref>` |
+
+`id`, `type`, `time` and `data` have the same name and mean the same.
 """
 
 

@@ -10,8 +10,9 @@ EVENT_STREAM = (
     f"An entry stays for {EVENTS_STAY.days} days, unless the setting EVENTS_STAY says otherwise. Each event comes at "
     "least once. The events of one SKU (`subject`) come in the order of their `sequence`, without gaps; across SKUs "
     "there is no order. A repeat has the same `id`, `subject` and `sequence`, so whoever keeps the highest `sequence` "
-    "of each `subject` can leave out what is not higher. Only when the service's database was restored from a backup "
-    "do other events, with other ids, get the numbers of those that were lost."
+    "of each `subject` can leave out what is not higher. Only after the service's database was restored from a backup "
+    "do other events, with other ids, get the numbers of those that were lost: then forget what you have kept, and "
+    "read from the beginning."
 )
 COMMAND_STREAM = (
     "Commands, as CloudEvents 1.0 in JSON, in the one field `command` of an entry. They are handled in the order of "
