@@ -30,7 +30,7 @@ from messaging.envelope import Recorded
 from messaging.errors import Unavailable
 from messaging.sql.backlog import Backlog, Waiting
 from messaging.sql.dead_letters import DeadEffect, DeadLetter, DeadMessage
-from messaging.sql.log_reader import Entry, Wanted
+from messaging.sql.log_reader import EventFilter, LoggedEvent
 from messaging.testing import Waiting as WaitingEffect
 
 A_MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -76,19 +76,19 @@ class FakeLog:
         self._service = service
         self.is_away = False
 
-    def latest(self, most: int) -> list[Entry]:
+    def latest(self, most: int) -> list[LoggedEvent]:
         if self.is_away:
             raise Unavailable("no database")
         return self._entries()[-most:]
 
     def knows(self, subject: str) -> bool:
-        return bool(self.read(Wanted(subject=subject), None, 1))
+        return bool(self.read(EventFilter(subject=subject), None, 1))
 
-    def read(self, wanted: Wanted, after: object, most: int) -> list[Entry]:
+    def read(self, wanted: EventFilter, after: object, most: int) -> list[LoggedEvent]:
         assert after is None
         return [entry for entry in self._entries() if entry.data.get("orderid") == wanted.subject][:most]
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[LoggedEvent]:
         recorded = sorted(self._all(), key=lambda one: one.metadata.time)
         return [_entry(one) for one in recorded]
 
@@ -277,10 +277,10 @@ def _step(recorded: Recorded[object]) -> Step:
     return Step(recorded.version, name, metadata.time, metadata.principal, cast(Event, recorded.event))
 
 
-def _entry(recorded: Recorded[object]) -> Entry:
+def _entry(recorded: Recorded[object]) -> LoggedEvent:
     name, data = CODEC.encode(recorded.event)
     metadata = recorded.metadata
-    return Entry(
+    return LoggedEvent(
         id=metadata.id,
         type=name,
         stream=recorded.stream,

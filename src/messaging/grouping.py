@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
-class _Place(Generic[Asked, Answer]):
+class _Waiter(Generic[Asked, Answer]):
     """A place in the queue of a stream. When `called`, there is an answer or an error, or it is this one's turn."""
 
     asked: Asked
@@ -43,26 +43,26 @@ class Groups(Generic[Asked, Answer]):
         self._run_together = run_together
         self._most = most
         self._lock = Lock()
-        self._queues: dict[str, deque[_Place[Asked, Answer]]] = {}  # by stream; the first place has its turn
+        self._queues: dict[str, deque[_Waiter[Asked, Answer]]] = {}  # by stream; the first has its turn
 
     def run(self, stream: str, asked: Asked) -> Answer:
         """The answer, as if it had been asked alone."""
-        place: _Place[Asked, Answer] = _Place(asked)
+        waiter: _Waiter[Asked, Answer] = _Waiter(asked)
         with self._lock:
             queue = self._queues.setdefault(stream, deque())
-            queue.append(place)
+            queue.append(waiter)
             first = len(queue) == 1
         if not first:
-            place.called.wait()
-        if not place.served:
+            waiter.called.wait()
+        if not waiter.served:
             self._take_turn(stream, queue)
-        if place.error:
-            raise place.error
-        assert place.served, "whoever is called was served, or served itself"
-        return place.answer  # type: ignore[return-value]  # None is an answer too
+        if waiter.error:
+            raise waiter.error
+        assert waiter.served, "whoever is called was served, or served itself"
+        return waiter.answer  # type: ignore[return-value]  # None is an answer too
 
-    def _take_turn(self, stream: str, queue: deque[_Place[Asked, Answer]]) -> None:
-        """Serve the first places of the queue, ours among them, and call the next one."""
+    def _take_turn(self, stream: str, queue: deque[_Waiter[Asked, Answer]]) -> None:
+        """Serve the first of the queue, us among them, and call the next one."""
         with self._lock:
             group = [queue[number] for number in range(min(len(queue), self._most))]
         try:
@@ -75,20 +75,20 @@ class Groups(Generic[Asked, Answer]):
                     queue[0].called.set()
                 else:
                     del self._queues[stream]
-            for place in group:
-                place.called.set()
+            for waiter in group:
+                waiter.called.set()
 
-    def _serve(self, group: Sequence[_Place[Asked, Answer]]) -> None:
+    def _serve(self, group: Sequence[_Waiter[Asked, Answer]]) -> None:
         try:
-            answers = self._run_together([place.asked for place in group])
+            answers = self._run_together([waiter.asked for waiter in group])
         except BaseException as error:  # noqa: BLE001 - it is raised again by each whose it is
             alone_would_not_help = isinstance(error, Unavailable) or not isinstance(error, Exception)
             if len(group) == 1 or alone_would_not_help:
-                for place in group:
-                    place.fail(error)
+                for waiter in group:
+                    waiter.fail(error)
             else:  # one of them is at fault: let the others not suffer for it
-                for place in group:
-                    self._serve([place])
+                for waiter in group:
+                    self._serve([waiter])
         else:
-            for place, answer in zip(group, answers, strict=True):
-                place.serve(answer)
+            for waiter, answer in zip(group, answers, strict=True):
+                waiter.serve(answer)

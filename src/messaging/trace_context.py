@@ -19,19 +19,19 @@ _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16}
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 
 
-class Place(NamedTuple):
+class SpanRef(NamedTuple):
     """In a trace: 32 and 16 hexadecimal digits."""
 
     trace_id: str
     span_id: str
 
 
-def read_traceparent(text: str | None) -> Place | None:
+def read_traceparent(text: str | None) -> SpanRef | None:
     """What another system says of its own span; None if it says nothing that can be read."""
     found = _TRACEPARENT.fullmatch(text) if text and len(text) <= 255 else None
     if not found or (found[1] == "00" and found[4]):  # more may follow in later versions only
         return None
-    return Place(found[2], found[3])
+    return SpanRef(found[2], found[3])
 
 
 def sent_in(metadata: Metadata, traceparent: str) -> Metadata:
@@ -46,16 +46,16 @@ def sent_in(metadata: Metadata, traceparent: str) -> Metadata:
     )
 
 
-def place_of(metadata: Metadata) -> Place:
-    return Place(trace_id(metadata.correlation_id), span_id(metadata.id))
+def span_of(metadata: Metadata) -> SpanRef:
+    return SpanRef(trace_id(metadata.correlation_id), span_id(metadata.id))
 
 
-def place_of_cause(metadata: Metadata) -> Place | None:
+def span_of_cause(metadata: Metadata) -> SpanRef | None:
     """Of the message that caused this one; of another system's span, if its traceparent came along as the cause."""
     cause = metadata.causation_id
     if cause is None:
         return None
-    return read_traceparent(cause) or Place(trace_id(metadata.correlation_id), span_id(cause))
+    return read_traceparent(cause) or SpanRef(trace_id(metadata.correlation_id), span_id(cause))
 
 
 def trace_id(correlation_id: str) -> str:
@@ -71,4 +71,4 @@ def span_id(message_id: str) -> str:
 
 def traceparent(metadata: Metadata) -> str:
     """For whoever handles this message next."""
-    return "00-{}-{}-01".format(*place_of(metadata))
+    return "00-{}-{}-01".format(*span_of(metadata))

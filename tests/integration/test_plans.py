@@ -28,7 +28,7 @@ from messaging.envelope import Metadata, Recorded
 from messaging.sql.backlog import backlogs, waiting
 from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_WORK
-from messaging.sql.log_reader import Place, Wanted
+from messaging.sql.log_reader import EventFilter, LogPosition
 from messaging.sql.retelling import SqlTold
 
 EFFECT = "publish_event"
@@ -59,7 +59,7 @@ def rehearse(service: Service) -> None:
         service.housekeeping.forget_old_messages()
 
 
-def told_over_http(service: Service, wanted: Wanted, after: Place | None, most: int) -> int:
+def told_over_http(service: Service, wanted: EventFilter, after: LogPosition | None, most: int) -> int:
     """How many events, once no transaction on the server is older than they are."""
     wait_for(lambda: service.log.read(wanted, after, most), within=10)
     return len(service.log.read(wanted, after, most))
@@ -69,9 +69,9 @@ def ask_everything(service: Service) -> None:
     views, now = service.views, datetime.now(UTC)
     views.stock_list("", "", 1), views.stock_list("EA", "", 1), views.stock_history("EARLY", None, 1)
     views.products("", 1), views.product("EARLY"), views.room("EARLY"), views.batch("early-1"), views.order("early-1")
-    for wanted in (Wanted(), Wanted(stream="EARLY"), Wanted(subject="early-1")):
+    for wanted in (EventFilter(), EventFilter(stream="EARLY"), EventFilter(subject="early-1")):
         for asked in (wanted, replace(wanted, since=now, until=now)):
-            for after in (None, Place("EARLY", 1)):
+            for after in (None, LogPosition("EARLY", 1)):
                 service.log.read(asked, after, 1)
     service.log.knows("early-1")
 
@@ -255,29 +255,29 @@ def test_a_batch_and_an_order(service: Service) -> None:
 
 
 def test_a_page_of_the_log(service: Service) -> None:
-    assert told_over_http(service, Wanted(), Place("SKU-500", 2), 50) == 50
+    assert told_over_http(service, EventFilter(), LogPosition("SKU-500", 2), 50) == 50
 
     with explained() as plans:
-        service.log.read(Wanted(), Place("SKU-500", 2), 50)
+        service.log.read(EventFilter(), LogPosition("SKU-500", 2), 50)
 
     touches(plans, rows=50, pages=60)
 
 
 def test_a_page_of_one_product_s_log_at_some_time(service: Service) -> None:
-    span = Wanted(stream="HOT", since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime(2030, 1, 1, tzinfo=UTC))
+    span = EventFilter(stream="HOT", since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime(2030, 1, 1, tzinfo=UTC))
 
     with explained() as plans:
-        assert len(service.log.read(span, Place("HOT", 20_000), 50)) == 50
+        assert len(service.log.read(span, LogPosition("HOT", 20_000), 50)) == 50
 
     assert len(plans) < 40
     touches(plans, rows=50, pages=60)
 
 
 def test_all_that_happened_to_an_order(service: Service) -> None:
-    assert told_over_http(service, Wanted(subject="hot-77"), None, 50) == 1
+    assert told_over_http(service, EventFilter(subject="hot-77"), None, 50) == 1
 
     with explained() as plans:
-        service.log.read(Wanted(subject="hot-77"), None, 50)
+        service.log.read(EventFilter(subject="hot-77"), None, 50)
 
     touches(plans, rows=2, pages=8)
 

@@ -21,7 +21,7 @@ from allocation.entrypoints.http.doors import OPEN
 from allocation.views import AllocatedLine, Batch, Incoming, Order, Room, Stock
 from embedded.waiting import wait_for
 from messaging.bus import Request
-from messaging.sql.log_reader import SLACK, Entry, Place, UnknownPlace, Wanted
+from messaging.sql.log_reader import SLACK, EventFilter, LoggedEvent, LogPosition, UnknownPosition
 
 PATIENCE = 10.0
 JANUARY, MARCH = date(2031, 1, 1), date(2031, 3, 1)
@@ -127,12 +127,12 @@ def test_an_order_has_its_lines_with_batch_and_eta_in_the_order_of_allocation(se
 # --- the log -------------------------------------------------------------------
 
 
-def short(entries: list[Entry]) -> list[tuple[str, int]]:
+def short(entries: list[LoggedEvent]) -> list[tuple[str, int]]:
     return [(entry.stream, entry.version) for entry in entries]
 
 
-def read(service: Service, after: Place | None = None, most: int = 100, **wanted: Any) -> list[tuple[str, int]]:
-    return short(service.log.read(Wanted(**wanted), after, most))
+def read(service: Service, after: LogPosition | None = None, most: int = 100, **wanted: Any) -> list[tuple[str, int]]:
+    return short(service.log.read(EventFilter(**wanted), after, most))
 
 
 def settled(service: Service, number: int) -> None:
@@ -216,11 +216,11 @@ def test_a_place_that_is_not_in_the_log_is_said_so(service: Service) -> None:
     some_history(service)
 
     for place, wanted in (
-        (Place("LAMP", 99), Wanted()),
-        (Place("LAMP", 99), Wanted(subject="o1")),
-        (Place("LAMP", 1), Wanted(stream="SOFA")),
+        (LogPosition("LAMP", 99), EventFilter()),
+        (LogPosition("LAMP", 99), EventFilter(subject="o1")),
+        (LogPosition("LAMP", 1), EventFilter(stream="SOFA")),
     ):
-        with pytest.raises(UnknownPlace):
+        with pytest.raises(UnknownPosition):
             service.log.read(wanted, place, 1)
 
 
@@ -247,7 +247,7 @@ def test_nothing_is_told_before_what_may_still_come_before_it(service: Service, 
     settled(service, 4)
 
     assert read(service) == [("LAMP", 1), ("SOFA", 1), ("LAMP", 2), ("SOFA", 2)]
-    assert read(service, Place("SOFA", 1)) == read(service, subject="o1") == [("LAMP", 2), ("SOFA", 2)]
+    assert read(service, LogPosition("SOFA", 1)) == read(service, subject="o1") == [("LAMP", 2), ("SOFA", 2)]
 
 
 RENUMBER = blocks(section(DOCS / "operations.md", "Backup"), "sql")[0]
@@ -264,7 +264,7 @@ def test_a_log_from_another_server_is_told_and_goes_on_once_it_is_renumbered(ser
     settled(service, 12)
 
     assert read(service) == [*EVERYTHING, ("SOFA", 3)]
-    assert read(service, Place("LAMP", 8)) == [("LAMP", 9), ("SOFA", 3)]
+    assert read(service, LogPosition("LAMP", 8)) == [("LAMP", 9), ("SOFA", 3)]
 
 
 def recorded_by_clocks_that_differ(sql: Sql) -> list[tuple[tuple[str, int], datetime]]:
@@ -300,7 +300,7 @@ def test_a_span_of_time_is_told_whichever_way_it_is_asked_for(service: Service, 
         assert read(service, since=since, until=until, subject="o1") == wanted
         assert read(service, since=since, until=until, stream="S1") == [place for place in wanted if place[0] == "S1"]
         later = [place for place in wanted if [place for place, _ in log].index(place) > 20]
-        assert read(service, Place(*log[20][0]), since=since, until=until) == later
+        assert read(service, LogPosition(*log[20][0]), since=since, until=until) == later
 
 
 def test_a_time_that_the_database_can_hardly_name_is_a_time(client: FlaskClient, service: Service) -> None:

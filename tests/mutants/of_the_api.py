@@ -39,7 +39,7 @@ LOG_READER = Part(
             harmless="the planner finds the right index by itself on these tables; with other statistics it may not",
         ),
         Mutant(
-            "        if after and after.stream != stream:\n            raise UnknownPlace\n",
+            "        if after and after.stream != stream:\n            raise UnknownPosition\n",
             "",
             "a cursor of one SKU leads into the middle of another",
             seen_by="test_a_place_that_is_not_in_the_log_is_said_so",

@@ -160,8 +160,8 @@ GROUPING = Part(
             seen_by="test_no_more_run_together_than_is_allowed",
         ),
         Mutant(
-            "self._serve([place])",
-            "place.fail(error)",
+            "self._serve([waiter])",
+            "waiter.fail(error)",
             "the fault of one is everyone's",
             seen_by="test_a_fault_of_one_is_not_the_others_fault",
         ),
@@ -172,8 +172,8 @@ GROUPING = Part(
             seen_by="test_when_the_surroundings_fail_all_are_told_at_once",
         ),
         Mutant(
-            "queue.append(place)",
-            "queue.insert(min(len(queue), 1), place)",
+            "queue.append(waiter)",
+            "queue.insert(min(len(queue), 1), waiter)",
             "who comes last is served first",
             seen_by="test_those_who_wait_run_together_in_the_order_in_which_they_came",
         ),

@@ -16,12 +16,12 @@ from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints import console as the_console
 from allocation.entrypoints.console.feed import LONGEST_STREAM, MOST_STREAMS, NEWEST, Streams, stream, told
 from messaging.errors import Unavailable
-from messaging.sql.log_reader import Entry
+from messaging.sql.log_reader import LoggedEvent
 
 
-def entry(number: int, kind: str = "another.v9") -> Entry:
+def entry(number: int, kind: str = "another.v9") -> LoggedEvent:
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    return Entry(f"id-{number}", kind, "CHAIR", number, moment, "correlation", None, None, {})
+    return LoggedEvent(f"id-{number}", kind, "CHAIR", number, moment, "correlation", None, None, {})
 
 
 class Log:
@@ -29,11 +29,11 @@ class Log:
 
     def __init__(self, *looks: int) -> None:
         self.looks = list(looks)
-        self.entries: list[Entry] = []
+        self.entries: list[LoggedEvent] = []
         self.now = 0.0
         self.is_away = False
 
-    def latest(self, most: int) -> Sequence[Entry]:
+    def latest(self, most: int) -> Sequence[LoggedEvent]:
         if self.is_away:
             raise Unavailable("no database")
         if self.looks:

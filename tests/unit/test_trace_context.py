@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from messaging.envelope import Metadata
 from messaging.trace_context import (
-    Place,
-    place_of,
-    place_of_cause,
+    SpanRef,
     read_traceparent,
     sent_in,
     span_id,
+    span_of,
+    span_of_cause,
     trace_id,
     traceparent,
 )
@@ -28,7 +28,7 @@ SENT_IN = f"00-{TRACE}-{SPAN}-01"
 def test_whatever_the_ids_are_the_place_is_one_that_others_can_read(correlation_id: str, message_id: str) -> None:
     metadata = replace(Metadata.first("test", correlation_id), id=message_id)
 
-    assert read_traceparent(traceparent(metadata)) == place_of(metadata)
+    assert read_traceparent(traceparent(metadata)) == span_of(metadata)
 
 
 def test_an_id_that_is_a_trace_s_stands_for_itself() -> None:
@@ -41,25 +41,25 @@ def test_what_follows_is_in_the_same_trace_below_what_it_follows_from() -> None:
     request = Metadata.first("http", "till-5/4711")
     event = request.next()
 
-    assert place_of_cause(request) is None
-    assert place_of_cause(event) == place_of(request)
-    assert place_of(event).trace_id == place_of(request).trace_id
-    assert place_of_cause(event.next()) == place_of(event) != place_of(request)
+    assert span_of_cause(request) is None
+    assert span_of_cause(event) == span_of(request)
+    assert span_of(event).trace_id == span_of(request).trace_id
+    assert span_of_cause(event.next()) == span_of(event) != span_of(request)
 
 
 def test_a_caller_s_span_is_the_cause_and_its_trace_the_correlation() -> None:
     metadata = sent_in(Metadata.first("http"), SENT_IN)
 
     assert metadata.correlation_id == TRACE
-    assert place_of(metadata) == Place(TRACE, span_id(metadata.id))
-    assert place_of_cause(metadata) == Place(TRACE, SPAN)
+    assert span_of(metadata) == SpanRef(TRACE, span_id(metadata.id))
+    assert span_of_cause(metadata) == SpanRef(TRACE, SPAN)
 
 
 def test_a_correlation_that_was_given_is_kept_and_the_caller_s_span_still_is_the_cause() -> None:
     metadata = sent_in(Metadata.first("http", "till-5/4711"), SENT_IN)
 
     assert metadata.correlation_id == "till-5/4711"
-    assert place_of_cause(metadata) == Place(TRACE, SPAN)
+    assert span_of_cause(metadata) == SpanRef(TRACE, SPAN)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_what_cannot_be_read_is_as_good_as_not_said(said: str) -> None:
 
 
 def test_later_versions_may_say_more() -> None:
-    assert read_traceparent("01" + SENT_IN[2:] + "-more") == Place(TRACE, SPAN)
+    assert read_traceparent("01" + SENT_IN[2:] + "-more") == SpanRef(TRACE, SPAN)

@@ -23,7 +23,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 
 from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.observation import Observer
-from messaging.trace_context import Place, place_of, place_of_cause
+from messaging.trace_context import SpanRef, span_of, span_of_cause
 
 if TYPE_CHECKING:
     from messaging.bus import Request
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Attributes: TypeAlias = Mapping[str, str | int]
 
-_PLACE: ContextVar[Place | None] = ContextVar("place", default=None)
+_SPAN: ContextVar[SpanRef | None] = ContextVar("span", default=None)
 
 
 class _Ids(IdGenerator):
@@ -41,12 +41,12 @@ class _Ids(IdGenerator):
         self._random = RandomIdGenerator()
 
     def generate_trace_id(self) -> int:
-        place = _PLACE.get()
-        return int(place.trace_id, 16) if place else self._random.generate_trace_id()
+        ref = _SPAN.get()
+        return int(ref.trace_id, 16) if ref else self._random.generate_trace_id()
 
     def generate_span_id(self) -> int:
-        place = _PLACE.get()
-        return int(place.span_id, 16) if place else self._random.generate_span_id()
+        ref = _SPAN.get()
+        return int(ref.span_id, 16) if ref else self._random.generate_span_id()
 
 
 class Traces(Observer):
@@ -109,7 +109,7 @@ class Traces(Observer):
     def _handling(self, request: Request, together: int) -> Iterator[Span]:
         name, attributes = type(request.command).__name__, {"allocation.commands_together": together}
         if request.metadata.id in self._answering:  # perhaps in another thread, which handles several together
-            with self._below(place_of(request.metadata), name, SpanKind.INTERNAL, attributes) as span:
+            with self._below(span_of(request.metadata), name, SpanKind.INTERNAL, attributes) as span:
                 yield span
         else:
             with self._message(request.metadata, name, SpanKind.CONSUMER, attributes) as span:
@@ -120,39 +120,39 @@ class Traces(Observer):
         recorded = delivery.recorded
         name = f"{effect} {type(recorded.event).__name__}"
         attributes = {"messaging.message.id": recorded.metadata.id, "allocation.stream": recorded.stream}
-        with self._below(place_of(recorded.metadata), name, SpanKind.PRODUCER, attributes) as span:
+        with self._below(span_of(recorded.metadata), name, SpanKind.PRODUCER, attributes) as span:
             yield span
 
     @contextmanager
     def _message(self, metadata: Metadata, name: str, kind: SpanKind, attributes: Attributes) -> Iterator[Span]:
         """The span that a message is. A cause in another trace is linked: the correlation id says which trace it is."""
-        place, cause = place_of(metadata), place_of_cause(metadata)
-        same = cause is not None and cause.trace_id == place.trace_id
+        ref, cause = span_of(metadata), span_of_cause(metadata)
+        same = cause is not None and cause.trace_id == ref.trace_id
         links = [Link(self._context_of(cause))] if cause and not same else []
         parent = self._parent(cause) if cause and same else Context()
         told = {**attributes, "allocation.correlation_id": metadata.correlation_id}
-        token = _PLACE.set(place)
+        token = _SPAN.set(ref)
         try:
             span = self._tracer.start_span(name, parent, kind, told, links)
         finally:
-            _PLACE.reset(token)
+            _SPAN.reset(token)
         with trace.use_span(span, end_on_exit=True):
             yield span
 
     @contextmanager
-    def _below(self, place: Place, name: str, kind: SpanKind, attributes: Attributes) -> Iterator[Span]:
-        with self._tracer.start_as_current_span(name, self._parent(place), kind, attributes) as span:
+    def _below(self, ref: SpanRef, name: str, kind: SpanKind, attributes: Attributes) -> Iterator[Span]:
+        with self._tracer.start_as_current_span(name, self._parent(ref), kind, attributes) as span:
             yield span
 
-    def _parent(self, place: Place) -> Context:
-        return trace.set_span_in_context(NonRecordingSpan(self._context_of(place)), Context())
+    def _parent(self, ref: SpanRef) -> Context:
+        return trace.set_span_in_context(NonRecordingSpan(self._context_of(ref)), Context())
 
-    def _context_of(self, place: Place) -> SpanContext:
+    def _context_of(self, ref: SpanRef) -> SpanContext:
         """As it was when that span began, perhaps in another process: a sampler decides by the trace's id."""
-        trace_id = int(place.trace_id, 16)
+        trace_id = int(ref.trace_id, 16)
         sampled = self.provider.sampler.should_sample(Context(), trace_id, "").decision.is_sampled()  # type: ignore[no-untyped-call]  # as they have it
         flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
-        return SpanContext(trace_id, int(place.span_id, 16), is_remote=True, trace_flags=flags)
+        return SpanContext(trace_id, int(ref.span_id, 16), is_remote=True, trace_flags=flags)
 
 
 def _named(resource: Resource) -> Resource:

@@ -23,13 +23,13 @@ SLACK = timedelta(seconds=10)
 """The time of an event is that of the process that recorded it: so much may it be out of the order of commits."""
 
 
-class UnknownPlace(MessagingError):
+class UnknownPosition(MessagingError):
     def __init__(self) -> None:
         super().__init__("the log has no such event")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LogPosition:
     """Where somebody is in the log: at this event."""
 
     stream: str
@@ -37,7 +37,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LoggedEvent:
     """An event as the log has it; `type` is its wire name."""
 
     id: str
@@ -51,12 +51,12 @@ class Entry:
     data: dict[str, Any]
 
     @property
-    def place(self) -> Place:
-        return Place(self.stream, self.version)
+    def place(self) -> LogPosition:
+        return LogPosition(self.stream, self.version)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EventFilter:
     """Which events. Those about a `subject` are found by the expression that the reader was made with."""
 
     stream: str | None = None
@@ -74,10 +74,10 @@ class SqlLogReader:
         self._of_subject = f"{subject} = :subject"
         self._knows = text(_KNOWS.format(of_subject=self._of_subject))
 
-    def read(self, wanted: Wanted, after: Place | None, most: int) -> list[Entry]:
-        """The next events. Raises UnknownPlace and Unavailable."""
+    def read(self, wanted: EventFilter, after: LogPosition | None, most: int) -> list[LoggedEvent]:
+        """The next events. Raises UnknownPosition and Unavailable."""
 
-        def ask() -> list[Entry]:
+        def ask() -> list[LoggedEvent]:
             with connection(self._engine) as log:
                 if wanted.subject is not None:
                     return self._about_subject(log, wanted, after, most)
@@ -96,18 +96,20 @@ class SqlLogReader:
 
         return self._retry(ask)
 
-    def latest(self, most: int) -> list[Entry]:
+    def latest(self, most: int) -> list[LoggedEvent]:
         """The newest events that nothing can come before any more, the oldest of them first. Raises Unavailable."""
 
-        def ask() -> list[Entry]:
+        def ask() -> list[LoggedEvent]:
             with connection(self._engine) as log:
-                return _entries(log, _LATEST, Wanted(), most=most)[::-1]
+                return _entries(log, _LATEST, EventFilter(), most=most)[::-1]
 
         return self._retry(ask)
 
-    def _of_stream(self, log: Connection, stream: str, wanted: Wanted, after: Place | None, most: int) -> list[Entry]:
+    def _of_stream(
+        self, log: Connection, stream: str, wanted: EventFilter, after: LogPosition | None, most: int
+    ) -> list[LoggedEvent]:
         if after and after.stream != stream:
-            raise UnknownPlace
+            raise UnknownPosition
 
         def time_of(version: int) -> datetime:
             time: datetime = log.execute(_TIME_OF_VERSION, {"stream": stream, "version": version}).scalar_one()
@@ -118,7 +120,7 @@ class SqlLogReader:
         first = max(first, after.version + 1 if after else 1)
         return _entries(log, _STREAM, wanted, stream=stream, first=first, end=end, most=most)
 
-    def _of_all(self, log: Connection, wanted: Wanted, after: Place | None, most: int) -> list[Entry]:
+    def _of_all(self, log: Connection, wanted: EventFilter, after: LogPosition | None, most: int) -> list[LoggedEvent]:
         def time_of(transaction: int) -> datetime:
             time: datetime = log.execute(_TIME_OF_TRANSACTION, {"transaction": transaction}).scalar_one()
             return time
@@ -130,14 +132,16 @@ class SqlLogReader:
         transaction, position = max(_order(log, after), (first - 1, _LAST_POSITION))
         return _entries(log, _ALL, wanted, transaction=transaction, position=position, end=end, most=most)
 
-    def _about_subject(self, log: Connection, wanted: Wanted, after: Place | None, most: int) -> list[Entry]:
+    def _about_subject(
+        self, log: Connection, wanted: EventFilter, after: LogPosition | None, most: int
+    ) -> list[LoggedEvent]:
         transaction, position = _order(log, after)
         about = text(_SUBJECT.format(of_subject=self._of_subject))
         asked = {"subject": wanted.subject, "stream": wanted.stream, "most": most}
         return _entries(log, about, wanted, transaction=transaction, position=position, **asked)
 
 
-def _span(places: range, time_of: Callable[[int], datetime], wanted: Wanted) -> tuple[int, int]:
+def _span(places: range, time_of: Callable[[int], datetime], wanted: EventFilter) -> tuple[int, int]:
     """Where the wanted time begins and ends, a little generously: time runs with the log, so halving finds it."""
     first, end = 0, len(places)
     if wanted.since:
@@ -147,21 +151,21 @@ def _span(places: range, time_of: Callable[[int], datetime], wanted: Wanted) -> 
     return places.start + first, places.start + end
 
 
-def _order(log: Connection, place: Place | None) -> tuple[int, int]:
+def _order(log: Connection, place: LogPosition | None) -> tuple[int, int]:
     """What the log is ordered by, transaction and position: of this place, or before all."""
     if place is None:
         return _BEFORE_ALL
     found = log.execute(_ORDER_OF, {"stream": place.stream, "version": place.version}).one_or_none()
     if found is None:
-        raise UnknownPlace
+        raise UnknownPosition
     return found.transaction_id, found.position
 
 
-def _entries(log: Connection, statement: TextClause, wanted: Wanted, **asked: object) -> list[Entry]:
+def _entries(log: Connection, statement: TextClause, wanted: EventFilter, **asked: object) -> list[LoggedEvent]:
     times: Mapping[str, object] = {"since": wanted.since, "until": wanted.until}
     rows = log.execute(statement, {**times, **asked})
     return [
-        Entry(
+        LoggedEvent(
             str(row.id),
             row.type,
             row.stream,

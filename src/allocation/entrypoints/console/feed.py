@@ -17,7 +17,7 @@ from typing import Any
 from allocation.adapters.wire_names import CODEC
 from allocation.entrypoints.console.words import in_words, kind_of
 from messaging.errors import Unavailable, UnreadableMessage
-from messaging.sql.log_reader import Entry
+from messaging.sql.log_reader import LoggedEvent
 
 NEWEST = 30
 """A page shows so many, and never catches up with more."""
@@ -69,7 +69,7 @@ class Streams:
         return not self._ended.wait(seconds)
 
 
-def told(entry: Entry) -> dict[str, Any]:
+def told(entry: LoggedEvent) -> dict[str, Any]:
     """An event as the page's script takes it."""
     try:
         event: Any = CODEC.decode(entry.type, entry.data)
@@ -85,7 +85,7 @@ def told(entry: Entry) -> dict[str, Any]:
     }
 
 
-def newer(entries: Sequence[Entry], seen: str | None) -> Sequence[Entry]:
+def newer(entries: Sequence[LoggedEvent], seen: str | None) -> Sequence[LoggedEvent]:
     """Those behind the one that was seen last; all of them if that is not among them. The oldest come first."""
     for number, entry in enumerate(entries):
         if entry.id == seen:
@@ -94,7 +94,7 @@ def newer(entries: Sequence[Entry], seen: str | None) -> Sequence[Entry]:
 
 
 def stream(
-    latest: Callable[[int], Sequence[Entry]],
+    latest: Callable[[int], Sequence[LoggedEvent]],
     seen: str | None,
     go_on: Callable[[float], bool],
     may_see: Callable[[], bool],

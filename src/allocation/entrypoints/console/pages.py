@@ -14,7 +14,7 @@ from allocation.entrypoints.console.feed import NEWEST, Streams, newer, stream, 
 from allocation.entrypoints.console.looks import add_errors, add_looks
 from allocation.entrypoints.console.visitors import Visitors
 from messaging.envelope import LONGEST_TEXT
-from messaging.sql.log_reader import Wanted
+from messaging.sql.log_reader import EventFilter
 
 SKUS_A_PAGE = 25
 EVENTS_A_PAGE = 50
@@ -70,7 +70,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
     def order() -> ResponseReturnValue:
         orderid = _text("id")
         found = service.views.order(orderid) if orderid else None
-        events = service.log.read(Wanted(subject=orderid), None, EVENTS_A_PAGE + 1) if orderid else []
+        events = service.log.read(EventFilter(subject=orderid), None, EVENTS_A_PAGE + 1) if orderid else []
         if not found and not events:
             raise NotFound(f"Nobody has asked for anything under the order {orderid!r}.")
         return render_template(

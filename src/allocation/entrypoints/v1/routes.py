@@ -34,7 +34,7 @@ from allocation.entrypoints.v1.shapes import Allocation, Event, Events, Products
 from allocation.validation import BadInput
 from allocation.views import Batch
 from messaging.errors import MessageIdReused, StillRunning
-from messaging.sql.log_reader import Entry, Place, UnknownPlace, Wanted
+from messaging.sql.log_reader import EventFilter, LoggedEvent, LogPosition, UnknownPosition
 
 F = TypeVar("F")
 
@@ -109,11 +109,11 @@ def _add_events(v1: Blueprint, service: Service) -> None:
     @v1.get("/events")
     def events() -> ResponseReturnValue:
         asked = queries.read(OfEvents)
-        after = Place(*place_of(asked.cursor, AT_EVENT)) if asked.cursor else None
-        wanted = Wanted(stream=asked.sku, subject=asked.orderid, since=asked.since, until=asked.until)
+        after = LogPosition(*place_of(asked.cursor, AT_EVENT)) if asked.cursor else None
+        wanted = EventFilter(stream=asked.sku, subject=asked.orderid, since=asked.since, until=asked.until)
         try:
             found = service.log.read(wanted, after, asked.limit + 1)
-        except UnknownPlace:
+        except UnknownPosition:
             raise queries.unknown_cursor() from None
         shown = found[: asked.limit]
         resume = cursor_at(shown[-1].stream, shown[-1].version) if shown else asked.cursor
@@ -121,7 +121,7 @@ def _add_events(v1: Blueprint, service: Service) -> None:
         return answer(Events([_event(entry) for entry in shown], following, resume), headers=link_to(following))
 
 
-def _event(entry: Entry) -> Event:
+def _event(entry: LoggedEvent) -> Event:
     return Event(
         entry.id,
         CLOUD_EVENTS.type_named(entry.type),
