@@ -29,7 +29,7 @@ from allocation.views import Views
 from messaging.bus import MessageBus
 from messaging.errors import Unavailable
 from messaging.observation import Observer
-from messaging.redis.client import redis_client
+from messaging.redis.client import redis_client, redis_probe
 from messaging.redis.group import ConsumerGroup
 from messaging.redis.refill import Refill
 from messaging.relay import Relay
@@ -51,6 +51,7 @@ class Service:
     """All that entrypoints need, wired."""
 
     engine: Engine
+    redis_probe: redis.Redis
     redis: redis.Redis
     bus: MessageBus[UnitOfWork]
     pubsub_bus: ExclusiveBus[UnitOfWork]
@@ -77,6 +78,7 @@ class Service:
         self.pubsub_bus.close()
         self.command_bus.close()
         self.redis.close()
+        self.redis_probe.close()
 
     def _database(self) -> str:
         try:
@@ -87,7 +89,7 @@ class Service:
 
     def _broker(self) -> str:
         try:
-            self.redis.ping()
+            self.redis_probe.ping()
         except redis.RedisError:
             return "unreachable"
         return "ok"
@@ -124,6 +126,7 @@ def bootstrap(
 
     return Service(
         engine=engine,
+        redis_probe=redis_probe(settings.redis_url),
         redis=client,
         bus=MessageBus(table, unit_of_work(engine), DomainError, retry, observer),
         pubsub_bus=exclusive_bus(settings, BRIDGE_LOCK, table, retry, observer),

@@ -1,6 +1,7 @@
 """One round of a relay: the letters of its claims, as many at once as their effect takes, each stream in its order.
 
-Nothing overtakes: once a letter has failed, later ones of its stream are left for another round. Other streams go on.
+Nothing overtakes: once a letter has failed, later ones of its stream are left for another round. Other streams go on,
+unless it is the effect that is away: then all are left, as they were, but for the one that notes why.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from messaging.effects import EffectOnMany
 from messaging.envelope import Delivery
 from messaging.errors import ClaimLost, MessagingError, Unavailable, UnknownMessage
 from messaging.observation import Observer
+from messaging.outage import Outage
 from messaging.routes import Routes
 
 log = logging.getLogger(__name__)
@@ -66,8 +68,10 @@ class Errands:
     routes: Routes[Any]
     retry_later: RetryLater
     time_is_up: Callable[[], bool]
+    outage: Outage
     observer: Observer = field(default_factory=Observer)
     _gathered: list[_Errand] = field(default_factory=list, init=False)
+    _all_are_left: bool = field(default=False, init=False)
 
     def run(self, claims: Sequence[Claim]) -> None:
         for claim in claims:
@@ -95,7 +99,7 @@ class Errands:
     def _carry_out_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
         for _, of_one_effect in groupby(gathered, key=lambda errand: id(errand.effect)):
-            if errands := [errand for errand in of_one_effect if not errand.claim.is_over]:
+            if errands := [errand for errand in of_one_effect if not (errand.claim.is_over or self._all_are_left)]:
                 self._carry_out(errands)
 
     def _carry_out(self, errands: Sequence[_Errand]) -> None:
@@ -104,6 +108,12 @@ class Errands:
             failures = self.observer.delivering(self.name, deliveries, errands[0].effect.carry_out)
         except Exception as error:  # noqa: BLE001 - whatever an effect raises, other streams must go on
             failures = {errand.claim.stream: error for errand in errands}
+            if isinstance(error, Unavailable) and self.outage.meet(failures, error):
+                errands[0].claim.failure = self.retry_later.after(errands[0].letter, error)
+                self._all_are_left = True
+                return
+        else:
+            self.outage.end()
         for claim, group in groupby(errands, key=attrgetter("claim")):
             of_claim = list(group)
             failure = failures.get(claim.stream)
@@ -124,7 +134,7 @@ class Errands:
 
     def _must_wait(self, claim: Claim) -> bool:
         """Whether what is left of the claim is left for another round."""
-        return claim.is_over or self.time_is_up()
+        return claim.is_over or self._all_are_left or self.time_is_up()
 
     def _note(self, claim: Claim, letter: Letter, error: Exception) -> None:
         about = {"effect": self.name, "stream": claim.stream, "version": letter.version, "error": repr(error)}

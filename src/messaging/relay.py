@@ -2,7 +2,8 @@
 
 A relay claims streams, not rows, so any number of relays may run and order within a stream still holds. A claim is kept
 up while its owner is at work, however long an effect takes, and runs out soon after its owner has died. What fails is
-tried again later and holds back only the later events of its stream and effect.
+tried again later and holds back only the later events of its stream and effect. An effect that is away as a whole is
+left alone for a moment, and tried with one stream until it is back.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from messaging.claims import Claim, Deliveries
 from messaging.errands import Errands, RetryLater
 from messaging.errors import Unavailable
 from messaging.observation import Observer
+from messaging.outage import Outage
 from messaging.routes import Routes
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Relay:
     clock: Callable[[], float] = time.monotonic
     observer: Observer = field(default_factory=Observer)
     _held: dict[int, tuple[str, Sequence[Claim]]] = field(default_factory=dict, init=False, repr=False)  # by thread
+    _outages: dict[str, Outage] = field(default_factory=dict, init=False, repr=False)  # by effect
     _out_of_reach: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # why, by effect
 
     def run(self, stop: Event) -> None:
@@ -75,16 +78,25 @@ class Relay:
             except Exception:
                 log.exception("the relay failed, and goes on", extra={"effect": effect})
                 busy, pause = False, self.longest_pause
-            if not busy:
+            if self._outage(effect).is_on:
+                stop.wait(self._outage(effect).rest())
+            elif not busy:
                 stop.wait(pause)
             pause = self.shortest_pause if busy else min(pause * self.growth, self.longest_pause)
 
     def deliver(self, effect: str) -> int:
         """Carry out what is due now, as far as one claim reaches; returns how many letters were delivered."""
         enough = self.clock() + self.deliveries.lease / 2
-        claims = self.deliveries.claim(effect, 1 if self.routes.may_be_slow(effect) else self.streams_at_once)
+        outage = self._outage(effect)
+        one_by_one = self.routes.may_be_slow(effect) or outage.is_on
+        claims = self.deliveries.claim(effect, 1 if one_by_one else self.streams_at_once)
         errands = Errands(
-            effect, self.routes, self.retry_later, time_is_up=lambda: self.clock() > enough, observer=self.observer
+            effect,
+            self.routes,
+            self.retry_later,
+            time_is_up=lambda: self.clock() > enough,
+            outage=outage,
+            observer=self.observer,
         )
         self._held[get_ident()] = effect, claims
         try:
@@ -94,6 +106,9 @@ class Relay:
         if claims:
             self.deliveries.settle(effect, claims)
         return sum(len(claim.delivered) for claim in claims)
+
+    def _outage(self, effect: str) -> Outage:
+        return self._outages.setdefault(effect, Outage(effect))
 
     def _keep_claims(self, all_done: Event) -> None:
         while not all_done.wait(self.deliveries.lease / 4):

@@ -39,7 +39,7 @@ class PgBouncer:
 
     def __init__(self, folder: Path) -> None:
         found = shutil.which("pgbouncer")
-        assert found, "without it the tests that need it are not collected"
+        assert found, "without it the tests that need it are skipped"
         self._program = Path(found)
         self._folder = folder
         self._endpoint = Endpoint(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -85,6 +86,20 @@ def test_is_degraded_when_redis_is_out_of_reach_and_takes_orders_all_the_same(se
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
     assert service.bus.handle(commands.Allocate("o1", "LAMP", 1)) == "b1"
     assert service.relay.deliver(PublishEvent.name) == 0, "the news waits"
+
+
+@pytest.mark.parametrize("url", ["redis://{0}/0", "redis+sentinel://{0},{0},{0}/stock"])
+def test_is_degraded_and_says_so_within_a_second_when_redis_takes_connections_and_never_answers(
+    settings: Settings, build: Build, url: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        service = build(replace(settings, redis_url=url.format(f"127.0.0.1:{silent.getsockname()[1]}")))
+        service.readiness()  # connects to the database, which takes its own time
+        begun = time.monotonic()
+
+        assert service.readiness() == {"status": "degraded", "database": "ok", "redis": "unreachable"}
+
+        assert time.monotonic() - begun < 1.5
 
 
 def test_a_readiness_probe_never_tells_a_password(settings: Settings, build: Build) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 import redis
+from redis.connection import AbstractConnection
 
 from allocation.adapters.redis_channels import EVENTS
 from allocation.bootstrap import Service, bootstrap
@@ -19,9 +21,11 @@ from allocation.domain import commands
 from allocation.domain.events import BatchCreated
 from allocation.service_layer.handlers import PublishEvent
 from embedded.valkey import Redis
+from messaging.claims import Claim
 from messaging.cloud_events import CloudEvents
 from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errors import ClaimLost, Unavailable
+from messaging.redis.client import redis_client
 from messaging.redis.event_stream import Entry, EventStream, News
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -163,10 +167,15 @@ def test_what_redis_can_not_do_is_tried_again(service: Service, redis_server: re
 
     assert service.relay.deliver(PUBLISH) == 0
 
-    noted = sql("SELECT stream, version, faults, reason FROM outbox WHERE attempts > 0 ORDER BY stream")
-    assert [row[:3] for row in noted] == [("LAMP", 1, 0), ("SOFA", 1, 0)], "an outage, of both"
-    assert all("WRONGTYPE" in reason for *_, reason in noted)
+    [(stream, version, faults, reason)] = sql("SELECT stream, version, faults, reason FROM outbox WHERE attempts > 0")
+    assert (stream, version, faults) == ("LAMP", 1, 0), "an outage, of both, that one has noted"
+    assert "WRONGTYPE" in reason
     assert redis_server.hget(TOLD, "LAMP") is None, "nor is it noted as told"
+
+    redis_server.delete(EVENTS)
+    sql("UPDATE outbox SET retry_at = NULL")
+    tell_all(service)
+    assert sequences(redis_server, "LAMP") == sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
 
 
 def test_what_redis_refuses_of_one_sku_holds_back_no_other(
@@ -332,11 +341,11 @@ def test_a_gap_is_seen_though_redis_is_the_same(service: Service, redis_server: 
 def test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it(redis_server: redis.Redis) -> None:
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
     stream.tell_all([News("LAMP", 1, 0, 1, [Entry(b"{}")])])
-    stream.begin_check()
+    mark = stream.begin_check()
     with pytest.raises(Unavailable, match="has lost what came before version 6"):
         stream.tell_all([News("LAMP", 1, 5, 6, [Entry(b"{}")])])
 
-    stream.end_check(stream.home())
+    stream.end_check(mark, stream.home())
 
     assert not stream.is_complete(stream.home())
 
@@ -474,6 +483,7 @@ def test_what_another_has_claimed_is_looked_at_again(
     a_history(service)
     tell_all(service)
     forget(redis_server)
+    object.__setattr__(service.refill.deliveries, "lease", 3_600)
     sql("UPDATE deliveries SET claimed_until = now() + interval '1 hour'")
 
     assert service.refill.refill() == 0
@@ -516,6 +526,40 @@ def test_long_histories_of_many_products_come_back_whole(service: Service, redis
     assert sql("SELECT count(*) FROM deliveries WHERE claimed_until IS NOT NULL") == [(0,)]
 
 
+def test_a_long_refill_stops_between_batches_when_it_is_told_to_and_the_next_one_goes_on(
+    service: Service,
+    redis_server: redis.Redis,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Else it would outlive the time that a process has to end, and be killed."""
+    skus = [f"SKU-{number}" for number in range(4)]
+    for sku in skus:
+        a_history(service, sku)
+    tell_all(service)
+    forget_what_was_told(redis_server)
+    object.__setattr__(service.refill, "streams_at_once", 2)
+    object.__setattr__(service.refill, "letters_at_once", 3)
+    stop, tell = Event(), EventStream.tell_all
+
+    def tell_and_stop(self: EventStream, news: Sequence[News]) -> None:
+        tell(self, news)
+        stop.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventStream, "tell_all", tell_and_stop)
+        service.refill.run(stop)
+
+    assert len(told(redis_server)) == 20 + 3
+    assert caplog.messages == [], "it does not say that Redis has all of it again"
+    stream = service.refill.stream
+    assert not stream.is_complete(stream.home())
+    assert sql("SELECT count(*) FROM deliveries WHERE claimed_until IS NOT NULL") == [(0,)]
+    assert service.refill.refill() == 17
+    assert all(sequences(redis_server, sku) == [1, 2, 3, 4, 5] * 2 for sku in skus)
+
+
 def test_what_is_told_again_follows_on_what_was_told_before_it(
     service: Service, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -534,6 +578,154 @@ def test_what_is_told_again_follows_on_what_was_told_before_it(
     assert [(one.after, one.version) for one in told_again] == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
 
 
+def test_what_is_lost_between_comparing_and_telling_is_told_in_the_next_round(
+    service: Service, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a crash loop, or when another replica takes over in the middle of a refill."""
+    a_history(service)
+    tell_all(service)
+    redis_server.hset(TOLD, "LAMP", "0:3")
+    claim_these = service.refill.deliveries.claim_these
+    losses = [redis_server]
+
+    def lose_and_claim(effect: str, streams: Collection[str]) -> list[Claim]:
+        if losses:
+            forget_everything(losses.pop())
+        return claim_these(effect, streams)
+
+    monkeypatch.setattr(service.refill.deliveries, "claim_these", lose_and_claim)
+
+    with pytest.raises(Unavailable, match="redis has lost what came before"):
+        service.refill.refill()
+    assert sequences(redis_server, "LAMP") == [], "nothing is told without what came before it"
+
+    assert service.refill.refill() == 5
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        "UPDATE event_log SET time = now() - interval '8 days' WHERE version = 3",
+        "INSERT INTO dropped_effects VALUES (:effect, 'LAMP', 3, 'test', 'me')",
+    ],
+    ids=["too old", "dropped"],
+)
+def test_a_lost_tail_is_told_again_though_it_begins_with_what_is_left_out(
+    service: Service, redis_server: redis.Redis, sql: Sql, left_out: str
+) -> None:
+    a_history(service)
+    tell_all(service)
+    redis_server.hset(TOLD, "LAMP", "0:2")
+    sql(left_out, **({"effect": PUBLISH} if ":effect" in left_out else {}))
+
+    assert service.refill.refill() == 2
+
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5, 4, 5]
+    stream = service.refill.stream
+    assert service.refill.refill() == 0
+    assert stream.is_complete(stream.home())
+
+
+@pytest.fixture
+def crashing_redis(tmp_path: Path) -> Iterator[Redis]:
+    """A Redis of the test's own, to kill."""
+    server = Redis(tmp_path / "crashing", durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_redis_that_comes_back_with_an_older_dump_is_told_what_it_lacks(
+    settings: Settings, crashing_redis: Redis
+) -> None:
+    """It says itself that it is complete, as it was when the dump was written: only its name is another."""
+    service = bootstrap(replace(settings, redis_url=crashing_redis.url))
+    try:
+        service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+        tell_all(service)
+        service.refill.refill()
+        home = service.refill.stream.home()
+        assert service.refill.stream.is_complete(home)
+        service.redis.save()
+        service.bus.handle(commands.Allocate("o1", "LAMP", 1))
+        service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+        tell_all(service)
+
+        crashing_redis.kill()
+        crashing_redis.start()
+        service.redis.connection_pool.disconnect()
+
+        assert sequences(service.redis, "LAMP") == [1], "the dump is the older one"
+        assert service.refill.stream.is_complete(home), "or this shows nothing"
+        assert service.refill.refill() == 2
+        assert sequences(service.redis, "LAMP") == [1, 2, 3]
+    finally:
+        service.close()
+
+
+# --- who looks whether anything is missing -----------------------------------
+
+
+def one_event(redis_server: redis.Redis) -> EventStream:
+    stream = EventStream(redis_server, EVENTS, timedelta(days=7))
+    stream.tell_all([News("LAMP", 1, 0, 1, [Entry(b"{}")])])
+    return stream
+
+
+def test_a_check_does_not_end_with_the_mark_of_another_that_began_after_a_loss(redis_server: redis.Redis) -> None:
+    """Its own mark went with what was lost, and what it had compared before."""
+    stream = one_event(redis_server)
+    ours = stream.begin_check()
+    forget_everything(redis_server)
+    one_event(redis_server).begin_check()  # another relay, killed before it has ended
+
+    stream.end_check(ours, "home")
+
+    assert not stream.is_complete("home")
+
+
+def test_of_several_that_check_at_once_the_first_to_end_says_that_all_is_there(redis_server: redis.Redis) -> None:
+    """Else those that always begin before another has ended would check for ever."""
+    stream = one_event(redis_server)
+    ours, theirs = stream.begin_check(), stream.begin_check()
+
+    stream.end_check(ours, "home")
+
+    assert stream.is_complete("home")
+    stream.end_check(theirs, "home")
+    assert stream.is_complete("home")
+
+
+def test_a_check_that_nobody_ended_does_not_hold_up_the_next(redis_server: redis.Redis) -> None:
+    stream = one_event(redis_server)
+    stream.begin_check()
+
+    stream.end_check(stream.begin_check(), "home")
+
+    assert stream.is_complete("home")
+
+
+def test_news_of_many_are_told_in_one_round_trip_though_redis_has_forgotten_the_script(
+    redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = one_event(redis_server)
+    redis_server.script_flush()
+    sent: list[object] = []
+    send = AbstractConnection.send_packed_command
+
+    def note(self: AbstractConnection, command: Any, check_health: bool = True) -> None:
+        sent.append(command)
+        send(self, command, check_health)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", note)
+
+    stream.tell_all([News(sku, 1, 0, 1, [Entry(b"{}")]) for sku in ("SOFA", "TABLE")])
+
+    assert len(sent) == 1
+    assert stream.versions(["SOFA", "TABLE"]) == [1, 1]
+
+
 def test_a_new_address_gets_all_that_is_young_enough(
     service: Service, settings: Settings, tmp_path: Path, redis_server: redis.Redis
 ) -> None:
@@ -550,8 +742,8 @@ def test_a_new_address_gets_all_that_is_young_enough(
         elsewhere.stop()
 
 
-def test_says_when_redis_is_away(service: Service) -> None:
-    stream = EventStream(redis.Redis(port=1), EVENTS, timedelta(days=7))
+def test_says_when_redis_is_away() -> None:
+    stream = EventStream(redis_client("redis://127.0.0.1:1/0"), EVENTS, timedelta(days=7))
 
     with pytest.raises(Unavailable, match="redis"):
         stream.home()

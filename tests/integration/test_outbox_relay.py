@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock, Thread
@@ -299,6 +299,19 @@ def test_a_mail_that_fails_does_not_hold_up_the_news(
     assert waiting(sql) == [(MAIL, "LAMP", 3)], "nor is it struck off with the news"
 
 
+def test_of_several_failures_each_is_noted(service: Service, engine: Engine, sql: Sql) -> None:
+    def fail(recorded: Recorded[Allocated]) -> None:
+        raise ValueError(f"can't tell {recorded.stream}")
+
+    for sku in ("LAMP", "TABLE"):
+        allocated(service, sku, f"o-{sku}")
+
+    relay_on(engine, Publisher(before=fail)).deliver(PUBLISH)
+
+    noted = sql("SELECT stream, attempts, reason FROM outbox ORDER BY stream")
+    assert noted == [(sku, 1, f'ValueError("can\'t tell {sku}")') for sku in ("LAMP", "TABLE")]
+
+
 def test_a_failure_does_not_make_forget_how_far_an_effect_has_got(service: Service, engine: Engine, sql: Sql) -> None:
     allocated(service, "LAMP", "o1")
     relay = relay_on(engine, fail_for("o2", Unavailable("not now")))
@@ -485,12 +498,51 @@ def test_a_token_rises_though_the_clock_was_put_back(service: Service, engine: E
     assert claim.token > 2**60
 
 
+def set_the_clock_back(sql: Sql) -> None:
+    """By an hour: that is, what was written down before is an hour ahead."""
+    sql("UPDATE deliveries SET token = token + 3600000000, claimed_until = claimed_until + interval '1 hour'")
+    sql(
+        "UPDATE outbox SET retry_at = retry_at + interval '1 hour', last_failed_at = last_failed_at + interval '1 hour'"
+    )
+
+
+@pytest.mark.parametrize("claim", ["claim", "claim_these"])
+def test_the_streams_of_a_relay_that_died_before_the_clock_was_set_back_are_taken_over(
+    service: Service, engine: Engine, sql: Sql, claim: str
+) -> None:
+    allocated(service, "LAMP", "o1")
+    [theirs] = deliveries(engine).claim(PUBLISH)
+    set_the_clock_back(sql)
+
+    taken = deliveries(engine)
+    [ours] = taken.claim(PUBLISH) if claim == "claim" else taken.claim_these(PUBLISH, ["LAMP"])
+
+    assert ours.token > theirs.token
+    assert deliveries(engine).claim(PUBLISH) == [], "as after any claim"
+
+
+def test_what_failed_before_the_clock_was_set_back_is_tried_again_and_then_waits_as_ever(
+    service: Service, engine: Engine, sql: Sql
+) -> None:
+    allocated(service, "LAMP", "o1")
+    relay = relay_on(engine, fail_for("o1", Unavailable("not now")))
+    relay.deliver(PUBLISH)
+    set_the_clock_back(sql)
+
+    relay.deliver(PUBLISH)
+    relay.deliver(PUBLISH)
+
+    assert sql("SELECT attempts, retry_at > clock_timestamp() + interval '5 minutes' FROM outbox") == [(2, False)]
+
+
 def test_who_waits_while_another_claims_gets_nothing_of_it(service: Service, engine: Engine, sql: Sql) -> None:
     allocated(service, "LAMP", "o1")
     claims: list[Claim] = []
     thread = Thread(target=lambda: claims.extend(deliveries(engine).claim(PUBLISH)))
     with connection(engine, "READ COMMITTED") as another, another.begin():
-        another.execute(text("UPDATE deliveries SET claimed_by = 'another', claimed_until = now() + interval '1 hour'"))
+        another.execute(
+            text("UPDATE deliveries SET claimed_by = 'another', claimed_until = now() + interval '10 minutes'")
+        )
         thread.start()
         waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
         assert wait_for(lambda: sql(waits) == [(1,)], within=PATIENCE)
@@ -503,7 +555,9 @@ def test_a_refill_passes_over_what_another_is_about_to_claim(service: Service, e
     allocated(service, "LAMP", "o1")
 
     with connection(engine, "READ COMMITTED") as another, another.begin():
-        another.execute(text("UPDATE deliveries SET claimed_by = 'another', claimed_until = now() + interval '1 hour'"))
+        another.execute(
+            text("UPDATE deliveries SET claimed_by = 'another', claimed_until = now() + interval '10 minutes'")
+        )
         assert deliveries(engine).claim_these(PUBLISH, ["LAMP"]) == []
 
 
@@ -664,6 +718,57 @@ def test_a_relay_whose_connections_are_cut_goes_on(
             assert cut_connections() > 0
 
     assert list(dict.fromkeys(publisher.orders)) == ["o0", "o1", "o2"], "in order, and some perhaps twice"
+
+
+@dataclass
+class ManyAtOnce:
+    """Publishes as Redis does: away, it raises for all. `tries` are the streams of each call."""
+
+    name: ClassVar[str] = PUBLISH
+    may_be_slow: ClassVar[bool] = False
+    at_once: ClassVar[int] = 1_000
+    is_away: bool = True
+    tries: list[list[str]] = field(default_factory=list)
+    told: list[tuple[str, int]] = field(default_factory=list)
+
+    def carry_out(self, given: Sequence[Delivery[DomainEvent]]) -> Mapping[str, Exception]:
+        self.tries.append(list(dict.fromkeys(delivery.recorded.stream for delivery in given)))
+        if self.is_away:
+            raise Unavailable("no redis")
+        self.told += [(delivery.recorded.stream, delivery.recorded.version) for delivery in given]
+        return {}
+
+
+def test_an_outage_floods_neither_the_outbox_nor_the_log_and_all_is_told_in_order_when_it_is_over(
+    service: Service, engine: Engine, sql: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    skus = [f"LAMP-{number}" for number in range(8)]
+    for sku in skus:
+        allocated(service, sku, "o1", "o2")
+    publish = ManyAtOnce()
+    relay = relay_on(engine, Publisher())
+    table: Routes[object] = Routes()
+    for kind in get_args(DomainEvent):
+        table.effect(kind, publish)
+    relay = replace(relay, routes=table)
+
+    for _ in range(5):
+        assert relay.deliver(PUBLISH) == 0
+
+    assert publish.tries == [skus, *([sku] for sku in skus[1:5])], "one after another, since one may fail for itself"
+    [(tried, most, reasons)] = sql("SELECT sum(attempts), max(attempts), count(reason) FROM outbox")
+    assert (tried, most, reasons) == (5, 1, 5), "each try is noted with one stream"
+    assert sql("SELECT count(*) FROM deliveries WHERE claimed_until IS NOT NULL") == [(0,)], "the rest were let go"
+    assert caplog.messages == ["an effect is away, and tried until it is back"]
+
+    publish.is_away = False
+    deliver_all(relay, PUBLISH)
+    sql("UPDATE outbox SET retry_at = clock_timestamp()")
+    deliver_all(relay, PUBLISH)
+
+    assert waiting(sql) == []
+    assert sorted(publish.told) == [(sku, version) for sku in skus for version in (2, 3)]
+    assert [version for sku, version in publish.told if sku == "LAMP-0"] == [2, 3]
 
 
 def test_a_relay_that_meets_a_fault_goes_on_when_it_is_mended(

@@ -1,4 +1,4 @@
-"""Behind a pooler in transaction mode, whose clients share a few sessions. Collected where there is a PgBouncer."""
+"""Behind a pooler in transaction mode, whose clients share a few sessions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from allocation.domain import commands
 from messaging.sql.connections import connection
 from messaging.sql.exclusive import NoSession
 from messaging.sql.limits import BY_KEY, FOR_CALLERS
+
+pytestmark = pytest.mark.skipif(not which("pgbouncer"), reason="there is no pgbouncer on the PATH to test with")
 
 AtOnce = Callable[..., list[Any]]
 Differences = Callable[[], list[str]]

@@ -112,6 +112,12 @@ EVENT_STREAM = Part(
             seen_by="test_what_redis_refuses_of_one_sku_holds_back_no_other",
         ),
         Mutant(
+            "                raise answers[0]\n",
+            "                pass\n",
+            "while Redis is full, each of thousands of streams is tried, noted and logged, again and again",
+            seen_by="test_what_redis_can_not_do_is_tried_again",
+        ),
+        Mutant(
             "for entry = 6, #ARGV, 3 do",
             "for entry = 6, 6, 3 do",
             "of several only the first is told",
@@ -136,10 +142,34 @@ EVENT_STREAM = Part(
             seen_by="test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it",
         ),
         Mutant(
-            'if self._client.hget(self._told, "") == b"checking":',
-            "if True:",
+            "if redis.call('HGET', KEYS[2], '') == ARGV[1] then",
+            "if true then",
             "what is lost during a check is not looked for",
             seen_by="test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it",
+        ),
+        Mutant(
+            "if redis.call('HGET', KEYS[2], '') == ARGV[1] then",
+            "if string.sub(redis.call('HGET', KEYS[2], '') or '', 1, 9) == 'checking:' then",
+            "a check ends with the mark of another, which has not seen what was lost before",
+            seen_by="test_a_check_does_not_end_with_the_mark_of_another_that_began_after_a_loss",
+        ),
+        Mutant(
+            "if mark and string.sub(mark, 1, 9) == 'checking:' then return mark end\n",
+            "",
+            "of relays that always begin before another has ended, none ever ends",
+            seen_by="test_of_several_that_check_at_once_the_first_to_end_says_that_all_is_there",
+        ),
+        Mutant(
+            """return f"{server.get('run_id')}:{replication.get('master_replid')}\"""",
+            'return "home"',
+            "a Redis that comes back with an older dump is believed that it is complete",
+            seen_by="test_a_redis_that_comes_back_with_an_older_dump_is_told_what_it_lacks",
+        ),
+        Mutant(
+            "            pipeline.script_load(_TELL)",
+            '            pipeline.echo("")',
+            "a Redis that was begun anew is never told anything",
+            seen_by="test_news_of_many_are_told_in_one_round_trip_though_redis_has_forgotten_the_script",
         ),
     ),
 )
@@ -149,8 +179,8 @@ REFILL = Part(
     ("integration/test_event_stream.py",),
     (
         Mutant(
-            "        self.stream.begin_check()\n",
-            "",
+            "mark = self.stream.begin_check()",
+            'mark = b""',
             "no check ever ends",
             seen_by="test_what_redis_has_lost_is_told_again_from_the_log",
         ),
@@ -195,6 +225,36 @@ REFILL = Part(
             "self.stream.tell_all(caught_up)",
             "counts as told, and is not",
             seen_by="test_what_redis_has_lost_is_told_again_from_the_log",
+        ),
+        Mutant(
+            "while not stop.is_set() and (\n",
+            "while (\n",
+            "a relay that is told to end compares all streams first, and is killed",
+            seen_by="test_a_long_refill_stops_between_batches_when_it_is_told_to_and_the_next_one_goes_on",
+        ),
+        Mutant(
+            "                if stop.is_set():\n                    return events\n",
+            "",
+            "a relay that is told to end tells all of a long history first, and is killed",
+            seen_by="test_a_long_refill_stops_between_batches_when_it_is_told_to_and_the_next_one_goes_on",
+        ),
+        Mutant(
+            "self.refill(stop)",
+            "self.refill()",
+            "a relay that is told to end tells again all that is missing first, and is killed",
+            seen_by="test_a_long_refill_stops_between_batches_when_it_is_told_to_and_the_next_one_goes_on",
+        ),
+        Mutant(
+            "if complete and not stop.is_set():",
+            "if complete:",
+            "a refill that was told to stop counts as complete",
+            seen_by="test_a_long_refill_stops_between_batches_when_it_is_told_to_and_the_next_one_goes_on",
+        ),
+        Mutant(
+            "after = dict(here)",
+            "after = dict.fromkeys(here, 0)",
+            "what Redis loses between comparing and telling is lost for good",
+            seen_by="test_what_is_lost_between_comparing_and_telling_is_told_in_the_next_round",
         ),
         Mutant(
             "            after[stream] = version\n",
@@ -277,6 +337,25 @@ PUBLISHER = Part(
             "for delivery in deliveries[:1]],",
             "of several only the first is told",
             seen_by="test_all_kinds_of_events_are_told_in_their_order",
+        ),
+    ),
+)
+
+CLIENT = Part(
+    "messaging/redis/client.py",
+    ("unit/test_redis_client.py", "integration/test_bootstrap.py"),
+    (
+        Mutant(
+            "of_a_sentinel | _NO_RETRY)",
+            "of_a_sentinel)",
+            "sentinels that are away hold a relay up for ten seconds a time",
+            seen_by="test_sentinels_that_are_away_are_each_asked_once",
+        ),
+        Mutant(
+            "_client(url, _LIMITS | _PROBING, of_a_sentinel=_PROBING)",
+            "_client(url, _LIMITS, of_a_sentinel=_PROBING)",
+            "a probe waits for five seconds for a Redis that is silent",
+            seen_by="test_is_degraded_and_says_so_within_a_second_when_redis_takes_connections_and_never_answers",
         ),
     ),
 )

@@ -286,7 +286,7 @@ RELAY = Part(
             seen_by="test_an_effect_that_is_slow_for_one_stream_delays_no_other",
         ),
         Mutant(
-            "1 if self.routes.may_be_slow(effect) else self.streams_at_once",
+            "1 if one_by_one else self.streams_at_once",
             "self.streams_at_once",
             "one thread holds the streams that another could serve",
             seen_by="test_an_effect_that_is_slow_for_one_stream_delays_no_other",
@@ -298,8 +298,20 @@ RELAY = Part(
             seen_by="test_a_slow_effect_delays_no_other",
         ),
         Mutant(
-            "            if not busy:\n                stop.wait(pause)",
-            "            stop.wait(pause)",
+            "            if self._outage(effect).is_on:\n",
+            "            if False:\n",
+            "in an outage each relay asks the database and Redis a hundred times a second",
+            seen_by="test_an_effect_that_is_away_is_left_alone_for_a_while_then_tried_with_one_stream_until_it_is_back",
+        ),
+        Mutant(
+            "self.routes.may_be_slow(effect) or outage.is_on",
+            "self.routes.may_be_slow(effect)",
+            "in an outage a hundred streams are claimed and let go for each try",
+            seen_by="test_an_effect_that_is_away_is_left_alone_for_a_while_then_tried_with_one_stream_until_it_is_back",
+        ),
+        Mutant(
+            "            elif not busy:\n                stop.wait(pause)",
+            "            else:\n                stop.wait(pause)",
             "rests at work",
             seen_by="test_rests_longer_and_longer_while_there_is_nothing_to_do",
         ),
@@ -322,14 +334,14 @@ ERRANDS = Part(
     ),
     (
         Mutant(
-            "return claim.is_over or self.time_is_up()",
-            "return claim.is_over",
+            "return claim.is_over or self._all_are_left or self.time_is_up()",
+            "return claim.is_over or self._all_are_left",
             "goes on until its claim runs out",
             seen_by="test_when_time_is_up_nothing_more_is_gathered_and_what_was_gathered_is_told",
         ),
         Mutant(
-            "for errand in of_one_effect if not errand.claim.is_over]",
-            "for errand in of_one_effect]",
+            "if not (errand.claim.is_over or self._all_are_left)]",
+            "if not self._all_are_left]",
             "one effect overtakes another that failed; what was gathered is told though the claim is lost",
             seen_by="test_no_effect_overtakes_another_of_the_same_stream_that_failed",
         ),
@@ -406,8 +418,8 @@ ERRANDS = Part(
             seen_by="test_later_letters_wait_behind_one_that_failed",
         ),
         Mutant(
-            "return claim.is_over or self.time_is_up()",
-            "return self.time_is_up()",
+            "return claim.is_over or self._all_are_left or self.time_is_up()",
+            "return self._all_are_left or self.time_is_up()",
             "later events overtake the one that failed",
             seen_by="test_the_fault_of_one_event_is_its_own_and_what_came_before_it_is_told",
         ),
@@ -421,7 +433,7 @@ ERRANDS = Part(
             "of_claim[0].letter, failure)",
             "of_claim[-1].letter, failure)",
             "the wrong letter waits to be tried again",
-            seen_by="test_an_outage_fails_all_that_was_to_be_told_and_counts_against_the_first_of_each_stream",
+            seen_by="test_a_stream_that_fails_holds_back_no_other",
         ),
         Mutant(
             "        if isinstance(error, ClaimLost):\n            claim.lost = True\n",
@@ -464,6 +476,80 @@ ERRANDS = Part(
             "letter.attempts + 1 >= self.most_faults",
             "outages count",
             seen_by="test_waits_longer_after_each_failure_but_not_for_ever",
+        ),
+    ),
+)
+
+OUTAGE_IN_ERRANDS = Part(
+    "messaging/errands.py",
+    ("unit/test_errands.py", "unit/test_relay.py", "integration/test_outbox_relay.py"),
+    (
+        Mutant(
+            "if isinstance(error, Unavailable) and self.outage.meet(failures, error):",
+            "if False:",
+            "in an outage each of thousands of streams is tried, noted and logged, again and again",
+            seen_by="test_an_outage_leaves_all_that_was_to_be_told_and_one_stream_notes_why",
+        ),
+        Mutant(
+            "                errands[0].claim.failure = self.retry_later.after(errands[0].letter, error)\n",
+            "",
+            "in an outage nobody sees in the outbox why",
+            seen_by="test_an_outage_leaves_all_that_was_to_be_told_and_one_stream_notes_why",
+        ),
+        Mutant(
+            "errands[0].claim.failure = self.retry_later.after(errands[0].letter, error)",
+            "errands[0].claim.failure = self.retry_later.after(errands[-1].letter, error)",
+            "in an outage the wrong letter waits to be tried again",
+            seen_by="test_in_an_outage_a_stream_notes_why_with_its_first_letter",
+        ),
+        Mutant(
+            "                self._all_are_left = True\n",
+            "",
+            "one stream after another waits for a time-out of its own",
+            seen_by="test_in_an_outage_nothing_more_is_tried",
+        ),
+        Mutant(
+            "if not (errand.claim.is_over or self._all_are_left)]",
+            "if not errand.claim.is_over]",
+            "in an outage other effects of the same name each wait for a time-out of their own",
+            seen_by="test_in_an_outage_no_other_effect_of_the_same_name_is_tried",
+        ),
+        Mutant(
+            "            self.outage.end()\n",
+            "            pass\n",
+            "after an outage streams are told one by one for ever",
+            seen_by="test_an_outage_is_said_once_and_that_it_is_over_too",
+        ),
+    ),
+)
+
+OUTAGE = Part(
+    "messaging/outage.py",
+    ("unit/test_errands.py", "unit/test_relay.py"),
+    (
+        Mutant(
+            "return len(self._met_by) > 1",
+            "return len(self._met_by) > 0",
+            "an address that takes no mail today holds back all mails",
+            seen_by="test_one_stream_alone_fails_for_itself_and_the_others_go_on",
+        ),
+        Mutant(
+            "        if self.is_on:\n            return True\n",
+            "",
+            "says in an outage many times a second that there is one",
+            seen_by="test_an_outage_is_said_once_and_that_it_is_over_too",
+        ),
+        Mutant(
+            "        self._met_by.clear()\n",
+            "        pass\n",
+            "two that fail for themselves, hours apart, count as an outage",
+            seen_by="test_what_is_told_between_two_that_fail_shows_that_it_is_no_outage",
+        ),
+        Mutant(
+            "random.uniform(self.longest_rest / 2, self.longest_rest)",
+            "self.longest_rest",
+            "all relays try at the same moment",
+            seen_by="test_an_effect_that_is_away_is_left_alone_for_a_while_then_tried_with_one_stream_until_it_is_back",
         ),
     ),
 )

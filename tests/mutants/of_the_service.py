@@ -142,3 +142,16 @@ ROUTING = Part(
         ),
     ),
 )
+
+PROCESSES = Part(
+    "allocation/entrypoints/command_line/processes.py",
+    ("unit/test_processes.py",),
+    (
+        Mutant(
+            "if os.getppid() != parent:",
+            "if False:",
+            "a part stays when its parent is killed while it is being started",
+            seen_by="test_a_part_whose_parent_was_killed_before_it_could_ask_to_die_with_it_does_not_stay",
+        ),
+    ),
+)

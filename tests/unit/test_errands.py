@@ -13,6 +13,7 @@ from messaging.effects import Effect, EffectOnMany
 from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errands import Errands, RetryLater
 from messaging.errors import ClaimLost, Unavailable, UnknownMessage, UnreadableMessage
+from messaging.outage import Outage
 from messaging.routes import Routes
 
 
@@ -85,12 +86,13 @@ def run(
     said: Effect[Said] | EffectOnMany[Said],
     whispered: Effect[Whispered] | EffectOnMany[Whispered] | None = None,
     time_is_up: Callable[[], bool] = lambda: False,
+    outage: Outage | None = None,
 ) -> None:
     table: Routes[object] = Routes()
     table.effect(Said, said)
     if whispered:
         table.effect(Whispered, whispered)
-    Errands("tell", table, RetryLater(), time_is_up).run(claims)
+    Errands("tell", table, RetryLater(), time_is_up, outage or Outage("tell")).run(claims)
 
 
 def failed(one: Claim) -> int | None:
@@ -139,16 +141,106 @@ def test_a_stream_that_fails_holds_back_no_other(error: Exception) -> None:
     assert (b.delivered, failed(b)) == ([1, 2], None)
 
 
-def test_an_outage_fails_all_that_was_to_be_told_and_counts_against_the_first_of_each_stream() -> None:
-    def no_redis(_: object) -> Mapping[str, Exception]:
-        raise Unavailable("no redis")
+def away(_: object) -> Mapping[str, Exception]:
+    raise Unavailable("no redis")
 
+
+def test_an_outage_leaves_all_that_was_to_be_told_and_one_stream_notes_why() -> None:
+    outage = Outage("tell")
     claims = [saying("a", "one two"), saying("b", "uno due")]
 
-    run(claims, TellMany(no_redis))
+    run(claims, TellMany(away), outage=outage)
 
-    assert [(one.delivered, failed(one)) for one in claims] == [([], 1), ([], 1)]
-    assert not any(one.failure.is_fault for one in claims if one.failure)
+    assert outage.is_on
+    assert [(one.delivered, failed(one)) for one in claims] == [([], 1), ([], None)]
+    assert claims[0].failure
+    assert (claims[0].failure.reason, claims[0].failure.is_fault) == ("Unavailable('no redis')", False)
+
+
+def test_in_an_outage_a_stream_notes_why_with_its_first_letter() -> None:
+    claims = [saying("a", "one two")]
+    outage = Outage("tell")
+    outage.meet({"b", "c"}, Unavailable("no redis"))
+
+    run(claims, TellMany(away), outage=outage)
+
+    assert failed(claims[0]) == 1
+
+
+def test_in_an_outage_nothing_more_is_tried() -> None:
+    calls: list[int] = []
+
+    def count(deliveries: Sequence[Delivery[Any]]) -> Mapping[str, Exception]:
+        calls.append(len(deliveries))
+        raise Unavailable("no redis")
+
+    claims = [saying(stream, "one two") for stream in "abcdefgh"]
+
+    run(claims, TellMany(count, at_once=3))
+
+    assert calls == [3]
+    assert [failed(one) for one in claims] == [1] + [None] * 7
+
+
+def test_in_an_outage_no_other_effect_of_the_same_name_is_tried() -> None:
+    whisper = TellOne()
+    claims = [saying("a", "one"), saying("b", "uno"), claim("c", Whispered("un"))]
+
+    run(claims, TellMany(away), whisper)
+
+    assert whisper.told == []
+    assert claims[2].failure is None
+
+
+def test_one_stream_alone_fails_for_itself_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    """As a mail whose address takes no mail today."""
+    outage, tell = Outage("tell"), TellOne(refused="two")
+    claims = [saying("a", "one two three"), saying("b", "uno due")]
+
+    run(claims, tell, outage=outage)
+
+    assert not outage.is_on
+    assert tell.told == ["one", "uno", "due"]
+    assert (failed(claims[0]), failed(claims[1])) == (2, None)
+    assert caplog.messages == ["an effect failed"]
+
+
+def test_two_streams_in_a_row_that_find_it_away_are_an_outage_and_a_third_is_not_tried() -> None:
+    @dataclass
+    class Away(TellOne):
+        def __call__(self, delivery: Delivery[Any]) -> None:
+            self.told.append(word(delivery))
+            raise Unavailable("no mail server")
+
+    tell = Away()
+    claims = [saying("a", "one"), saying("b", "uno"), saying("c", "un")]
+
+    run(claims, tell)
+
+    assert tell.told == ["one", "uno"]
+    assert [failed(one) for one in claims] == [1, 1, None]
+
+
+def test_an_outage_is_said_once_and_that_it_is_over_too(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage("tell")
+
+    for _ in range(3):
+        run([saying("a", "one"), saying("b", "uno")], TellMany(away), outage=outage)
+        run([saying("c", "un")], TellMany(away), outage=outage)
+    assert caplog.messages == ["an effect is away, and tried until it is back"]
+    run([saying("c", "un")], TellMany(), outage=outage)
+    run([saying("a", "one")], TellMany(), outage=outage)
+
+    assert caplog.messages[1:] == ["an effect is back"]
+    assert not outage.is_on
+
+
+def test_what_is_told_between_two_that_fail_shows_that_it_is_no_outage() -> None:
+    outage, tell = Outage("tell"), TellOne(refused="later")
+
+    run([saying("a", "later"), saying("b", "uno"), saying("c", "later")], tell, outage=outage)
+
+    assert not outage.is_on
 
 
 def refuse_two(deliveries: Sequence[Delivery[Any]]) -> Mapping[str, Exception]:

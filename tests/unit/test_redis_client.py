@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import pytest
+import redis
 from redis.sentinel import SentinelConnectionPool
 
 from allocation.config import SettingError, Settings
-from messaging.redis.client import redis_client
+from messaging.redis.client import redis_client, redis_probe
 
 SENTINELS = "redis+sentinel://:s%40cret@one:26379,two:26380/stock/2"
 
@@ -27,6 +31,17 @@ def test_a_client_of_sentinels_does_not_wait_for_ever_either() -> None:
 
     assert 0 < limits["socket_connect_timeout"] <= 5
     assert 0 < limits["socket_timeout"] <= 5
+
+
+@pytest.mark.parametrize("build", [redis_client, redis_probe])
+def test_sentinels_that_are_away_are_each_asked_once(build: Callable[[str], redis.Redis]) -> None:
+    """The driver's ten tries take ten seconds and more, in which nothing is told, and no probe answered."""
+    with build("redis+sentinel://127.0.0.1:1,127.0.0.1:1,127.0.0.1:1/stock") as client:
+        begun = time.monotonic()
+        with pytest.raises(redis.ConnectionError):
+            client.ping()
+
+    assert time.monotonic() - begun < 0.5
 
 
 @pytest.mark.parametrize("url", [SENTINELS, "redis+sentinel://one/stock", "rediss://:x@host:1/0"])

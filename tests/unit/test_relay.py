@@ -375,6 +375,26 @@ def test_rests_long_after_a_fault_and_is_quick_again_after_work(fault: Exception
     assert stop.pauses == [0.2, 0.2, 0.01, 0.0125]
 
 
+def test_an_effect_that_is_away_is_left_alone_for_a_while_then_tried_with_one_stream_until_it_is_back() -> None:
+    outage = [Unavailable("no redis")] * 5
+
+    def fail(_: str) -> None:
+        if outage:
+            raise outage.pop()
+
+    tell = Tell("tell", fail)
+    stop = Patient(pauses=6)
+    deliveries = CountedDeliveries(memory_with("tell", a=["one"], b=["uno"], c=["un"]))
+
+    Relay(routes_to(tell), deliveries).run(stop)
+
+    assert tell.told == ["one", "uno", "un"]
+    *rests, idle, _ = stop.pauses
+    assert all(rest and 0.25 <= rest <= 0.5 for rest in rests), "the first two streams, and three more tries"
+    assert (len(rests), len(set(rests)) > 1, idle) == (4, True, 0.01), "not in step with others; then at full speed"
+    assert deliveries.asked[:6] == [100, 1, 1, 1, 1, 100]
+
+
 def test_says_that_the_outbox_is_out_of_reach_once_for_each_reason_and_again_after_it_was_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha1
+from uuid import uuid4
 
 import redis
 
@@ -17,7 +19,8 @@ from messaging.errors import ClaimLost, MessagingError, Unavailable
 from messaging.redis.client import redis_faults
 
 # KEYS: the stream, the hash. ARGV: subject, token, after, version, seconds to keep; then body, channel and message of
-# each entry. The field '' is no subject: it says of which Redis it is known that nothing is missing.
+# each entry. Field '': run_id:replid of the Redis last verified complete; 'checking' and a mark during a refill; absent
+# after a gap.
 _TELL = """
 local stream, hash = KEYS[1], KEYS[2]
 if redis.call('EXISTS', stream) == 0 then
@@ -38,6 +41,23 @@ for entry = 6, #ARGV, 3 do
 end
 redis.call('HSET', hash, ARGV[1], ARGV[2] .. ':' .. ARGV[4])
 return 'told'
+"""
+
+_TELL_SHA = sha1(_TELL.encode(), usedforsecurity=False).hexdigest()
+
+# ARGV: a new mark. A check that goes on is joined: whoever ends first has seen that nothing is missing, and those who
+# always begin before another has ended do not undo each other's.
+_BEGIN_CHECK = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return ARGV[1] end
+local mark = redis.call('HGET', KEYS[2], '')
+if mark and string.sub(mark, 1, 9) == 'checking:' then return mark end
+redis.call('HSET', KEYS[2], '', ARGV[1])
+return ARGV[1]
+"""
+
+# ARGV: the mark, the home.
+_END_CHECK = """
+if redis.call('HGET', KEYS[2], '') == ARGV[1] then redis.call('HSET', KEYS[2], '', ARGV[2]) end
 """
 
 
@@ -72,17 +92,22 @@ class EventStream:
         self._client = client
         self._told = told_key(name)
         self._keys = [name, self._told]
-        self._tell = client.register_script(_TELL)
+        self._begin_check = client.register_script(_BEGIN_CHECK)
+        self._end_check = client.register_script(_END_CHECK)
 
     def tell(self, news: Sequence[News]) -> Mapping[str, MessagingError]:
         """Append and publish, in one round trip. Returns which subjects were refused, and why; the others were told.
 
-        ClaimLost: a higher token has told of the subject. Unavailable: what comes before is missing.
+        ClaimLost: a higher token has told of the subject. Unavailable: what comes before is missing. When Redis fails
+        for all of them, as while it is full, that is raised.
         """
         with redis_faults(), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.script_load(_TELL)  # redis-py's own way asks first whether it is there: another round trip
             for one in news:
-                self._tell(keys=self._keys, args=self._arguments(one), client=pipeline)
-            answers = pipeline.execute(raise_on_error=False)
+                pipeline.evalsha(_TELL_SHA, len(self._keys), *self._keys, *self._arguments(one))
+            _, *answers = pipeline.execute(raise_on_error=False)
+            if answers and all(isinstance(answer, redis.RedisError) for answer in answers):
+                raise answers[0]
         refusals = ((one.subject, _refusal(answer, one)) for one, answer in zip(news, answers, strict=True))
         return {subject: refusal for subject, refusal in refusals if refusal}
 
@@ -114,17 +139,16 @@ class EventStream:
             there = self._client.exists(self._keys[0])
             return bool(there) and self._client.hget(self._told, "") == home.encode()
 
-    def begin_check(self) -> None:
-        """Someone looks whether anything is missing. What is lost while they look ends the check."""
+    def begin_check(self) -> bytes:
+        """Someone looks whether anything is missing. Returns a mark, which goes with what is lost while they look."""
         with redis_faults():
-            if self._client.exists(self._keys[0]):
-                self._client.hset(self._told, "", "checking")
+            mark: bytes = self._begin_check(keys=self._keys, args=[f"checking:{uuid4().hex}"])
+        return mark
 
-    def end_check(self, home: str) -> None:
-        """They found it complete."""
+    def end_check(self, mark: bytes, home: str) -> None:
+        """They found it complete. Changes nothing when their mark has gone."""
         with redis_faults():
-            if self._client.hget(self._told, "") == b"checking":
-                self._client.hset(self._told, "", home)
+            self._end_check(keys=self._keys, args=[mark, home])
 
     def _arguments(self, news: News) -> list[bytes | str | int]:
         kept = int(self.keep.total_seconds())

@@ -6,7 +6,6 @@ Each stream is claimed while it is refilled, so that what is new waits behind wh
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -59,7 +58,7 @@ class Refill:
         away = ""
         while not stop.is_set():
             try:
-                if told := self.refill():
+                if (told := self.refill(stop)) and not stop.is_set():
                     log.warning("redis had lost events, and has them again", extra={"events": told})
                 away = ""
             except Unavailable as error:
@@ -70,15 +69,21 @@ class Refill:
                 log.exception("the refill failed, and goes on")
             stop.wait(self.every)
 
-    def refill(self) -> int:
-        """Tell what is missing; returns how many events. Raises Unavailable, also when some are for a newer release."""
+    def refill(self, stop: Event | None = None) -> int:
+        """Tell what is missing, or as much of it as there is until told to stop; returns how many events.
+
+        Raises Unavailable, also when some are for a newer release.
+        """
+        stop = stop or Event()
         home = self.stream.home()
         if self.stream.is_complete(home):
             return 0
-        self.stream.begin_check()
+        mark = self.stream.begin_check()
         events, complete, beyond = 0, True, ""
         beyond_us: dict[str, UnknownMessage] = {}
-        while last_versions := self.told.last_versions(self.effect, beyond, self.streams_at_once):
+        while not stop.is_set() and (
+            last_versions := self.told.last_versions(self.effect, beyond, self.streams_at_once)
+        ):
             beyond = max(last_versions)
             here = dict(zip(last_versions, self.stream.versions(list(last_versions)), strict=True))
             behind = {stream: here[stream] for stream, last in last_versions.items() if here[stream] < last}
@@ -86,7 +91,7 @@ class Refill:
                 claims = self.deliveries.claim_these(self.effect, behind)
                 complete = complete and len(claims) == len(behind)
                 try:
-                    events += self._tell_again(claims, behind, beyond_us)
+                    events += self._tell_again(claims, behind, beyond_us, stop)
                 except ClaimLost:
                     complete = False
                 finally:
@@ -94,17 +99,18 @@ class Refill:
         if beyond_us:
             stream, reason = next(iter(beyond_us.items()))
             raise Unavailable(f"a relay of a newer release must tell {len(beyond_us)} streams, as {stream}: {reason}")
-        if complete:
-            self.stream.end_check(home)
+        if complete and not stop.is_set():
+            self.stream.end_check(mark, home)
         return events
 
     def _tell_again(
-        self, claims: Sequence[Claim], here: Mapping[str, int], beyond_us: dict[str, UnknownMessage]
+        self, claims: Sequence[Claim], here: Mapping[str, int], beyond_us: dict[str, UnknownMessage], stop: Event
     ) -> int:
         """`beyond_us` takes in the streams whose rest is left to a newer release, so that nothing is passed over."""
         by_stream = {claim.stream: claim for claim in claims}
         spans = {claim.stream: (here[claim.stream], claim.after) for claim in claims}
-        events, batch, after = 0, list[News](), defaultdict[str, int](int)  # the first may follow on what is too old
+        events, batch = 0, list[News]()
+        after = dict(here)  # what Redis has lost since it was compared is a gap, which the next round fills
         letters = self.told.letters(self.effect, spans, self.stream.keep)
         for stream, version, body in self._bodies(letters, beyond_us):
             batch.append(News(stream, by_stream[stream].token, after[stream], version, [Entry(body)]))
@@ -114,6 +120,8 @@ class Refill:
                 self.stream.tell_all(batch)
                 self.deliveries.extend(self.effect, claims)
                 batch.clear()
+                if stop.is_set():
+                    return events
         told = [claim for claim in claims if claim.stream not in beyond_us]
         caught_up = [News(claim.stream, claim.token, after[claim.stream], claim.after) for claim in told]
         self.stream.tell_all([*batch, *caught_up])

@@ -27,23 +27,37 @@ from messaging.sql.event_log import recorded_from
 _MOMENT = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _TOKEN = f"greatest(mine.token + 1, {_MOMENT})"
 
-# Whoever claims has let go of all it had, or could not because the database was away: that is its own to take again.
+# What will have failed only later failed before the clock was set back: its `retry_at` says nothing any more.
+_IS_DUE = "(retry_at IS NULL OR retry_at <= clock_timestamp() OR last_failed_at > clock_timestamp())"
+
+
+def _is_free(table: str) -> str:
+    """Nobody has the stream, or the thread that asks.
+
+    A thread claims again only after settling. If settling failed, `claimed_by = :relay` gives it its own claims back at
+    once, without waiting for the lease. No claim is made for longer than a lease: one that seems to last twice as long
+    is from before the clock was set back, maybe of a relay that is dead.
+    """
+    return f"""({table}.claimed_until IS NULL OR {table}.claimed_until < clock_timestamp()
+               OR {table}.claimed_until > clock_timestamp() + make_interval(secs => 2 * :lease)
+               OR {table}.claimed_by = :relay)"""
+
+
 # Visits each waiting stream once, by the primary key, however many letters wait in it; a stream whose first letter is
 # dead or not due is passed over, and one claimed by another relay too.
 _CLAIM = text(f"""
     WITH RECURSIVE heads AS (
-        (SELECT stream, retry_at, dead_at FROM outbox
+        (SELECT stream, retry_at, last_failed_at, dead_at FROM outbox
          WHERE effect = :effect AND stream > :after ORDER BY stream, version LIMIT 1)
         UNION ALL
         SELECT later.* FROM heads CROSS JOIN LATERAL (
-            SELECT stream, retry_at, dead_at FROM outbox
+            SELECT stream, retry_at, last_failed_at, dead_at FROM outbox
             WHERE effect = :effect AND stream > heads.stream ORDER BY stream, version LIMIT 1) AS later
     ), due AS (
         SELECT heads.stream FROM heads LEFT JOIN deliveries
             ON deliveries.effect = :effect AND deliveries.stream = heads.stream
-        WHERE heads.dead_at IS NULL AND (heads.retry_at IS NULL OR heads.retry_at <= clock_timestamp())
-          AND (deliveries.claimed_until IS NULL OR deliveries.claimed_until < clock_timestamp()
-               OR deliveries.claimed_by = :relay)
+        WHERE heads.dead_at IS NULL AND {_IS_DUE}
+          AND {_is_free("deliveries")}
         LIMIT :streams
     )
     INSERT INTO deliveries AS mine (effect, stream, token, claimed_by, claimed_until)
@@ -51,9 +65,9 @@ _CLAIM = text(f"""
     FROM due ORDER BY stream
     ON CONFLICT (effect, stream) DO UPDATE
         SET token = {_TOKEN}, claimed_by = excluded.claimed_by, claimed_until = excluded.claimed_until
-        WHERE mine.claimed_until IS NULL OR mine.claimed_until < clock_timestamp() OR mine.claimed_by = :relay
+        WHERE {_is_free("mine")}
     RETURNING stream, token, delivered_version
-""")  # noqa: S608 - the token is our own
+""")  # noqa: S608 - the pieces are our own
 
 # For streams by name, with or without letters that wait. Here and below the planner is given the names too: from a join
 # alone it may make a walk through all streams.
@@ -61,14 +75,14 @@ _CLAIM_THESE = text(f"""
     WITH free AS (
         SELECT stream FROM deliveries
         WHERE effect = :effect AND stream = ANY(:streams)
-          AND (claimed_until IS NULL OR claimed_until < clock_timestamp() OR claimed_by = :relay)
+          AND {_is_free("deliveries")}
         ORDER BY stream FOR UPDATE SKIP LOCKED
     )
     UPDATE deliveries AS mine SET token = {_TOKEN}, claimed_by = :relay,
            claimed_until = clock_timestamp() + make_interval(secs => :lease)
     FROM free WHERE mine.effect = :effect AND mine.stream = free.stream
     RETURNING mine.stream, mine.token, mine.delivered_version
-""")  # noqa: S608 - the token is our own
+""")  # noqa: S608 - the pieces are our own
 
 _EXTEND = text("""
     UPDATE deliveries SET claimed_until = clock_timestamp() + make_interval(secs => :lease)
@@ -80,16 +94,16 @@ _EXTEND = text("""
 """)
 
 # A head that another relay has just settled a failure of is dead, or not due: known only now.
-_LETTERS = text("""
+_LETTERS = text(f"""
     SELECT letter.*, id, type, data, correlation_id, causation_id, source, time, principal
     FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
     CROSS JOIN LATERAL (
         SELECT stream, version, attempts, faults,
-               dead_at IS NULL AND (retry_at IS NULL OR retry_at <= clock_timestamp()) AS is_due FROM outbox
+               dead_at IS NULL AND {_IS_DUE} AS is_due FROM outbox
         WHERE effect = :effect AND stream = claimed.stream ORDER BY version LIMIT :letters) AS letter
     LEFT JOIN event_log ON event_log.stream = letter.stream AND event_log.version = letter.version
     ORDER BY letter.stream, letter.version
-""")
+""")  # noqa: S608 - the piece is our own
 
 _DELIVERED = text("""
     WITH settled AS (

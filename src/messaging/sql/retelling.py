@@ -53,6 +53,7 @@ class SqlTold:
             "seconds": younger_than.total_seconds(),
         }
         with connection(self._engine, "READ COMMITTED") as open_connection:
-            rows = open_connection.execution_options(stream_results=True, yield_per=500).execute(_LETTERS, asked)
-            for row in rows:
-                yield row.stream, Letter(row.version, 0, 0, partial(recorded_from, row, self._codec))
+            open_connection.execution_options(stream_results=True, yield_per=500)
+            with open_connection.execute(_LETTERS, asked) as rows:  # closed by whoever stops half-way, too
+                for row in rows:
+                    yield row.stream, Letter(row.version, 0, 0, partial(recorded_from, row, self._codec))

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class Processes:
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes one system call, and the parent has one thread
+            preexec_fn=partial(_die_with, os.getpid()),  # noqa: PLW1509 - only system calls, and the parent has one thread
         )
 
     def _terminate(self, parts: Sequence[Part], give_up: float) -> None:
@@ -106,7 +107,9 @@ class Processes:
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Have the kernel end this process when its parent is killed, so that none is left behind (Linux)."""
     if _libc:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it was killed before that
+        os._exit(1)
