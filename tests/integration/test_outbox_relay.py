@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock, Thread
@@ -549,6 +550,23 @@ def test_who_waits_while_another_claims_gets_nothing_of_it(service: Service, eng
     thread.join(PATIENCE)
 
     assert claims == []
+
+
+def test_a_claim_that_is_just_being_kept_up_is_settled_after_that(service: Service, engine: Engine, sql: Sql) -> None:
+    """By another thread of the same relay, which does nothing else all the time."""
+    allocated(service, "LAMP", "o1")
+    ours = deliveries(engine)
+    (claim,) = ours.claim(PUBLISH)
+    claim.delivered += [letter.version for letter in claim.letters]
+    with ThreadPoolExecutor(1) as pool, connection(engine, "READ COMMITTED") as another, another.begin():
+        another.execute(text("UPDATE deliveries SET claimed_until = claimed_until + interval '1 millisecond'"))
+        settling = pool.submit(ours.settle, PUBLISH, [claim])
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+        assert wait_for(lambda: sql(waits) == [(1,)], within=PATIENCE)
+        another.commit()
+        settling.result(PATIENCE)
+
+    assert sql("SELECT count(*) FROM outbox WHERE effect = 'publish_event'") == [(0,)]
 
 
 def test_a_refill_passes_over_what_another_is_about_to_claim(service: Service, engine: Engine) -> None:

@@ -516,8 +516,8 @@ DELIVERIES = Part(
         Mutant(
             'with connection(self._engine, "READ COMMITTED")',
             'with connection(self._engine, "REPEATABLE READ")',
-            "a claim fails when another was faster",
-            seen_by="test_who_waits_while_another_claims_gets_nothing_of_it",
+            "what was done can't be settled while its claim is kept up",
+            seen_by="test_a_claim_that_is_just_being_kept_up_is_settled_after_that",
         ),
     ),
 )
