@@ -23,13 +23,14 @@ from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.doors import OPEN, Doors
+from allocation.entrypoints.http.rates import Rates
 from allocation.views import AllocatedLine, Batch, Order
 from allocation.views.stock_history import Balance, History, Step, reckoned
 from allocation.views.stock_list import Page, Shelf
 from messaging.envelope import Recorded
 from messaging.errors import Unavailable
 from messaging.sql.backlog import Backlog, Waiting
-from messaging.sql.dead_letters import DeadEffect, DeadLetter, DeadMessage
+from messaging.sql.dead_letters import Beginning, DeadEffect, DeadLetter, DeadMessage
 from messaging.sql.log_reader import EventFilter, LoggedEvent
 from messaging.testing import Waiting as WaitingEffect
 
@@ -42,10 +43,10 @@ class FakeKeys:
         self.ring = KeyRing(lambda: [*self.stored.values()], clock=self._later)
         self._now = 0.0
 
-    def create(self, name: str, *scopes: Scope) -> str:
+    def create(self, name: str, *scopes: Scope, rate: int | None = None) -> str:
         key_id = f"{len(self.stored):012x}"
         key = f"alk_{key_id}_{name.encode().hex():0<64}"
-        self.stored[name] = StoredKey(name, key_id, sha256(key.encode()).digest(), scopes, None, A_MOMENT, "anna")
+        self.stored[name] = StoredKey(name, key_id, sha256(key.encode()).digest(), scopes, rate, A_MOMENT, "anna")
         return key
 
     def revoke(self, name: str) -> None:
@@ -106,8 +107,8 @@ class FakeDeadLetters:
         every: list[DeadLetter] = [*self.letters, *self.dead_effects]
         return next((letter for letter in every if letter.id == letter_id), None)
 
-    def messages(self, most: int | None = None) -> list[DeadMessage]:
-        return self.letters[:most]
+    def beginnings(self, most: int, longest: int) -> list[Beginning]:
+        return [_beginning(letter, longest) for letter in self.letters[:most]]
 
     def effects(self, most: int | None = None) -> list[DeadEffect]:
         return self.dead_effects[:most]
@@ -156,6 +157,7 @@ class Console:
     """What the app is wired with, and a browser that looks at it."""
 
     def __init__(self, keys: FakeKeys | None = None) -> None:
+        self.now = 0.0
         self.service = fakes.Service()
         self.bus = self.service.bus
         self.relay = self.service.relay
@@ -163,7 +165,7 @@ class Console:
         self.log = FakeLog(self.service)
         self.dead_letters = FakeDeadLetters()
         self.console_sessions = FakeSessions()
-        self.app = create_app(cast(Service, self), Doors(keys.ring) if keys else OPEN)
+        self.app = create_app(cast(Service, self), Doors(keys.ring, rates=Rates(lambda: self.now)) if keys else OPEN)
         self.browser: FlaskClient = self.app.test_client()
 
     @property
@@ -186,7 +188,11 @@ class Console:
         self.look("/sign-in")
         cookie = self.browser.get_cookie(COOKIE, path="/console")
         assert cookie
-        return Visitor(cookie.value, is_new=False, principal=None, is_open=True).csrf_token
+        return self.csrf_token_of(cookie.value)
+
+    @staticmethod
+    def csrf_token_of(token: str) -> str:
+        return Visitor(token, is_new=False, principal=None, is_open=True).csrf_token
 
     def sign_in(self, key: str, **fields: str) -> TestResponse:
         return self.send("/sign-in", None, key=key, **fields)
@@ -262,6 +268,11 @@ def dead_message(number: int, body: bytes, reason: str = "not a message") -> Dea
 def dead_effect(stream: str, version: int = 1) -> DeadEffect:
     event: dict[str, Any] = {"type": "allocated.v1"}
     return DeadEffect("publish_event", stream, version, "refused", 5, A_MOMENT, A_MOMENT, 2, event)
+
+
+def _beginning(letter: DeadMessage, longest: int) -> Beginning:
+    body, size = letter.body[:longest], len(letter.body)
+    return Beginning(letter.number, letter.source, body, size, letter.reason, letter.attempts, letter.last_failed_at)
 
 
 def _shelf(product: Product) -> Shelf:

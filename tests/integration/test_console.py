@@ -247,6 +247,16 @@ def test_a_session_lasts_for_half_a_day_and_is_forgotten_then(service: Service, 
     assert sql("SELECT principal FROM console_sessions") == [("ben",)]
 
 
+def test_a_key_has_ten_sessions_and_the_newest_are_kept(service: Service) -> None:
+    sessions = service.console_sessions
+    sessions.open("of-ben", "ben")
+    for number in range(12):
+        sessions.open(str(number), "anna")
+
+    assert [number for number in range(12) if sessions.principal(str(number))] == [*range(2, 12)]
+    assert sessions.principal("of-ben") == "ben"
+
+
 def test_whoever_reads_the_database_learns_no_token(service: Service, sql: Sql) -> None:
     service.console_sessions.open("a-token-that-nobody-knows", "anna")
 
@@ -327,13 +337,33 @@ def test_dead_letters_are_found_one_by_one_or_the_oldest_first(service: Service,
     given(service, commands.CreateBatch("b2", "TABLE", 9))
     sql("UPDATE outbox SET dead_at = now(), reason = 'refused', first_failed_at = now(), last_failed_at = now()")
 
-    assert [letter.number for letter in service.dead_letters.messages(most=2)] == numbers[:2]
+    assert [letter.number for letter in service.dead_letters.beginnings(most=2, longest=9)] == numbers[:2]
     assert len(service.dead_letters.effects(most=1)) == 1
     every: list[DeadLetter] = [*service.dead_letters.messages(), *service.dead_letters.effects()]
     assert {letter.id for letter in every} > {f"message:{numbers[1]}", "effect:publish_event:2:CHAIR:1"}
     assert [service.dead_letters.find(letter.id) for letter in every] == every
     for nobody in (f"message:{10**17}", f"message:{10**30}", "effect:publish_event:9:CHAIR:1", "effect:1:CHAIR", ""):
         assert service.dead_letters.find(nobody) is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["effect:x:1:a\0b", "effect:x\0:1:a", "message:1\0", "effect:x:١:a", f"effect:x:{10**17}:a", "effect:\ud800:1:a"],
+)
+def test_no_letter_whatever_is_found_by_a_name_that_nothing_has(service: Service, odd: str) -> None:
+    assert service.dead_letters.find(odd) is None
+
+
+def test_of_a_message_only_its_beginning_is_read_for_a_list(service: Service) -> None:
+    service.dead_letters.bury(source="a channel", body=b"x" * 100_000, reason="unreadable")
+    service.dead_letters.bury(source="a channel", body=b"\xff\0", reason="unreadable")
+
+    large, small = service.dead_letters.beginnings(most=2, longest=4096)
+
+    assert (large.body, large.size) == (b"x" * 4096, 100_000)
+    assert (small.body, small.size) == (b"\xff\0", 2)
+    assert [large.id, small.id] == [letter.id for letter in service.dead_letters.messages()]
+    assert [one.id for one in service.dead_letters.beginnings(most=1, longest=1)] == [large.id]
 
 
 # --- a large catalogue -----------------------------------------------------------

@@ -68,6 +68,7 @@ def told_over_http(service: Service, wanted: EventFilter, after: LogPosition | N
 def ask_everything(service: Service) -> None:
     views, now = service.views, datetime.now(UTC)
     views.stock_list("", "", 1), views.stock_list("EA", "", 1), views.stock_history("EARLY", None, 1)
+    views.batches("EARLY", None, 1), views.batches("EARLY", "early-1", 1)
     views.products("", 1), views.product("EARLY"), views.room("EARLY"), views.batch("early-1"), views.order("early-1")
     for wanted in (EventFilter(), EventFilter(stream="EARLY"), EventFilter(subject="early-1")):
         for asked in (wanted, replace(wanted, since=now, until=now)):
@@ -211,6 +212,15 @@ def test_a_product_with_many_exhausted_batches(service: Service) -> None:
     with explained() as plans:
         assert service.views.product("HOT")
         assert service.views.room("HOT").purchased > 1_000
+
+    touches(plans, rows=1 + 1_100, pages=1_200)
+
+
+def test_a_page_of_a_product_s_many_exhausted_batches(service: Service) -> None:
+    first = service.views.batches("HOT", None, 50)
+
+    with explained() as plans:
+        assert len(service.views.batches("HOT", first[-1].ref, 50)) == 50
 
     touches(plans, rows=1 + 1_100, pages=1_200)
 

@@ -81,6 +81,41 @@ def test_all_products_are_listed_in_pages_each_once(service: Service, client: Fl
     assert path == "", "and that was the last one"
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 200])
+def test_batches_of_a_product_are_listed_in_the_order_in_which_they_are_allocated(
+    service: Service, client: FlaskClient, limit: int
+) -> None:
+    """Whether they are exhausted or not, and also when that changes between two pages."""
+    sku = "A/LAMP?"
+    given(
+        service,
+        commands.CreateBatch("march", sku, 7, MARCH),
+        commands.CreateBatch("z-here", sku, 3),
+        commands.CreateBatch("january", sku, 6, JANUARY),
+        commands.CreateBatch("a-here", sku, 9),
+        commands.CreateBatch("january-too", sku, 5, JANUARY),
+        commands.CreateBatch("of-another", "LAMP", 5),
+        commands.Allocate("o1", sku, 3),
+        commands.Allocate("o2", sku, 8),
+    )
+
+    found: list[dict[str, object]] = []
+    path = f"/v1/batches?sku={quote(sku, safe='')}&limit={limit}"
+    while path and len(found) <= 5:
+        answer = client.get(path)
+        found += (answer.json or {})["items"]
+        path = answer.headers.get("Link", "").removeprefix("<").removesuffix('>; rel="next"')
+        given(service, commands.ChangeBatchQuantity("january", len(found)))
+
+    assert [batch["ref"] for batch in found] == ["z-here", "a-here", "january", "january-too", "march"]
+    assert [batch["available"] for batch in found[:2]] == [0, 1]
+    assert found[0] == client.get("/v1/batches/z-here").json
+
+
+def test_of_a_product_that_nobody_knows_there_are_no_batches(client: FlaskClient) -> None:
+    assert client.get("/v1/batches?sku=NIX").json == {"items": [], "next": None}
+
+
 def test_room_is_what_all_batches_have_and_at_most_one(service: Service) -> None:
     yesterday = datetime.now(UTC).date() - timedelta(days=2)
     given(

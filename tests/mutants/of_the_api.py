@@ -65,6 +65,18 @@ BATCHES = Part(
     (
         Mutant('= {sku} AND NOT is_open"', '= {sku} AND NOT is_open AND false"', "what was used up was never there"),
         Mutant(
+            "({_PLACE}) > (SELECT",
+            "({_PLACE}) >= (SELECT",
+            "the last batch of a page is told again",
+            seen_by="test_batches_of_a_product_are_listed_in_the_order_in_which_they_are_allocated",
+        ),
+        Mutant(
+            "    ORDER BY {_PLACE} LIMIT :most",
+            "    LIMIT :most",
+            "batches come in any order",
+            seen_by="test_batches_of_a_product_are_listed_in_the_order_in_which_they_are_allocated",
+        ),
+        Mutant(
             "LIMIT {most}) UNION ALL (",
             "LIMIT 0) UNION ALL (",
             "of many batches those with room are not shown",

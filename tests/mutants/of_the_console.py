@@ -56,6 +56,24 @@ DOOR = Part(
             "signing in leads to another site",
             seen_by="test_signing_in_leads_to_no_other_site",
         ),
+        Mutant(
+            "            _count(principal, visitors.doors)\n        if",
+            "            pass\n        if",
+            "one key takes all there is, through the console",
+            seen_by="test_the_rate_of_a_key_counts_in_the_console_too",
+        ),
+        Mutant(
+            "        _count(principal, visitors.doors)\n        g.visitor",
+            "        g.visitor",
+            "one key opens sessions without end",
+            seen_by="test_no_session_is_opened_for_a_key_that_asks_too_often",
+        ),
+        Mutant(
+            "    if request.endpoint in _ASKED_BY_PAGES:\n        rate",
+            "    if False:\n        rate",
+            "a page uses up the rate of whoever looks at it",
+            seen_by="test_what_a_page_asks_by_itself_fits_into_the_smallest_rate_and_has_one_of_its_own",
+        ),
     ),
 )
 
@@ -161,6 +179,12 @@ SESSIONS = Part(
             "            .where(console_sessions.c.ends_at > func.now())\n",
             "",
             "a session lasts until somebody else signs in",
+        ),
+        Mutant(
+            "self._change(over, row.on_conflict_do_nothing(), too_many)",
+            "self._change(over, row.on_conflict_do_nothing())",
+            "a key has sessions without end",
+            seen_by="test_a_key_has_ten_sessions_and_the_newest_are_kept",
         ),
     ),
 )

@@ -532,6 +532,18 @@ DEAD_LETTERS = Part(
     ),
     (
         Mutant(
+            "            func.substring(_letters.c.body, 1, longest),",
+            "            _letters.c.body,",
+            "a list of letters takes all of what was sent",
+            seen_by="test_of_a_message_only_its_beginning_is_read_for_a_list",
+        ),
+        Mutant(
+            r':([^\0\ud800-\udfff]+)"',
+            r':([^\ud800-\udfff]+)"',
+            "a letter that nothing is called is a fault",
+            seen_by="test_no_letter_whatever_is_found_by_a_name_that_nothing_has",
+        ),
+        Mutant(
             "        return self._retry(ask)",
             "        return ask()",
             "whoever looks after a restart of the database is told to come again",

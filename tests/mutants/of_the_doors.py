@@ -63,11 +63,16 @@ KEY_RING = Part(
     (
         Mutant("if key.revoked_at is None]", "]", "a revoked key works for ever"),
         Mutant("_READ_EVERY = 1.0", "_READ_EVERY = 10.0", "a revoked key works for longer than was said"),
-        Mutant("            if age > _WITHOUT_THE_DATABASE:", "            if True:", "no metrics in an outage"),
+        Mutant("            if age > holds_for:", "            if True:", "no metrics in an outage"),
+        Mutant("            if age > holds_for:", "            if False:", "revoked keys work in an outage"),
+        Mutant("min(STILL_WORKS, holds_for))", "holds_for)", "revoked keys work after a long silence"),
+        Mutant("min(STILL_WORKS, holds_for))", "STILL_WORKS)", "a new key is wrong while the keys are read"),
         Mutant(
-            "            if age > _WITHOUT_THE_DATABASE:", "            if False:", "revoked keys work in an outage"
+            "_current(_LOOK_FOR_NEW_ONES, holds_for=_LOOK_FOR_NEW_ONES)",
+            "_current(_LOOK_FOR_NEW_ONES)",
+            "a new key is wrong in an outage",
+            seen_by="test_what_can_not_be_looked_up_is_no_wrong_key_either",
         ),
-        Mutant("blocking=age > STILL_WORKS", "blocking=known is None", "revoked keys work after a long silence"),
         Mutant("_LOOK_FOR_NEW_ONES = 0.25", "_LOOK_FOR_NEW_ONES = -1", "guessing keeps the database busy"),
     ),
 )

@@ -238,3 +238,67 @@ def test_a_made_up_cookie_opens_nothing(console: Console, cookie: str) -> None:
     answer = console.browser.get("/console", headers={"Cookie": f"{COOKIE}={cookie}".encode().decode("latin-1")})
 
     assert answer.status_code == 303
+
+
+@pytest.mark.parametrize("asked", ["", "?q=CHAIR+%26", "?_external=1&_scheme=ftp", "?q=%0D%0AX%3A+y"])
+def test_the_address_with_a_slash_behind_it_is_the_console_s_too(
+    console: Console, open_console: Console, asked: str
+) -> None:
+    for one in (console, open_console):
+        answer = one.browser.get(f"/console/{asked}")
+
+        assert (answer.status_code, answer.headers["Location"]) == (308, f"/console{asked}")
+
+
+# --- how often -------------------------------------------------------------------
+
+
+def test_the_rate_of_a_key_counts_in_the_console_too(console: Console, keys: FakeKeys) -> None:
+    console.dead_letters.dead_effects = [dead_effect("CHAIR")]
+    signed_in = console.sign_in(keys.create("anna", Scope.READ, Scope.OPERATE, rate=3))
+    assert signed_in.status_code == 303
+    assert [console.look(page).status_code for page in ("", "/dead-letters")] == [200, 200]
+
+    refused = console.look()
+    token = console.csrf_token_of(cookie_of(console))
+    retried = console.browser.post("/console/dead-letters/retry", data={"csrf_token": token, "letter": "x"})
+    console.now += 0.4
+    later = console.look()
+
+    assert (refused.status_code, refused.headers["Retry-After"], refused.mimetype) == (429, "1", "text/html")
+    assert "may send 3 requests a second" in refused.text
+    assert retried.status_code == 429
+    assert later.status_code == 200
+
+
+def test_no_session_is_opened_for_a_key_that_asks_too_often(console: Console, keys: FakeKeys) -> None:
+    key = keys.create("anna", Scope.READ, rate=2)
+
+    def signed_in_anew() -> int:
+        console.browser.delete_cookie(COOKIE, path="/console")
+        return console.sign_in(key).status_code
+
+    assert [signed_in_anew() for _ in range(10)] == [303, 303] + [429] * 8
+    assert len(console.console_sessions.opened) == 2
+
+
+def test_what_a_page_asks_by_itself_fits_into_the_smallest_rate_and_has_one_of_its_own(
+    console: Console, keys: FakeKeys
+) -> None:
+    console.streams.end()
+    console.sign_in(keys.create("anna", Scope.READ, rate=1))
+    console.now += 1
+
+    assert console.look().status_code == 200
+    assert console.look("/events").status_code == 200
+    assert console.look("/events/stream").status_code == 503, "no room, and no refusal"
+    assert console.look("/events").status_code == 429
+    for _ in range(10):
+        console.now += 3
+        assert console.look("/events").status_code == 200
+
+
+def test_who_has_no_rate_is_let_in_as_often_as_they_like(console: Console, keys: FakeKeys) -> None:
+    console.sign_in(keys.create("anna", Scope.READ))
+
+    assert {console.look("/events").status_code for _ in range(50)} == {200}

@@ -229,6 +229,15 @@ def test_dead_letters_are_shown_whole_with_their_reasons(console: Console) -> No
     assert "1 dead letter " in said(console.look().text)
 
 
+def test_of_a_long_message_the_beginning_is_shown_and_its_size(console: Console) -> None:
+    console.dead_letters.letters = [dead_message(7, b"x" * 4096 + b"y" * 60_000)]
+
+    page = said(console.look("/dead-letters").text)
+
+    assert "xxx … of 64,096 bytes" in page
+    assert "y" * 10 not in page
+
+
 def test_a_message_is_handled_after_all(console: Console) -> None:
     console.given(CreateBatch("b1", "CHAIR", 10))
     console.dead_letters.letters = [dead_message(7, b'{"batchref": "b1", "qty": 4}')]

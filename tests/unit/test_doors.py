@@ -114,6 +114,8 @@ def is_decided(method: str, rule: str) -> bool:
 def test_what_the_issue_says_is_in_the_table() -> None:
     assert scope_for("GET", "/allocations/<any_text:orderid>") is Scope.READ
     assert scope_for("GET", "/v1/products") is Scope.READ
+    assert scope_for("GET", "/v1/batches") is Scope.READ
+    assert scope_for("POST", "/v1/batches") is Scope.OPERATE
     assert scope_for("GET", "/metrics") is Scope.READ
     assert scope_for("GET", "/what-nobody-thought-of") is Scope.READ
     assert scope_for("POST", "/allocate") is Scope.ALLOCATE
@@ -368,12 +370,15 @@ def test_a_revoked_key_works_for_two_seconds_at_most(keys: FakeKeys) -> None:
     assert keys.ring.principal_named("shop") is None
 
 
-def test_whoever_comes_after_a_long_silence_does_not_get_in_on_what_was_known_before(keys: FakeKeys) -> None:
+@pytest.mark.parametrize("silence", [STILL_WORKS + 0.1, 3600])
+def test_whoever_comes_after_a_long_silence_does_not_get_in_on_what_was_known_before(
+    keys: FakeKeys, silence: float
+) -> None:
     """Though somebody else is reading the keys at that moment: then they wait."""
     key = keys.create("shop", Scope.READ)
     assert keys.ring.principal_of(key)
     keys.revoke("shop")
-    keys.now += 3600
+    keys.now += silence
     is_reading, may_go_on = Event(), Event()
 
     def read_all() -> list[StoredKey]:
@@ -409,6 +414,45 @@ def test_while_the_database_is_away_a_key_that_nobody_knows_is_no_wrong_key(api:
     answer = api.client.get("/allocations/o1", headers=key)
 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+
+
+@pytest.mark.parametrize("seconds", [0.3, 10, 61])
+def test_what_can_not_be_looked_up_is_no_wrong_key_either(api: Api, keys: FakeKeys, seconds: float) -> None:
+    """It may be a new one. A key that is known with another secret is wrong."""
+    shop = keys.create("shop", Scope.READ)
+    assert keys.ring.principal_of(shop)
+    new = keys.create("new", Scope.READ)
+    keys.is_away = True
+    keys.now += seconds
+
+    assert api.client.get("/allocations/o1", headers=bearer(new)).status_code == 503
+    assert api.client.get("/allocations/o1", headers=bearer(f"alk_{'f' * 12}_{'0' * 64}")).status_code == 503
+    if seconds < 60:
+        assert api.client.get("/allocations/o1", headers=bearer(f"{shop[:-1]}f")).status_code == 401
+        assert api.client.get("/allocations/o1", headers=bearer(shop)).status_code == 200
+
+
+def test_whoever_comes_with_a_new_key_while_the_keys_are_read_waits_for_that(keys: FakeKeys) -> None:
+    assert keys.ring.principal_of(keys.create("shop", Scope.READ))
+    keys.now += 1.5
+    new = keys.create("new", Scope.READ)
+    is_reading, may_go_on = Event(), Event()
+
+    def read_all() -> list[StoredKey]:
+        is_reading.set()
+        assert may_go_on.wait(10)
+        return keys.read_all()
+
+    keys.ring.read_all = read_all
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(keys.ring.principal_of, new)
+        assert is_reading.wait(10)
+        second = threads.submit(keys.ring.principal_of, new)
+        with pytest.raises(TimeoutError):
+            second.result(0.05)
+        may_go_on.set()
+
+        assert second.result(10)
 
 
 def test_while_the_database_is_away_what_was_known_holds_for_a_minute(keys: FakeKeys) -> None:

@@ -360,6 +360,24 @@ def test_what_is_asked_for_wrongly_is_named(api: Api, query: str, name: str) -> 
     assert [error["parameter"] for error in said["errors"]] == [name]
 
 
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("", "sku"),
+        ("sku=", "sku"),
+        ("sku=A&sku=B", "sku"),
+        ("sku=A&ref=b1", "ref"),
+        ("sku=A&limit=201", "limit"),
+        (f"sku=A&cursor={queries.cursor_at('B', 'b1')}", "cursor"),
+        (f"sku=A&cursor={queries.cursor_at('A')}", "cursor"),
+    ],
+)
+def test_batches_are_asked_for_by_their_sku(api: Api, query: str, name: str) -> None:
+    said = is_problem(api.client.get(f"/v1/batches?{query}"), problems.INVALID_VALUES)
+
+    assert [error["parameter"] for error in said["errors"]] == [name]
+
+
 @given(
     st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=255),
     st.integers(1, 2**63 - 1),
@@ -485,6 +503,12 @@ def test_limits_in_the_document_are_those_that_validate(document: dict[str, Any]
     assert (line["properties"]["qty"]["minimum"], line["properties"]["qty"]["maximum"]) == (1, 1_000_000)
     assert (line["properties"]["sku"]["minLength"], line["properties"]["sku"]["maxLength"]) == (1, 255)
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+
+
+def test_the_document_says_which_parameters_must_be_given(document: dict[str, Any]) -> None:
+    asked = document["paths"]["/v1/batches"]["get"]["parameters"]
+
+    assert [parameter["name"] for parameter in asked if parameter.get("required")] == ["sku"]
 
 
 def examples(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], object]]:

@@ -11,6 +11,9 @@ from allocation.adapters.tables import console_sessions
 from messaging.retry import Retry
 from messaging.sql.connections import connection
 
+MOST_SESSIONS = 10
+"""Of one key, at the same time."""
+
 _HALF_A_DAY = text("now() + interval '12 hours'")
 
 
@@ -22,10 +25,13 @@ class SqlConsoleSessions:
         self._retry = retry
 
     def open(self, token: str, principal: str) -> None:
-        """For half a day; those that have ended are forgotten."""
+        """For half a day, or until `principal` has opened ten more; those that have ended are forgotten."""
         over = delete(console_sessions).where(console_sessions.c.ends_at <= func.now())
         row = insert(console_sessions).values(token=_hash(token), principal=principal, ends_at=_HALF_A_DAY)
-        self._change(over, row.on_conflict_do_nothing())
+        of_them = select(console_sessions.c.token).where(console_sessions.c.principal == principal)
+        too_old = of_them.order_by(console_sessions.c.ends_at.desc()).offset(MOST_SESSIONS)
+        too_many = delete(console_sessions).where(console_sessions.c.token.in_(too_old))
+        self._change(over, row.on_conflict_do_nothing(), too_many)
 
     def principal(self, token: str) -> str | None:
         query = (

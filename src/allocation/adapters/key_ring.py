@@ -30,7 +30,8 @@ class _Known:
 class KeyRing:
     """All keys are read together, so one that nobody knows costs the database no more than one that somebody does.
 
-    While the database is away, what was known holds for a minute more. Threads may share it.
+    While the database is away, what was known holds for a minute more; of what was not known nothing is said. Threads
+    may share it.
     """
 
     read_all: Callable[[], Sequence[StoredKey]]
@@ -45,7 +46,7 @@ class KeyRing:
             return None
         found = self._current(_READ_EVERY).by_id.get(key_id)
         if found is None:
-            found = self._current(_LOOK_FOR_NEW_ONES).by_id.get(key_id)
+            found = self._current(_LOOK_FOR_NEW_ONES, holds_for=_LOOK_FOR_NEW_ONES).by_id.get(key_id)
         return found.principal if found and found.fits(key) else None
 
     def principal_named(self, name: str) -> Principal | None:
@@ -56,19 +57,20 @@ class KeyRing:
         found = self._current(_READ_EVERY).by_name.get(name)
         return found.principal if found else None
 
-    def _current(self, not_older_than: float) -> _Known:
+    def _current(self, not_older_than: float, holds_for: float = _WITHOUT_THE_DATABASE) -> _Known:
+        """Raises Unavailable when they can't be read, and what is known is older than it `holds_for`."""
         known = self._known
         age = self.clock() - known.since if known else math.inf
         if known and age <= not_older_than:
             return known
-        if not self._reading.acquire(blocking=age > STILL_WORKS):
+        if not self._reading.acquire(blocking=age > min(STILL_WORKS, holds_for)):
             assert known, "whoever knows nothing waits"
             return known  # somebody is reading them at this moment
         try:
             if self._known is known:  # nobody has read them while we waited
                 self._known = self._read()
         except Unavailable:
-            if age > _WITHOUT_THE_DATABASE:
+            if age > holds_for:
                 raise
         finally:
             self._reading.release()

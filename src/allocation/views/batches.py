@@ -33,6 +33,11 @@ def batch(asked: Connection, reference: str) -> Batch | None:
     return Batch(*row) if row else None
 
 
+def batches(asked: Connection, sku: str, after: str | None, most: int) -> list[Batch]:
+    """The next in the order of allocation, behind the one with the reference `after`; none behind another SKU's."""
+    return [Batch(*row) for row in asked.execute(_BATCHES, {"sku": sku, "after": after, "most": most})]
+
+
 def all_batches_of(sku: str) -> str:
     """Open and exhausted batches have an index each. `sku`: the SQL of one."""
     return f"({_open(sku)} UNION ALL {_exhausted(sku)})"
@@ -53,4 +58,13 @@ def _exhausted(sku: str) -> str:
 
 _BATCH = text(f"""
     SELECT {COLUMNS} FROM batch_references JOIN batches USING (sku, reference) WHERE reference = :reference
+""")  # noqa: S608 - all of it is our own
+
+# Neither of the two ever changes in a batch, so that a page goes on where the last one ended.
+_PLACE = "coalesce(eta, '-infinity'), added"
+_BATCHES = text(f"""
+    SELECT {COLUMNS} FROM {all_batches_of(":sku")} AS every
+    WHERE CAST(:after AS text) IS NULL
+       OR ({_PLACE}) > (SELECT {_PLACE} FROM batches WHERE reference = :after AND sku = :sku)
+    ORDER BY {_PLACE} LIMIT :most
 """)  # noqa: S608 - all of it is our own

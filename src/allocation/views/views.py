@@ -37,6 +37,10 @@ class Views:
     def batch(self, reference: str) -> Batch | None:
         return self._ask(batches.batch, reference)
 
+    def batches(self, sku: str, after: str | None, most: int) -> list[Batch]:
+        """The next in the order of allocation, behind the one with the reference `after`."""
+        return self._ask(batches.batches, sku, after, most)
+
     def products(self, after: str, most: int) -> list[Stock]:
         """The next SKUs in order."""
         return self._ask(products.products, after, most)

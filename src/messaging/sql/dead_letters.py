@@ -56,6 +56,23 @@ class DeadMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first bytes of a DeadMessage, to be shown, and how many there are."""
+
+    number: int
+    source: str
+    body: bytes
+    size: int
+    reason: str
+    attempts: int
+    last_failed_at: datetime
+
+    @property
+    def id(self) -> str:
+        return f"message:{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
 class DeadEffect:
     """An effect of one event, the first that waits in its stream, and why it could not be carried out.
 
@@ -79,9 +96,9 @@ class DeadEffect:
 
 DeadLetter: TypeAlias = DeadMessage | DeadEffect
 
-# A stream may be named in any way; so it comes last.
-_MESSAGE_ID = re.compile(r"message:(\d{1,18})")
-_EFFECT_ID = re.compile(r"effect:([^:]+):(\d{1,18}):(.+)", re.DOTALL)
+# A stream may be named in any way that the database can store; so it comes last.
+_MESSAGE_ID = re.compile(r"message:(\d{1,18})", re.ASCII)
+_EFFECT_ID = re.compile(r"effect:([^:\0\ud800-\udfff]+):(\d{1,18}):([^\0\ud800-\udfff]+)", re.ASCII)
 
 
 class SqlDeadLetters:
@@ -106,9 +123,23 @@ class SqlDeadLetters:
             found = self._effects(key=(match[1], match[3], int(match[2])))
         return found[0] if found else None
 
-    def messages(self, most: int | None = None) -> list[DeadMessage]:
-        """The oldest first; `most` of them, if so many."""
-        return self._messages(most)
+    def messages(self) -> list[DeadMessage]:
+        """The oldest first."""
+        return self._messages()
+
+    def beginnings(self, most: int, longest: int) -> list[Beginning]:
+        """Of the oldest messages, `most` of them; `longest` bytes of each."""
+        columns = (
+            _letters.c.id,
+            _letters.c.source,
+            func.substring(_letters.c.body, 1, longest),
+            func.octet_length(_letters.c.body),
+            _letters.c.reason,
+            _letters.c.attempts,
+            _letters.c.last_failed_at,
+        )
+        query = select(*columns).order_by(_letters.c.id).limit(most)
+        return [Beginning(*row) for row in self._rows(query)]
 
     def effects(self, most: int | None = None) -> list[DeadEffect]:
         """The oldest first; `most` of them, if so many."""
@@ -143,7 +174,7 @@ class SqlDeadLetters:
         with self._transaction() as transaction:
             transaction.execute(_DROP_EFFECT, about)
 
-    def _messages(self, most: int | None = None, number: int | None = None) -> list[DeadMessage]:
+    def _messages(self, number: int | None = None) -> list[DeadMessage]:
         columns = (
             _letters.c.id.label("number"),
             _letters.c.source,
@@ -153,7 +184,7 @@ class SqlDeadLetters:
             _letters.c.first_failed_at,
             _letters.c.last_failed_at,
         )
-        query = select(*columns).order_by(_letters.c.id).limit(most)
+        query = select(*columns).order_by(_letters.c.id)
         if number is not None:
             query = query.where(_letters.c.id == number)
         return [DeadMessage(*row) for row in self._rows(query)]

@@ -17,6 +17,8 @@ from messaging.sql.dead_letters import DeadEffect, DeadMessage
 log = logging.getLogger(__name__)
 
 LETTERS_A_PAGE = 50
+SHOWN_OF_A_LETTER = 4096
+"""Bytes."""
 
 OUTCOMES = {
     "handled": "The message was handled.",
@@ -34,7 +36,7 @@ def add_dead_letters(console: Blueprint, service: Service) -> None:
         require(Scope.OPERATE)
         return render_template(
             "console/dead_letters.html",
-            messages=service.dead_letters.messages(most=LETTERS_A_PAGE),
+            messages=service.dead_letters.beginnings(most=LETTERS_A_PAGE, longest=SHOWN_OF_A_LETTER),
             effects=service.dead_letters.effects(most=LETTERS_A_PAGE),
             most=LETTERS_A_PAGE,
             delivery=service.waiting().backlogs,

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import math
 import re
 from http import HTTPStatus
 from typing import Any
 
 from flask import Blueprint, g, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import Forbidden
+from werkzeug.exceptions import Forbidden, TooManyRequests
 
-from allocation.adapters.keys import Scope
+from allocation.adapters.keys import Principal, Scope
 from allocation.entrypoints.console.visitors import Visitor, Visitors
+from allocation.entrypoints.http.doors import Doors
 
-_WITHOUT_SIGNING_IN = ("console.static", "console.sign_in", "console.sign_in_form", "console.sign_out")
+_WITHOUT_A_VISITOR = ("console.static", "console.stock_by_another_name")
+_WITHOUT_SIGNING_IN = ("console.sign_in", "console.sign_in_form", "console.sign_out")
+_ASKED_BY_PAGES = ("console.events", "console.events_as_they_come")
+
+_FEED_RATE = 2
+"""Requests a second for the live events of a key, beside its own rate. A page asks for them by itself: for what it
+missed and then at once for a stream, or else every three seconds."""
 
 
 def add_door(console: Blueprint, visitors: Visitors) -> None:
     @console.before_request
     def let_in() -> ResponseReturnValue | None:
-        if request.endpoint == "console.static":
+        if request.endpoint in _WITHOUT_A_VISITOR:
             return None
         g.visitor = visitors.who_asks(request)
+        if principal := visitor().principal:
+            _count(principal, visitors.doors)
         if request.method == "POST" and not visitor().has_sent(request):
             raise Forbidden("The form is out of date, or did not come from this console. Go back, reload, try again.")
         if request.endpoint in _WITHOUT_SIGNING_IN or visitor().may(Scope.READ):
             return None
         if visitor().principal:
             raise _lacks(Scope.READ)
-        if request.endpoint in ("console.events", "console.events_as_they_come"):
+        if request.endpoint in _ASKED_BY_PAGES:
             return jsonify(message="sign in first"), HTTPStatus.UNAUTHORIZED
         wanted = request.full_path.rstrip("?") if request.method == "GET" else None
         return redirect(url_for("console.sign_in_form", next=wanted), HTTPStatus.SEE_OTHER)
@@ -49,6 +59,7 @@ def add_door(console: Blueprint, visitors: Visitors) -> None:
             wrong = "This key lacks the scope read." if principal else "Nobody knows this key, or it was revoked."
             page = render_template("console/sign_in.html", next=_next(request.form), wrong=wrong)
             return page, HTTPStatus.FORBIDDEN if principal else HTTPStatus.UNAUTHORIZED
+        _count(principal, visitors.doors)
         g.visitor = visitors.sign_in(visitor(), principal)
         return redirect(_next(request.form), HTTPStatus.SEE_OTHER)
 
@@ -66,6 +77,18 @@ def visitor() -> Visitor:
 def require(scope: Scope) -> None:
     if not visitor().may(scope):
         raise _lacks(scope)
+
+
+def _count(principal: Principal, doors: Doors) -> None:
+    """With what the key asks of the API. Raises TooManyRequests."""
+    rate, name = doors.rate_of(principal), principal.name
+    if rate is None:
+        return
+    if request.endpoint in _ASKED_BY_PAGES:
+        rate, name = _FEED_RATE, f"{name}: live events"  # a name that no key has
+    if seconds := doors.rates.wait(name, rate):
+        what = f"Your key may send {rate} requests a second. Wait a moment, then try again."
+        raise TooManyRequests(what, retry_after=math.ceil(seconds))
 
 
 def _lacks(scope: Scope) -> Forbidden:

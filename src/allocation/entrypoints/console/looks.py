@@ -11,7 +11,14 @@ from typing import Any
 
 from flask import Blueprint, Response, g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import Conflict, HTTPException, InternalServerError, NotFound, ServiceUnavailable
+from werkzeug.exceptions import (
+    Conflict,
+    HTTPException,
+    InternalServerError,
+    NotFound,
+    ServiceUnavailable,
+    TooManyRequests,
+)
 
 from allocation.adapters.keys import Scope
 from allocation.entrypoints.console.bars import bar
@@ -79,7 +86,8 @@ def add_errors(console: Blueprint) -> None:
     def refused(error: HTTPException) -> ResponseReturnValue:
         code = error.code or 500
         page = render_template("console/error.html", title=HTTPStatus(code).phrase, said=error.description)
-        return page, code, {"Retry-After": "1"} if code in _LATER else {}
+        seconds = error.retry_after if isinstance(error, TooManyRequests) else 1 if code in _LATER else None
+        return page, code, {"Retry-After": str(seconds)} if seconds else {}
 
     @console.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> ResponseReturnValue:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, render_template, request
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
@@ -51,6 +54,11 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             delivery=waiting.backlogs,
             dead=waiting.dead_messages + sum(backlog.dead for backlog in waiting.backlogs),
         )
+
+    @console.get("/")
+    def stock_by_another_name() -> ResponseReturnValue:
+        query = urlencode(request.args.to_dict())
+        return redirect(f"{url_for('console.stock')}?{query}".rstrip("?"), HTTPStatus.PERMANENT_REDIRECT)
 
     @console.get("/product")
     def product() -> ResponseReturnValue:

@@ -92,11 +92,15 @@ class Doors:
         principal = self._principal(authorization)
         if scope and not principal.may(scope):
             raise _MissingScope(principal, scope)
-        rate = principal.rate or self.rate
+        rate = self.rate_of(principal)
         if rate and (seconds := self.rates.wait(principal.name, rate)):
             what = f"the key {principal.name!r} may send {rate} requests a second; wait, and send more slowly"
             raise TooManyRequests(what, retry_after=math.ceil(seconds))
         return principal
+
+    def rate_of(self, principal: Principal) -> int | None:
+        """Requests a second; None: as many as they like."""
+        return principal.rate or self.rate
 
     def told_to_strangers(self, readiness: dict[str, str]) -> dict[str, str]:
         """Where keys are asked for, not which servers, users and revisions there are."""

@@ -114,8 +114,10 @@ def _parameters(rule: Rule, operation: Operation) -> Iterator[Json]:
     for name in _IN_PATH.findall(rule.rule):
         yield {"name": name, "in": "path", "required": True, "schema": TypeAdapter(Text).json_schema()}
     if operation.query:
-        for name, schema in operation.query.model_json_schema()["properties"].items():
-            yield {"name": name, "in": "query", **_without_null(schema)}
+        asked = operation.query.model_json_schema()
+        for name, schema in asked["properties"].items():
+            is_required = {"required": True} if name in asked.get("required", ()) else {}
+            yield {"name": name, "in": "query", **is_required, **_without_null(schema)}
     if operation.body:
         yield _IDEMPOTENCY_KEY
     if operation.if_match:

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from allocation import validation
 from allocation.entrypoints.v1 import problems
 from allocation.entrypoints.v1.problems import Problem
-from allocation.entrypoints.v1.queries import OfEvents, Page
-from allocation.entrypoints.v1.shapes import Allocation, Event, Events, Products
+from allocation.entrypoints.v1.queries import OfBatches, OfEvents, Page
+from allocation.entrypoints.v1.shapes import Allocation, Batches, Event, Events, Products
 from allocation.validation import Schema
 from allocation.views import AllocatedLine, Batch, Incoming, Order, Stock
 
@@ -115,6 +115,7 @@ _EVENT = Event(
     {"orderid": "anna-1", "sku": "RED-CHAIR", "qty": 12, "batchref": "in-stock", "lineid": "RED-CHAIR"},
 )
 _NEXT = "WyJSRUQtQ0hBSVIiXQ"
+_NEXT_BATCH = "WyJSRUQtQ0hBSVIiLCAiYnktc2hpcCJd"
 
 _NEW_BATCH = Body(validation.CREATE_BATCH, {"ref": "by-ship", "sku": "RED-CHAIR", "qty": 100, "eta": "2031-01-01"})
 _LINE = Body(validation.ALLOCATE, {"orderid": "anna-1", "sku": "RED-CHAIR", "qty": 12})
@@ -142,6 +143,13 @@ OPERATIONS = {
         "What is on hand, promised and available now, and what is to come by day.",
         {200: Answer("The product.", _STOCK, headers=_TAGGED)},
         problems=[problems.NOT_FOUND],
+    ),
+    "v1.batches": Operation(
+        "The batches of a product",
+        "In the order of allocation: warehouse first, then the earliest delivery. Exhausted batches are among them.",
+        {200: Answer("A page.", Batches([_BATCH], _NEXT_BATCH), headers=_PAGED)},
+        query=OfBatches,
+        problems=[problems.INVALID_VALUES],
     ),
     "v1.batch": Operation(
         "One batch",

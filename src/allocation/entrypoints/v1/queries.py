@@ -22,6 +22,7 @@ Q = TypeVar("Q", bound=BaseModel)
 P = TypeVar("P", bound=tuple[str | int, ...])
 
 AT_SKU: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Text])
+AT_BATCH: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Text, Text])
 AT_EVENT: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Text, Annotated[int, Field(ge=1, lt=2**63)]])
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -54,6 +55,10 @@ class Page(BaseModel):
 
     limit: Limit = USUAL_LIMIT
     cursor: Cursor | None = None
+
+
+class OfBatches(Page):
+    sku: Annotated[Text, Field(description="batches of this SKU")]
 
 
 class OfEvents(Page):

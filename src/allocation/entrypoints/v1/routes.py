@@ -21,16 +21,18 @@ from allocation.entrypoints.v1.answers import answer
 from allocation.entrypoints.v1.conditions import ConditionMissing, seen
 from allocation.entrypoints.v1.out_of_stock import out_of_stock
 from allocation.entrypoints.v1.queries import (
+    AT_BATCH,
     AT_EVENT,
     AT_SKU,
     BadParameter,
+    OfBatches,
     OfEvents,
     Page,
     cursor_at,
     link_to,
     place_of,
 )
-from allocation.entrypoints.v1.shapes import Allocation, Event, Events, Products
+from allocation.entrypoints.v1.shapes import Allocation, Batches, Event, Events, Products
 from allocation.validation import BadInput
 from allocation.views import Batch
 from messaging.errors import MessageIdReused, StillRunning
@@ -69,6 +71,17 @@ def _add_products(v1: Blueprint, service: Service) -> None:
 
 
 def _add_batches(v1: Blueprint, service: Service) -> None:
+    @v1.get("/batches")
+    def batches() -> ResponseReturnValue:
+        asked = queries.read(OfBatches)
+        sku, after = place_of(asked.cursor, AT_BATCH) if asked.cursor else (asked.sku, None)
+        if sku != asked.sku:
+            raise queries.unknown_cursor()
+        found = service.views.batches(sku, after, asked.limit + 1)
+        items = found[: asked.limit]
+        following = cursor_at(sku, items[-1].ref) if len(found) > asked.limit else None
+        return answer(Batches(items, following), headers=link_to(following))
+
     @v1.get("/batches/<any_text:ref>")
     def batch(ref: str) -> ResponseReturnValue:
         return answer(_batch(service, ref))

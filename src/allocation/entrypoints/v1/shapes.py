@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from allocation.views import Stock
+from allocation.views import Batch, Stock
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,15 @@ class Products:
     """A page of SKUs, in their order; `next` is the cursor of the next page, null on the last."""
 
     items: list[Stock]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """A page of the batches of a SKU, in the order of allocation; `next` is the cursor of the next page, null on the
+    last."""
+
+    items: list[Batch]
     next: str | None
 
 
