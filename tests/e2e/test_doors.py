@@ -91,6 +91,40 @@ def test_a_client_that_trickles_is_cut_off_too(service: Service, api: Client) ->
     assert time.monotonic() - begun < 10
 
 
+MUCH = [
+    b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 40,
+]
+
+
+def test_32_clients_that_ask_for_much_and_take_little_hold_no_thread(service: Service) -> None:
+    """Nor do they need a key: these are open. The API has eight threads."""
+    with service.second_api(WEB_CONCURRENCY="1") as (_, api), ExitStack() as stack:
+        assert ask(f"{api.url}/openapi.json").status_code == 200  # is made when it is asked for first
+        slow = [stack.enter_context(slow_reader(api, asks)) for asks in MUCH * 16]
+        slowest, begun, next_look = 0.0, time.monotonic(), 0.0
+        while time.monotonic() - begun < 4:
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + 0.5
+                for connection in slow:
+                    connection.recv(2048)
+            asked = time.monotonic()
+            assert api.ask_raw("GET /healthz HTTP/1.1", "Host: x", "Connection: close")[0] == 200
+            slowest = max(slowest, time.monotonic() - asked)
+
+        assert slowest < 1, "a good client waited for those who take little"
+
+
+def slow_reader(api: Client, asks: bytes) -> socket.socket:
+    where = urlsplit(api.url)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    connection.settimeout(PATIENCE)
+    connection.connect((where.hostname, where.port))
+    connection.sendall(asks)
+    return connection
+
+
 def test_headers_that_are_too_large_are_refused(api: Client) -> None:
     status, body = api.ask_raw("GET /healthz HTTP/1.1", "Host: x", *(f"X-{n}: {'x' * 4000}" for n in range(20)))
 

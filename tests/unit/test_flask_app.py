@@ -24,6 +24,7 @@ from allocation.bootstrap import Service
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http import server as api_server
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
+from allocation.entrypoints.http.client_socket import ClientSocket
 from allocation.entrypoints.http.doors import OPEN
 from allocation.entrypoints.http.input import LARGEST_BODY
 from messaging.errors import OutcomeUnknown, StillRunning, Unavailable
@@ -370,13 +371,13 @@ def idle(kind: type[W]) -> W:
 class Sender:
     """A client whose requests are one byte long."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: ClientSocket) -> None:
         self.sock = sock
-        self.arrival = Mock(is_here=True)
-        self.arrival.begin_again = lambda: setattr(self.arrival, "is_here", False)
+        self.buffer = Mock(is_ready=True)
+        self.buffer.begin_again = lambda: setattr(self.buffer, "is_ready", False)
 
     def receive(self) -> None:
-        self.arrival.is_here = bool(self.sock.recv(1, socket.MSG_PEEK))
+        self.buffer.is_ready = bool(self.sock.recv(1, socket.MSG_PEEK))
 
     def hand_over(self) -> None:
         pass
@@ -386,7 +387,8 @@ class Line:
     """Between a client and a worker that does nothing but answer it; `then` happens at each answer."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.server, self.client = socket.socketpair()
+        server, self.client = socket.socketpair()
+        self.server = ClientSocket(server)
         self.worker = idle(api_server.Worker)
         self.answered = 0
         self.then: Callable[[], object] = lambda: None
@@ -455,6 +457,19 @@ def test_a_client_lets_go_of_its_thread_when_the_worker_is_to_end(line: Line) ->
 def test_a_client_that_has_gone_is_left_to_the_poller_at_once(line: Line) -> None:
     line.asks()
     line.then = line.client.close
+
+    assert line.served()
+    assert line.answered == 1
+
+
+def test_a_client_that_is_behind_with_its_answer_is_left_to_the_poller_though_it_asks_again(line: Line) -> None:
+    line.asks()
+
+    def then() -> None:
+        line.asks()
+        line.server.sendall(b"x" * 5_000_000)
+
+    line.then = then
 
     assert line.served()
     assert line.answered == 1

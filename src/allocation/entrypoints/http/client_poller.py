@@ -1,16 +1,16 @@
-"""Clients are waited for in one place, by the worker's poller: a thread is given a request that is here, and nothing
-else. Who is too slow is cut off, and holds no thread until then.
+"""Clients are waited for in one place, by the worker's poller: a thread is given a request that is ready, and leaves
+the answer to be taken. Who is too slow in sending or in taking is cut off, and holds no thread until then.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import selectors
 import socket
-import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -19,18 +19,24 @@ from gunicorn import util
 from gunicorn.http.unreader import Unreader
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
-from allocation.entrypoints.http.framing import Arrival, TooMuch
+from allocation.entrypoints.http.client_socket import LONGEST_SILENCE, ClientSocket
+from allocation.entrypoints.http.framing import RefusedRequest, RequestBuffer
+from allocation.entrypoints.http.rates import Rates
+
+log = logging.getLogger(__name__)
 
 LONGEST_ARRIVAL = 5.0
 """Seconds from the first byte of a request to its last. A client that needs more is answered 408."""
 
-LONGEST_SILENCE = 5.0
-"""Seconds for which a thread waits for a client that takes no more of its answer."""
+LEAST_TAKEN = 160 * 1024
+"""Bytes of an answer that a client has to take in each `LONGEST_SILENCE`, or the rest of it. Else it is cut off."""
 
 _LONGEST_FAREWELL = 2.0
 _MOST_AFTER_THE_ANSWER = 16 * 1024 * 1024
 _AT_ONCE = 64 * 1024
-_NOTHING_NEW = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
+_NOBODY_THERE = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_UNTIL_THERE_IS_ROOM = 0.1  # seconds; the listener stays readable, and to look at once would keep the loop busy
 
 
 class HandedOver(Unreader):  # type: ignore[misc]  # gunicorn ships no types
@@ -47,53 +53,60 @@ class HandedOver(Unreader):  # type: ignore[misc]  # gunicorn ships no types
 
 
 class Client(TConn):  # type: ignore[misc]  # gunicorn ships no types
-    """A connection, and how far its next request has come."""
+    """A connection: how far its next request has come, and how much of the last answer was taken."""
 
-    def __init__(self, largest_body: int, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.arrival = Arrival(largest_body)
+    sock: ClientSocket
+
+    def __init__(self, largest_body: int, cfg: Any, sock: socket.socket, *addresses: Any) -> None:
+        super().__init__(cfg, ClientSocket(sock), *addresses)
+        self.buffer = RequestBuffer(largest_body)
         self.data_ready = True  # whenever a thread gets it
+        self.stays = True  # after the answer
         self.after_the_answer = 0  # bytes
-        seconds, fraction = divmod(LONGEST_SILENCE, 1)
-        silence = struct.pack("@ll", int(seconds), int(fraction * 1_000_000))
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, silence)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, silence)
 
     def receive(self) -> bool:
-        """Take what has come, without waiting; whether the client is still there. Raises TooMuch."""
+        """Take what has come, without waiting; whether the client is still there. Raises RefusedRequest."""
         try:
             data = self.sock.recv(_AT_ONCE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        self.arrival.add(data)
-        if self.arrival.waits_to_be_asked:
-            self.arrival.was_asked = True
+        self.buffer.add(data)
+        return bool(data) and self.ask_for_the_body()
+
+    def ask_for_the_body(self) -> bool:
+        """If the client waits for that; whether it is still there."""
+        if self.buffer.waits_to_be_asked:
+            self.buffer.was_asked = True
             try:
-                util.write_nonblock(self.sock, b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             except OSError:
                 return False
-        return bool(data)
+        return not self.sock.is_behind
 
     def hand_over(self) -> None:
-        """Give the request that is here to gunicorn's parser, as if it had read it itself."""
+        """Give the request that is ready to gunicorn's parser, as if it had read it itself."""
         if not self.initialized:
             self.init()
             self.parser.unreader = HandedOver()
-        self.parser.unreader.unread(self.arrival.take())
+        self.parser.unreader.unread(self.buffer.take())
 
 
 class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn's worker with threads gives a thread to each new connection, and lets it wait there: for five seconds
     until something comes, and for as long as the client likes after that. Here `keepalived_conns` are clients that have
-    sent nothing yet, and `pending_conns` those that are in the middle of it."""
+    sent nothing yet, and `pending_conns` those that are in the middle of it; `_behind` have not taken all of an answer,
+    and `_leaving` have."""
 
     largest_body = 0
 
     def __init__(self, *arguments: Any, **further: Any) -> None:
         super().__init__(*arguments, **further)
+        self._behind: deque[Client] = deque()
         self._leaving: deque[Client] = deque()
+        self._accepts_from = 0.0
+        self._said = Rates()
 
     # --- in a thread -------------------------------------------------------------
 
@@ -101,21 +114,21 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
         conn.hand_over()
         stays = super().handle(conn)
         if stays:
-            conn.arrival.begin_again()
+            conn.buffer.begin_again()
         return stays
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        if not conn.arrival.whole:
+        if conn.buffer.is_too_large:
             req.force_close()
         return super().handle_request(req, conn)
 
     def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
-        """A body that nobody has read is here, so to read it takes no time; one that is not here is not waited for.
+        """A body that nobody has read is here, so to read it takes no time; one that is too large is not waited for.
         If gunicorn thinks that the request ended elsewhere than we do, it was the last."""
         return bool(
             keepalive
-            and conn.arrival.whole
-            and super()._keepalive_after(conn, keepalive)
+            and not conn.buffer.is_too_large
+            and conn.parser.finish_body()
             and not conn.parser.unreader.ran_dry
             and not conn.parser.unreader.buf.getvalue()
         )
@@ -126,46 +139,89 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
         try:
             sock, address = listener.accept()
         except OSError as error:
-            if error.errno not in _NOTHING_NEW:
+            if error.errno in _NO_ROOM:
+                self._accepts_from = time.monotonic() + _UNTIL_THERE_IS_ROOM
+                self.set_accept_enabled(False)
+                if not self._said.wait("no room", per_second=1):
+                    log.warning("no room for another connection", extra={"error": str(error)})
+            elif error.errno not in _NOBODY_THERE:
                 raise
             return
         self.nr_conns += 1
         self._wait_for(Client(self.largest_body, self.cfg, sock, address, listener.getsockname()))
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        if not enabled or time.monotonic() >= self._accepts_from:
+            super().set_accept_enabled(enabled)
+
     def finish_request(self, conn: Any, fs: Future[Any]) -> None:
-        """The thread has let go of its client: wait for the next request, or for the client to leave."""
+        """The thread has let go of its client."""
         try:
-            stays = not fs.cancelled() and fs.result()
-            if stays and not conn.arrival.is_here:
-                self._wait_for(conn)
-            elif stays:
-                self.enqueue_req(conn)
-            else:
-                self._see_off(conn)
-        except TooMuch as too_much:
-            self._refuse(conn, too_much.status, too_much.reason, str(too_much))
+            conn.stays = not fs.cancelled() and fs.result()
+        except RefusedRequest as refused:
+            self._refuse(conn, refused)
         except Exception:  # noqa: BLE001 - as gunicorn has it: no client may end the loop that serves all
             self._close(conn)
+        else:
+            self._go_on(conn)
 
     def murder_keepalived(self, force: bool = False) -> None:
         super().murder_keepalived(force)
-        now = time.monotonic()
-        while self._leaving and (force or self._leaving[0].timeout <= now):
-            conn = self._leaving.popleft()
-            self.poller.unregister(conn.sock)
+        for conn in self._due(self._leaving, force):
             self._close(conn)
+        for conn in self._due(self._behind, force):
+            if conn.sock.taken_late >= LEAST_TAKEN and not force:
+                self._wait_until_taken(conn)
+            else:
+                self._close(conn)
 
     def murder_pending(self) -> None:
+        why = f"the request was not complete within {LONGEST_ARRIVAL:.0f} seconds"
+        for conn in self._due(self.pending_conns):
+            self._refuse(conn, RefusedRequest(408, "Request Timeout", why))
+
+    def _due(self, queue: deque[Client], all_of_them: bool = False) -> Iterator[Client]:
+        """Those whose time is over, which are no longer waited for."""
         now = time.monotonic()
-        while self.pending_conns and self.pending_conns[0].timeout <= now:
-            conn = self.pending_conns.popleft()
-            self.poller.unregister(conn.sock)
-            what = f"the request was not complete within {LONGEST_ARRIVAL:.0f} seconds"
-            self._refuse(conn, 408, "Request Timeout", what)
+        while queue and (all_of_them or queue[0].timeout <= now):
+            conn = queue[0]
+            self._forget(conn, queue)
+            yield conn
+
+    def _go_on(self, conn: Client) -> None:
+        """With what comes after a request: the rest of its answer, the next request, or the end."""
+        if conn.sock.is_behind:
+            self._wait_until_taken(conn)
+        elif not conn.stays:
+            self._see_off(conn)
+        elif conn.buffer.is_ready:
+            self.enqueue_req(conn)
+        else:
+            self._wait_for(conn)
+
+    def _wait_until_taken(self, conn: Client) -> None:
+        conn.sock.taken_late = 0
+        conn.timeout = time.monotonic() + LONGEST_SILENCE
+        conn.sock.setblocking(False)
+        self._behind.append(conn)
+        self._register(conn, partial(self._on_writable, conn), selectors.EVENT_WRITE)
+
+    def _on_writable(self, conn: Client, _: object) -> None:
+        try:
+            conn.sock.send_more()
+        except OSError:
+            self._forget(conn, self._behind)
+            self._close(conn)
+            return
+        if not conn.sock.is_behind:
+            self._forget(conn, self._behind)
+            self._go_on(conn)
 
     def _wait_for(self, conn: Client) -> None:
         now = time.monotonic()
-        if conn.arrival.has_begun:
+        if not conn.ask_for_the_body():
+            self._close(conn)
+        elif conn.buffer.has_begun:
             conn.timeout = now + LONGEST_ARRIVAL
             self._poll(conn, self.pending_conns)
         else:
@@ -180,11 +236,11 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
     def _on_readable(self, conn: Client, queue: deque[Client], _: object) -> None:
         try:
             is_there = conn.receive()
-        except TooMuch as too_much:
+        except RefusedRequest as refused:
             self._forget(conn, queue)
-            self._refuse(conn, too_much.status, too_much.reason, str(too_much))
+            self._refuse(conn, refused)
             return
-        if not is_there or conn.arrival.is_here:
+        if not is_there or conn.buffer.is_ready:
             self._forget(conn, queue)
             if is_there:
                 self.enqueue_req(conn)
@@ -194,13 +250,14 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
             self._forget(conn, queue)
             self._wait_for(conn)
 
-    def _refuse(self, conn: Client, status: int, reason: str, message: str) -> None:
+    def _refuse(self, conn: Client, refused: RefusedRequest) -> None:
+        conn.stays = False
         try:
-            util.write_error(conn.sock, status, reason, message)  # ours by then, see api_server
+            util.write_error(conn.sock, refused.status, refused.reason, str(refused))  # ours by then, see server.py
         except OSError:
             self._close(conn)
         else:
-            self._see_off(conn)
+            self._go_on(conn)
 
     def _see_off(self, conn: Client) -> None:
         """Let the client take the last answer, and end its side: a connection that is closed on what was not read is
@@ -227,8 +284,8 @@ class PollingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no ty
             self._forget(conn, self._leaving)
             self._close(conn)
 
-    def _register(self, conn: Client, callback: Callable[[object], None]) -> None:
-        self.poller.register(conn.sock, selectors.EVENT_READ, callback)
+    def _register(self, conn: Client, callback: Callable[[object], None], event: int = selectors.EVENT_READ) -> None:
+        self.poller.register(conn.sock, event, callback)
 
     def _forget(self, conn: Client, queue: deque[Client]) -> None:
         self.poller.unregister(conn.sock)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
 from select import POLLIN, poll
 from threading import local
 from typing import Any
@@ -24,13 +26,21 @@ from allocation.entrypoints.http.back_pressure import WAITED
 from allocation.entrypoints.http.client_poller import PollingWorker
 from allocation.entrypoints.http.doors import doors_of
 from allocation.entrypoints.http.input import LARGEST_BODY
+from allocation.entrypoints.http.rates import Rates
 from allocation.entrypoints.http.traces import add_traces
 from allocation.entrypoints.memory import settle_memory
 from allocation.observers import observed
 from allocation.redaction import without_secrets
 
+MOST_CONNECTIONS = 1000
+"""Of clients to one process."""
+
+OTHER_FILES = 100
+"""Descriptors that a process needs beside those, and one for each thread."""
+
 _DRAIN = 3
 _LINGER = 2
+_LONGEST_MESSAGE = 300
 _this_thread = local()
 
 
@@ -39,12 +49,20 @@ class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn ships no types
 
     def setup(self, cfg: Config) -> None:
         super().setup(cfg)
+        self._said = Rates()
         self.error_log.handlers.clear()
         self.error_log.propagate = True
 
     def debug(self, message: str, *arguments: object, **further: Any) -> None:
         """gunicorn says its whole configuration at once; one event is one line."""
         super().debug(" ".join(message.split()), *arguments, **further)
+
+    def warning(self, message: str, *arguments: object, **further: Any) -> None:
+        """Strangers can have that said as often, and at such length, as they like."""
+        if not message.startswith("Invalid request from"):
+            super().warning(message, *arguments, **further)
+        elif not self._said.wait("invalid", per_second=1):
+            super().warning(_cut(message), *arguments, **further)
 
 
 class Worker(PollingWorker):
@@ -80,13 +98,16 @@ class Worker(PollingWorker):
 
 
 def _asks_again(conn: Any) -> bool:
-    """Within two milliseconds, and with all of the next request. Whoever has gone is left to the poller."""
-    if not conn.arrival.is_here:
+    """Within two milliseconds, and with all of the next request. Whoever has gone, or has not yet taken all of the last
+    answer, is left to the poller."""
+    if conn.sock.is_behind:
+        return False
+    if not conn.buffer.is_ready:
         readiness = poll()
         readiness.register(conn.sock, POLLIN)
         if readiness.poll(_LINGER):
             conn.receive()
-    return bool(conn.arrival.is_here)
+    return bool(conn.buffer.is_ready)
 
 
 class ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -105,6 +126,9 @@ class ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no typ
             "graceful_timeout": _DRAIN,
             "keepalive": 5,
             "timeout": 30,
+            "worker_connections": make_room_for_connections(self._threads),
+            "sendfile": False,  # which would wait for the client
+            "forwarder_headers": "",  # nobody says where we are mounted
             "control_socket_disable": True,
             "limit_request_line": 8190,
             "limit_request_field_size": 8190,
@@ -143,12 +167,28 @@ def serve(settings: Settings, threads: int) -> None:
     ApiServer(settings, threads).run()
 
 
+def make_room_for_connections(threads: int) -> int:
+    """Raise the soft limit of open files as far as we need; how many connections there are descriptors for then."""
+    others = OTHER_FILES + threads
+    soft, hard = (sys.maxsize if limit == RLIM_INFINITY else limit for limit in getrlimit(RLIMIT_NOFILE))
+    enough = min(MOST_CONNECTIONS + others, hard)
+    if soft < enough:
+        setrlimit(RLIMIT_NOFILE, (enough, getrlimit(RLIMIT_NOFILE)[1]))
+    return max(min(MOST_CONNECTIONS, max(soft, enough) - others), 2 * threads)
+
+
 def _write_json_error(client: socket.socket, status: int, reason: str, message: str) -> None:
     status = 400 if status == 501 else status  # a transfer coding that nobody knows is the client's fault
-    said = without_secrets(f"{reason}: {message}" if message else reason)
+    said = _cut(f"{reason}: {message}" if message else reason)
     body = json.dumps({"message": said}).encode()
     head = (
         f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    util.write_nonblock(client, head.encode("latin1") + body)
+    client.sendall(head.encode("latin1") + body)
+
+
+def _cut(message: str) -> str:
+    """Without secrets first: one that is cut in two is no longer known for one."""
+    said = without_secrets(message)
+    return said if len(said) <= _LONGEST_MESSAGE else f"{said[:_LONGEST_MESSAGE]} ..."
