@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
-from gunicorn.http.errors import InvalidChunkSize
 from gunicorn.workers.gthread import ThreadWorker
 from hypothesis import given
 from hypothesis import strategies as st
@@ -232,21 +231,6 @@ def test_a_body_in_chunks_over_the_limit_is_refused_not_cut_off(api: Api) -> Non
 
     assert answer.status_code == 413
     assert "TABLE" not in api.service.memory.log
-
-
-class BrokenChunks:
-    """As gunicorn gives a body whose chunks are none."""
-
-    def read(self, _: int = -1, /) -> bytes:
-        raise InvalidChunkSize(b"zz")
-
-
-def test_a_body_that_breaks_off_is_bad_input(api: Api) -> None:
-    chunked = {"wsgi.input": BrokenChunks(), "wsgi.input_terminated": True, "CONTENT_TYPE": "application/json"}
-
-    answer = api.client.post("/add_batch", environ_overrides=chunked)
-
-    assert (answer.status_code, answer.json) == (400, {"message": "the body can't be read: Invalid chunk size: b'zz'"})
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def create_app(service: Service, doors: Doors) -> Flask:
     """The WSGI application."""
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # a body sent in chunks is cut off here: one byte tells
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # by one byte it is known for too large
     app.url_map.merge_slashes = False
     app.url_map.converters["any_text"] = AnyText
     _add_routes(app, service, doors)

@@ -6,7 +6,6 @@ import json
 from typing import TypeVar
 
 from flask import g, request
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
@@ -29,10 +28,7 @@ def body(schema: Schema[C], **known: object) -> C:
     """The command in the body, with what is known from elsewhere."""
     if request.mimetype != "application/json":
         raise UnsupportedMediaType(f"the content type must be application/json, not {request.mimetype or 'missing'!r}")
-    try:
-        given = request.get_data(cache=False)
-    except (OSError, ParseException) as error:  # a client that has gone, or chunks that are none
-        raise BadInput(f"the body can't be read: {error}") from error
+    given = request.get_data(cache=False)
     if len(given) > LARGEST_BODY:
         raise RequestEntityTooLarge
     return schema.read_json(given, **known)

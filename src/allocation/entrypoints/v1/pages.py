@@ -10,6 +10,7 @@ import re
 from functools import cache
 from html import escape
 from importlib.resources import files
+from threading import Lock
 
 from flask import Blueprint, Response, current_app
 from flask.typing import ResponseReturnValue
@@ -59,11 +60,15 @@ _PROBLEM = """<!doctype html>
 def blueprint() -> Blueprint:
     about = Blueprint("about", __name__)
 
-    written = cache(lambda routes: json.dumps(document(routes), ensure_ascii=False).encode())
+    written: list[bytes] = []
+    writing = Lock()
 
     @about.get("/openapi.json")
     def openapi() -> ResponseReturnValue:
-        return Response(written(current_app.url_map), mimetype="application/json")
+        with writing:  # a second of work, which sixteen threads need not do beside each other
+            if not written:
+                written.append(json.dumps(document(current_app.url_map), ensure_ascii=False).encode())
+        return Response(written[0], mimetype="application/json")
 
     @about.get("/docs")
     def docs() -> ResponseReturnValue:
