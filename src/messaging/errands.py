@@ -18,7 +18,7 @@ from messaging.correlation import working_on
 from messaging.effects import EffectOnMany
 from messaging.envelope import Delivery
 from messaging.errors import ClaimLost, MessagingError, Unavailable, UnknownMessage
-from messaging.observation import Observer
+from messaging.observation import Observer, unhindered
 from messaging.outage import Outage
 from messaging.routes import Routes
 
@@ -105,7 +105,10 @@ class Errands:
     def _carry_out(self, errands: Sequence[_Errand]) -> None:
         try:
             deliveries = [errand.delivery for errand in errands]
-            failures = self.observer.delivering(self.name, deliveries, errands[0].effect.carry_out)
+            failures = unhindered(
+                lambda act: self.observer.delivering(self.name, deliveries, lambda _: act()),
+                lambda: errands[0].effect.carry_out(deliveries),
+            )
         except Exception as error:  # noqa: BLE001 - whatever an effect raises, other streams must go on
             failures = {errand.claim.stream: error for errand in errands}
             if isinstance(error, Unavailable) and self.outage.meet(failures, error):

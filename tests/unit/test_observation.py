@@ -113,3 +113,21 @@ def test_traces_are_kept_if_one_of_them_does(first: bool, second: bool) -> None:
     both = Both(Notes("first", keeps_traces=first), Notes("second", keeps_traces=second))
 
     assert both.keeps_traces == (first or second)
+
+
+class Clumsy(Observer):
+    def delivering(
+        self, effect: str, deliveries: Sequence[Delivery[object]], carry_out: Callable[..., Mapping[str, Exception]]
+    ) -> Mapping[str, Exception]:
+        carry_out(deliveries)
+        raise OSError("no space for numbers")
+
+
+def test_what_was_carried_out_is_not_carried_out_again_since_an_observer_fails(service: fakes.Service) -> None:
+    service.relay = replace(service.relay, observer=Clumsy())
+
+    service.when(CreateBatch("b1", "LAMP", 1))
+    service.when(Allocate("o1", "LAMP", 2))
+
+    assert len(service.notifications.sent) == 1
+    assert service.memory.outbox == []
