@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from shutil import which
 
 import pytest
 from hypothesis import settings
@@ -30,7 +31,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if all(Path(argument).is_relative_to("tests/unit") for argument in config.args):
         return None
     nowhere = Path(os.devnull)
-    return f"real servers: {Postgres(nowhere).version}, {Redis(nowhere).version}"
+    real = f"real servers: {Postgres(nowhere).version}, {Redis(nowhere).version}"
+    return real if which("pgbouncer") else f"{real}; no pgbouncer on the PATH, so none of its tests"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

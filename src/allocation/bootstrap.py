@@ -29,7 +29,7 @@ from allocation.views import Views
 from messaging.bus import MessageBus
 from messaging.errors import Unavailable
 from messaging.observation import Observer
-from messaging.redis.client import redis_client, redis_probe
+from messaging.redis.client import redis_client, redis_probe, run_of
 from messaging.redis.group import ConsumerGroup
 from messaging.redis.refill import Refill
 from messaging.relay import Relay
@@ -68,10 +68,13 @@ class Service:
     keys: KeyRing
 
     def readiness(self) -> dict[str, str]:
-        """`status` is ready, degraded (Redis is away: orders are taken, news waits) or not ready; the rest says why."""
-        database, broker = self._database(), self._broker()
+        """`status` is ready, degraded (Redis is away: orders are taken, news waits) or not ready; the rest says why.
+
+        `redis_run` is for others to see whether they speak to the same Redis, if it tells.
+        """
+        database, (broker, run) = self._database(), self._broker()
         status = "not ready" if database != "ok" else "ready" if broker == "ok" else "degraded"
-        return {"status": status, "database": database, "redis": broker}
+        return {"status": status, "database": database, "redis": broker} | ({"redis_run": run} if run else {})
 
     def close(self) -> None:
         self.engine.dispose()
@@ -87,12 +90,12 @@ class Service:
             return str(error)
         return "ok"
 
-    def _broker(self) -> str:
+    def _broker(self) -> tuple[str, str | None]:
         try:
             self.redis_probe.ping()
+            return "ok", run_of(self.redis_probe)
         except redis.RedisError:
-            return "unreachable"
-        return "ok"
+            return "unreachable", None
 
 
 def bootstrap(

@@ -5,6 +5,6 @@ Other programs than the wheels': EMBEDDED_POSTGRES_BIN, a folder, and EMBEDDED_R
 
 from embedded.errors import EmbeddedServersError
 from embedded.notice import Servers
-from embedded.sharing import already_running, ensure_running, servers
+from embedded.sharing import already_running, ensure_running, keeps_data, servers
 
-__all__ = ["EmbeddedServersError", "Servers", "already_running", "ensure_running", "servers"]
+__all__ = ["EmbeddedServersError", "Servers", "already_running", "ensure_running", "keeps_data", "servers"]

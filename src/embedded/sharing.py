@@ -41,6 +41,11 @@ def servers(home: Path, *, durable: bool = True) -> Iterator[Servers]:
         yield ensure_running(home, durable=durable)
 
 
+def keeps_data(home: Path) -> bool:
+    """Whether servers have ever been started under `home`."""
+    return (home / "postgres").is_dir()
+
+
 def already_running(home: Path) -> Servers | None:
     """The servers that somebody keeps running under `home`; nobody is counted as their user, and nothing is started."""
     try:

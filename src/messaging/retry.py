@@ -54,7 +54,7 @@ class Retry:
                 raise error from None
             tries = given_up.last_attempt.attempt_number
             kind = Overtaken if isinstance(error, ConcurrencyConflict) else Unavailable
-            raise kind(f"given up after {tries} tries: {error}") from error
+            raise kind(f"given up after {tries} {'try' if tries == 1 else 'tries'}: {error}") from error
 
     def _tell(self, state: RetryCallState) -> None:
         if state.outcome and (error := state.outcome.exception()):

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from threading import Barrier, Thread
 from typing import Any, Protocol
 from uuid import uuid4
@@ -31,8 +32,9 @@ from messaging.redis.client import redis_client
 
 PARTITIONS = int(os.environ.get("TESTS_PARTITIONS", "0"))
 
-# Cut into partitions, the schema itself is another, and `pg_restore --clean` can't take partitions away.
-collect_ignore = ["test_migrations.py", "test_restore.py"] if PARTITIONS else []
+collect_ignore = [] if which("pgbouncer") else ["test_pooler.py"]
+if PARTITIONS:  # the schema itself is another then, and `pg_restore --clean` can't take partitions away
+    collect_ignore += ["test_migrations.py", "test_restore.py"]
 
 
 @pytest.fixture(scope="session")

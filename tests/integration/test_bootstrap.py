@@ -22,6 +22,7 @@ from allocation.service_layer.handlers import PublishEvent
 from embedded.postgres import Postgres
 from embedded.valkey import Redis
 from messaging.errors import Unavailable
+from messaging.redis.client import run_of
 
 NOWHERE = "127.0.0.1:1"
 
@@ -46,7 +47,9 @@ Build = Callable[[Settings], Service]
 
 
 def test_is_ready_when_database_and_redis_are_there(service: Service) -> None:
-    assert service.readiness() == {"status": "ready", "database": "ok", "redis": "ok"}
+    found = service.readiness()
+    assert found.pop("redis_run") == run_of(service.redis)
+    assert found == {"status": "ready", "database": "ok", "redis": "ok"}
 
 
 def test_is_not_ready_before_the_database_is_migrated_and_is_afterwards(

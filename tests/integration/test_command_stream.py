@@ -187,8 +187,26 @@ def test_what_can_not_be_read_or_is_refused_is_kept_and_the_rest_takes_effect(
         assert attempts == 1
     assert {reason for reason, _ in kept} >= {"Invalid sku NOWHERE", "the entry was deleted, or has no field `command`"}
     assert len(kept) == len(BAD) + 1
-    assert {bytes(body).decode() for (body,) in sql("SELECT body FROM dead_letters")} == {*BAD, ""}
+    others = '{"something else": "{}"}'
+    assert {bytes(body).decode() for (body,) in sql("SELECT body FROM dead_letters")} == {*BAD, others}
     assert events(sql) == ["batch_created.v1", "allocated.v1"]
+
+
+def test_an_entry_without_a_command_keeps_its_reason_and_its_content_when_it_is_tried_again(
+    service: Service, redis_server: redis.Redis
+) -> None:
+    redis_server.xadd(COMMANDS, {"cmd": "allocate", "data": b"\xff"})
+    with consuming(service):
+        until_all_is_done(redis_server)
+    [letter] = service.dead_letters.messages()
+    assert letter.body == rb'{"cmd": "allocate", "data": "\\xff"}'
+
+    again = retry(service, letter)
+
+    [kept] = service.dead_letters.messages()
+    reason = "the entry was deleted, or has no field `command`"
+    assert again
+    assert (again.reason, kept.reason, kept.attempts) == (reason, reason, 2)
 
 
 def test_a_command_of_a_newer_release_is_kept_until_that_release_handles_it(

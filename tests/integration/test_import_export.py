@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine, text
 
+import embedded
 from allocation.adapters import tables
 from allocation.bootstrap import Service
 from allocation.config import Settings
@@ -323,8 +324,10 @@ def test_says_how_far_it_came_when_the_database_goes_away_and_goes_on_from_there
     assert shell.books_balance()
 
 
-def test_makes_its_own_database_where_none_is_given(tmp_path: Path) -> None:
+def test_starts_the_embedded_database_that_is_there_where_none_is_given(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
+    with embedded.servers(settings.home):
+        pass
     file = tmp_path / "batches.csv"
     file.write_text("ref,sku,qty\nb1,CHAIR,10\n")
     first = CliRunner().invoke(import_, ["batches", str(file)], obj=settings)

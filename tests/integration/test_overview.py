@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -16,14 +18,17 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 from tests.integration.conftest import Sql
 from tests.integration.fault_proxy import FaultProxy
+from werkzeug.serving import make_server
 
 from allocation.adapters.engine import database_engine
 from allocation.adapters.redis_channels import BRIDGE_LOCK, COMMANDS, GROUP
 from allocation.adapters.schema import REVISION
-from allocation.bootstrap import Service
+from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.entrypoints.cli import main
+from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.doors import OPEN
 from allocation.entrypoints.redis_eventconsumer import handle
 from messaging.redis.client import redis_client
 from messaging.redis.lag import Lag, lag_of
@@ -33,6 +38,18 @@ from messaging.sql.estimates import rows_about
 from messaging.sql.exclusive import holder_of, make_exclusive
 
 PUBLISH, MAIL = "publish_event", "send_out_of_stock_notification"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Iterator[Settings]:
+    """With an API at its port, which is asked how the service is."""
+    with ThreadPoolExecutor(1) as thread, closing(bootstrap(settings, connections=2)) as service:
+        server = make_server("127.0.0.1", 0, create_app(service, OPEN))
+        serving = thread.submit(server.serve_forever, 0.05)
+        yield replace(settings, port=server.server_port)
+        server.shutdown()
+        serving.result()
+        server.server_close()
 
 
 def status(settings: Settings, *options: str) -> Result:
@@ -71,6 +88,9 @@ def test_sees_servers_stock_and_who_is_at_work(consumer: Service, settings: Sett
     assert found["redis"]["product"] in ("Valkey", "Redis")
     assert found["redis"]["commands"]["unread"] == 0
     assert found["consumer"]["channel"]["address"] == "127.0.0.1"
+    assert found["api"]["where"] == f"http://127.0.0.1:{settings.port}"
+    assert (found["api"]["status"], found["api"]["redis_run"]) == ("ready", found["redis"]["run"])
+    assert found["api"]["milliseconds"] > 0
     assert found["consumer"]["stream"]["since"]
     assert found["stock"] == {
         "skus": 2,
@@ -101,6 +121,30 @@ def test_the_screen_ends_with_the_verdict(consumer: Service, settings: Settings)
 
     assert (result.exit_code, result.output.splitlines()[-1]) == (0, "All is fine.")
     assert "1,000" in result.output
+
+
+def test_an_api_that_is_not_there_needs_a_person(consumer: Service, settings: Settings) -> None:
+    without = replace(settings, port=9)
+
+    result, found = status(without), seen(without)
+
+    assert result.exit_code == 1
+    assert "no API at http://127.0.0.1:9 (connection refused): start it: `allocation serve`" in result.output
+    assert found["verdict"] == "needs a person"
+    assert found["api"] == {"where": "http://127.0.0.1:9", "answers": False, "error": "connection refused"}
+
+
+def test_the_api_of_another_service_needs_a_person(consumer: Service, settings: Settings) -> None:
+    another = replace(settings, redis_url=settings.redis_url.removesuffix("/0") + "/7")
+
+    assert "is that of another service" in status(another).output
+
+
+def test_the_screen_has_no_blanks_at_the_ends_of_its_lines(consumer: Service, settings: Settings) -> None:
+    lines = status(settings).output.splitlines()
+
+    assert lines == [line.rstrip() for line in lines]
+    assert any(re.match(r"API +http://127.0.0.1:\d+ +ready, answers in [\d.]+ ms$", line) for line in lines)
 
 
 def test_without_a_consumer_somebody_is_told_to_start_one(service: Service, settings: Settings) -> None:

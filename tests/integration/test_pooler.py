@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
@@ -21,8 +20,6 @@ from allocation.domain import commands
 from messaging.sql.connections import connection
 from messaging.sql.exclusive import NoSession
 from messaging.sql.limits import BY_KEY, FOR_CALLERS
-
-pytestmark = pytest.mark.skipif(not which("pgbouncer"), reason="there is no pgbouncer on the PATH to test with")
 
 AtOnce = Callable[..., list[Any]]
 Differences = Callable[[], list[str]]

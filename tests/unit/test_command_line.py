@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import click
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
-from sqlalchemy.exc import ProgrammingError
+from psycopg import OperationalError
+from psycopg.errors import DiskFull
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from allocation.config import Settings
+from allocation.entrypoints.bulk import session
+from allocation.entrypoints.bulk.importing import Result as RowOutcome
+from allocation.entrypoints.bulk.importing import RowResult
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.command_line.addresses import api_url, without_password
 from allocation.entrypoints.command_line.group import SECTIONS, CommandLine
+from allocation.entrypoints.command_line.processes import Part, Processes
 from allocation.entrypoints.command_line.watch import watch
+from messaging.errors import Disconnected, Unavailable
 
+ORDERS = "orders.csv"
 WITHOUT_RESULT = {"serve", "relay", "consume", "completion"}
 
 
@@ -88,12 +100,92 @@ def test_what_is_not_a_command_is_answered_with_the_nearest(typed: list[str], me
     assert meant in result.output.splitlines()[-1]
 
 
-def failing(error: Exception, name: str = "look") -> Result:
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["nix"], "No such command 'nix'; see main --help"),
+        (["import", "order"], "No such command 'order'. Did you mean 'orders'? Or see main import --help"),
+        (["status", "--nix"], "No such option '--nix'; see main status --help"),
+        (["watch", "--since"], "Option '--since' requires an argument; see main watch --help"),
+        (
+            ["completion"],
+            "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish; see main completion --help",
+        ),
+        (
+            ["demo", "--url", "nonsense"],
+            "Invalid value for '--url': 'nonsense' is no URL such as http://127.0.0.1:5005; see main demo --help",
+        ),
+    ],
+)
+def test_what_is_not_understood_is_one_line_that_leads_to_the_help(typed: list[str], said: str) -> None:
+    result = ask(*typed)
+
+    assert (result.exit_code, result.output) == (2, f"Error: {said}\n")
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:5005", "ftp://x", "http://", "http://x:y", "http:///readyz", ""])
+def test_what_is_no_url_is_not_asked(url: str) -> None:
+    assert "is no URL such as" in ask("demo", "--url", url).output
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    result = ask()
+
+    assert (result.exit_code, "Running:" in result.output) == (2, True)
+
+
+def failing(error: BaseException, name: str = "look", settings: Settings | None = None) -> Result:
     @click.command(name)
     def fail() -> None:
         raise error
 
-    return CliRunner().invoke(CommandLine("ours", commands={name: fail}), [name])
+    return CliRunner().invoke(CommandLine("ours", commands={name: fail}), [name], obj=settings)
+
+
+@pytest.mark.parametrize("name", ["look", "relay"])
+def test_ctrl_c_ends_a_command_without_a_word(name: str) -> None:
+    result = failing(KeyboardInterrupt(), name)
+
+    assert (result.exit_code, result.output) == (130, "")
+
+
+def test_whoever_has_read_enough_of_a_result_has_no_error() -> None:
+    result = failing(BrokenPipeError())
+
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def given_up(cause: Exception) -> Unavailable:
+    """As the machinery says it."""
+    error = Unavailable(f"given up after 3 tries: {cause}")
+    error.__cause__ = Disconnected(str(cause))
+    error.__cause__.__cause__ = cause
+    return error
+
+
+ELSEWHERE = Settings(database_url="postgresql://db/stock", redis_url="redis://cache/0")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (given_up(OperationalError("refused")), "given up after 3 tries: refused; see DATABASE_URL"),
+        (given_up(DBAPIError("", {}, OperationalError("refused"))), "; see DATABASE_URL"),
+        (Unavailable("redis: Connection refused."), "redis: Connection refused; see REDIS_URL"),
+        (given_up(DiskFull("disk full")), "given up after 3 tries: disk full"),
+        (Unavailable("the schema is old; migrate it first"), "the schema is old; migrate it first"),
+    ],
+)
+def test_who_can_not_connect_is_told_which_setting_says_where(error: Exception, said: str) -> None:
+    result = failing(error, settings=ELSEWHERE)
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert result.output.endswith(f"{said}\n")
+
+
+def test_servers_that_nobody_has_named_are_not_looked_for_in_a_setting() -> None:
+    assert "DATABASE_URL" not in failing(given_up(OperationalError("refused")), settings=Settings()).output
 
 
 @pytest.mark.parametrize(
@@ -197,3 +289,52 @@ def test_a_time_that_can_not_be_read_is_named(since: str) -> None:
 
     assert result.exit_code == 2
     assert "is not a duration such as 30s, 10m, 2h or 7d" in result.output
+
+
+@pytest.mark.parametrize(("since", "warned"), [("7d", False), ("8d", True)])
+def test_who_asks_for_more_than_is_kept_is_told_so(tmp_path: Path, since: str, warned: bool) -> None:
+    result = ask("watch", "--since", since, ALLOCATION_HOME=str(tmp_path), EVENTS_STAY="7d")
+
+    assert ("only the last 7d are kept (EVENTS_STAY)" in result.stderr) == warned
+    assert result.stdout == ""
+
+
+def test_of_a_run_that_says_where_all_is_in_json_the_migration_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, Any]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **how: started.append(how))
+    parts = Processes([], {})
+
+    for is_heard in (True, False):
+        parts._start(Part(["migrate"], is_heard=is_heard))
+
+    assert [how["stdout"] for how in started] == [None, subprocess.DEVNULL]
+
+
+def test_an_import_that_is_interrupted_before_its_first_row_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ORDERS).write_text("orderid,sku,qty\no1,LAMP,1\n")
+    monkeypatch.setattr(session, "service", Mock(side_effect=KeyboardInterrupt))
+
+    result = ask("import", "orders", str(tmp_path / ORDERS))
+
+    assert (result.exit_code, result.output) == (130, "Error: interrupted before the first row. Nothing is done.\n")
+
+
+def test_an_import_that_is_interrupted_later_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decide(_: object) -> Iterator[list[RowResult]]:
+        yield [RowResult(2, RowOutcome.ALLOCATED, "o1")]
+        raise KeyboardInterrupt
+
+    (tmp_path / ORDERS).write_text("orderid,sku,qty\no1,LAMP,1\no2,LAMP,1\n")
+    monkeypatch.setattr(session, "service", lambda _: nullcontext(Mock()))
+    monkeypatch.setattr(session, "hasty", lambda bus: bus)
+    monkeypatch.setattr(session, "Import", lambda *_: decide)
+
+    result = ask("import", "orders", str(tmp_path / ORDERS))
+
+    assert (result.exit_code, result.stdout.split(",")[0]) == (130, "1 allocated")
+    said = "interrupted. Rows up to 2 are done; import the file again for the rest."
+    assert result.stderr.endswith(f"Error: {said}\n")

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from allocation.adapters.schema import REVISION
-from allocation.overview import Overview, Unreachable, glance, problems
+from allocation.overview import Api, Overview, Unreachable, glance, problems
 from allocation.overview.servers import Broker, Database, Tables
 from allocation.overview.verdict import LATE, in_words
 from allocation.views.stock_totals import StockTotals
@@ -22,17 +22,27 @@ SOMEBODY = Holder("10.0.0.7", None)
 STOCK = StockTotals(1, 1, 0, 10, 3, 0, 0, is_complete=True)
 TABLES = Tables(backlogs=[], dead_messages=0, stock=STOCK, bridge=SOMEBODY, command_stream=SOMEBODY)
 DATABASE = Database("18.4", 0.5, REVISION, TABLES)
-BROKER = Broker("Valkey", "9.1.2", 0.1, Lag(0, 0, None, ("host:1",)), 1)
+BROKER = Broker("Valkey", "9.1.2", 0.1, Lag(0, 0, None, ("host:1",)), 1, "0f3c/0")
+URL = "http://127.0.0.1:5005"
+API = Api("ready", 1.5, "0f3c/0")
 PUBLISH = Backlog("publish_event", 5, 2, 0, 0, oldest=1.0, is_complete=True)
+
+
+def seen(
+    database: Database | Unreachable | None = DATABASE,
+    broker: Broker | Unreachable | None = BROKER,
+    api: Api | Unreachable = API,
+) -> Overview:
+    return Overview(database, broker, api, URL)
 
 
 def of_tables(**changes: object) -> list[str]:
     tables = replace(TABLES, **changes)  # type: ignore[arg-type] # each test changes one field
-    return [str(problem) for problem in problems(Overview(replace(DATABASE, tables=tables), BROKER))]
+    return [str(problem) for problem in problems(seen(replace(DATABASE, tables=tables)))]
 
 
 def test_nothing_is_wrong_with_a_service_that_runs() -> None:
-    assert problems(Overview(DATABASE, BROKER)) == []
+    assert problems(seen()) == []
 
 
 def test_what_has_only_just_happened_is_not_late() -> None:
@@ -68,8 +78,8 @@ def test_a_consumer_that_is_missing_is_missed(lock: str) -> None:
 
 
 def test_an_old_schema_is_to_be_migrated_and_a_newer_one_is_not() -> None:
-    old = Overview(replace(DATABASE, revision="0001", tables=None), BROKER)
-    newer = Overview(replace(DATABASE, revision="9999"), BROKER)
+    old = seen(replace(DATABASE, revision="0001", tables=None))
+    newer = seen(replace(DATABASE, revision="9999"))
 
     assert [problem.helps for problem in problems(old)] == ["allocation migrate"]
     assert problems(newer) == []
@@ -78,11 +88,11 @@ def test_an_old_schema_is_to_be_migrated_and_a_newer_one_is_not() -> None:
 def test_commands_that_nobody_reads_are_named() -> None:
     slow = replace(BROKER, commands=Lag(7, 0, LATE + 1, ()))
 
-    assert [problem.what for problem in problems(Overview(DATABASE, slow))] == ["commands wait for 31 s"]
+    assert [problem.what for problem in problems(seen(broker=slow))] == ["commands wait for 31 s"]
 
 
 def test_a_server_that_is_away_is_named_with_its_reason() -> None:
-    found = problems(Overview(Unreachable("connection refused"), Unreachable("redis: connection refused")))
+    found = problems(seen(Unreachable("connection refused"), Unreachable("redis: connection refused")))
 
     assert [problem.what for problem in found] == [
         "PostgreSQL: connection refused",
@@ -91,26 +101,53 @@ def test_a_server_that_is_away_is_named_with_its_reason() -> None:
 
 
 def test_when_nothing_runs_that_is_one_problem() -> None:
-    [problem] = problems(Overview(None, None))
+    [problem] = problems(seen(None, None, Unreachable("connection refused")))
 
     assert problem.what == "nothing runs here"
 
 
 def test_one_of_which_nobody_knows_where_it_is_is_not_running() -> None:
-    assert [problem.what for problem in problems(Overview(DATABASE, None))] == ["Redis: not running"]
-    assert [problem.what for problem in problems(Overview(None, BROKER))] == ["PostgreSQL: not running"]
+    assert [problem.what for problem in problems(seen(broker=None))] == ["Redis: not running"]
+    assert [problem.what for problem in problems(seen(database=None))] == ["PostgreSQL: not running"]
+
+
+def test_an_api_that_is_not_there_is_to_be_started_and_the_address_that_was_asked_is_named() -> None:
+    [problem] = problems(seen(api=Unreachable("connection refused")))
+
+    assert problem.what == f"no API at {URL} (connection refused)"
+    assert problem.helps == "start it: `allocation serve`, or say where it is with HOST and PORT"
+
+
+@pytest.mark.parametrize("status", ["degraded", "not ready"])
+def test_an_api_that_is_not_well_says_itself_why(status: str) -> None:
+    [problem] = problems(seen(api=replace(API, status=status)))
+
+    assert str(problem) == f"the API at {URL} is {status}: see {URL}/readyz"
+
+
+def test_the_api_of_another_service_is_not_taken_for_ours() -> None:
+    [problem] = problems(seen(api=replace(API, redis_run="another/0")))
+
+    assert str(problem) == f"the API at {URL} is that of another service: say where ours is with HOST and PORT"
+
+
+@pytest.mark.parametrize(("told", "ours"), [(None, "0f3c/0"), ("0f3c/0", None)])
+def test_an_api_is_not_doubted_where_nobody_tells(told: str | None, ours: str | None) -> None:
+    assert problems(seen(broker=replace(BROKER, run=ours), api=replace(API, redis_run=told))) == []
 
 
 def test_a_server_that_takes_the_question_and_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Event()
     monkeypatch.setattr(glance, "broker", lambda _: told.wait(5))
+    monkeypatch.setattr(glance, "api", lambda _: told.wait(5))
     begun = time.monotonic()
 
     with Redis() as never_asked:
-        overview = glance.look(None, never_asked, patience=0.05)
+        overview = glance.look(None, never_asked, URL, patience=0.05)
 
     assert time.monotonic() - begun < 2
-    assert overview == Overview(None, Unreachable("does not answer in time"))
+    silent = Unreachable("does not answer in time")
+    assert overview == Overview(None, silent, silent, URL)
     told.set()
 
 
@@ -119,9 +156,10 @@ def test_a_fault_of_ours_is_not_taken_for_one_of_the_server(monkeypatch: pytest.
         raise KeyError("version")
 
     monkeypatch.setattr(glance, "broker", fails)
+    monkeypatch.setattr(glance, "api", lambda _: API)
 
     with Redis() as never_asked, pytest.raises(KeyError):
-        glance.look(None, never_asked)
+        glance.look(None, never_asked, URL)
 
 
 @pytest.mark.parametrize(

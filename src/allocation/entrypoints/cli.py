@@ -22,7 +22,7 @@ from allocation.entrypoints.command_line.completion import completion
 from allocation.entrypoints.command_line.dead_letters import dead_letters
 from allocation.entrypoints.command_line.group import CommandLine
 from allocation.entrypoints.command_line.keys import keys
-from allocation.entrypoints.command_line.output import in_json, json_option
+from allocation.entrypoints.command_line.output import go_on_unheard, in_json, json_option
 from allocation.entrypoints.command_line.status import status
 from allocation.entrypoints.command_line.surroundings import surroundings
 from allocation.entrypoints.command_line.watch import watch
@@ -42,12 +42,15 @@ def main(ctx: click.Context) -> None:
     ALLOCATION_HOME.
 
     Results go to standard output, with --json as JSON; logs, progress and errors to standard error. Exit status: 0 when
-    all is done or fine, 1 when something failed or needs a person, 2 when a command or option is not understood.
+    all is done or fine, 1 when something failed or needs a person, 2 when a command or option is not understood, 130
+    after Ctrl-C; that of run, serve, relay, consume and watch, which go on until then, is 0.
     """
     atexit.register(gc.freeze)  # a process that has nothing to collect at its end is gone in a tenth of the time
     settings = Settings.from_env(os.environ)
     configure_logging(settings.log_level, settings.log_format)
     ctx.obj = settings
+    if ctx.invoked_subcommand not in ("watch", "export"):  # which end when nobody reads them any more
+        go_on_unheard()
 
 
 main.add_command(import_)
@@ -90,7 +93,7 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int,
         settings = around.settings
         require_keys(settings, migrate_first=True)
         parts = [  # all start at once: who comes before the migration is done waits for it
-            Part(["migrate", *(["--json"] if as_json else [])], once=True),
+            Part(["migrate"], once=True, is_heard=not as_json),
             Part(["serve", "--threads", str(threads)]),
             Part(["consume"]),
             Part(["relay"]),  # ends last, so that it still carries out what the others brought

@@ -83,6 +83,10 @@ def retry(service: Service, letter: DeadMessage, principal: str | None = None) -
     """
     try:
         request = read(letter.source, letter.body)
+    except UnreadableMessage:  # as the first time, when more of it was known
+        service.dead_letters.fail_again(letter, letter.reason)
+        return Unsettled(letter.reason)
+    try:
         metadata = replace(request.metadata, principal=principal)
         anew = f"dead-letter:{letter.number}:{letter.attempts}"
         try:

@@ -5,6 +5,7 @@ Of several consumers one is at work; when it is gone another takes over, with wh
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -154,5 +155,17 @@ def _read(entry: Entry) -> Request:
 def _bury(service: Service, entry: Entry, reason: str) -> None:
     log.warning("refused", extra={"stream": redis_channels.COMMANDS, "entry": entry.id, "error": reason})
     service.dead_letters.bury(
-        source=redis_channels.COMMANDS, message_id=entry.id, body=entry.body or b"", reason=reason, attempts=entry.tries
+        source=redis_channels.COMMANDS, message_id=entry.id, body=_content(entry), reason=reason, attempts=entry.tries
     )
+
+
+def _content(entry: Entry) -> bytes:
+    """All that a person may want to see of it."""
+    if entry.body is not None or not entry.others:
+        return entry.body or b""
+    said = {_text(name): _text(value) for name, value in entry.others.items()}
+    return json.dumps(said, ensure_ascii=False).encode()
+
+
+def _text(given: bytes) -> str:
+    return given.decode(errors="backslashreplace")

@@ -3,7 +3,8 @@
 Everything here answers within seconds, also when a server is away or silent, and reads a bounded number of rows.
 """
 
+from allocation.overview.api import Api
 from allocation.overview.glance import Overview, Unreachable, look, why
 from allocation.overview.verdict import Problem, problems
 
-__all__ = ["Overview", "Problem", "Unreachable", "look", "problems", "why"]
+__all__ = ["Api", "Overview", "Problem", "Unreachable", "look", "problems", "why"]

@@ -1,4 +1,4 @@
-"""Asks both servers at once, and waits for neither longer than a person would."""
+"""Asks the servers and the API at once, and waits for none of them longer than a person would."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import redis
 from sqlalchemy import Engine
 
+from allocation.overview.api import Api, api
 from allocation.overview.servers import Broker, Database, broker, database
 from messaging.errors import Unavailable
 
@@ -29,10 +30,13 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What the servers answer; None for one that was not asked, since nobody knows where it is."""
+    """What the servers answer; None for one that was not asked, since nobody knows where it is. The API was asked at
+    `api_url`."""
 
     database: Database | Unreachable | None
     broker: Broker | Unreachable | None
+    api: Api | Unreachable
+    api_url: str
 
 
 def why(silent: Unreachable | None) -> str:
@@ -40,14 +44,17 @@ def why(silent: Unreachable | None) -> str:
     return silent.reason if silent else "not running"
 
 
-def look(engine: Engine | None, client: redis.Redis | None, patience: float = PATIENCE) -> Overview:
+def look(engine: Engine | None, client: redis.Redis | None, api_url: str, patience: float = PATIENCE) -> Overview:
     """None for a server of which it is not known where it is. Both are closed when they have answered."""
     give_up = time.monotonic() + patience
     of_database = _Question(lambda: _ask_database(engine)) if engine else None
     of_broker = _Question(lambda: _ask_broker(client)) if client else None
+    of_api = _Question(lambda: api(api_url))
     return Overview(
         database=of_database.answer(give_up) if of_database else None,
         broker=of_broker.answer(give_up) if of_broker else None,
+        api=of_api.answer(give_up),
+        api_url=api_url,
     )
 
 

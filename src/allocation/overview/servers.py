@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from allocation.adapters.redis_channels import BRIDGE_LOCK, CHANGE_BATCH_QUANTITY, COMMAND_STREAM_LOCK, COMMANDS, GROUP
 from allocation.adapters.schema import REVISION
 from allocation.views.stock_totals import StockTotals, stock_totals
-from messaging.redis.client import redis_faults
+from messaging.redis.client import redis_faults, run_of
 from messaging.redis.lag import Lag, lag_of
 from messaging.sql.backlog import Backlog, backlogs, dead_messages
 from messaging.sql.connections import connection
@@ -52,14 +52,15 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """`product` is Redis or Valkey; `commands`: how far the consumers are behind the command stream;
-    `listeners` how many hear quantity changes over pub/sub."""
+    """`product` is Redis or Valkey; `run` names this one; `commands`: how far the consumers are behind the command
+    stream; `listeners` how many hear quantity changes over pub/sub."""
 
     product: str
     version: str
     milliseconds: float
     commands: Lag
     listeners: int
+    run: str | None = None
 
 
 def database(engine: Engine) -> Database:
@@ -91,6 +92,7 @@ def broker(client: redis.Redis) -> Broker:
         milliseconds=milliseconds,
         commands=lag_of(client, COMMANDS, GROUP),
         listeners=int(listeners),
+        run=run_of(client, server),
     )
 
 

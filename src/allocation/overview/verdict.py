@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from allocation.adapters.schema import REVISION
+from allocation.overview.api import Api
 from allocation.overview.glance import Overview, Unreachable, why
 from allocation.overview.servers import Broker, Database, Tables
 
@@ -30,7 +31,7 @@ def problems(overview: Overview) -> list[Problem]:
     """The worst comes first; when all is fine there are none."""
     if overview.database is None and overview.broker is None:
         return [Problem("nothing runs here", "start all with `allocation run`, or say where it is with DATABASE_URL")]
-    return [*_of_database(overview.database), *_of_broker(overview)]
+    return [*_of_database(overview.database), *_of_api(overview), *_of_broker(overview)]
 
 
 def _of_database(database: Database | Unreachable | None) -> Iterator[Problem]:
@@ -62,6 +63,17 @@ def _of_tables(tables: Tables) -> Iterator[Problem]:
         yield Problem("nobody listens to quantity changes", "start a consumer: `allocation consume`")
     if not tables.command_stream:
         yield Problem("nobody reads the command stream", "start a consumer: `allocation consume`")
+
+
+def _of_api(overview: Overview) -> Iterator[Problem]:
+    api, url, broker = overview.api, overview.api_url, overview.broker
+    if not isinstance(api, Api):
+        elsewhere = "or say where it is with HOST and PORT"
+        yield Problem(f"no API at {url} ({api.reason})", f"start it: `allocation serve`, {elsewhere}")
+    elif isinstance(broker, Broker) and broker.run and api.redis_run and api.redis_run != broker.run:
+        yield Problem(f"the API at {url} is that of another service", "say where ours is with HOST and PORT")
+    elif api.status != "ready":
+        yield Problem(f"the API at {url} is {api.status}", f"see {url}/readyz")
 
 
 def _of_broker(overview: Overview) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -59,6 +59,18 @@ def _of_sentinels(url: str, limits: dict[str, Any], of_a_sentinel: dict[str, Any
     sentinel = Sentinel(sentinels, sentinel_kwargs=of_a_sentinel, **limits)  # type: ignore[no-untyped-call]
     client: redis.Redis = sentinel.master_for(name, db=int(number or 0), **known)  # type: ignore[no-untyped-call]
     return client
+
+
+def run_of(client: redis.Redis, server: Mapping[str, Any] | None = None) -> str | None:
+    """A name for this database of this server, as long as it runs: who finds the same elsewhere speaks to the same.
+
+    None if it does not tell us. `server` is what it says of itself, if that has been asked. Raises RedisError.
+    """
+    try:
+        run = (client.info("server") if server is None else server).get("run_id")
+    except redis.ResponseError:
+        return None
+    return f"{str(run)[:12]}/{client.get_connection_kwargs().get('db') or 0}" if run else None
 
 
 @contextmanager

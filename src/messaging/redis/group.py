@@ -6,9 +6,9 @@ are handled out of their order; who takes over takes what is pending too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -34,7 +34,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`body` is what its field held; None when the entry was deleted, or has no such field.
+    """`body` is what its field held; None when the entry was deleted, or has no such field, but `others`.
 
     `tries` counts how often it was read, by whomever.
     """
@@ -42,6 +42,7 @@ class Entry:
     id: str
     body: bytes | None
     tries: int = 1
+    others: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 class ConsumerGroup:
@@ -87,7 +88,7 @@ class ConsumerGroup:
                 return None
             [entry] = entries
             counted = self._client.xpending_range(self.stream, self._group, entry.id, entry.id, 1)
-        return Entry(entry.id, entry.body, int(counted[0]["times_delivered"]) if counted else 1)
+        return replace(entry, tries=int(counted[0]["times_delivered"]) if counted else 1)
 
     def new(self, most: int, wait: float) -> list[Entry]:
         """The next entries, in order; `wait` seconds for the first one."""
@@ -129,7 +130,10 @@ class ConsumerGroup:
     def _read(self, beyond: str, most: int, block: int | None) -> list[Entry]:
         answer: Any = self._client.xreadgroup(self._group, self._consumer, {self.stream: beyond}, most, block)
         found = answer[0][1] if answer else []
-        return [Entry(_text(one), (fields or {}).get(self._field)) for one, fields in found]
+        return [self._entry(_text(one), dict(fields or {})) for one, fields in found]
+
+    def _entry(self, entry_id: str, fields: dict[bytes, bytes]) -> Entry:
+        return Entry(entry_id, fields.pop(self._field, None), others=fields)
 
     @contextmanager
     def _faults(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from allocation.entrypoints.bulk.dry_run import dry_runs
 from allocation.entrypoints.bulk.exporting import STDOUT, export_allocations
 from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, hasty
 from allocation.entrypoints.bulk.progress import Show, progress
+from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, in_json
 from allocation.entrypoints.command_line.sessions import database, service
 from allocation.entrypoints.memory import settle_memory
@@ -39,35 +40,38 @@ def import_file(
     as_json: bool,
 ) -> None:
     """Exit with 0 if every row was taken. Raises ClickException, Unavailable."""
-    fault, mend = "", False
-    with ExitStack() as stack:
-        rows = stack.enter_context(_readable(file))
-        columns = _columns(kind, mapped, where, rows)
-        wired = stack.enter_context(service(settings, with_redis=False))
-        bus = stack.enter_context(dry_runs(wired.bus, wired.engine)) if dry_run else hasty(wired.bus)
-        wanted = (row for row in rows if all(condition.holds(row) for condition in where))
-        report = Report(kind, rows, verbose=verbose, as_json=as_json)
-        settle_memory()
-        try:
-            report.follow(Import(bus.handle_together, kind, columns)(islice(wanted, limit)))
-        except BadCsv as error:
-            fault, mend = str(error), True
-        except Unavailable as error:
-            fault = str(error).splitlines()[0]
-        except KeyboardInterrupt:
-            fault = "interrupted"
+    fault, mend, is_interrupted = "", False, False
+    report: Report | None = None
+    try:
+        with ExitStack() as stack:
+            rows = stack.enter_context(_readable(file))
+            columns = _columns(kind, mapped, where, rows)
+            wired = stack.enter_context(service(settings))
+            bus = stack.enter_context(dry_runs(wired.bus, wired.engine)) if dry_run else hasty(wired.bus)
+            wanted = (row for row in rows if all(condition.holds(row) for condition in where))
+            settle_memory()
+            report = Report(kind, rows, verbose=verbose, as_json=as_json)
+            try:
+                report.follow(Import(bus.handle_together, kind, columns)(islice(wanted, limit)))
+            except BadCsv as error:
+                fault, mend = str(error), True
+            except Unavailable as error:
+                fault = str(error).splitlines()[0]
+    except KeyboardInterrupt:
+        fault, is_interrupted = "interrupted", True
+        if report is None:
+            raise _Interrupted("interrupted before the first row. Nothing is done.") from None
     if as_json:
         echo_json(report.counts_by_result | {"dry_run": dry_run})
     else:
         click.echo(f"{report.counts} (dry run: nothing was changed)" if dry_run else report.counts)
     if where and not (report.last_row or fault):
-        click.echo(f"None of {rows.rows_read - 1:,} rows is one that --where asks for.", err=True)
-    if fault and dry_run:
-        raise click.ClickException(fault)
+        click.echo(f"None of {report.rows_read - 1:,} rows is one that --where asks for.", err=True)
     if fault:
         how_far = f"Rows up to {report.last_row} are done" if report.last_row else "Nothing is done"
         again = "mend that row, and import" if mend else "import"
-        raise click.ClickException(f"{fault}. {how_far}; {again} the file again for the rest.")
+        said = fault if dry_run else f"{fault}. {how_far}; {again} the file again for the rest."
+        raise _Interrupted(said) if is_interrupted else click.ClickException(said)
     if report.any_refused:
         raise SystemExit(1)
 
@@ -96,6 +100,11 @@ class Report:
         self._as_json = as_json
         self._counts: Counter[Result] = Counter()
         self.last_row = 0
+
+    @property
+    def rows_read(self) -> int:
+        """The header is one."""
+        return self._file.rows_read
 
     @property
     def any_refused(self) -> bool:
@@ -147,6 +156,12 @@ def _readable(path: Path) -> Iterator[CsvFile]:
         except BadCsv as error:
             raise click.ClickException(f"can't read {path}: {error}") from error
         yield file
+
+
+class _Interrupted(click.ClickException):
+    """By Ctrl-C."""
+
+    exit_code = INTERRUPTED
 
 
 class _DoesNotFit(click.ClickException):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
-from http.client import HTTPException
+from collections.abc import Callable
 
 import redis
 from rich.console import Console
@@ -14,32 +12,53 @@ from allocation.adapters import redis_channels
 from allocation.config import Settings
 from allocation.entrypoints.command_line.addresses import api_url, without_password
 from allocation.entrypoints.command_line.output import echo_json
+from allocation.overview.api import api
+from messaging.errors import Unavailable
 from messaging.redis.client import redis_client
+
+_FOR_REDIS = 5.0
+"""Seconds that the API may be degraded before that is said, and no longer waited for."""
 
 
 class Announcement:
-    def __init__(self, settings: Settings, products: str, *, as_json: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        products: str,
+        *,
+        as_json: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = settings
         self._products = products
         self._as_json = as_json
         self._api = api_url(settings)
         self._redis = redis_client(settings.redis_url)
-        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # not by way of `http_proxy`
-        self._begun = time.monotonic()
+        self._clock = clock
+        self._begun = clock()
+        self._degraded_since: float | None = None
         self._made = False
 
     def make_when_ready(self) -> None:
-        """Print it the first time that API and consumer are there; until then look, briefly, each time."""
-        if not self._made and self._api_is_ready() and self._consumer_listens():
-            self._made = True
-            self._print()
+        """Print it the first time that API and consumer are there, or that the API has waited for Redis for long; until
+        then look, briefly, each time."""
+        if self._made:
+            return
+        status = self._status_of_api()
+        if status != "degraded":
+            self._degraded_since = None
+        elif self._degraded_since is None:
+            self._degraded_since = self._clock()
+        if status == "ready" and self._consumer_listens():
+            self._print(status)
+        elif self._degraded_since is not None and self._clock() - self._degraded_since >= _FOR_REDIS:
+            self._print("degraded")
 
-    def _api_is_ready(self) -> bool:
+    def _status_of_api(self) -> str | None:
         try:
-            with self._open(f"{self._api}/readyz", timeout=1) as answer:
-                return bool(json.load(answer)["status"] == "ready")
-        except (OSError, HTTPException, ValueError, LookupError, TypeError):  # the last ones if it is another program
-            return False
+            return api(self._api, patience=1.0).status
+        except Unavailable:
+            return None
 
     def _consumer_listens(self) -> bool:
         try:
@@ -47,22 +66,32 @@ class Announcement:
         except redis.RedisError:
             return False
 
-    def _print(self) -> None:
+    def _print(self, status: str) -> None:
+        self._made = True
         settings = self._settings
         mails = without_password(settings.smtp_url) or f"{settings.home / 'mail'}/*.eml"
-        seconds = round(time.monotonic() - self._begun, 1)
+        seconds = round(self._clock() - self._begun, 1)
         database, redis_server = without_password(settings.database_url), without_password(settings.redis_url)
         if self._as_json:
-            said = {"ready_after_seconds": seconds, "api": self._api, "database": database, "redis": redis_server}
-            echo_json(said | {"embedded": self._products, "mails": mails})
+            said = {"status": status, "ready_after_seconds": seconds, "api": self._api, "console": self._console}
+            echo_json(said | {"database": database, "redis": redis_server, "embedded": self._products, "mails": mails})
             return
         console = Console(highlight=False, soft_wrap=True)
-        console.print(f"\n[bold green]Ready[/] after {seconds} s.")
+        if status == "ready":
+            console.print(f"\n[bold green]Ready[/] after {seconds} s.")
+        else:
+            console.print(
+                f"\n[bold yellow]Ready[/], but Redis at {redis_server} does not answer: orders are taken, news waits."
+            )
         console.print(f"  API       [bold]{self._api}[/]   (try {self._api}/readyz)")
-        console.print(f"  console   [bold]{self._api}/console[/]")
+        console.print(f"  console   [bold]{self._console}[/]")
         console.print(f"  database  {database}")
         console.print(f"  redis     {redis_server}")
         if self._products:
             console.print(f"            {self._products}, embedded; passwords in {settings.home / 'servers.json'}")
         console.print(f"  mails     {mails}")
         console.print("Ctrl-C stops everything.\n")
+
+    @property
+    def _console(self) -> str:
+        return f"{self._api}/console"

@@ -9,10 +9,12 @@ import click
 
 from allocation.config import Settings
 from allocation.entrypoints.command_line import sessions
-from allocation.entrypoints.command_line.output import echo_json, in_json, json_option
+from allocation.entrypoints.command_line.output import echo_json, echo_tables, in_json, json_option
 from allocation.entrypoints.command_line.person import person, principal_of_person
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from allocation.bootstrap import Service
     from messaging.sql.dead_letters import DeadLetter
 
@@ -40,13 +42,14 @@ def list_letters(settings: Settings, as_json: bool) -> None:
         for letter in letters:
             echo_json(_fields(letter))
     elif letters:
-        from rich.console import Console
         from rich.table import Table
+
+        from allocation.entrypoints.command_line.event_lines import printable
 
         table = Table("id", "attempts", "last failed", "reason", box=None, pad_edge=False)
         for letter in letters:
-            table.add_row(letter.id, str(letter.attempts), f"{letter.last_failed_at:%Y-%m-%d %H:%M:%S}", letter.reason)
-        Console(soft_wrap=True, highlight=False, markup=False).print(table)
+            table.add_row(letter.id, str(letter.attempts), _second(letter.last_failed_at), printable(letter.reason))
+        echo_tables(table)
     else:
         click.echo("There are no dead letters.")
 
@@ -129,6 +132,10 @@ def _chosen(service: Service, letter_id: str | None, every: bool) -> list[DeadLe
     if every == (letter_id is not None):
         raise click.UsageError("give either an ID or --all")
     return _all(service) if letter_id is None else [_find(service, letter_id)]
+
+
+def _second(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def _fields(letter: DeadLetter) -> dict[str, Any]:

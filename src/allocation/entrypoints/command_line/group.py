@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
 
 from allocation.config import SettingError
+from allocation.entrypoints.command_line import failures
 from allocation.redaction import without_secrets
 from embedded import EmbeddedServersError
 from messaging.errors import Unavailable
@@ -27,18 +31,50 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 class CommandLine(click.Group):
     """Turns failures into one line and exit code 1. What works for long, and fails for its own sake, says where."""
 
+    def main(self, args: Sequence[str] | None = None, *more: Any, standalone_mode: bool = True, **options: Any) -> Any:
+        """With an exit status of ours, and not of click's, where it is to end the process."""
+        run = partial(super().main, args, *more, standalone_mode=False, **options)
+        if not standalone_mode:
+            return run()
+        sys.exit(failures.exit_status(run))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Which prints the help."""
+        try:
+            return super().parse_args(ctx, args)
+        except BrokenPipeError:
+            raise click.exceptions.Exit from None
+        except OSError as error:
+            raise click.ClickException(f"can't write the help: {error.strerror}") from error
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SettingError, Unavailable, EmbeddedServersError) as error:
+        except Unavailable as error:
+            raise click.ClickException(without_secrets(failures.with_setting(error, ctx.obj))) from error
+        except (SettingError, EmbeddedServersError) as error:
             raise click.ClickException(without_secrets(str(error))) from error
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except click.UsageError as error:
+            error.ctx = error.ctx or self._context_of_subcommand(ctx)
             raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:  # who read the result has had enough of it
+            raise click.exceptions.Exit from None
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(failures.INTERRUPTED) from None
         except Exception as error:
             if ctx.invoked_subcommand in SECTIONS["Running"]:
                 raise
             log.debug("a fault", exc_info=True)
-            raise click.ClickException(f"{without_secrets(_in_a_line(error))} (LOG_LEVEL=DEBUG shows where)") from error
+            said = without_secrets(failures.in_a_line(error))
+            raise click.ClickException(f"{said} (LOG_LEVEL=DEBUG shows where)") from error
+
+    def _context_of_subcommand(self, ctx: click.Context) -> click.Context:
+        """Which click does not name for an option without its value."""
+        name = ctx.invoked_subcommand or ""
+        command = self.get_command(ctx, name)
+        return click.Context(command, parent=ctx, info_name=name) if command else ctx
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         left = dict(self.commands)
@@ -51,14 +87,3 @@ def _list(formatter: click.HelpFormatter, title: str, commands: dict[str, click.
     if rows := [(name, command.get_short_help_str(90)) for name, command in commands.items() if not command.hidden]:
         with formatter.section(title):
             formatter.write_dl(rows)
-
-
-def _in_a_line(error: Exception) -> str:
-    from sqlalchemy.exc import DBAPIError
-
-    if isinstance(error, DBAPIError):
-        return f"database: {' '.join(str(error.orig).split())}"
-    if isinstance(error, OSError):
-        return str(error)
-    said = " ".join(str(error).split())
-    return f"a fault in the program, {type(error).__name__}: {said}"

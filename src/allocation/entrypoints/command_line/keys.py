@@ -10,7 +10,7 @@ import click
 
 from allocation.adapters.keys import NAME, NameTaken, Scope, SqlKeys, StoredKey
 from allocation.config import Settings
-from allocation.entrypoints.command_line.output import echo_json, json_option
+from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
 from allocation.entrypoints.command_line.person import person
 from allocation.entrypoints.command_line.sessions import database
 
@@ -74,7 +74,6 @@ def list_keys(settings: Settings, as_json: bool) -> None:
         for stored in found:
             echo_json(_fields(stored))
     elif found:
-        from rich.console import Console
         from rich.table import Column, Table
 
         begins_with = Column("begins with", no_wrap=True)
@@ -89,7 +88,7 @@ def list_keys(settings: Settings, as_json: bool) -> None:
                 stored.created_by,
                 _day(stored.revoked_at) if stored.revoked_at else "",
             )
-        Console(soft_wrap=True, highlight=False, markup=False).print(table)
+        echo_tables(table)
     else:
         click.echo("There are no keys.")
 

@@ -1,14 +1,28 @@
-"""Results for programs: a command that has any takes `--json`, and all print it alike."""
+"""What commands print: results for programs, all in the same way, and tables for people."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from datetime import date
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+    from rich.console import RenderableType
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+NO_LIMIT = 10_000
+"""Columns of a table that a program may read: a line is a line."""
+
+_AT_THE_END = re.compile(r"(?: |\x1b\[[\d;]*m)+$", re.MULTILINE)
 
 
 def json_option(what: str) -> Callable[[F], F]:
@@ -21,5 +35,49 @@ def echo_json(said: object) -> None:
 
 
 def in_json(said: object) -> str:
-    """In one line, in which a person can read all letters; a date is text."""
-    return json.dumps(said, ensure_ascii=False, default=str)
+    """In one line, in which a person can read all letters; a date is text, as ISO 8601 has it."""
+    return json.dumps(said, ensure_ascii=False, default=_as_text)
+
+
+def echo_tables(*tables: RenderableType, width: int | None = None) -> None:
+    """So wide as the terminal, or without limit elsewhere, unless said otherwise; no line ends with blanks."""
+    from rich.console import Console
+
+    is_terminal = sys.stdout.isatty()
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=width if is_terminal else NO_LIMIT)
+    with console.capture() as captured:
+        for table in tables:
+            console.print(table)
+    lines = _AT_THE_END.sub(lambda end: end[0].replace(" ", ""), captured.get())
+    click.echo(lines, nl=False)
+
+
+def go_on_unheard() -> None:
+    """From here on nothing that is printed fails because nobody reads it: what a command does, and its verdict, are
+    the same. Not where a test has put something else in the place of standard output."""
+    try:
+        outlet = _Outlet(sys.stdout.fileno(), "w", closefd=False)
+    except OSError:  # io.UnsupportedOperation is one
+        return
+    sys.stdout.flush()
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(outlet),
+        encoding=sys.stdout.encoding,
+        errors=sys.stdout.errors,
+        line_buffering=sys.stdout.isatty(),
+    )
+
+
+class _Outlet(io.FileIO):
+    """A pipe, and nowhere once its other end is closed."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return super().write(data)
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)

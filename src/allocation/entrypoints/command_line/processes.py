@@ -24,10 +24,12 @@ _LONGEST_PAUSE = 5.0
 
 @dataclass(slots=True)
 class Part:
-    """A part of the service: `allocation ARGUMENTS` in a process of its own; `once`: until it has succeeded."""
+    """A part of the service: `allocation ARGUMENTS` in a process of its own; `once`: until it has succeeded; its
+    standard output is ours if it `is_heard`."""
 
     arguments: Sequence[str]
     once: bool = False
+    is_heard: bool = True
     done: bool = False
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
@@ -88,6 +90,7 @@ class Processes:
             [sys.executable, "-m", "allocation", *part.arguments],
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
+            stdout=None if part.is_heard else subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=partial(_die_with, os.getpid()),  # noqa: PLW1509 - only system calls, and the parent has one thread
         )

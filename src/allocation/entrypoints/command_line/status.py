@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.command_line.output import echo_json, json_option
+from allocation.entrypoints.command_line.addresses import api_url
+from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
 from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 def status(settings: Settings, as_json: bool) -> None:
     """Show servers, lag, stock and dead letters on one screen, and whether a person is needed.
 
-    It starts nothing, changes nothing and reads little, so it may be asked every few seconds. Counts stop at 200,000;
-    what is not counted to its end is marked with a +.
+    The API is looked for at HOST and PORT. Nothing is started or changed, and little is read, so it may be asked every
+    few seconds. Counts stop at 200,000; what is not counted to its end is marked with a +.
 
     Exit status: 0 when all is fine, 1 when something needs a person. Then the last lines say what, and what helps.
     """
-    from allocation.entrypoints.command_line.status_screen import as_object, print_screen
+    from allocation.entrypoints.command_line.status_screen import WIDE, as_object, screen
     from allocation.overview import problems
 
     settings = at_hand(settings)
@@ -34,7 +35,7 @@ def status(settings: Settings, as_json: bool) -> None:
     if as_json:
         echo_json(as_object(settings, overview, found))
     else:
-        print_screen(settings, overview, found)
+        echo_tables(*screen(settings, overview, found), width=WIDE)
     if found:
         raise SystemExit(1)
 
@@ -47,4 +48,4 @@ def _look(settings: Settings) -> Overview:
 
     limits = Limits(statement_timeout=3_000, lock_timeout=1_000)
     engine = database_engine(settings.database_url, 1, limits=limits) if settings.database_url else None
-    return look(engine, redis_client(settings.redis_url) if settings.redis_url else None)
+    return look(engine, redis_client(settings.redis_url) if settings.redis_url else None, api_url(settings))

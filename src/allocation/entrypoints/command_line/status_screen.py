@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,13 +15,13 @@ from allocation.adapters.redis_channels import CHANGE_BATCH_QUANTITY, COMMANDS
 from allocation.adapters.schema import REVISION
 from allocation.config import Settings
 from allocation.entrypoints.command_line.addresses import without_password
-from allocation.overview import Overview, Problem, Unreachable, why
+from allocation.overview import Api, Overview, Problem, Unreachable, why
 from allocation.overview.servers import Broker, Database, Tables
 from allocation.overview.verdict import in_words
 from messaging.redis.lag import Lag
 from messaging.sql.exclusive import Holder
 
-_WIDE = 200
+WIDE = 200
 """Columns, so that no address is cut; the terminal breaks what is too long for it."""
 
 
@@ -33,22 +33,22 @@ def as_object(settings: Settings, overview: Overview, problems: list[Problem]) -
         "problems": [asdict(problem) for problem in problems],
         "database": {"where": without_password(settings.database_url) or None, **_of_database(database)},
         "redis": {"where": without_password(settings.redis_url) or None, **_of_broker(broker)},
+        "api": {"where": overview.api_url, **_of_api(overview.api)},
         **_of_tables(database.tables if isinstance(database, Database) else None),
     }
 
 
-def print_screen(settings: Settings, overview: Overview, problems: list[Problem]) -> None:
-    console = Console(highlight=False, soft_wrap=True, markup=False, width=_WIDE)
-    console.print(_servers(settings, overview))
+def screen(settings: Settings, overview: Overview, problems: list[Problem]) -> Iterator[RenderableType]:
+    yield _servers(settings, overview)
     if isinstance(overview.database, Database) and overview.database.tables:
         tables = overview.database.tables
-        console.print(_effects(tables))
-        console.print(_commands(tables, overview.broker))
-        console.print(_stock(tables))
+        yield _effects(tables)
+        yield _commands(tables, overview.broker)
+        yield _stock(tables)
     if not problems:
-        console.print(Text("All is fine.", "bold green"))
+        yield Text("All is fine.", "bold green")
     for problem in problems:
-        console.print(Text.assemble((f"{problem.what}", "bold red"), ": ", problem.helps))
+        yield Text.assemble((f"{problem.what}", "bold red"), ": ", problem.helps)
 
 
 def _of_database(database: Database | Unreachable | None) -> dict[str, Any]:
@@ -68,6 +68,12 @@ def _of_broker(broker: Broker | Unreachable | None) -> dict[str, Any]:
     if not isinstance(broker, Broker):
         return {"answers": False, "error": why(broker)}
     return {"answers": True, **asdict(broker)}
+
+
+def _of_api(api: Api | Unreachable) -> dict[str, Any]:
+    if not isinstance(api, Api):
+        return {"answers": False, "error": why(api)}
+    return {"answers": True, **asdict(api)}
 
 
 def _of_tables(tables: Tables | None) -> dict[str, Any]:
@@ -102,7 +108,14 @@ def _servers(settings: Settings, overview: Overview) -> Table:
         table.add_row("Redis", where, Text(why(broker), "red"))
     else:
         table.add_row(f"{broker.product} {broker.version}", where, f"answers in {broker.milliseconds:g} ms")
+    table.add_row("API", overview.api_url, _in_words(overview.api))
     return table
+
+
+def _in_words(api: Api | Unreachable) -> Text:
+    if not isinstance(api, Api):
+        return Text(f"not there: {why(api)}", "red")
+    return Text(f"{api.status}, answers in {api.milliseconds:g} ms", "" if api.status == "ready" else "red")
 
 
 def _effects(tables: Tables) -> Table:

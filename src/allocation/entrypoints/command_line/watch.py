@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
-from allocation.durations import duration
+from allocation.durations import duration, in_short
 from allocation.entrypoints.command_line.output import echo_json, in_json, json_option
 from allocation.entrypoints.command_line.surroundings import at_hand
 
@@ -39,8 +39,8 @@ class Duration(click.ParamType[timedelta]):
 
 
 @click.command(short_help="Events as they happen, one a line.")
-@click.option("--sku", help="Only events of this SKU.")
-@click.option("--order", "orderid", metavar="ORDERID", help="Only events of this order.")
+@click.option("--sku", help="Only events of this very SKU, not of those that begin with it.")
+@click.option("--order", "orderid", metavar="ORDERID", help="Only events of this very order.")
 @click.option("--since", type=Duration(), metavar="10m", help="Begin with those of the last 30s, 10m, 2h or 7d.")
 @click.option(
     "--follow/--no-follow",
@@ -85,6 +85,9 @@ def _entries(settings: Settings, sku: str | None, since: timedelta | None, *, fo
     from messaging.redis.client import redis_client
     from messaging.redis.tail import Tail
 
+    if since is not None and since > settings.events_stay:
+        kept = in_short(settings.events_stay)
+        click.echo(f"only the last {kept} are kept (EVENTS_STAY): older events may be missing", err=True)
     settings = at_hand(settings)
     if not settings.redis_url:
         raise click.ClickException(f"no servers run in {settings.home}: start them with `allocation run`")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -14,6 +15,11 @@ from urllib.parse import quote
 import click
 import redis
 
+from allocation.overview.api import AnotherProgram, Api, api
+from messaging.errors import Unavailable
+from messaging.redis.client import redis_faults, run_of
+
+_SCOPE = re.compile(r'scope="([^"]+)"')
 _TRIES = 5
 _PATIENCE = 10.0
 
@@ -29,21 +35,30 @@ class DemoClient:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # not by way of `http_proxy`
 
-    def require_service(self) -> None:
+    def require_service(self) -> Api:
         try:
-            with self._open(f"{self.url}/readyz", timeout=_PATIENCE) as answer:
-                ready = json.load(answer)["status"] in ("ready", "degraded")
-        except HTTPError as error:
-            raise click.ClickException(
-                f"the service at {self.url} is not ready ({error.code}): see {self.url}/readyz"
-            ) from error
-        except (OSError, HTTPException):
-            raise click.ClickException(f"no service answers at {self.url}: start one with `make run`") from None
-        except (ValueError, LookupError, TypeError):
-            ready = False
-        if not ready:
+            found = api(self.url, patience=_PATIENCE)
+        except AnotherProgram:
             raise click.ClickException(
                 f"what answers at {self.url} is no allocation service: name it with --url or PORT"
+            ) from None
+        except Unavailable:
+            raise click.ClickException(f"no service answers at {self.url}: start one with `make run`") from None
+        if found.status == "not ready":
+            raise click.ClickException(f"the service at {self.url} is not ready: see {self.url}/readyz")
+        return found
+
+    def require_same_redis(self, found: Api) -> None:
+        """Before anything is written: what is asked of one service would be told by another, or never.
+
+        Raises Unavailable.
+        """
+        with redis_faults():
+            ours = run_of(self.broker)
+        if ours and found.redis_run and ours != found.redis_run:
+            raise click.ClickException(
+                f"the service at {self.url} speaks to another Redis than the one we listen to: "
+                "name ours with --url or PORT, or its Redis in REDIS_URL"
             )
 
     def add_batch(self, ref: str, sku: str, qty: int, eta: str | None = None) -> None:
@@ -84,28 +99,31 @@ class DemoClient:
                 with self._open(request, timeout=_PATIENCE) as answer:
                     return bytes(answer.read())
             except HTTPError as error:
-                if error.code in (429, 503) and left:
-                    time.sleep(_seconds(error.headers.get("Retry-After")))
-                    continue
-                raise _refusal(error, path) from error
+                with error:
+                    if error.code not in (429, 503) or not left:
+                        raise self._refusal(error, path) from error
+                time.sleep(_seconds(error.headers.get("Retry-After")))
             except (OSError, HTTPException) as error:
                 raise click.ClickException(f"the service at {self.url} does not answer any more: {error}") from error
         raise AssertionError("the last try returns or raises")
 
+    def _refusal(self, error: HTTPError, path: str) -> click.ClickException:
+        if error.code == 401 and "Authorization" in self._headers:
+            return click.ClickException("the API key in ALLOCATION_API_KEY is not known: see `allocation keys list`")
+        if error.code == 401:
+            return click.ClickException("the service asks for an API key: put one into ALLOCATION_API_KEY")
+        if error.code == 403:
+            missing = _SCOPE.search(error.headers.get("WWW-Authenticate", ""))
+            lacks = f"lacks the scope {missing[1]}" if missing else f"may not use {path}"
+            return click.ClickException(f"the API key in ALLOCATION_API_KEY {lacks}")
+        said: Any = error.read().decode(errors="replace")
+        if error.code == 404 and path.startswith("/allocations/"):
+            return _NotFound(said)
+        return click.ClickException(f"{path} was answered with {error.code}: {' '.join(said.split())[:200]}")
+
 
 class _NotFound(click.ClickException):
     pass
-
-
-def _refusal(error: HTTPError, path: str) -> click.ClickException:
-    if error.code == 401:
-        return click.ClickException("the service asks for an API key: put one into ALLOCATION_API_KEY")
-    if error.code == 403:
-        return click.ClickException(f"the API key in ALLOCATION_API_KEY may not use {path}")
-    said: Any = error.read().decode(errors="replace")
-    if error.code == 404 and path.startswith("/allocations/"):
-        return _NotFound(said)
-    return click.ClickException(f"{path} was answered with {error.code}: {' '.join(said.split())[:200]}")
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
 from allocation.config import Settings
 from allocation.entrypoints.command_line.addresses import api_url, without_password
+from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, json_option
 from allocation.entrypoints.command_line.surroundings import at_hand
 
@@ -26,8 +28,24 @@ _TO_READ = 2.5
 _UNTIL_THE_MAIL_IS_THERE = 5.0
 
 
+class Url(click.ParamType[str]):
+    """Of HTTP, with a host."""
+
+    name = "url"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            parts = urlsplit(value)
+            is_readable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_readable = False
+        if not is_readable:
+            self.fail(f"{value!r} is no URL such as http://127.0.0.1:5005", param, ctx)
+        return value
+
+
 @click.command(short_help="Play a small trading day against a running service.")
-@click.option("--url", metavar="URL", help="Where the API is.  [default: http://HOST:PORT]")
+@click.option("--url", type=Url(), metavar="URL", help="Where the API is.  [default: http://HOST:PORT]")
 @click.option("--fast", is_flag=True, help="Do not wait for a person to read along.")
 @json_option("Print JSON, one scene a line.")
 @click.pass_obj
@@ -50,9 +68,10 @@ def demo(settings: Settings, url: str | None, fast: bool, as_json: bool) -> None
     settings = at_hand(settings)
     with redis_client(settings.redis_url or "redis://") as broker:
         client = DemoClient(url or api_url(settings), broker, os.environ.get("ALLOCATION_API_KEY", ""))
-        client.require_service()
+        found = client.require_service()
         if not settings.redis_url:
             raise click.ClickException(f"the service at {client.url} is there; name its Redis in REDIS_URL, too")
+        client.require_same_redis(found)
         news = Tail(broker, EVENTS)
         news.start()
         day = TradingDay(client, news)
@@ -62,7 +81,7 @@ def demo(settings: Settings, url: str | None, fast: bool, as_json: bool) -> None
             raise click.ClickException(f"that is not how the story goes. {error}") from error
         except KeyboardInterrupt:
             click.echo("\nThe day ends early. What was done stays.", err=True)
-            raise SystemExit(130) from None
+            raise SystemExit(INTERRUPTED) from None
     mail = _where_the_mail_is(settings, day.table, begun)
     commands = _what_to_try(client.url, day)
     if as_json:

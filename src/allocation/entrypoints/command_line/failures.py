@@ -1,0 +1,85 @@
+"""How a command ends: what is said of a failure, in one line, and the exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+from allocation.config import Settings
+from messaging.errors import Unavailable
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as of shells."""
+
+
+def exit_status(run: Callable[[], object]) -> int:
+    """Of a command that click runs, once its failure is said."""
+    try:
+        said = run()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        click.echo(f"Error: {_with_help(error)}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    finally:
+        _drop_what_can_not_be_written()
+    return said if isinstance(said, int) else 0
+
+
+def with_setting(error: Unavailable, settings: Settings | None) -> str:
+    """What is unavailable, and by which setting we looked for it, if that is where it may be wrong."""
+    said = str(error)
+    if settings and settings.redis_url and said.startswith("redis: "):
+        return f"{said.rstrip('.')}; see REDIS_URL"
+    if settings and settings.database_url and _is_no_connection(error):
+        return f"{said}; see DATABASE_URL"
+    return said
+
+
+def in_a_line(error: Exception) -> str:
+    from sqlalchemy.exc import DBAPIError
+
+    if isinstance(error, DBAPIError):
+        return f"database: {' '.join(str(error.orig).split())}"
+    if isinstance(error, OSError):
+        return str(error)
+    said = " ".join(str(error).split())
+    return f"a fault in the program, {type(error).__name__}: {said}"
+
+
+def _with_help(error: click.UsageError) -> str:
+    said = " ".join(error.format_message().split()).rstrip(".")
+    if error.ctx is None:
+        return said
+    return f"{said}{' Or' if said.endswith('?') else ';'} see {error.ctx.command_path} --help"
+
+
+def _is_no_connection(error: BaseException | None) -> bool:
+    """Whether it comes of a connection that there is not, of which a server has nothing to say."""
+    from psycopg import OperationalError
+
+    while error:
+        original = getattr(error, "orig", error)  # SQLAlchemy's has the driver's
+        if isinstance(original, OperationalError):
+            return original.sqlstate is None
+        error = error.__cause__
+    return False
+
+
+def _drop_what_can_not_be_written() -> None:
+    """Else Python would try again at the very end, complain, and end with a status of its own."""
+    if sys.stdout.closed:  # by who wrote to it
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

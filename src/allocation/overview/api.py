@@ -1,0 +1,64 @@
+"""What the API says of itself."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from urllib.error import HTTPError, URLError
+
+from messaging.errors import Unavailable
+
+_PATIENCE = 3.0
+_STATES = ("ready", "degraded", "not ready")
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """`status` is ready, degraded or not ready; `redis_run` names the Redis that it speaks to, where that is told."""
+
+    status: str
+    milliseconds: float
+    redis_run: str | None = None
+
+
+class AnotherProgram(Unavailable):
+    """What answers is no allocation service."""
+
+
+def api(url: str, patience: float = _PATIENCE) -> Api:
+    """Raises Unavailable when nothing answers there, or another program does."""
+    begun = time.perf_counter()
+    try:
+        said = _ask(f"{url}/readyz", patience)
+    except (OSError, HTTPException, UnicodeError) as error:  # the last one of a host that has no such name
+        raise Unavailable(_why(error)) from error
+    milliseconds = round((time.perf_counter() - begun) * 1000, 1)
+    try:
+        found = json.loads(said)
+        status, redis_run = found["status"], found.get("redis_run")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        status, redis_run = None, None
+    if status not in _STATES:
+        raise AnotherProgram("another program answers")
+    return Api(status, milliseconds, redis_run if isinstance(redis_run, str) else None)
+
+
+def _ask(url: str, patience: float) -> bytes:
+    open_url = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # not by way of `http_proxy`
+    try:
+        answer = open_url(url, timeout=patience)
+    except HTTPError as error:  # 503 when it is not ready
+        answer = error
+    with answer:
+        return bytes(answer.read())
+
+
+def _why(error: Exception) -> str:
+    reason = error.reason if isinstance(error, URLError) else error
+    if isinstance(reason, TimeoutError):
+        return "does not answer in time"
+    said = reason.strerror if isinstance(reason, OSError) else None
+    return (said or str(reason) or type(reason).__name__).lower()

@@ -1,0 +1,108 @@
+"""How a command ends that nobody reads any more, that can't write, or that is interrupted: as real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from allocation.bootstrap import Service
+from allocation.config import Settings
+from allocation.domain.commands import Allocate, CreateBatch
+from embedded.waiting import wait_for
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
+    """Starts `allocation ...` on the servers of this test."""
+    started: list[subprocess.Popen[str]] = []
+    environment = settings.as_environment({"PATH": os.environ["PATH"]})
+
+    def run(*arguments: str, stdout: int | IO[Any] = subprocess.PIPE) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "allocation", *arguments]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdin=pipe, stdout=stdout, stderr=pipe, text=True
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def nobody_reads() -> Iterator[IO[bytes]]:
+    """A pipe whose other end is closed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb", buffering=0) as pipe:
+        yield pipe
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["export", "allocations", "-"], ["watch", "--since", "1h"], ["--help"], ["catalogue"]]
+)
+def test_what_is_fine_is_so_when_nobody_reads_it(
+    command: list[str], service: Service, start: Start, nobody_reads: IO[bytes]
+) -> None:
+    service.bus.handle(CreateBatch("b1", "LAMP", 10))
+    service.bus.handle(Allocate("o1", "LAMP", 1))
+
+    assert ended(start(*command, stdout=nobody_reads)) == (0, "")
+
+
+def test_what_is_not_fine_is_not_though_nobody_reads_it(start: Start, nobody_reads: IO[bytes]) -> None:
+    code, said = ended(start("status", stdout=nobody_reads))
+
+    assert (code, said) == (1, "")
+
+
+def test_an_import_goes_on_when_nobody_reads_its_results(
+    service: Service, start: Start, nobody_reads: IO[bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "batches.csv").write_text("ref,sku,qty\n" + "".join(f"b{n},LAMP,1\n" for n in range(50)))
+
+    code, _ = ended(start("import", "batches", "batches.csv", "--verbose", stdout=nobody_reads))
+
+    assert code == 0
+    assert service.bus.handle(Allocate("o1", "LAMP", 1)) == "b0"
+    assert ended(start("export", "allocations", "all.csv", stdout=nobody_reads)) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+@pytest.mark.parametrize("command", [["--help"], ["check"], ["catalogue"], ["export", "allocations", "-"]])
+def test_a_result_that_can_not_be_written_is_said_in_a_line(command: list[str], start: Start) -> None:
+    with Path("/dev/full").open("w") as full:
+        code, said = ended(start(*command, stdout=full))
+
+    assert code == 1
+    assert said.startswith("Error: ")
+    assert "No space left on device" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how far another process has come")
+def test_ctrl_c_while_all_is_imported_ends_it_without_a_word(start: Start) -> None:
+    process = start("check")
+    loaded = Path(f"/proc/{process.pid}/maps")
+
+    assert wait_for(lambda: "lib-dynload" in loaded.read_text(), within=30, every=0.002), "the first of many modules"
+    process.send_signal(signal.SIGINT)
+
+    assert ended(process) == (130, "")
