@@ -111,7 +111,11 @@ def _explain(connection: Driver, text: str, parameters: Mapping[str, Any]) -> Pl
 def _explain_numbered(connection: Driver, text: str, parameters: Sequence[Any]) -> Plan:
     values = ", ".join(_literal(connection, parameter) for parameter in parameters)
     values = f"({values})" if values else ""
-    same = f"SELECT name FROM pg_prepared_statements WHERE statement = {_literal(connection, text)}"
+    # The driver prepares it once more for numbers of another size: the one for the largest will do for all.
+    same = f"""
+        SELECT name FROM pg_prepared_statements WHERE statement = {_literal(connection, text)}
+        ORDER BY cardinality(array_positions(parameter_types, CAST('bigint' AS regtype))) DESC
+    """
     if kept := _do(connection, same).fetchall():
         return Plan(text, _nodes_of(connection, f'EXECUTE "{kept[0][0]}" {values}'))
     _do(connection, f"PREPARE explained AS {text}")
