@@ -21,7 +21,7 @@ from tests.e2e.waiting import eventually
 from allocation.adapters.engine import database_engine
 from allocation.check import Difference, check_books
 from allocation.config import Settings
-from allocation.entrypoints.command_line.check import in_words
+from allocation.entrypoints.command_line.check import verdict_in_words
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Stage:
             verdict = check_books(engine, found.append)
             if not verdict.is_balanced:
                 listed = [str(difference) for difference in found[:20]]
-                yield Violation("books", " ".join([*listed, in_words(verdict, len(listed))]))
+                yield Violation("books", " ".join([*listed, verdict_in_words(verdict, len(listed))]))
         finally:
             engine.dispose()
 

@@ -30,7 +30,7 @@ from allocation.check import check_books, histories, open_books
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
 from allocation.domain.model import DomainError
-from allocation.entrypoints.command_line.check import check, in_words
+from allocation.entrypoints.command_line.check import check, verdict_in_words
 from messaging.sql import tables as messaging_tables
 
 PUBLISH, MAIL = "publish_event", "send_out_of_stock_notification"
@@ -713,7 +713,7 @@ def verdict(service: Service) -> str:
     """All that the check has to say, in one text."""
     said: list[str] = []
     checked = check_books(service.engine, lambda difference: said.append(str(difference)))
-    return "\n".join([*said, in_words(checked, len(said))])
+    return "\n".join([*said, verdict_in_words(checked, len(said))])
 
 
 def eventually(true: Callable[[], bool], otherwise: str, seconds: float = 30) -> None:

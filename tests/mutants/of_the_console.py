@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.part import Mutant, Part
 
-_DOOR = ("unit/test_console_door.py",)
+_DOOR = ("unit/test_console_sign_in.py",)
 _DATABASE = ("integration/test_console.py",)
 
 VISITORS = Part(
@@ -41,7 +41,7 @@ VISITORS = Part(
 )
 
 DOOR = Part(
-    "allocation/entrypoints/console/door.py",
+    "allocation/entrypoints/console/sign_in.py",
     _DOOR,
     (
         Mutant(
@@ -91,7 +91,7 @@ DEAD_LETTERS = Part(
 )
 
 LOOKS = Part(
-    "allocation/entrypoints/console/looks.py",
+    "allocation/entrypoints/console/page_setup.py",
     ("unit/test_console_pages.py",),
     (Mutant('response.headers["Cache-Control"] = "no-store"', "pass", "a browser keeps what was seen"),),
 )

@@ -174,8 +174,8 @@ FRAMING = Part(
 )
 
 POLLER = Part(
-    "allocation/entrypoints/http/client_poller.py",
-    ("unit/test_client_poller.py", "unit/test_framing.py"),
+    "allocation/entrypoints/http/polling_worker.py",
+    ("unit/test_polling_worker.py", "unit/test_framing.py"),
     (
         Mutant(
             "        elif queue is self.keepalived_conns:  # now that it has begun, its time is running",
@@ -217,7 +217,7 @@ POLLER = Part(
 
 SOCKET = Part(
     "allocation/entrypoints/http/client_socket.py",
-    ("unit/test_client_poller.py", "unit/test_flask_app.py"),
+    ("unit/test_polling_worker.py", "unit/test_flask_app.py"),
     (
         Mutant(
             "self.send(data, socket.MSG_DONTWAIT)",

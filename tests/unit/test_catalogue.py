@@ -18,9 +18,9 @@ from tests.catalogue import expected
 from tests.fakes import Service
 from tests.unit import asyncapi_3_0
 
-from allocation.adapters.redis_eventpublisher import spoken
+from allocation.adapters.redis_eventpublisher import line_allocated_message
 from allocation.adapters.wire_names import CLOUD_EVENTS
-from allocation.catalogue import SENT, Message, asyncapi, history, messages, schemas, words
+from allocation.catalogue import SENT, Message, asyncapi, descriptions, history, messages, schemas
 from allocation.domain import commands, events
 from allocation.entrypoints import inbound
 from allocation.entrypoints.cli import main
@@ -79,7 +79,7 @@ def said_about(asked: list[Any]) -> list[tuple[Message, JsonObject]]:
     heard = [(recorded, CLOUD_EVENTS.encode(recorded)) for recorded in service.publisher.published]
     streamed = [(BY_NAME[CLOUD_EVENTS.type_of(type(one.event))], json.loads(body)) for one, body in heard]
     published = [
-        (BY_NAME["line_allocated"], json.loads(spoken(one)))
+        (BY_NAME["line_allocated"], json.loads(line_allocated_message(one)))
         for one, _ in heard
         if isinstance(one.event, events.Allocated)
     ]
@@ -213,7 +213,7 @@ def test_limits_of_what_is_sent_are_those_of_what_comes_in() -> None:
 def test_every_event_and_command_is_in_it() -> None:
     assert schemas.EVENTS.keys() == set(get_args(events.Event))
     assert {schema.kind for schema in SCHEMAS.values()} == set(get_args(commands.Command))
-    assert words.WHEN.keys() == {*get_args(events.Event), *get_args(commands.Command)}
+    assert descriptions.WHEN.keys() == {*get_args(events.Event), *get_args(commands.Command)}
 
 
 def test_every_name_stands_for_one_shape() -> None:

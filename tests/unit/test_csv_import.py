@@ -19,7 +19,7 @@ from allocation.entrypoints.bulk.importing import (
     Kind,
     Result,
     RowResult,
-    hasty,
+    yielding_bus,
 )
 from messaging.bus import Request
 from messaging.errors import ConcurrencyConflict, Unavailable
@@ -51,7 +51,7 @@ def results_of(handle_together: HandleTogether, kind: Kind, rows: Iterable[Row])
 
 
 def importing(service: Service, kind: Kind, rows: Iterable[Row]) -> list[tuple[int, Result]]:
-    return [(row.number, row.result) for row in results_of(hasty(service.bus).handle_together, kind, rows)]
+    return [(row.number, row.result) for row in results_of(yielding_bus(service.bus).handle_together, kind, rows)]
 
 
 def test_adds_batches_and_finds_them_there_the_second_time(service: Service) -> None:

@@ -14,8 +14,8 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocation.entrypoints.http.client_poller import HandedOver, PollingWorker
 from allocation.entrypoints.http.framing import BadFraming, RefusedRequest, RequestBuffer
+from allocation.entrypoints.http.polling_worker import HandedOver, PollingWorker
 
 LARGEST = 1000
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -14,7 +14,7 @@ from tests import fakes
 
 from allocation.adapters.metrics import Metrics
 from allocation.adapters.metrics_folder import FOLDER, metrics_folder
-from allocation.adapters.surroundings_metrics import Look, OnceASecond, Snapshot, SurroundingsCollector
+from allocation.adapters.server_metrics import CachedProbe, Probe, Snapshot, SurroundingsCollector
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.domain.model import DomainError
 from messaging.errors import Overtaken, Unavailable
@@ -138,14 +138,14 @@ def redis_is_away() -> Lag:
     raise Unavailable("redis is away")
 
 
-def exposed(look: Look) -> str:
+def exposed(look: Probe) -> str:
     registry = CollectorRegistry()
     registry.register(SurroundingsCollector(look, "1.2.3"))
     return generate_latest(registry).decode()
 
 
 def test_says_what_waits_by_effect_and_what_was_given_up() -> None:
-    said = exposed(Look(Outbox(), lambda: Lag(unread=3, pending=4, oldest=5.0)))
+    said = exposed(Probe(Outbox(), lambda: Lag(unread=3, pending=4, oldest=5.0)))
 
     for line in (
         'allocation_up{part="database"} 1.0',
@@ -172,8 +172,8 @@ def test_what_is_found_reaches_other_processes_as_it_is(found: Snapshot) -> None
 
 @pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a fault in the program")])
 def test_what_cannot_be_reached_is_down_and_the_rest_is_told(error: Exception) -> None:
-    no_database = exposed(Look(Outbox(away=error), lambda: Lag(3, 0, None)))
-    no_redis = exposed(Look(Outbox(), redis_is_away))
+    no_database = exposed(Probe(Outbox(away=error), lambda: Lag(3, 0, None)))
+    no_redis = exposed(Probe(Outbox(), redis_is_away))
 
     assert 'allocation_up{part="database"} 0.0' in no_database
     assert "allocation_commands_unread 3.0" in no_database
@@ -186,9 +186,9 @@ def test_what_cannot_be_reached_is_down_and_the_rest_is_told(error: Exception) -
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_surroundings_are_looked_at_once_a_second_whoever_is_asked(tmp_path: Path, shared: bool) -> None:
     outbox, clock = Outbox(), Clock()
-    look = Look(outbox, redis_is_away)
-    one = OnceASecond(look, tmp_path if shared else None, clock)
-    other = OnceASecond(look, tmp_path, clock) if shared else one
+    look = Probe(outbox, redis_is_away)
+    one = CachedProbe(look, tmp_path if shared else None, clock)
+    other = CachedProbe(look, tmp_path, clock) if shared else one
 
     assert one() == other() == one() == Snapshot(Outbox()(), None)
     assert outbox.asked == 1
@@ -209,8 +209,8 @@ def test_who_comes_while_another_process_looks_waits_for_what_that_finds(tmp_pat
         assert go_on.wait(10)
         return Lag(0, 0, None)
 
-    look = Look(outbox, slowly)
-    threads = [Thread(target=OnceASecond(look, tmp_path, Clock()), daemon=True) for _ in range(2)]
+    look = Probe(outbox, slowly)
+    threads = [Thread(target=CachedProbe(look, tmp_path, Clock()), daemon=True) for _ in range(2)]
     threads[0].start()
     assert looking.wait(10)
     threads[1].start()
@@ -225,13 +225,13 @@ def test_who_comes_while_another_process_looks_waits_for_what_that_finds(tmp_pat
 @pytest.mark.parametrize("left", ["", "1000000.0\n{", "nonsense", "1000000.0\n", '1000000.0\n{"lag": {"old": 1}}'])
 def test_who_was_killed_while_writing_hides_nothing(tmp_path: Path, left: str) -> None:
     (tmp_path / "surroundings.json").write_text(left)
-    look = OnceASecond(Look(Outbox(), redis_is_away), tmp_path, Clock())
+    look = CachedProbe(Probe(Outbox(), redis_is_away), tmp_path, Clock())
 
     assert look().waiting == Outbox()()
     assert json.loads((tmp_path / "surroundings.json").read_text().partition("\n")[2])
 
 
 def test_a_folder_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
-    look = OnceASecond(Look(Outbox(), redis_is_away), tmp_path / "gone", Clock())
+    look = CachedProbe(Probe(Outbox(), redis_is_away), tmp_path / "gone", Clock())
 
     assert look().waiting == Outbox()()

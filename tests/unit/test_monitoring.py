@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from allocation.adapters.metrics import Metrics
-from allocation.adapters.surroundings_metrics import Look, SurroundingsCollector
+from allocation.adapters.server_metrics import Probe, SurroundingsCollector
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Backlog, Waiting
 
@@ -34,7 +34,7 @@ def exposed() -> dict[str, set[str]]:
             endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[family.type]
             for ending in endings:
                 found[family.name + ending] = set(metric._labelnames)
-    look = Look(lambda: Waiting([Backlog("mail")], 0), lambda: Lag(0, 0, None))
+    look = Probe(lambda: Waiting([Backlog("mail")], 0), lambda: Lag(0, 0, None))
     for gauge in SurroundingsCollector(look, "1").collect():
         found[gauge.name] = {label for sample in gauge.samples for label in sample.labels}
     return found

@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from allocation.entrypoints.command_line.person import person, principal_of_person
+from allocation.entrypoints.command_line.os_user import login_name, user_principal
 from allocation.redaction import RedactingHandler, without_secrets
 
 KEY = "alk_3f9c2b71a04e_" + "8c" * 32
@@ -58,5 +58,5 @@ def test_whoever_has_no_login_name_is_a_number(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(getpass, "getuser", unknown)
     monkeypatch.setattr("os.getuid", lambda: 10001)
 
-    assert person() == "uid 10001"
-    assert principal_of_person() == "user:uid 10001"
+    assert login_name() == "uid 10001"
+    assert user_principal() == "user:uid 10001"

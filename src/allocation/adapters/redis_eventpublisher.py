@@ -38,10 +38,14 @@ class RedisEventPublisher:
 
     def _entry(self, recorded: Recorded[Event]) -> Entry:
         body = self._cloud_events.encode(recorded)
-        return Entry(body, LINE_ALLOCATED, spoken(recorded)) if isinstance(recorded.event, Allocated) else Entry(body)
+        return (
+            Entry(body, LINE_ALLOCATED, line_allocated_message(recorded))
+            if isinstance(recorded.event, Allocated)
+            else Entry(body)
+        )
 
 
-def spoken(recorded: Recorded[Event]) -> bytes:
+def line_allocated_message(recorded: Recorded[Event]) -> bytes:
     """The message on `line_allocated`: the book's shape, and more."""
     _, message = CODEC.encode(recorded.event)
     metadata = recorded.metadata

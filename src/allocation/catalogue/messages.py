@@ -11,9 +11,9 @@ from inspect import getdoc
 from typing import Literal, TypeAlias, get_args
 
 from allocation.adapters import redis_channels
-from allocation.adapters.redis_eventpublisher import spoken
+from allocation.adapters.redis_eventpublisher import line_allocated_message
 from allocation.adapters.wire_names import CLOUD_EVENTS
-from allocation.catalogue import schemas, words
+from allocation.catalogue import descriptions, schemas
 from allocation.domain import commands, events
 from allocation.validation import CHANGE_BATCH_QUANTITY, SCHEMAS
 from messaging.codec import JsonObject
@@ -47,10 +47,10 @@ class Message:
     example: JsonObject
 
 
-EVENT_STREAM = Channel(redis_channels.EVENTS, SENT, words.EVENT_STREAM, field="event")
-COMMAND_STREAM = Channel(redis_channels.COMMANDS, ACCEPTED, words.COMMAND_STREAM, field="command")
-LINE_ALLOCATED = Channel(redis_channels.LINE_ALLOCATED, SENT, words.LINE_ALLOCATED)
-BATCH_QUANTITY = Channel(redis_channels.CHANGE_BATCH_QUANTITY, ACCEPTED, words.CHANGE_BATCH_QUANTITY)
+EVENT_STREAM = Channel(redis_channels.EVENTS, SENT, descriptions.EVENT_STREAM, field="event")
+COMMAND_STREAM = Channel(redis_channels.COMMANDS, ACCEPTED, descriptions.COMMAND_STREAM, field="command")
+LINE_ALLOCATED = Channel(redis_channels.LINE_ALLOCATED, SENT, descriptions.LINE_ALLOCATED)
+BATCH_QUANTITY = Channel(redis_channels.CHANGE_BATCH_QUANTITY, ACCEPTED, descriptions.CHANGE_BATCH_QUANTITY)
 
 # A small history of one SKU, whose events are the examples.
 _HISTORY: list[events.Event] = [
@@ -83,7 +83,7 @@ def _event(example: Recorded[events.Event]) -> Message:
         name=CLOUD_EVENTS.type_of(kind),
         channel=EVENT_STREAM,
         says=getdoc(kind) or "",
-        when=words.WHEN[kind],
+        when=descriptions.WHEN[kind],
         schema=schemas.event(kind),
         example=json.loads(CLOUD_EVENTS.encode(example)),
     )
@@ -94,8 +94,8 @@ def _commands() -> list[Message]:
         Message(
             name=name,
             channel=COMMAND_STREAM,
-            says=words.ASKS[schema.kind],
-            when=words.WHEN[schema.kind],
+            says=descriptions.ASKS[schema.kind],
+            when=descriptions.WHEN[schema.kind],
             schema=schemas.command(name, schema),
             example={
                 "specversion": "1.0",
@@ -115,9 +115,9 @@ def _line_allocated() -> Message:
         name=LINE_ALLOCATED.address,
         channel=LINE_ALLOCATED,
         says=getdoc(events.Allocated) or "",
-        when=words.WHEN[events.Allocated],
+        when=descriptions.WHEN[events.Allocated],
         schema=schemas.line_allocated(),
-        example=json.loads(spoken(_example(events.Allocated))),
+        example=json.loads(line_allocated_message(_example(events.Allocated))),
     )
 
 
@@ -126,8 +126,8 @@ def _batch_quantity() -> Message:
     return Message(
         name=BATCH_QUANTITY.address,
         channel=BATCH_QUANTITY,
-        says=words.ASKS[kind],
-        when=words.WHEN[kind],
+        says=descriptions.ASKS[kind],
+        when=descriptions.WHEN[kind],
         schema=schemas.fields(CHANGE_BATCH_QUANTITY),
         example=_ASKED[kind],
     )

@@ -117,15 +117,15 @@ def _table(schema: JsonObject) -> str:
 def _rows(schema: JsonObject, prefix: str = "") -> Iterator[str]:
     for name, field in schema["properties"].items():
         optional = "" if name in schema["required"] else ", optional"
-        yield f"| `{prefix}{name}` | {in_words(field)}{optional} | {field['description']} |"
+        yield f"| `{prefix}{name}` | {type_in_words(field)}{optional} | {field['description']} |"
         if "properties" in field:
             yield from _rows(field, f"{prefix}{name}.")
 
 
-def in_words(field: JsonObject) -> str:
+def type_in_words(field: JsonObject) -> str:
     """Type and limits of a field."""
     if "anyOf" in field:
-        return " or ".join(in_words(branch) for branch in field["anyOf"])
+        return " or ".join(type_in_words(branch) for branch in field["anyOf"])
     if "const" in field:
         return f"always `{field['const']}`"
     if "type" not in field:

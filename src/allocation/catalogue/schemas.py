@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from allocation.adapters.wire_names import CLOUD_EVENTS
-from allocation.catalogue import words
+from allocation.catalogue import descriptions
 from allocation.domain import events
 from allocation.validation import BatchQuantity, LineQuantity, Schema, Text
 from messaging.cloud_events import CloudEvent
@@ -32,31 +32,31 @@ EVENTS: dict[type, Schema[Any]] = {
 
 def event(kind: type) -> JsonObject:
     """A CloudEvent of the stream `allocation.events`."""
-    return _described(CLOUD_EVENTS.json_schema(kind, fields(EVENTS[kind])), words.SENT_ATTRIBUTES)
+    return _described(CLOUD_EVENTS.json_schema(kind, fields(EVENTS[kind])), descriptions.SENT_ATTRIBUTES)
 
 
 def command(name: str, schema: Schema[Any]) -> JsonObject:
     """A CloudEvent of the stream `allocation.commands`."""
-    return _described(_plain(CloudEvent.json_schema(name, fields(schema))), words.ACCEPTED_ATTRIBUTES)
+    return _described(_plain(CloudEvent.json_schema(name, fields(schema))), descriptions.ACCEPTED_ATTRIBUTES)
 
 
 def line_allocated() -> JsonObject:
     """The book's message, and its metadata."""
     message = fields(EVENTS[events.Allocated])
     known = _plain(TypeAdapter(Metadata).json_schema(mode="serialization"))
-    told = {name: field for name, field in known["properties"].items() if name in words.METADATA}
-    metadata = _described({"type": "object", "properties": told, "required": list(told)}, words.METADATA)
+    told = {name: field for name, field in known["properties"].items() if name in descriptions.METADATA}
+    metadata = _described({"type": "object", "properties": told, "required": list(told)}, descriptions.METADATA)
     return {
         **message,
-        "properties": message["properties"] | {"metadata": {"description": words.ABOUT_METADATA} | metadata},
+        "properties": message["properties"] | {"metadata": {"description": descriptions.ABOUT_METADATA} | metadata},
         "required": [*message["required"], "metadata"],
     }
 
 
 def fields(schema: Schema[Any]) -> JsonObject:
     """The fields alone, without an envelope."""
-    quantity = {"qty": words.QUANTITIES[schema.kind]} if schema.kind in words.QUANTITIES else {}
-    return _described(_plain(schema.json_schema()), words.FIELDS | quantity)
+    quantity = {"qty": descriptions.QUANTITIES[schema.kind]} if schema.kind in descriptions.QUANTITIES else {}
+    return _described(_plain(schema.json_schema()), descriptions.FIELDS | quantity)
 
 
 def _plain(schema: JsonObject) -> JsonObject:
@@ -70,6 +70,6 @@ def _plain(schema: JsonObject) -> JsonObject:
 
 def _described(schema: JsonObject, said: Mapping[str, str]) -> JsonObject:
     unsaid = schema["properties"].keys() - said.keys()
-    assert not unsaid, f"allocation/catalogue/words.py does not say what these mean: {unsaid}"
+    assert not unsaid, f"allocation/catalogue/descriptions.py does not say what these mean: {unsaid}"
     properties = {name: {"description": said[name]} | field for name, field in schema["properties"].items()}
     return schema | {"properties": properties}

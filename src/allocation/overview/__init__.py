@@ -4,7 +4,7 @@ Everything here answers within seconds, also when a server is away or silent, an
 """
 
 from allocation.overview.api import Api
+from allocation.overview.diagnosis import Problem, problems
 from allocation.overview.glance import Overview, Unreachable, look, why
-from allocation.overview.verdict import Problem, problems
 
 __all__ = ["Api", "Overview", "Problem", "Unreachable", "look", "problems", "why"]

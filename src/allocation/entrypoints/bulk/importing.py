@@ -12,7 +12,7 @@ from uuid import uuid4
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.model import InvalidSku
 from allocation.entrypoints.bulk.csv_files import BadCsv, Row
-from allocation.entrypoints.command_line.person import principal_of_person
+from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.validation import ALLOCATE, CREATE_BATCH, BadInput, Schema
 from messaging.bus import MessageBus, Request
 from messaging.envelope import Metadata
@@ -130,7 +130,7 @@ class Import:
 
         Raises BadCsv after the rows before the bad one are done, and Unavailable after those that could be done.
         """
-        correlation_id, principal = str(uuid4()), principal_of_person()
+        correlation_id, principal = str(uuid4()), user_principal()
         readings = (self._read(row, correlation_id, principal) for row in rows)
         size = MOST_ROWS_TOGETHER
         setbacks = 0
@@ -173,7 +173,7 @@ class Import:
         return RowResult(reading.number, *self.kind.result_of(reading.content.command, outcome))
 
 
-def hasty(bus: MessageBus[U]) -> MessageBus[U]:
+def yielding_bus(bus: MessageBus[U]) -> MessageBus[U]:
     """The bus, but giving up soon where others are faster: an import goes on with fewer rows then."""
     return replace(bus, retry=replace(bus.retry, conflict_deadline=0.1))
 

@@ -17,7 +17,7 @@ from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
 from allocation.entrypoints.bulk.dry_run import dry_runs
 from allocation.entrypoints.bulk.exporting import STDOUT, export_allocations
-from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, hasty
+from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, yielding_bus
 from allocation.entrypoints.bulk.progress import Show, progress
 from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, in_json
@@ -47,7 +47,7 @@ def import_file(
             rows = stack.enter_context(_readable(file))
             columns = _columns(kind, mapped, where, rows)
             wired = stack.enter_context(service(settings))
-            bus = stack.enter_context(dry_runs(wired.bus, wired.engine)) if dry_run else hasty(wired.bus)
+            bus = stack.enter_context(dry_runs(wired.bus, wired.engine)) if dry_run else yielding_bus(wired.bus)
             wanted = (row for row in rows if all(condition.holds(row) for condition in where))
             settle_memory()
             report = Report(kind, rows, verbose=verbose, as_json=as_json)

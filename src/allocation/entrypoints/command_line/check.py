@@ -40,12 +40,14 @@ def check(settings: Settings, every: bool, as_json: bool) -> None:
 
     with database(settings) as engine, _progress(rows_about(engine, "event_log")) as heard:
         verdict = check_books(engine, list_it, heard)
-    click.echo(in_json({"balanced": verdict.is_balanced} | asdict(verdict)) if as_json else in_words(verdict, listed))
+    click.echo(
+        in_json({"balanced": verdict.is_balanced} | asdict(verdict)) if as_json else verdict_in_words(verdict, listed)
+    )
     if not verdict.is_balanced:
         raise SystemExit(1)
 
 
-def in_words(verdict: Verdict, listed: int) -> str:
+def verdict_in_words(verdict: Verdict, listed: int) -> str:
     """A sentence to come after the differences, of which so many are `listed`."""
     if verdict.is_balanced:
         return f"The books balance: {_figures(verdict.checked)}."

@@ -9,8 +9,8 @@ import click
 
 from allocation.config import Settings
 from allocation.entrypoints.command_line import sessions
+from allocation.entrypoints.command_line.os_user import login_name, user_principal
 from allocation.entrypoints.command_line.output import echo_json, echo_tables, in_json, json_option
-from allocation.entrypoints.command_line.person import person, principal_of_person
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -85,7 +85,7 @@ def retry(settings: Settings, letter_id: str | None, every: bool, as_json: bool)
             if isinstance(letter, DeadEffect):
                 service.dead_letters.retry_effect(letter)
                 _say(letter, "the relay will try again", as_json)
-            elif unsettled := inbound.retry(service, letter, principal_of_person()):
+            elif unsettled := inbound.retry(service, letter, user_principal()):
                 all_settled = False
                 _say(letter, unsettled.reason, as_json)
             else:
@@ -106,7 +106,7 @@ def drop(settings: Settings, letter_id: str | None, every: bool, as_json: bool) 
     with sessions.service(settings, connections=2) as service:
         for letter in _chosen(service, letter_id, every):
             if isinstance(letter, DeadEffect):
-                service.dead_letters.drop_effect(letter, by=person())
+                service.dead_letters.drop_effect(letter, by=login_name())
             else:
                 service.dead_letters.settle_message(letter)
             _say(letter, "dropped", as_json)

@@ -10,8 +10,8 @@ import click
 
 from allocation.adapters.keys import NAME, NameTaken, Scope, SqlKeys, StoredKey
 from allocation.config import Settings
+from allocation.entrypoints.command_line.os_user import login_name
 from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
-from allocation.entrypoints.command_line.person import person
 from allocation.entrypoints.command_line.sessions import database
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def create(settings: Settings, name: str, scopes: tuple[str, ...], rate: int | N
         )
     with _stored_keys(settings) as stored_keys:
         try:
-            key, stored = stored_keys.create(name, map(Scope, scopes), rate=rate, by=person())
+            key, stored = stored_keys.create(name, map(Scope, scopes), rate=rate, by=login_name())
         except NameTaken:
             message = f"there is a key {name!r}, or was; a name is given once, since the event log keeps it"
             raise click.ClickException(message) from None
@@ -102,7 +102,7 @@ def revoke(settings: Settings, name: str, as_json: bool) -> None:
     from allocation.adapters.key_ring import STILL_WORKS
 
     with _stored_keys(settings) as stored_keys:
-        stored = stored_keys.revoke(name, by=person())
+        stored = stored_keys.revoke(name, by=login_name())
     if stored is None:
         raise click.ClickException(f"there is no key {name!r}; see `allocation keys list`")
     if as_json:

@@ -16,8 +16,8 @@ from allocation.adapters.schema import REVISION
 from allocation.config import Settings
 from allocation.entrypoints.command_line.addresses import without_password
 from allocation.overview import Api, Overview, Problem, Unreachable, why
+from allocation.overview.diagnosis import duration_in_words
 from allocation.overview.servers import Broker, Database, Tables
-from allocation.overview.verdict import in_words
 from messaging.redis.lag import Lag
 from messaging.sql.exclusive import Holder
 
@@ -126,7 +126,7 @@ def _effects(tables: Tables) -> Table:
             one.effect,
             f"{one.waiting:,}{plus}",
             f"{one.streams:,}{plus}",
-            "" if one.oldest is None else in_words(one.oldest),
+            "" if one.oldest is None else duration_in_words(one.oldest),
             f"{one.failing:,}",
             Text(f"{one.dead:,}", "red" if one.dead else ""),
         )
@@ -161,7 +161,7 @@ def _stock(tables: Tables) -> Table:
 def _behind(lag: Lag) -> Iterator[str]:
     yield f"{lag.unread:,}{'' if lag.is_complete else '+'} unread, {lag.pending:,} pending"
     if lag.oldest is not None:
-        yield f"the oldest {in_words(lag.oldest)} old"
+        yield f"the oldest {duration_in_words(lag.oldest)} old"
     if lag.readers:
         yield f"read by {', '.join(lag.readers)}"
 

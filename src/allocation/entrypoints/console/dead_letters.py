@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from allocation.adapters.keys import Scope
 from allocation.bootstrap import Service
 from allocation.entrypoints import inbound
-from allocation.entrypoints.console.door import require, visitor
+from allocation.entrypoints.console.sign_in import require, visitor
 from messaging.sql.dead_letters import DeadEffect, DeadMessage
 
 log = logging.getLogger(__name__)

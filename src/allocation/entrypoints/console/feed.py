@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 
 from allocation.adapters.wire_names import CODEC
-from allocation.entrypoints.console.words import in_words, kind_of
+from allocation.entrypoints.console.sentences import kind_of, sentence_of
 from messaging.errors import Unavailable, UnreadableMessage
 from messaging.sql.log_reader import LoggedEvent
 
@@ -81,7 +81,7 @@ def told(entry: LoggedEvent) -> dict[str, Any]:
         "time": entry.time.isoformat(timespec="seconds"),
         "kind": kind,
         "label": label,
-        "words": [asdict(piece) for piece in in_words(event, entry.type)],
+        "words": [asdict(piece) for piece in sentence_of(event, entry.type)],
     }
 
 

@@ -12,9 +12,9 @@ from werkzeug.exceptions import NotFound
 from allocation.adapters.keys import Scope
 from allocation.bootstrap import Service
 from allocation.entrypoints.console.dead_letters import add_dead_letters
-from allocation.entrypoints.console.door import add_door
 from allocation.entrypoints.console.feed import NEWEST, Streams, newer, stream, told
-from allocation.entrypoints.console.looks import add_errors, add_looks
+from allocation.entrypoints.console.page_setup import add_errors, add_looks
+from allocation.entrypoints.console.sign_in import add_door
 from allocation.entrypoints.console.visitors import Visitors
 from messaging.envelope import LONGEST_TEXT
 from messaging.sql.log_reader import EventFilter

@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from allocation.adapters.metrics import Metrics, of_all_processes, shared_folder
 from allocation.adapters.metrics import metrics as of_this_process
-from allocation.adapters.surroundings_metrics import Look, OnceASecond, SurroundingsCollector
+from allocation.adapters.server_metrics import CachedProbe, Probe, SurroundingsCollector
 from allocation.bootstrap import Service
 from allocation.entrypoints.http.back_pressure import WAITED
 from messaging.correlation import WORKING_ON
@@ -71,8 +71,8 @@ def _behind(proxy: P) -> P:
 def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
     @cache
     def surroundings() -> SurroundingsCollector:
-        look = Look(service.waiting, service.command_group.lag)
-        return SurroundingsCollector(OnceASecond(look, shared_folder()), version("allocation"))
+        look = Probe(service.waiting, service.command_group.lag)
+        return SurroundingsCollector(CachedProbe(look, shared_folder()), version("allocation"))
 
     @app.get("/metrics")
     def metrics() -> ResponseReturnValue:

@@ -23,9 +23,9 @@ from allocation.config import Settings
 from allocation.entrypoints import console
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.back_pressure import WAITED
-from allocation.entrypoints.http.client_poller import PollingWorker
 from allocation.entrypoints.http.doors import doors_of
 from allocation.entrypoints.http.input import LARGEST_BODY
+from allocation.entrypoints.http.polling_worker import PollingWorker
 from allocation.entrypoints.http.rates import Rates
 from allocation.entrypoints.http.traces import add_traces
 from allocation.entrypoints.memory import settle_memory

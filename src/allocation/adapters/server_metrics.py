@@ -52,7 +52,7 @@ def _snapshots() -> TypeAdapter[Snapshot]:
 
 
 @dataclass(slots=True)
-class Look:
+class Probe:
     """Looks at the surroundings. Raises nothing."""
 
     waiting: Callable[[], Waiting]
@@ -79,7 +79,7 @@ def _whatever_fails(what: str) -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class OnceASecond:
+class CachedProbe:
     """What `look` found less than a second ago, by whichever process that shares the folder; who comes meanwhile
     waits for it. Without a folder: by this process."""
 

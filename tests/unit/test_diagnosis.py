@@ -11,8 +11,8 @@ from redis import Redis
 
 from allocation.adapters.schema import REVISION
 from allocation.overview import Api, Overview, Unreachable, glance, problems
+from allocation.overview.diagnosis import LATE, duration_in_words
 from allocation.overview.servers import Broker, Database, Tables
-from allocation.overview.verdict import LATE, in_words
 from allocation.views.stock_totals import StockTotals
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Backlog
@@ -166,4 +166,4 @@ def test_a_fault_of_ours_is_not_taken_for_one_of_the_server(monkeypatch: pytest.
     ("seconds", "said"), [(0.4, "0 s"), (119, "119 s"), (300, "5 min"), (7_200, "2 h"), (200_000, "2 days")]
 )
 def test_a_time_is_said_as_a_person_would(seconds: float, said: str) -> None:
-    assert in_words(seconds) == said
+    assert duration_in_words(seconds) == said

@@ -33,7 +33,7 @@ def kind_of(event: Event | None) -> tuple[str, str]:
     return KINDS[type(event)] if event else ("unknown", "Not known")
 
 
-def in_words(event: Event | None, wire_name: str, *, names_sku: bool = True) -> list[Words]:
+def sentence_of(event: Event | None, wire_name: str, *, names_sku: bool = True) -> list[Words]:
     """`wire_name`: what an event is called that this version of the service can't read."""
     if event is None:
         return [Words("An event that this version can’t read: "), Words(wire_name, is_name=True)]

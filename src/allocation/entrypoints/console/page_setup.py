@@ -22,9 +22,9 @@ from werkzeug.exceptions import (
 
 from allocation.adapters.keys import Scope
 from allocation.entrypoints.console.bars import bar
-from allocation.entrypoints.console.door import visitor
+from allocation.entrypoints.console.sentences import kind_of, sentence_of
+from allocation.entrypoints.console.sign_in import visitor
 from allocation.entrypoints.console.visitors import keep_cookie
-from allocation.entrypoints.console.words import in_words, kind_of
 from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
 from messaging.errors import StillRunning, Unavailable
 
@@ -60,7 +60,7 @@ def add_looks(console: Blueprint) -> None:
             "may_operate": "visitor" in g and visitor().may(Scope.OPERATE),
             "static_url": lambda name: url_for("console.static", filename=name, v=version),
             "bar": bar,
-            "in_words": in_words,
+            "sentence_of": sentence_of,
             "kind_of": kind_of,
             "effect_name": lambda name: EFFECTS.get(name, name.replace("_", " ")),
         }

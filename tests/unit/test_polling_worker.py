@@ -12,9 +12,9 @@ from unittest.mock import Mock, patch
 import pytest
 from gunicorn.workers.gthread import ThreadWorker
 
-from allocation.entrypoints.http.client_poller import LEAST_TAKEN, LONGEST_ARRIVAL, Client, PollingWorker
 from allocation.entrypoints.http.client_socket import LONGEST_SILENCE
 from allocation.entrypoints.http.framing import RequestTooLarge
+from allocation.entrypoints.http.polling_worker import LEAST_TAKEN, LONGEST_ARRIVAL, Client, PollingWorker
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = bytes(range(256)) * 40_000

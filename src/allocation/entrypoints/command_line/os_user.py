@@ -6,7 +6,7 @@ import getpass
 import os
 
 
-def person() -> str:
+def login_name() -> str:
     """A login name; a number in a container where nobody has one."""
     try:
         return getpass.getuser()
@@ -14,6 +14,6 @@ def person() -> str:
         return f"uid {os.getuid()}"
 
 
-def principal_of_person() -> str:
+def user_principal() -> str:
     """As it is kept in the metadata of events."""
-    return f"user:{person()}"
+    return f"user:{login_name()}"

@@ -54,7 +54,7 @@ def _of_tables(tables: Tables) -> Iterator[Problem]:
         yield Problem(_many(tables.dead_messages, "dead message", "dead messages"), _SEE_LETTERS)
     for backlog in tables.backlogs:
         if backlog.oldest is not None and backlog.oldest > LATE:
-            late = f"{backlog.effect} is late by {in_words(backlog.oldest)}"
+            late = f"{backlog.effect} is late by {duration_in_words(backlog.oldest)}"
             if backlog.failing:
                 yield Problem(f"{late}, and fails", "bring Redis or the mail server back; the relay's log says more")
             else:
@@ -84,10 +84,10 @@ def _of_broker(overview: Overview) -> Iterator[Problem]:
     else:
         behind = broker.commands.oldest
         if behind is not None and behind > LATE:
-            yield Problem(f"commands wait for {in_words(behind)}", "look into the log of `allocation consume`")
+            yield Problem(f"commands wait for {duration_in_words(behind)}", "look into the log of `allocation consume`")
 
 
-def in_words(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
     """As short as a person would say it: 8 s, 5 min, 3 h, 2 days."""
     for most, unit, name in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
         if seconds < most:
