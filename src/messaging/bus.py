@@ -82,6 +82,18 @@ class MessageBus(Generic[U]):
         """
         return self._handle(_Attempts(requests))
 
+    def recall(self, request: Request) -> Outcome | None:
+        """What became of the request's message id when it came before; nothing is done.
+
+        Raises MessageIdReused, StillRunning or Unavailable.
+        """
+
+        def ask() -> Outcome | None:
+            with self.unit_of_work() as uow:
+                return self._first_outcome(request, uow)
+
+        return self.retry(ask)
+
     def _handle_group(self, requests: Sequence[Request]) -> list[Outcome]:
         """The same for requests of callers who know nothing of each other. One whose message id stands in its way has
         changed nothing yet: that is its outcome, and not the others' concern."""

@@ -8,6 +8,7 @@ MessagingError
 ├── MessageIdReused         this message id came before, with another body
 ├── StillRunning            this message id came before, and is at work; its outcome can be asked for soon
 ├── ConcurrencyConflict     someone was faster; the same again on fresh state may succeed
+│   └── AlreadyThere        ... and made what has to be unique; who tries again sees it
 ├── ClaimLost               another relay has taken the stream over; what is left of it is no longer ours to do
 └── Unavailable             the surroundings fail: database, broker, mail; later may do
     ├── Overtaken           ... or others were faster, for as long as we tried
@@ -51,6 +52,10 @@ class StillRunning(MessagingError):
 
 
 class ConcurrencyConflict(MessagingError):
+    pass
+
+
+class AlreadyThere(ConcurrencyConflict):
     pass
 
 

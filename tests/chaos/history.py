@@ -50,7 +50,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message that Redis took; `way` is stream or channel. One that is not `good` must be refused."""
+    """A message that Redis took; `way` is stream or channel, and of a channel it says how many `listeners` there were.
+    One that is not `good` must be refused."""
 
     way: str
     id: str
@@ -59,6 +60,7 @@ class Sent:
     data: Mapping[str, Any]
     sent_at: float
     good: bool = True
+    listeners: int = 0
 
 
 Row = tuple[Any, ...]
@@ -85,6 +87,8 @@ class History:
     rows: Rows = field(default_factory=Rows)
     mails: dict[str, float] = field(default_factory=dict)
     """By the id of the event that a mail was sent of: when, for the last time."""
+    nobody_died: bool = False
+    """Of those who listen to channels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from threading import Event, Lock, Thread
 from typing import Any
@@ -153,7 +153,7 @@ class Sender:
             message = self._new_message(random)
             if message.way == "channel":
                 with suppress(redis.RedisError), self.world.redis() as client:
-                    client.publish(CHANNEL, message.body)  # heard once or never
+                    message = replace(message, listeners=client.publish(CHANNEL, message.body))
                 self.shared.sent.append(message)
             else:
                 self._send(message.body)

@@ -37,7 +37,8 @@ def rounds(stage: Stage) -> Iterator[Round]:
     world = stage.world
     faults = world.faults()
     if isinstance(world, Twins):
-        ended = faults["postgres: all backends terminated"]
+        away, ended = "postgres: connections refused for 10 s", faults["postgres: all backends terminated"]
+        yield away, lambda seed: break_with(stage, away, faults[away], seed)
         yield from (_killed(stage, step, times=2) for step in (*RELAY, *CONSUME))
         yield from (_frozen(stage, step, times=3) for step in TELLS_LATE)
         yield from (_frozen(stage, step) for step in ("told-before-mark", "mark-written-before-commit"))

@@ -100,6 +100,11 @@ class Twins(Single):
     name = "single servers, with two relays and two consumers"
     copies = 2
 
+    def faults(self) -> Mapping[str, Fault]:
+        """Longer than anybody waits between two tries."""
+        away = _held(self._database_way.refuse, 10.0, self._database_way.pass_on)
+        return {"postgres: connections refused for 10 s": away, **super().faults()}
+
 
 def _held(begin: Callable[[], None], seconds: float = 0.0, end: Callable[[], None] = lambda: None) -> Fault:
     """Recovery counts from the end."""

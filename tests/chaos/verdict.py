@@ -29,6 +29,8 @@ def judge(history: History) -> list[Violation]:
     wrong += _answers(history.asked, models)
     wrong += _applied_once(history, models, firsts)
     wrong += _dead_letters(history)
+    wrong += _kept_for_nothing(history)
+    wrong += disappeared(history)
     wrong += _rows(history.rows, models)
     return wrong
 
@@ -128,13 +130,39 @@ def _applied_once(history: History, models: Mapping[str, Model], firsts: Iterabl
 def _dead_letters(history: History) -> Iterator[Violation]:
     buried = Counter(bytes(body) for (body,) in history.rows.dead_letters)
     due = {sent.body for sent in history.sent if not sent.good}
+    may_be = {sent.body for sent in history.sent if sent.way == "channel"}
     for body in due - buried.keys():
         yield Violation("not buried", repr(body))
     for body, times in buried.items():
-        if body not in due:
+        if body not in due | may_be:
             yield Violation("buried for nothing", repr(body))
         elif times > 1:
             yield Violation("buried twice", f"{times} times: {body!r}")
+
+
+def _kept_for_nothing(history: History) -> Iterator[Violation]:
+    """Over pub/sub a message takes effect, or is kept by one who has lost the bridge; never both."""
+    happened, buried = _changes(history), _buried(history)
+    for sent in history.sent:
+        if sent.way == "channel" and sent.good and _thing(sent.kind, sent.data) in happened and sent.body in buried:
+            yield Violation("buried for nothing", f"it took effect: {sent.body!r}")
+
+
+def disappeared(history: History) -> Iterator[Violation]:
+    """Over pub/sub a message may come to nothing when nobody listens, or whoever does is killed."""
+    happened, buried = _changes(history), _buried(history)
+    for sent in history.sent if history.nobody_died else ():
+        if sent.listeners and _thing(sent.kind, sent.data) not in happened and sent.body not in buried:
+            yield Violation("disappeared", f"{sent.body!r} had {sent.listeners} listeners")
+
+
+def _changes(history: History) -> set[object]:
+    logged = [data for _, _, _, kind, data in history.rows.event_log if kind == "batch_quantity_changed.v1"]
+    return {("change", data["ref"], data["qty"]) for data in logged}
+
+
+def _buried(history: History) -> set[bytes]:
+    return {bytes(body) for (body,) in history.rows.dead_letters}
 
 
 def _rows(rows: Rows, models: Mapping[str, Model]) -> Iterator[Violation]:

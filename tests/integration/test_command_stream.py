@@ -17,12 +17,12 @@ from allocation.adapters.redis_channels import COMMANDS
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
-from allocation.entrypoints import redis_commands
+from allocation.entrypoints import inbound, redis_commands
 from allocation.entrypoints.inbound import Unsettled, retry
 from allocation.entrypoints.redis_commands import MOST_TRIES, run
 from allocation.validation import ALLOCATE, SCHEMAS
 from embedded.waiting import wait_for
-from messaging.errors import Unavailable
+from messaging.errors import ConcurrencyConflict, Unavailable
 from messaging.redis.group import ConsumerGroup
 from messaging.sql.exclusive import ExclusiveBus, Occupied
 
@@ -423,10 +423,48 @@ def test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept(
     assert sql("SELECT reference FROM batches") == [("b2",)]
 
 
+def test_what_the_data_itself_stands_in_the_way_of_is_a_dead_letter_and_the_next_one_has_its_turn(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reference without its batch: the batch is not found, and can't be added."""
+    monkeypatch.setattr(redis_commands, "_PAUSE_AFTER_A_FAULT", 0.01)
+    sql("INSERT INTO batch_references VALUES ('b1', 'GHOST')")
+    producer.create_batch("b1", "LAMP", 7)
+    producer.create_batch("b2", "LAMP", 8)
+
+    with consuming(service):
+        until_all_is_done(redis_server)
+
+    [(reason, attempts)] = dead_letters(sql)
+    assert "batch_references_pkey" in reason
+    assert attempts == MOST_TRIES
+    assert sql("SELECT reference FROM batches") == [("b2",)]
+
+
+@pytest.mark.parametrize("sku", ["LAMP", "NOWHERE"], ids=["took effect", "was refused"])
+def test_what_was_handled_but_never_acknowledged_keeps_its_first_outcome_however_often_it_was_read(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, sku: str
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    request = inbound.read(COMMANDS, json.dumps(producer.allocate("o1", sku, 3)).encode())
+    service.bus.outcome(request.command, request.metadata, request.message_id)
+    redis_server.xgroup_create(COMMANDS, GROUP, id="0")
+    redis_server.xreadgroup(GROUP, "me", {COMMANDS: ">"})
+    for _ in range(MOST_TRIES):
+        redis_server.xreadgroup(GROUP, "me", {COMMANDS: "0"})
+
+    with consuming(service):
+        until_all_is_done(redis_server)
+
+    assert [reason for reason, _ in dead_letters(sql)] == ([] if sku == "LAMP" else ["Invalid sku NOWHERE"])
+    assert events(sql).count("allocated.v1") == (sku == "LAMP")
+
+
 def test_a_dead_letter_that_could_not_be_kept_is_not_forgotten(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bury, faults = service.dead_letters.bury, [Unavailable("no database")]
+    bury = service.dead_letters.bury
+    faults: list[Exception] = [ConcurrencyConflict("a lock is not to be had"), Unavailable("no database")]
 
     def when_possible(**letter: Any) -> None:
         if faults:

@@ -105,7 +105,7 @@ RIGHTS = (
     "~allocation.*",
     "~{allocation.events}.*",
     "&line_allocated",
-    "&change_batch_quantity",
+    "&change_batch_quantity*",
     "+@all",
     "-@admin",
     "-@dangerous",

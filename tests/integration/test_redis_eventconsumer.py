@@ -18,6 +18,7 @@ from allocation.domain import commands
 from allocation.entrypoints.inbound import until_possible
 from allocation.entrypoints.redis_eventconsumer import handle, run
 from embedded.waiting import wait_for
+from messaging.errors import ConcurrencyConflict
 from messaging.sql.exclusive import ExclusiveBus
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -219,6 +220,53 @@ def test_a_message_that_can_be_neither_handled_nor_kept_is_logged_and_the_next_o
 
     [lost] = [record for record in caplog.records if record.message == "lost: neither handled nor kept"]
     assert getattr(lost, "body", None) == "b'not json'"
+
+
+def test_a_message_whose_dead_letter_meets_a_lock_is_kept_when_that_is_gone(
+    service: Service, redis_server: redis.Redis, stop: Event, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury, faults = service.dead_letters.bury, [ConcurrencyConflict("a lock is not to be had")]
+
+    def when_possible(**letter: Any) -> None:
+        if faults:
+            raise faults.pop()
+        bury(**letter)
+
+    monkeypatch.setattr(service.dead_letters, "bury", when_possible)
+
+    with listening(service, redis_server, stop):
+        redis_server.publish(CHANNEL, b"not json")
+        assert wait_for(lambda: [body for body, _ in dead_letters(sql)] == [b"not json"], within=PATIENCE)
+
+
+def test_what_the_data_itself_stands_in_the_way_of_is_kept_and_the_next_one_has_its_turn(
+    service: Service, redis_server: redis.Redis, stop: Event, sql: Sql
+) -> None:
+    """The log has a version that the product does not know of."""
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    service.bus.handle(commands.CreateBatch("b2", "SOFA", 10))
+    sql("UPDATE products SET version_number = 0 WHERE sku = 'LAMP'")
+
+    with listening(service, redis_server, stop):
+        redis_server.publish(CHANNEL, changed_to(7))
+        redis_server.publish(CHANNEL, b'{"batchref": "b2", "qty": 3}')
+        assert wait_for(lambda: sql("SELECT 1 FROM batches WHERE purchased_quantity = 3") == [(1,)], within=PATIENCE)
+
+    [(body, reason)] = dead_letters(sql)
+    assert body == changed_to(7)
+    assert "stands in its way" in reason
+
+
+def test_a_message_takes_effect_once_though_the_answer_to_its_commit_was_lost_for_long(
+    service: Service, sql: Sql
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    handle(service, changed_to(7), "as received")
+    service.bus.handle(commands.ChangeBatchQuantity("b1", 9))  # by others, before it is tried again
+
+    handle(service, changed_to(7), "as received")
+
+    assert quantity(sql) == 9
 
 
 def test_a_fault_while_taking_over_ends_no_task_of_the_consumer(

@@ -424,8 +424,32 @@ GROUP = Part(
 
 COMMANDS = Part(
     "allocation/entrypoints/redis_commands.py",
-    ("integration/test_command_stream.py",),
+    ("integration/test_command_stream.py", "integration/test_succession.py"),
     (
+        Mutant(
+            "outcome := service.command_bus.recall(request)",
+            "outcome := None",
+            "what took effect is a dead letter, and has a second effect when it is retried",
+            seen_by="test_what_was_handled_but_never_acknowledged_keeps_its_first_outcome_however_often_it_was_read",
+        ),
+        Mutant(
+            "            outcome.unwrap()",
+            "            pass",
+            "a refusal that was not acknowledged is forgotten",
+            seen_by="test_what_was_handled_but_never_acknowledged_keeps_its_first_outcome_however_often_it_was_read",
+        ),
+        Mutant(
+            "        elif not service.command_bus.is_ours():",
+            "        elif False:",
+            "who is idle has no lock any more, and nobody seems to read",
+            seen_by="test_an_idle_consumer_has_its_locks_again_soon_after_its_connections_were_cut",
+        ),
+        Mutant(
+            "        service.command_bus.close()",
+            "        pass",
+            "who has stopped reading keeps the others from it",
+            seen_by="test_who_is_told_to_stop_lets_another_go_on_though_its_process_is_still_there",
+        ),
         Mutant(
             "    try:\n        outcomes = ",
             "    service.command_group.acknowledge(entries)\n    try:\n        outcomes = ",
@@ -433,8 +457,8 @@ COMMANDS = Part(
             seen_by="test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept",
         ),
         Mutant(
-            "    try:\n        if not until_possible(",
-            "    service.command_group.acknowledge([entry])\n    try:\n        if not until_possible(",
+            "    try:\n        done = until_possible(",
+            "    service.command_group.acknowledge([entry])\n    try:\n        done = until_possible(",
             "acknowledged before the commit: a crash between loses the message",
             seen_by="test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept",
         ),
@@ -451,8 +475,8 @@ COMMANDS = Part(
             seen_by="test_all_three_commands_are_accepted_and_told_of_as_caused_by_their_message",
         ),
         Mutant(
-            "    if entry.tries > MOST_TRIES:",
-            "    if False:",
+            "        if entry.tries <= MOST_TRIES:",
+            "        if True:",
             "what ends every consumer does so for ever",
             seen_by="test_what_ends_every_consumer_is_a_dead_letter_after_some_tries",
         ),
@@ -509,7 +533,7 @@ COMMANDS = Part(
 
 BRIDGE = Part(
     "allocation/entrypoints/redis_eventconsumer.py",
-    ("integration/test_bridge.py", "integration/test_redis_eventconsumer.py"),
+    ("integration/test_bridge.py", "integration/test_redis_eventconsumer.py", "integration/test_succession.py"),
     (
         Mutant(
             "service.pubsub_bus.handle(",
@@ -524,26 +548,191 @@ BRIDGE = Part(
             seen_by="test_of_two_consumers_one_listens_and_each_message_takes_effect_once_in_order",
         ),
         Mutant(
-            "service.dead_letters.bury(source=redis_channels.CHANGE_BATCH_QUANTITY, body=body, reason=str(error))",
+            "_bury(service, body, str(error))",
             "pass",
             "a refused message is lost",
         ),
         Mutant(
-            "service.dead_letters.bury(source=redis_channels.CHANGE_BATCH_QUANTITY, body=body, reason=repr(error))",
+            "_bury(service, body, repr(error))",
             "pass",
             "a message that met a fault is lost",
         ),
         Mutant(
-            '        log.exception("lost: neither handled nor kept", extra={"body": repr(body)})',
+            '        log.exception("lost: neither handled nor kept", extra=about | {"body": repr(body)})',
             "        raise",
             "a message that can't be kept is nowhere",
             seen_by="test_a_message_that_can_be_neither_handled_nor_kept_is_logged_and_the_next_one_has_its_turn",
+        ),
+        Mutant(
+            "            done = until_possible(partial(_keep, service, body, reason, received), stop)",
+            "            done = True",
+            "what was heard before another had the bridge disappears",
+            seen_by="test_what_was_heard_before_another_took_the_bridge_is_kept_and_what_that_one_hears_is_its_own",
+        ),
+        Mutant(
+            "        if outcome and not outcome.refusal:",
+            "        if False:",
+            "what took effect is a dead letter too, and has a second effect when it is retried",
+            seen_by="test_what_took_effect_is_no_dead_letter_though_the_answer_was_lost_and_another_has_the_bridge",
+        ),
+        Mutant(
+            "taken_anew_only_if(lambda: not channel.has_been_succeeded())",
+            "taken_anew_only_if(lambda: True)",
+            "who gets the bridge back lets the old take effect after the new",
+            seen_by="test_what_was_heard_before_another_took_the_bridge_is_kept_and_what_that_one_hears_is_its_own",
+        ),
+        Mutant(
+            "        if not service.pubsub_bus.is_ours():  # still",
+            "        if False:  # still",
+            "who lost the bridge while it began to listen does not know who has listened meanwhile",
+            seen_by="test_who_loses_the_bridge_while_it_begins_to_listen_does_not_begin",
+        ),
+        Mutant(
+            "            channel.hear_out()",
+            "            pass",
+            "what was said just before a consumer is told to stop disappears",
+            seen_by="test_what_was_said_before_a_consumer_was_told_to_stop_takes_effect",
+        ),
+        Mutant(
+            "elif not channel.has_kept_some and not _is_still_ours(service, stands):",
+            "elif False:",
+            "who is idle has no lock any more, and nobody seems to listen",
+            seen_by="test_an_idle_consumer_has_its_locks_again_soon_after_its_connections_were_cut",
+        ),
+        Mutant(
+            "        service.pubsub_bus.close()",
+            "        pass",
+            "who has stopped listening keeps the others from it",
+            seen_by="test_who_is_told_to_stop_lets_another_go_on_though_its_process_is_still_there",
+        ),
+        Mutant(
+            "service.pubsub_bus.handle(request.command, request.metadata, message_id)",
+            "service.pubsub_bus.handle(request.command, request.metadata)",
+            "a commit whose answer was lost takes effect twice",
+            seen_by="test_a_message_takes_effect_once_though_the_answer_to_its_commit_was_lost_for_long",
         ),
         Mutant(
             '            log.exception("the listener failed, and goes on")',
             "            raise",
             "a fault ends the consumer",
             seen_by="test_a_fault_while_taking_over_ends_no_task_of_the_consumer",
+        ),
+    ),
+)
+
+LISTENING = Part(
+    "messaging/redis/listening.py",
+    ("integration/test_listening.py", "integration/test_succession.py"),
+    (
+        Mutant(
+            'return f"{channel}.listener.{number}"',
+            'return f"{channel}.listener.0"',
+            "two installations that share a Redis take the channel from each other without end",
+            seen_by="test_who_listens_for_another_database_of_the_same_redis_succeeds_nobody",
+        ),
+        Mutant(
+            "            raise Succeeded\n",
+            "            return None\n",
+            "what another hears too is kept as a dead letter",
+            seen_by="test_hears_what_is_said_before_another_begins_and_nothing_after",
+        ),
+        Mutant(
+            "self._kept.extend(self._hear_until(word))",
+            "list(self._hear_until(word))",
+            "what is said while it asks is lost, and who came meanwhile is overlooked",
+            seen_by="test_knows_that_nobody_else_has_begun_and_keeps_what_was_said_meanwhile",
+        ),
+        Mutant(
+            "            self._kept.append(_ANOTHER)\n",
+            "            pass\n",
+            "who can't know believes that nobody came",
+            seen_by="test_who_is_not_brought_its_own_word_can_not_know",
+        ),
+        Mutant(
+            'if found["type"] != "message":  # subscribed',
+            "if False:  # subscribed",
+            "a broken subscription is mended silently, and who came meanwhile is overlooked",
+            seen_by="test_whose_subscription_was_broken_and_mended_is_told",
+        ),
+        Mutant(
+            "if hearers == 1 or heard == _ANOTHER)",
+            "if True)",
+            "what is said while one begins is two consumers' at once",
+            seen_by="test_what_is_said_while_one_begins_is_for_who_listened_before_if_there_is_one",
+        ),
+        Mutant(
+            "if hearers == 1 or heard == _ANOTHER)",
+            "if heard == _ANOTHER)",
+            "what is said while one begins is nobody's",
+            seen_by="test_what_is_said_while_redis_confirms_is_heard",
+        ),
+        Mutant(
+            "                self._kept.append(self._meaning(found))",
+            "                pass",
+            "what is said while Redis confirms is nobody's",
+            seen_by="test_what_is_said_while_redis_confirms_is_heard",
+        ),
+    ),
+)
+
+INBOUND = Part(
+    "allocation/entrypoints/inbound.py",
+    ("unit/test_inbound.py",),
+    (
+        Mutant(
+            "                if in_the_way[-_SO_OFTEN:] == [in_the_way[-1]] * _SO_OFTEN:",
+            "                if False:",
+            "one command whose place is taken in the data blocks all others for ever",
+            seen_by="test_what_stands_in_the_way_and_is_nobodys_doing_is_not_waited_for",
+        ),
+        Mutant(
+            "                if in_the_way[-_SO_OFTEN:] == [in_the_way[-1]] * _SO_OFTEN:",
+            "                if len(in_the_way) == _SO_OFTEN:",
+            "a message is given up because others are at work",
+            seen_by="test_others_at_work_are_waited_for_as_long_as_it_takes",
+        ),
+        Mutant(
+            "                in_the_way.clear()",
+            "                pass",
+            "a message is given up because of outages",
+            seen_by="test_others_at_work_are_waited_for_as_long_as_it_takes",
+        ),
+        Mutant(
+            "except (Unavailable, StillRunning, ConcurrencyConflict) as error:",
+            "except (Unavailable, StillRunning) as error:",
+            "a message whose dead letter meets a lock is lost",
+            seen_by="test_tries_again_after_a_moment_when_others_were_faster",
+        ),
+        Mutant(
+            "                say_at = now + _SAY_AGAIN",
+            "                say_at = float('inf')",
+            "a lock that stays blocks all without a word",
+            seen_by="test_says_once_in_a_while_what_it_waits_for_and_that_it_is_possible_again",
+        ),
+        Mutant(
+            "            if stop.wait(pause):",
+            "            if stop.is_set():",
+            "the database is asked without a pause",
+            seen_by="test_tries_again_while_the_surroundings_fail",
+        ),
+    ),
+)
+
+STANDING = Part(
+    "allocation/entrypoints/standing.py",
+    ("integration/test_succession.py",),
+    (
+        Mutant(
+            "        if words != self._said:",
+            "        if True:",
+            "four warnings a second while the database is away",
+            seen_by="test_an_outage_is_said_once_and_that_it_is_over_too",
+        ),
+        Mutant(
+            "            self._said = words\n",
+            "            self._said = self._said or words\n",
+            "nobody is told that it is over",
+            seen_by="test_an_outage_is_said_once_and_that_it_is_over_too",
         ),
     ),
 )

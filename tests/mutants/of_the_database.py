@@ -151,26 +151,26 @@ ERRORS = Part(
     ),
     (
         Mutant(
-            '    "40001",  #',
-            '    "-----",  #',
+            '    "40001": ConcurrencyConflict,  #',
+            '    "-----": ConcurrencyConflict,  #',
             "a serialization failure is not run again",
             seen_by="test_a_transaction_that_the_database_gives_up_runs_again",
         ),
         Mutant(
-            '    "40P01",  #',
-            '    "-----",  #',
+            '    "40P01": ConcurrencyConflict,  #',
+            '    "-----": ConcurrencyConflict,  #',
             "a deadlock is not run again",
             seen_by="test_a_transaction_that_the_database_gives_up_runs_again",
         ),
         Mutant(
-            '    "55P03",  #',
-            '    "-----",  #',
+            '    "55P03": ConcurrencyConflict,  #',
+            '    "-----": ConcurrencyConflict,  #',
             "a lock that is not to be had is not waited for",
             seen_by="test_a_transaction_that_the_database_gives_up_runs_again",
         ),
         Mutant(
-            '    "23505",  #',
-            '    "-----",  #',
+            '    "23505": AlreadyThere,  #',
+            '    "-----": AlreadyThere,  #',
             "who was second fails",
             seen_by="test_of_two_writers_of_one_product_the_second_is_told_of_a_conflict",
         ),
@@ -602,8 +602,20 @@ DEAD_LETTERS = Part(
 
 EXCLUSIVE = Part(
     "messaging/sql/exclusive.py",
-    ("integration/test_bridge.py", "integration/test_command_stream.py"),
+    ("integration/test_bridge.py", "integration/test_command_stream.py", "integration/test_succession.py"),
     (
+        Mutant(
+            "        if not _MAY_TAKE.get()():",
+            "        if False:",
+            "who gets the lock back does not ask who had it meanwhile",
+            seen_by="test_what_was_heard_before_another_took_the_bridge_is_kept_and_what_that_one_hears_is_its_own",
+        ),
+        Mutant(
+            "return bool(open_connection.scalar(_ANYTHING))",
+            "return True",
+            "a lock that went with its connection is not missed",
+            seen_by="test_an_idle_consumer_has_its_locks_again_soon_after_its_connections_were_cut",
+        ),
         Mutant(
             "if ours != (True,):",
             "if False:",

@@ -95,6 +95,15 @@ def test_finds_nothing_in_a_history_that_is_right() -> None:
     assert judge(right()) == []
 
 
+def test_what_was_said_over_pub_sub_may_be_kept_or_lost_with_who_heard_it() -> None:
+    kept, lost = right(), right()
+    say_over_pub_sub(kept, 98, kept=True)
+    say_over_pub_sub(lost, 98)
+    lost.nobody_died = False
+
+    assert judge(kept) == judge(lost) == []
+
+
 def tell(history: History, version: int, event: Told | None) -> None:
     """Instead of the first telling of that version; the log says the same."""
     index = next(number for number, told in enumerate(history.told) if told.version == version)
@@ -112,6 +121,15 @@ def twice(rows: list[Any], number: int = 0) -> None:
 
 def swap(told: list[Told], one: int, other: int) -> None:
     told[one], told[other] = told[other], told[one]
+
+
+def say_over_pub_sub(history: History, qty: int, *, kept: bool = False) -> None:
+    """To one who listens, and lives."""
+    message = sent("change_batch_quantity", "channel", batchref="now", qty=qty)
+    history.sent.append(replace(message, listeners=1))
+    history.nobody_died = True
+    if kept:
+        history.rows.dead_letters.append((message.body,))
 
 
 TAMPERINGS: list[tuple[str, *tuple[Callable[[History], object], ...]]] = [
@@ -149,6 +167,8 @@ TAMPERINGS: list[tuple[str, *tuple[Callable[[History], object], ...]]] = [
     ("not buried", lambda it: it.rows.dead_letters.clear()),
     ("buried for nothing", lambda it: it.rows.dead_letters.append((b"good",))),
     ("buried twice", lambda it: twice(it.rows.dead_letters)),
+    ("buried for nothing", lambda it: say_over_pub_sub(it, 4, kept=True)),  # it took effect
+    ("disappeared", lambda it: say_over_pub_sub(it, 98)),
     ("rows differ", lambda it: it.rows.products.__setitem__(0, (SKU, 10))),
     ("rows differ", lambda it: it.rows.batches.pop()),
     ("rows differ", lambda it: it.rows.allocations.pop()),

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from allocation.domain import commands
-from allocation.entrypoints.inbound import read, until_possible
-from messaging.errors import StillRunning, Unavailable, UnreadableMessage
+from allocation.entrypoints.inbound import Stuck, read, until_possible
+from messaging.errors import (
+    AlreadyThere,
+    ConcurrencyConflict,
+    Overtaken,
+    StillRunning,
+    Unavailable,
+    UnreadableMessage,
+)
 from messaging.sql.exclusive import Occupied
 
 MESSAGE = {"specversion": "1.0", "id": "m1", "source": "/shop", "type": "allocation.allocate.v1"}
@@ -87,6 +95,70 @@ def test_tries_again_while_the_surroundings_fail() -> None:
 
     assert until_possible(attempt, stop)
     assert stop.pauses == [0.1, 0.2]
+
+
+@pytest.mark.parametrize("error", [Overtaken("by others"), ConcurrencyConflict("a lock is not to be had")])
+def test_tries_again_after_a_moment_when_others_were_faster(error: Exception) -> None:
+    stop = Unhurried()
+    faults = [error] * 20
+
+    def attempt() -> None:
+        if faults:
+            raise faults.pop()
+
+    assert until_possible(attempt, stop, longest_pause=0.3)
+    assert set(stop.pauses) <= {0.1, 0.2, 0.3}
+
+
+def test_says_once_in_a_while_what_it_waits_for_and_that_it_is_possible_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    moments = iter(range(0, 10_000, 25))
+    monkeypatch.setattr("allocation.entrypoints.inbound.time", SimpleNamespace(monotonic=lambda: next(moments)))
+    faults = [Overtaken("a row is locked")] * 8
+
+    def attempt() -> None:
+        if faults:
+            raise faults.pop()
+
+    assert until_possible(attempt, Unhurried())
+
+    said = [(record.message, getattr(record, "tries", None)) for record in caplog.records]
+    assert said == [("will try again", 1), ("will try again", 4), ("will try again", 7), ("possible again", 9)]
+
+
+def overtaken_by(conflict: Exception) -> Overtaken:
+    error = Overtaken("given up after 300 tries")
+    error.__cause__ = conflict
+    return error
+
+
+def test_what_stands_in_the_way_and_is_nobodys_doing_is_not_waited_for() -> None:
+    def attempt() -> None:
+        raise overtaken_by(AlreadyThere("b9 is there already"))
+
+    with pytest.raises(Stuck, match="b9 is there already"):
+        until_possible(attempt, Unhurried())
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        [overtaken_by(AlreadyThere(f"version {number} is there already")) for number in range(10)],
+        [overtaken_by(ConcurrencyConflict("could not serialize access"))] * 10,
+        [overtaken_by(AlreadyThere("b9 is there already")), Unavailable("away")] * 10,
+    ],
+    ids=["another each time", "others at the same row", "between outages"],
+)
+def test_others_at_work_are_waited_for_as_long_as_it_takes(errors: list[Exception]) -> None:
+    left = [*errors]
+
+    def attempt() -> None:
+        if left:
+            raise left.pop()
+
+    assert until_possible(attempt, Unhurried())
 
 
 def test_gives_up_when_told_to_stop_and_says_so() -> None:

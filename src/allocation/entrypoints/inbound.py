@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Event
@@ -16,7 +17,15 @@ from allocation.validation import CHANGE_BATCH_QUANTITY, SCHEMAS
 from messaging.bus import Request
 from messaging.cloud_events import CloudEvent
 from messaging.envelope import Metadata, usable_id
-from messaging.errors import MessageIdReused, Overtaken, StillRunning, Unavailable, UnreadableMessage
+from messaging.errors import (
+    AlreadyThere,
+    ConcurrencyConflict,
+    MessageIdReused,
+    Overtaken,
+    StillRunning,
+    Unavailable,
+    UnreadableMessage,
+)
 from messaging.sql.dead_letters import DeadMessage
 from messaging.sql.exclusive import Occupied
 
@@ -25,7 +34,11 @@ log = logging.getLogger(__name__)
 REFUSED = (UnreadableMessage, DomainError, MessageIdReused)
 """What handling a message raises that will not get better by itself."""
 
+_SHORTEST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
+_SAY_AGAIN = 60.0
+_SO_OFTEN = 3
+"""Each is half a second of tries."""
 
 
 def read(source: str, body: bytes) -> Request:
@@ -45,26 +58,40 @@ def _correlation_in(body: bytes) -> str | None:
     return said if usable_id(said) else None
 
 
-def until_possible(attempt: Callable[[], None], stop: Event) -> bool:
+class Stuck(Exception):
+    """What stands in the way of a message is in the data and nobody's doing, so waiting does not help."""
+
+
+def until_possible(attempt: Callable[[], None], stop: Event, longest_pause: float = _LONGEST_PAUSE) -> bool:
     """Try at least once, and again while the surroundings fail, as long as it takes; whether it was done at last.
 
-    Raises Occupied when another process has come to be at work instead.
+    Raises Occupied when another process has come to be at work instead, and Stuck.
     """
-    pause = 0.1
+    pause, tries, say_at = _SHORTEST_PAUSE, 0, 0.0
+    in_the_way: list[str] = []
     while True:
         try:
             attempt()
         except Occupied:
             raise
-        except Overtaken:
-            if stop.is_set():
-                return False
-        except (Unavailable, StillRunning) as error:
-            log.warning("will try again", extra={"error": str(error)})
+        except (Unavailable, StillRunning, ConcurrencyConflict) as error:
+            if isinstance(error.__cause__, AlreadyThere):  # who tries again sees what another made, if it can be seen
+                in_the_way.append(str(error.__cause__))
+                if in_the_way[-_SO_OFTEN:] == [in_the_way[-1]] * _SO_OFTEN:
+                    raise Stuck(f"the same stands in its way again and again: {in_the_way[-1]}") from error
+            else:
+                in_the_way.clear()
+            tries += 1
+            if (now := time.monotonic()) >= say_at:
+                log.warning("will try again", extra={"tries": tries, "error": str(error)})
+                say_at = now + _SAY_AGAIN
             if stop.wait(pause):
                 return False
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            if not isinstance(error, Overtaken):  # others are at work, so there may be a place for us soon
+                pause = min(pause * 2, longest_pause)
         else:
+            if tries:
+                log.info("possible again", extra={"tries": tries + 1})
             return True
 
 

@@ -14,10 +14,11 @@ from threading import Event
 
 from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
-from allocation.entrypoints.inbound import REFUSED, read, until_possible
+from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
+from allocation.entrypoints.standing import Standing
 from messaging.bus import Request
 from messaging.correlation import WORKING_ON, working_on
-from messaging.errors import StillRunning, Unavailable, UnreadableMessage
+from messaging.errors import Unavailable, UnreadableMessage
 from messaging.redis.group import Entry
 from messaging.sql.exclusive import Occupied
 
@@ -39,25 +40,31 @@ _TRIM_EVERY = 60.0
 
 def run(service: Service, stop: Event) -> None:
     """Handle commands until told to stop."""
-    while not stop.is_set():
-        try:
-            if service.command_bus.is_ours():
-                _take_over(service)
-                _work(service, stop)
-        except Occupied:
-            log.warning("another consumer is at the command stream now")
-        except Unavailable as error:
-            log.warning("the database or redis is away", extra={"error": str(error)})
-        except Exception:
-            log.exception("the command stream failed, and goes on")
-        stop.wait(_LOOK_AGAIN)
+    stands = Standing(log)
+    try:
+        while not stop.is_set():
+            try:
+                if service.command_bus.is_ours():
+                    _take_over(service)
+                    stands(logging.INFO, "reading", stream=redis_channels.COMMANDS)
+                    _work(service, stop)
+                else:
+                    stands(logging.INFO, "standing by; another consumer is at the command stream")
+            except Occupied:
+                stands(logging.WARNING, "another consumer is at the command stream now")
+            except Unavailable as error:
+                stands(logging.WARNING, "the database or redis is away", error=str(error))
+            except Exception:
+                log.exception("the command stream failed, and goes on")
+            stop.wait(_LOOK_AGAIN)
+    finally:
+        service.command_bus.close()  # lets go of it at once, whatever else this process is still at
 
 
 def _take_over(service: Service) -> None:
     lost = service.command_group.take_over()
     for entry in lost:
         _bury(service, entry, "deleted from the stream before it was handled")
-    log.info("reading", extra={"stream": redis_channels.COMMANDS})
 
 
 def _work(service: Service, stop: Event) -> None:
@@ -82,6 +89,8 @@ def _work(service: Service, stop: Event) -> None:
         elif entries:
             some_are_pending = not _handle_together(service, entries)
             together = max(1, len(entries) // 2) if some_are_pending else min(together + 2, MOST_TOGETHER)
+        elif not service.command_bus.is_ours():
+            raise Occupied("another consumer came while there was nothing to do")
 
 
 def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
@@ -117,33 +126,36 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
 def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
     """Handle an entry, or keep it as a dead letter, and acknowledge it; False if it stays pending."""
     try:
-        if not until_possible(partial(_settle, service, entry), stop):
-            return False
+        done = until_possible(partial(_settle, service, entry), stop)
     except Occupied:
         raise
-    except Exception:
-        log.exception("a fault in the program", extra={"stream": redis_channels.COMMANDS, "entry": entry.id})
-        return False
-    service.command_group.acknowledge([entry])
-    return True
+    except Exception as error:
+        about = {"stream": redis_channels.COMMANDS, "entry": entry.id, "tries": entry.tries}
+        if isinstance(error, Stuck):
+            log.error(str(error), extra=about)  # noqa: TRY400 - nothing is wrong with the program
+        else:
+            log.exception("a fault in the program", extra=about)
+        if entry.tries < MOST_TRIES:
+            return False
+        reason = str(error) if isinstance(error, Stuck) else repr(error)
+        done = until_possible(partial(_bury, service, entry, reason), stop)
+    if done:
+        service.command_group.acknowledge([entry])
+    return done
 
 
 def _settle(service: Service, entry: Entry) -> None:
-    if entry.tries > MOST_TRIES:
-        _bury(service, entry, f"read {entry.tries} times and never acknowledged")
-        return
     try:
         request = _read(entry)
         WORKING_ON.set(request.metadata.correlation_id)
-        service.command_bus.handle(request.command, request.metadata, request.message_id)
+        if entry.tries <= MOST_TRIES:
+            service.command_bus.handle(request.command, request.metadata, request.message_id)
+        elif outcome := service.command_bus.recall(request):  # it took effect, and only that was not told
+            outcome.unwrap()
+        else:
+            _bury(service, entry, f"read {entry.tries} times and never acknowledged")
     except REFUSED as error:
         _bury(service, entry, str(error))
-    except (Unavailable, StillRunning):
-        raise
-    except Exception as error:
-        if entry.tries < MOST_TRIES:
-            raise
-        _bury(service, entry, repr(error))
 
 
 def _read(entry: Entry) -> Request:

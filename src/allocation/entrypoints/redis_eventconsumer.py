@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from threading import Event
+from uuid import uuid4
 
 import redis
 
 from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.entrypoints import redis_commands
-from allocation.entrypoints.inbound import REFUSED, read, until_possible
+from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
 from allocation.entrypoints.memory import settle_memory
+from allocation.entrypoints.standing import Standing
 from allocation.entrypoints.tasks import run_until_one_ends
 from messaging.correlation import WORKING_ON, working_on
-from messaging.errors import StillRunning, Unavailable
-from messaging.sql.exclusive import Occupied
+from messaging.errors import StillRunning, Unavailable, UnreadableMessage
+from messaging.redis.listening import Listening, Succeeded
+from messaging.sql.exclusive import Occupied, taken_anew_only_if
 
 log = logging.getLogger(__name__)
 
 _LISTEN = 0.5
-_RECONNECT = 0.2
 _LOOK_AGAIN = 0.5
+_LONGEST_PAUSE = 0.2
+"""Less than others wait until they look: who has heard something gets the bridge back, usually."""
 
 
 def run(service: Service, stop: Event) -> None:
@@ -37,60 +42,118 @@ def listen(service: Service, stop: Event) -> None:
 
     Of several consumers one has the bridge and listens; when it is gone another has it within a second.
     """
-    while not stop.is_set():
-        try:
-            if service.pubsub_bus.is_ours():
-                for body in messages(service.redis, stop):
+    stands = Standing(log)
+    try:
+        while not stop.is_set():
+            try:
+                if service.pubsub_bus.is_ours():
+                    _listen_while_ours(service, stop, stands)
+                    continue
+                stands(logging.INFO, "standing by; another consumer has the bridge")
+            except Unavailable as error:
+                stands(logging.WARNING, "the database is away", error=str(error))
+            except redis.RedisError as error:
+                stands(logging.WARNING, "redis is away", error=str(error))
+            except Exception:
+                log.exception("the listener failed, and goes on")
+            stop.wait(_LOOK_AGAIN)
+    finally:
+        service.pubsub_bus.close()  # lets go of it at once, whatever else this process is still at
+
+
+def _listen_while_ours(service: Service, stop: Event, stands: Standing) -> None:
+    """Until another has it. Whatever was heard before that one listened is handled or kept by us, the rest is its."""
+    with (
+        Listening(service.redis, redis_channels.CHANGE_BATCH_QUANTITY) as channel,
+        taken_anew_only_if(lambda: not channel.has_been_succeeded()),
+    ):
+        if not service.pubsub_bus.is_ours():  # still; so whoever is next begins after us, and we hear of it
+            return
+        channel.begin()
+        stands(logging.INFO, "listening", channel=redis_channels.CHANGE_BATCH_QUANTITY)
+        with suppress(Succeeded):
+            while not stop.is_set():
+                body = channel.next(_LISTEN)
+                if body is not None:
                     _settle(service, body, stop)
-        except Occupied:  # whoever has the bridge now has heard the message too
-            log.warning("another consumer has the bridge now")
-        except Unavailable as error:
-            log.warning("the database is away", extra={"error": str(error)})
-        except Exception:
-            log.exception("the listener failed, and goes on")
-        stop.wait(_LOOK_AGAIN)
+                elif not channel.has_kept_some and not _is_still_ours(service, stands):
+                    return
+            channel.hear_out()  # who says something while we are told to stop knows nothing of it
+            while channel.has_kept_some:
+                if (body := channel.next(0)) is not None:
+                    _settle(service, body, stop)
 
 
-def messages(client: redis.Redis, stop: Event) -> Iterator[bytes]:
-    """The messages of the channel; listens again when Redis comes back. What was said meanwhile pub/sub forgets."""
-    while not stop.is_set():
-        try:
-            with client.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
-                pubsub.subscribe(redis_channels.CHANGE_BATCH_QUANTITY)
-                log.info("listening", extra={"channel": redis_channels.CHANGE_BATCH_QUANTITY})
-                while not stop.is_set():
-                    if message := pubsub.get_message(timeout=_LISTEN):
-                        yield message["data"]
-        except redis.RedisError as error:
-            log.warning("redis is away", extra={"error": str(error)})
-            stop.wait(_RECONNECT)
+def _is_still_ours(service: Service, stands: Standing) -> bool:
+    """Whether nobody else has it; while the database is away nobody can, and we listen on."""
+    try:
+        ours = service.pubsub_bus.is_ours()
+    except Unavailable as error:
+        stands(logging.WARNING, "the database is away", error=str(error))
+        return True
+    if ours:
+        stands(logging.INFO, "listening", channel=redis_channels.CHANGE_BATCH_QUANTITY)
+    return ours
 
 
 @working_on("")  # until it is read
 def _settle(service: Service, body: bytes, stop: Event) -> None:
-    """See to it that one message is handled or kept; what is neither is in the log. Raises Occupied."""
+    """See to it that one message is handled or kept; what is neither is in the log."""
+    received = f"{redis_channels.CHANGE_BATCH_QUANTITY} {uuid4()}"
+    about = {"channel": redis_channels.CHANGE_BATCH_QUANTITY}
+
+    def attempt() -> None:
+        if not service.pubsub_bus.is_ours():  # one try to get it back, where the bus would make hundreds
+            raise Occupied("another consumer has the bridge now")
+        handle(service, body, received)
+
     try:
-        if not until_possible(partial(handle, service, body), stop):
-            log.error("stopped before it could be handled", extra={"body": repr(body)})
-    except Occupied:
-        raise
+        done, reason = False, ""
+        try:
+            done = until_possible(attempt, stop, longest_pause=_LONGEST_PAUSE)
+        except Occupied:
+            reason = "the bridge was taken over before this was handled"
+        except Stuck as stuck:
+            reason = str(stuck)
+        if reason:
+            log.warning("given up", extra=about | {"error": reason})
+            done = until_possible(partial(_keep, service, body, reason, received), stop)
+        if not done:
+            log.error("stopped before it could be handled", extra=about | {"body": repr(body)})
     except Exception:
-        log.exception("lost: neither handled nor kept", extra={"body": repr(body)})
+        log.exception("lost: neither handled nor kept", extra=about | {"body": repr(body)})
 
 
-def handle(service: Service, body: bytes) -> None:
-    """Handle one message; what can't be read, is refused or fails becomes a dead letter. Raises Unavailable."""
+def _keep(service: Service, body: bytes, reason: str, received: str) -> None:
+    """Bury it, unless it took effect after all: the answer to its COMMIT may have been lost."""
+    with suppress(UnreadableMessage):
+        request = replace(read(redis_channels.CHANGE_BATCH_QUANTITY, body), message_id=received)
+        outcome = service.bus.recall(request)
+        if outcome and not outcome.refusal:
+            return
+    _bury(service, body, reason)
+
+
+def handle(service: Service, body: bytes, message_id: str | None = None) -> None:
+    """Handle one message; what can't be read, is refused or fails becomes a dead letter. Raises Unavailable.
+
+    With a `message_id` it is safe to repeat.
+    """
     try:
         request = read(redis_channels.CHANGE_BATCH_QUANTITY, body)
         WORKING_ON.set(request.metadata.correlation_id)
-        service.pubsub_bus.handle(request.command, request.metadata)
+        service.pubsub_bus.handle(request.command, request.metadata, message_id)
     except (Unavailable, StillRunning):
         raise
     except REFUSED as error:
         log.warning("refused", extra={"channel": redis_channels.CHANGE_BATCH_QUANTITY, "error": str(error)})
-        service.dead_letters.bury(source=redis_channels.CHANGE_BATCH_QUANTITY, body=body, reason=str(error))
+        _bury(service, body, str(error))
     except Exception as error:
         log.exception("a fault in the program", extra={"channel": redis_channels.CHANGE_BATCH_QUANTITY})
-        service.dead_letters.bury(source=redis_channels.CHANGE_BATCH_QUANTITY, body=body, reason=repr(error))
+        _bury(service, body, repr(error))
     else:
         log.info("handled", extra={"channel": redis_channels.CHANGE_BATCH_QUANTITY, "command": repr(request.command)})
+
+
+def _bury(service: Service, body: bytes, reason: str) -> None:
+    service.dead_letters.bury(source=redis_channels.CHANGE_BATCH_QUANTITY, body=body, reason=reason)

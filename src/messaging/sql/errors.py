@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from messaging.errors import (
+    AlreadyThere,
     ConcurrencyConflict,
     Disconnected,
     MessagingError,
@@ -18,10 +19,10 @@ from messaging.errors import (
 )
 
 _CONFLICTS = {
-    "40001",  # serialization_failure
-    "40P01",  # deadlock_detected
-    "55P03",  # lock_not_available
-    "23505",  # unique_violation: every unique key of ours names something that another writer made first
+    "40001": ConcurrencyConflict,  # serialization_failure
+    "40P01": ConcurrencyConflict,  # deadlock_detected
+    "55P03": ConcurrencyConflict,  # lock_not_available
+    "23505": AlreadyThere,  # unique_violation: every unique key of ours names something that another writer made first
 }
 _MISPLACED = "25006"  # read_only_sql_transaction: connected to a standby
 _ENDED = {
@@ -67,11 +68,11 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
     text = " ".join(str(original).split())
     if original.sqlstate == "42P01":  # undefined_table
         return Unavailable(f"the database's schema is not there yet, or old; migrate it first ({text})")
-    if original.sqlstate in _CONFLICTS:
-        return ConcurrencyConflict(text)
+    state = original.sqlstate or ""
+    if conflict := _CONFLICTS.get(state):
+        return conflict(text)
     if _is_over(original):
         return OutcomeUnknown(text) if committing else Disconnected(text)
-    state = original.sqlstate or ""
     return Disconnected(text) if state in _OUTAGES or state[:2] in _OUTAGE_CLASSES else None
 
 

@@ -7,6 +7,9 @@ its own on the server. Behind a pooler two could share one, and both would have 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -15,7 +18,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, event, text
 
 from messaging.bus import MessageBus
-from messaging.errors import Unavailable
+from messaging.errors import Disconnected, Unavailable
 from messaging.sql.connections import connection
 from messaging.unit_of_work import UnitOfWork
 
@@ -38,9 +41,13 @@ _HOLDER = text("""
       AND classid::bigint = (key >> 32) & 4294967295 AND objid::bigint = key & 4294967295
 """)
 
+_ANYTHING = text("SELECT true")
+
+_MAY_TAKE: ContextVar[Callable[[], bool]] = ContextVar("may_take", default=lambda: True)
+
 
 class Occupied(Unavailable):
-    """Another process is the holder."""
+    """Another process is the holder, or was while our connection was away."""
 
 
 class NoSession(Unavailable):
@@ -54,16 +61,21 @@ class ExclusiveBus(MessageBus[U]):
     engine: Engine = field(kw_only=True)
 
     def is_ours(self) -> bool:
-        """Whether this process is the holder, after trying to be. Raises Unavailable when the database is away."""
+        """Whether this process is the holder now, after trying to be. Raises Unavailable when the database is away."""
         try:
-            with connection(self.engine):
-                return True
+            with suppress(Disconnected):  # the old connection; a new one may be had
+                return self._answers()
+            return self._answers()
         except Occupied:
             return False
 
     def close(self) -> None:
         """Let go of the lock."""
         self.engine.dispose()
+
+    def _answers(self) -> bool:
+        with connection(self.engine) as open_connection:
+            return bool(open_connection.scalar(_ANYTHING))
 
 
 def make_exclusive(engine: Engine, name: str) -> Engine:
@@ -78,8 +90,20 @@ def make_exclusive(engine: Engine, name: str) -> Engine:
             raise NoSession(f"{name} needs a session of its own, and there is a pooler before the database; go past it")
         if ours != (True,):
             raise Occupied(f"another process has {name}")
+        if not _MAY_TAKE.get()():  # asked under the lock, so that it stays true
+            raise Occupied(f"another process has had {name} meanwhile")
 
     return engine
+
+
+@contextmanager
+def taken_anew_only_if(it_may_be: Callable[[], bool]) -> Iterator[None]:
+    """Within it this thread gets a lock that it has lost only if this is true once nobody else can have it any more."""
+    token = _MAY_TAKE.set(it_may_be)
+    try:
+        yield
+    finally:
+        _MAY_TAKE.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
