@@ -67,7 +67,8 @@ class Watched:
             self.complaints.append(f"asked for {request.url}")
 
     def _see_message(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        others_were_faster = "503" in message.text and "/console/events/stream" in message.location["url"]
+        if message.type in ("error", "warning") and not others_were_faster:
             self.complaints.append(message.text)
 
     def _see_error(self, error: WebError) -> None:
