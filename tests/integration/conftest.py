@@ -122,6 +122,14 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
+def another(settings: Settings) -> Iterator[Service]:
+    """The same service in what would be another process."""
+    service = bootstrap(settings)
+    yield service
+    service.close()
+
+
+@pytest.fixture
 def service(settings: Settings) -> Iterator[Service]:
     """The whole service, wired as in production."""
     service = bootstrap(settings, connections=40)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from threading import Event, Thread
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
 from sqlalchemy import text
+from tests.integration.threads import at_work
 
-from allocation.bootstrap import Service, bootstrap
-from allocation.config import Settings
+from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.entrypoints.redis_eventconsumer import handle, run
 from embedded.waiting import wait_for
@@ -22,27 +22,6 @@ from messaging.sql.exclusive import Occupied
 Sql = Callable[..., list[tuple[Any, ...]]]
 CHANNEL = "change_batch_quantity"
 PATIENCE = 20.0
-
-
-@pytest.fixture
-def another(settings: Settings) -> Iterator[Service]:
-    """The same service in what would be another process."""
-    service = bootstrap(settings)
-    yield service
-    service.close()
-
-
-@contextmanager
-def consuming(service: Service) -> Iterator[Event]:
-    stop = Event()
-    thread = Thread(target=run, args=(service, stop))
-    thread.start()
-    try:
-        yield stop
-    finally:
-        stop.set()
-        thread.join(PATIENCE)
-        service.pubsub_bus.close()  # as when its process has ended
 
 
 def listeners(redis_server: redis.Redis) -> int:
@@ -57,7 +36,7 @@ def test_of_two_consumers_one_listens_and_each_message_takes_effect_once_in_orde
     service: Service, another: Service, redis_server: redis.Redis, sql: Sql
 ) -> None:
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 1_000))
-    with consuming(service), consuming(another):
+    with at_work(partial(run, service)), at_work(partial(run, another)):
         assert wait_for(lambda: listeners(redis_server) == 1, within=PATIENCE)
         for qty in range(1, 31):
             assert redis_server.publish(CHANNEL, json.dumps({"batchref": "b1", "qty": qty})) == 1
@@ -72,9 +51,9 @@ def test_when_the_one_that_listens_is_gone_another_does(
 ) -> None:
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 1_000))
     with ExitStack() as both:
-        with consuming(service):
+        with at_work(partial(run, service)):
             assert wait_for(lambda: listeners(redis_server) == 1, within=PATIENCE)
-            both.enter_context(consuming(another))
+            both.enter_context(at_work(partial(run, another)))
         assert wait_for(lambda: listeners(redis_server) == 1, within=5)
 
         redis_server.publish(CHANNEL, json.dumps({"batchref": "b1", "qty": 5}))

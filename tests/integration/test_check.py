@@ -9,13 +9,13 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from itertools import count
-from threading import Event, Thread
+from threading import Event
 
 import hypothesis
 import pytest
@@ -23,6 +23,7 @@ from click.testing import CliRunner, Result
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
+from tests.integration.threads import at_work
 
 from allocation.adapters import tables
 from allocation.bootstrap import Service
@@ -631,7 +632,7 @@ def test_whatever_is_asked_the_books_balance(service: Service, happenings: list[
 def test_the_books_balance_while_the_service_works(service: Service) -> None:
     stop = Event()
     verdicts = set[str]()
-    with relay_at_work(service), ThreadPoolExecutor(3) as pool:
+    with at_work(service.relay.run), ThreadPoolExecutor(3) as pool:
         writers = [pool.submit(ask_at_random, service, seed, stop) for seed in range(3)]
 
         def checked_while_much_was_written() -> bool:
@@ -695,18 +696,6 @@ def ask_at_random(service: Service, seed: int, stop: Event) -> int:
         ]
         ask(service, choose.choice(commands))
     raise AssertionError("unreachable")
-
-
-@contextmanager
-def relay_at_work(service: Service) -> Iterator[None]:
-    stop = Event()
-    thread = Thread(target=service.relay.run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def verdict(service: Service) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from threading import Event, Thread
 from typing import Any
 
 import pytest
 import redis
+from tests.integration.threads import at_work
 
 from allocation.adapters.redis_channels import COMMANDS
 from allocation.bootstrap import Service, bootstrap
@@ -49,21 +50,6 @@ def start_another(settings: Settings) -> Iterator[Callable[[], Service]]:
             return service
 
         yield start
-
-
-@contextmanager
-def consuming(service: Service) -> Iterator[Event]:
-    """At work until the event is set."""
-    stop = Event()
-    thread = Thread(target=run, args=(service, stop))
-    thread.start()
-    try:
-        yield stop
-    finally:
-        stop.set()
-        thread.join(PATIENCE)
-        service.command_bus.close()  # as when its process has ended
-    assert not thread.is_alive(), "the consumer did not stop when told to"
 
 
 class Producer:
@@ -140,7 +126,7 @@ def test_all_three_commands_are_accepted_and_told_of_as_caused_by_their_message(
     producer.allocate("o1", "LAMP", 4, correlationid="order-7")
     producer.change_batch_quantity("b1", 3)
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
 
     kinds = ["batch_created", "allocated", "batch_quantity_changed", "deallocated", "out_of_stock"]
@@ -178,7 +164,7 @@ def test_what_can_not_be_read_or_is_refused_is_kept_and_the_rest_takes_effect(
     producer.send_raw(b"{}", field="something else")
     producer.allocate("o1", "LAMP", 1)
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
 
     kept = dead_letters(sql)
@@ -196,7 +182,7 @@ def test_an_entry_without_a_command_keeps_its_reason_and_its_content_when_it_is_
     service: Service, redis_server: redis.Redis
 ) -> None:
     redis_server.xadd(COMMANDS, {"cmd": "allocate", "data": b"\xff"})
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
     [letter] = service.dead_letters.messages()
     assert letter.body == rb'{"cmd": "allocate", "data": "\\xff"}'
@@ -217,7 +203,7 @@ def test_a_command_of_a_newer_release_is_kept_until_that_release_handles_it(
     producer.send_raw(json.dumps(GOOD | {"type": "allocation.allocate.v99", "data": data}))
     producer.allocate("o2", "LAMP", 1)
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
 
     assert events(sql) == ["batch_created.v1", "allocated.v1"], "others go on"
@@ -240,7 +226,7 @@ def test_delivered_several_times_shuffled_and_by_several_consumers_each_message_
     rng = random.Random(7)
     with ExitStack() as consumers:
         for _ in range(3):
-            consumers.enter_context(consuming(start_another()))
+            consumers.enter_context(at_work(partial(run, start_another())))
         producer.create_batch("b1", "LAMP", 1_000)
         until_all_is_done(redis_server)
         sent = [producer.allocate(f"o{number}", "LAMP", 1) for number in range(40)]
@@ -263,7 +249,7 @@ def test_one_id_for_two_different_messages_is_refused(
     producer.allocate("o2", "LAMP", 1, id="same")
     producer.allocate("o3", "LAMP", 1)
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
 
     [(reason, _)] = dead_letters(sql)
@@ -280,11 +266,11 @@ def test_messages_take_effect_in_the_order_sent_though_the_consumer_is_replaced_
     sender.start()
     consumers = [start_another() for _ in range(3)]
     for consumer in consumers[:2]:
-        with consuming(consumer):
-            at_work = partial(goes_on, sql, len(events(sql)), sender)
-            assert wait_for(at_work, within=PATIENCE)
+        with at_work(partial(run, consumer)):
+            is_working = partial(goes_on, sql, len(events(sql)), sender)
+            assert wait_for(is_working, within=PATIENCE)
     sender.join()
-    with consuming(consumers[2]):
+    with at_work(partial(run, consumers[2])):
         until_all_is_done(redis_server)
 
     said = sql("SELECT (data ->> 'qty')::int FROM event_log WHERE version > 1 ORDER BY version")
@@ -301,7 +287,7 @@ def test_who_is_not_at_work_reads_nothing(
     redis_server: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    at_work, waiting = start_another(), start_another()
+    reading, waiting = start_another(), start_another()
     looks: list[bool] = []
     is_ours = ExclusiveBus.is_ours
 
@@ -312,14 +298,14 @@ def test_who_is_not_at_work_reads_nothing(
         return ours
 
     monkeypatch.setattr(ExclusiveBus, "is_ours", and_note)
-    with consuming(at_work):
+    with at_work(partial(run, reading)):
         producer.create_batch("b1", "LAMP", 10)
         until_all_is_done(redis_server)
-        with consuming(waiting):
+        with at_work(partial(run, waiting)):
             assert wait_for(lambda: looks == [False, False], within=PATIENCE), "it looks, and looks again"
 
     consumers: Any = redis_server.xinfo_consumers(COMMANDS, GROUP)
-    assert {consumer["name"] for consumer in consumers} == {at_work.command_group._consumer.encode()}
+    assert {consumer["name"] for consumer in consumers} == {reading.command_group._consumer.encode()}
 
 
 # --- whoever dies ------------------------------------------------------------
@@ -345,13 +331,13 @@ def test_what_was_committed_but_not_acknowledged_is_read_again_and_has_no_second
 
     with monkeypatch.context() as patch:
         patch.setattr(ConsumerGroup, "acknowledge", die)
-        with consuming(dying) as stop:
+        with at_work(partial(run, dying)) as stop:
             assert committed.wait(PATIENCE)
             stop.set()
             ended.set()
     assert pending(redis_server) == 3
 
-    with consuming(living):
+    with at_work(partial(run, living)):
         until_all_is_done(redis_server)
 
     assert events(sql) == ["batch_created.v1"] + ["batch_quantity_changed.v1"] * 2
@@ -369,7 +355,7 @@ def test_what_was_read_but_not_handled_comes_first(
     redis_server.xreadgroup(GROUP, "someone who has died", {COMMANDS: ">"})
     producer.change_batch_quantity("b1", 6)
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
 
     assert sql("SELECT data -> 'qty' FROM event_log WHERE version > 1 ORDER BY version") == [(5,), (6,)]
@@ -398,7 +384,7 @@ def test_what_ends_every_consumer_is_a_dead_letter_after_some_tries(
         redis_server.xreadgroup(GROUP, "me", {COMMANDS: "0"})
     producer.change_batch_quantity("b1", 6)
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
 
     [(reason, _)] = dead_letters(sql)
@@ -414,7 +400,7 @@ def test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept(
     producer.create_batch("b1", "LAMP", 7)
     producer.create_batch("b2", "LAMP", 8)
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
 
     [(reason, attempts)] = dead_letters(sql)
@@ -433,7 +419,7 @@ def test_what_the_data_itself_stands_in_the_way_of_is_a_dead_letter_and_the_next
     producer.create_batch("b1", "LAMP", 7)
     producer.create_batch("b2", "LAMP", 8)
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
 
     [(reason, attempts)] = dead_letters(sql)
@@ -454,7 +440,7 @@ def test_what_was_handled_but_never_acknowledged_keeps_its_first_outcome_however
     for _ in range(MOST_TRIES):
         redis_server.xreadgroup(GROUP, "me", {COMMANDS: "0"})
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
 
     assert [reason for reason, _ in dead_letters(sql)] == ([] if sku == "LAMP" else ["Invalid sku NOWHERE"])
@@ -475,7 +461,7 @@ def test_a_dead_letter_that_could_not_be_kept_is_not_forgotten(
     monkeypatch.setattr(service.dead_letters, "bury", when_possible)
     producer.send_raw("not json")
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         assert wait_for(lambda: not faults, within=PATIENCE)
         until_all_is_done(redis_server)
 
@@ -509,7 +495,7 @@ def test_what_was_deleted_before_it_was_handled_is_told(
     redis_server.xreadgroup(GROUP, "someone who has died", {COMMANDS: ">"})
     redis_server.xdel(COMMANDS, entry)
 
-    with consuming(service):
+    with at_work(partial(run, service)):
         assert wait_for(lambda: dead_letters(sql), within=PATIENCE)
         until_all_is_done(redis_server)
 
@@ -543,7 +529,7 @@ def test_a_backlog_is_handled_while_others_write_the_same_products(
     for other in others:
         other.start()
     try:
-        with consuming(service):
+        with at_work(partial(run, service)):
             until_all_is_done(redis_server)
     finally:
         stop.set()
@@ -582,7 +568,7 @@ def test_who_is_forgotten_has_nothing_pending(
 def test_starts_anew_when_redis_has_forgotten_everything(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:
-    with consuming(service):
+    with at_work(partial(run, service)):
         first = producer.create_batch("b1", "LAMP", 10)
         until_all_is_done(redis_server)
         redis_server.flushall()
@@ -602,7 +588,7 @@ def test_waits_for_the_database_and_loses_nothing(
     sql: Sql,
     database_away: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    with consuming(service):
+    with at_work(partial(run, service)):
         producer.create_batch("b1", "LAMP", 10)
         until_all_is_done(redis_server)
         with database_away():
@@ -634,7 +620,7 @@ def test_a_refused_message_can_be_handled_after_all(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:
     producer.allocate("o1", "LAMP", 1)
-    with consuming(service):
+    with at_work(partial(run, service)):
         until_all_is_done(redis_server)
     [letter] = service.dead_letters.messages()
     assert retry(service, letter) == Unsettled("Invalid sku LAMP")

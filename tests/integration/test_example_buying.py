@@ -6,15 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import pytest
 import redis
 from examples.buying import Buying
+from tests.integration.threads import at_work
 
 from allocation.adapters.redis_channels import COMMANDS, EVENTS
 from allocation.bootstrap import Service
@@ -25,18 +25,6 @@ from embedded.waiting import wait_for
 
 PROGRAM = Path(__file__).parents[2] / "examples/buying.py"
 Sql = Callable[..., list[tuple[Any, ...]]]
-
-
-@contextmanager
-def consuming(service: Service) -> Iterator[None]:
-    stop = Event()
-    thread = Thread(target=redis_commands.run, args=(service, stop))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(20)
 
 
 def tell_all(service: Service) -> None:
@@ -63,7 +51,7 @@ def test_what_is_out_of_stock_is_bought_and_promised_once_though_the_event_comes
     assert buying.handle_what_is_there() == 1
 
     assert redis_server.xlen(COMMANDS) == 4
-    with consuming(out_of_stock):
+    with at_work(partial(redis_commands.run, out_of_stock)):
         assert wait_for(lambda: settled(redis_server), within=20), "the commands were not handled"
     bought = "SELECT purchased_quantity, allocated_quantity FROM batches WHERE reference LIKE 'bought-%'"
     assert sql(bought) == [(5, 5)]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock, Thread
 from typing import Any, ClassVar, get_args
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, get_args
 import pytest
 from sqlalchemy import Engine, text
 from tests.fakes import FakeNotifications
+from tests.integration.threads import at_work
 
 from allocation import migrations
 from allocation.adapters.engine import database_engine
@@ -147,20 +147,6 @@ def deliver_all(relay: Relay, effect: str) -> None:
 
 def waiting(sql: Sql) -> list[tuple[Any, ...]]:
     return sql("SELECT effect, stream, version FROM outbox ORDER BY effect, stream, version")
-
-
-@contextmanager
-def running(relay: Relay) -> Iterator[None]:
-    """The relay at work in a thread, as in its process."""
-    stop = Event()
-    thread = Thread(target=relay.run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(PATIENCE)
-    assert not thread.is_alive(), "the relay did not stop when told to"
 
 
 # --- after the commit --------------------------------------------------------
@@ -590,16 +576,16 @@ def test_a_claim_lasts_as_long_as_the_lease_says(service: Service, engine: Engin
 
 def test_an_effect_that_takes_longer_than_the_lease_is_carried_out_once(service: Service, engine: Engine) -> None:
     allocated(service, "LAMP", "o1")
-    at_work, done = Event(), Event()
+    hanging, done = Event(), Event()
 
     def hang(_: Recorded[Allocated]) -> None:
-        at_work.set()
+        hanging.set()
         assert done.wait(PATIENCE)
 
     publisher = Publisher(before=hang)
     lease = 0.4
-    with running(relay_on(engine, publisher, lease=lease)):
-        assert at_work.wait(PATIENCE)
+    with at_work(relay_on(engine, publisher, lease=lease).run):
+        assert hanging.wait(PATIENCE)
         other = deliveries(engine)
         begun = time.monotonic()
         try:
@@ -698,7 +684,7 @@ def test_several_relays_tell_everything_once_in_order_and_never_two_of_a_stream_
     publisher = Publisher(before=lambda recorded: service.views.allocations(recorded.event.orderid))
     relays = [relay_on(engine, publisher, streams_at_once=3, letters=2) for _ in range(4)]
 
-    with running(relays[0]), running(relays[1]), running(relays[2]), running(relays[3]):
+    with at_work(relays[0].run), at_work(relays[1].run), at_work(relays[2].run), at_work(relays[3].run):
         for number in range(10):
             for sku in skus:
                 allocated(service, sku, f"{sku}-o{number}")
@@ -728,7 +714,7 @@ def test_relays_that_claim_at_the_same_moment_share_the_streams(
 def test_a_relay_whose_connections_are_cut_goes_on(
     service: Service, engine: Engine, publisher: Publisher, cut_connections: Callable[[], int]
 ) -> None:
-    with running(relay_on(engine, publisher, lease=1.0)):
+    with at_work(relay_on(engine, publisher, lease=1.0).run):
         for number in range(3):
             orderid = f"o{number}"
             allocated(service, "LAMP", orderid)
@@ -795,7 +781,7 @@ def test_a_relay_that_meets_a_fault_goes_on_when_it_is_mended(
     allocated(service, "LAMP", "o1")
     sql("ALTER TABLE outbox RENAME COLUMN attempts TO tries")
 
-    with running(relay_on(engine, publisher, lease=0.1)):
+    with at_work(relay_on(engine, publisher, lease=0.1).run):
         failed = "the relay failed, and goes on"
         assert wait_for(lambda: caplog.messages.count(failed) >= 2, within=PATIENCE), caplog.text
         sql("ALTER TABLE outbox RENAME COLUMN tries TO attempts")
@@ -810,7 +796,7 @@ def test_a_relay_that_comes_before_the_migration_waits_for_it(
     with pytest.raises(Unavailable, match="migrate it first"):
         relay.deliver(PUBLISH)
 
-    with running(relay):
+    with at_work(relay.run):
         assert wait_for(lambda: caplog.messages.count("the outbox is out of reach") == 2, within=PATIENCE), caplog.text
         migrations.upgrade(unmigrated_url)
         with engine.begin() as connection:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from threading import Event, Thread
 from typing import Any
 
 import pytest
 import redis
 from tests.integration.conftest import Sql
+from tests.integration.threads import at_work
 
-from allocation.bootstrap import Service, bootstrap
-from allocation.config import Settings
+from allocation.bootstrap import Service
 from allocation.domain import commands
-from allocation.entrypoints import inbound, redis_commands, redis_eventconsumer
+from allocation.entrypoints import inbound, redis_commands, redis_eventconsumer, standing
 from allocation.entrypoints.redis_eventconsumer import handle, listen
+from allocation.entrypoints.standing import AWAY
 from embedded.waiting import wait_for
 from messaging.errors import OutcomeUnknown
 from messaging.redis.listening import Listening
@@ -30,27 +32,6 @@ HOLDERS = """
     WHERE locktype = 'advisory' AND objsubid = 1 AND granted
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-
-
-@pytest.fixture
-def another(settings: Settings) -> Iterator[Service]:
-    """The same service in what would be another process."""
-    service = bootstrap(settings)
-    yield service
-    service.close()
-
-
-@contextmanager
-def at_work(task: Callable[[Service, Event], None], service: Service) -> Iterator[None]:
-    stop = Event()
-    thread = Thread(target=task, args=(service, stop))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(PATIENCE)
-    assert not thread.is_alive(), "it did not stop when told to"
 
 
 def say(redis_server: redis.Redis, qty: int) -> int:
@@ -105,7 +86,7 @@ def test_what_was_heard_before_another_took_the_bridge_is_kept_and_what_that_one
             say(redis_server, 2)
             say(redis_server, 3)
             assert pausing.wait(PATIENCE)
-        with at_work(listen, another):
+        with at_work(partial(listen, another)):
             assert wait_for(lambda: caplog.messages.count("listening") == 2, within=PATIENCE)
             say(redis_server, 4)
             assert wait_for(lambda: quantities(sql) == [1, 4], within=PATIENCE)
@@ -142,7 +123,7 @@ def test_what_took_effect_is_no_dead_letter_though_the_answer_was_lost_and_anoth
             raise OutcomeUnknown("server closed the connection unexpectedly")
 
     monkeypatch.setattr(redis_eventconsumer, "handle", lose_the_answer)
-    with at_work(listen, service):
+    with at_work(partial(listen, service)):
         assert wait_for(lambda: listeners(redis_server) == 1, within=PATIENCE)
         say(redis_server, 1)
         say(redis_server, 2)
@@ -173,7 +154,7 @@ def test_who_loses_the_bridge_while_it_begins_to_listen_does_not_begin(
 
     monkeypatch.setattr(Listening, "__enter__", cut_at_first)
     monkeypatch.setattr(Listening, "begin", and_note)
-    with at_work(listen, service):
+    with at_work(partial(listen, service)):
         assert wait_for(lambda: began == [0], within=PATIENCE)
         assert wait_for(lambda: listeners(redis_server) == 0, within=PATIENCE)
         assert began == [0]
@@ -184,7 +165,7 @@ def test_who_loses_the_bridge_while_it_begins_to_listen_does_not_begin(
 def test_an_idle_consumer_has_its_locks_again_soon_after_its_connections_were_cut(
     service: Service, redis_server: redis.Redis, sql: Sql, cut_connections: Callable[[], int]
 ) -> None:
-    with at_work(redis_eventconsumer.run, service):
+    with at_work(partial(redis_eventconsumer.run, service)):
         assert wait_for(lambda: listeners(redis_server) == 1 and sql(HOLDERS) == [(2,)], within=PATIENCE)
         ears = {client["id"] for client in redis_server.client_list(_type="pubsub")}
 
@@ -224,7 +205,7 @@ def test_what_was_said_before_a_consumer_was_told_to_stop_takes_effect(
 def test_who_is_told_to_stop_lets_another_go_on_though_its_process_is_still_there(
     service: Service, another: Service, sql: Sql, task: Callable[[Service, Event], None]
 ) -> None:
-    with at_work(task, service):
+    with at_work(partial(task, service)):
         assert wait_for(lambda: sql(HOLDERS) == [(1,)], within=PATIENCE)
 
     assert another.pubsub_bus.is_ours()
@@ -235,7 +216,7 @@ def test_who_is_told_to_stop_lets_another_go_on_though_its_process_is_still_ther
     ("task", "words"),
     [
         (listen, "standing by; another consumer has the bridge"),
-        (redis_commands.run, "standing by; another consumer is at the command stream"),
+        (redis_commands.run, "standing by; another consumer has the command stream"),
     ],
     ids=["bridge", "command stream"],
 )
@@ -249,13 +230,12 @@ def test_who_stands_by_says_so_once(
     words: str,
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(redis_eventconsumer, "_LOOK_AGAIN", 0.01)
-    monkeypatch.setattr(redis_commands, "_LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(standing, "_LOOK_AGAIN", 0.01)
     assert another.pubsub_bus.is_ours()
     assert another.command_bus.is_ours()
     looks = count_of_looks(service, monkeypatch)
 
-    with at_work(task, service):
+    with at_work(partial(task, service)):
         assert wait_for(lambda: len(looks) > 3, within=PATIENCE)
 
     assert caplog.messages.count(words) == 1
@@ -270,7 +250,7 @@ def test_an_outage_is_said_once_and_that_it_is_over_too(
 ) -> None:
     caplog.set_level(logging.INFO)
     looks = count_of_looks(service, monkeypatch)
-    with at_work(redis_eventconsumer.run, service):
+    with at_work(partial(redis_eventconsumer.run, service)):
         assert wait_for(lambda: {"listening", "reading"} <= {*caplog.messages}, within=PATIENCE)
         caplog.clear()
         with database_away():
@@ -280,7 +260,7 @@ def test_an_outage_is_said_once_and_that_it_is_over_too(
             caplog.clear()
         assert wait_for(lambda: len(caplog.messages) > 1, within=PATIENCE)
 
-    assert sorted(away) == ["the database is away", "the database or redis is away"]
+    assert away == [AWAY, AWAY], "once by each of the two tasks"
     assert sorted(caplog.messages) == ["listening", "reading"]
 
 

@@ -445,12 +445,6 @@ COMMANDS = Part(
             seen_by="test_an_idle_consumer_has_its_locks_again_soon_after_its_connections_were_cut",
         ),
         Mutant(
-            "        service.command_bus.close()",
-            "        pass",
-            "who has stopped reading keeps the others from it",
-            seen_by="test_who_is_told_to_stop_lets_another_go_on_though_its_process_is_still_there",
-        ),
-        Mutant(
             "    try:\n        outcomes = ",
             "    service.command_group.acknowledge(entries)\n    try:\n        outcomes = ",
             "acknowledged before the commit: a crash between loses messages",
@@ -522,12 +516,6 @@ COMMANDS = Part(
             "no inbox mark for what is handled alone",
             seen_by="test_what_was_committed_but_not_acknowledged_is_read_again_and_has_no_second_effect",
         ),
-        Mutant(
-            "            if service.command_bus.is_ours():",
-            "            if True:",
-            "several read at the same time",
-            seen_by="test_who_is_not_at_work_reads_nothing",
-        ),
     ),
 )
 
@@ -540,12 +528,6 @@ BRIDGE = Part(
             "service.bus.handle(",
             "a consumer that was replaced can still commit",
             seen_by="test_who_lost_the_bridge_cannot_let_a_late_message_take_effect",
-        ),
-        Mutant(
-            "            if service.pubsub_bus.is_ours():",
-            "            if True:",
-            "each message has several effects",
-            seen_by="test_of_two_consumers_one_listens_and_each_message_takes_effect_once_in_order",
         ),
         Mutant(
             "_bury(service, body, str(error))",
@@ -600,22 +582,10 @@ BRIDGE = Part(
             seen_by="test_an_idle_consumer_has_its_locks_again_soon_after_its_connections_were_cut",
         ),
         Mutant(
-            "        service.pubsub_bus.close()",
-            "        pass",
-            "who has stopped listening keeps the others from it",
-            seen_by="test_who_is_told_to_stop_lets_another_go_on_though_its_process_is_still_there",
-        ),
-        Mutant(
             "service.pubsub_bus.handle(request.command, request.metadata, message_id)",
             "service.pubsub_bus.handle(request.command, request.metadata)",
             "a commit whose answer was lost takes effect twice",
             seen_by="test_a_message_takes_effect_once_though_the_answer_to_its_commit_was_lost_for_long",
-        ),
-        Mutant(
-            '            log.exception("the listener failed, and goes on")',
-            "            raise",
-            "a fault ends the consumer",
-            seen_by="test_a_fault_while_taking_over_ends_no_task_of_the_consumer",
         ),
     ),
 )
@@ -720,8 +690,30 @@ INBOUND = Part(
 
 STANDING = Part(
     "allocation/entrypoints/standing.py",
-    ("integration/test_succession.py",),
     (
+        "integration/test_succession.py",
+        "integration/test_command_stream.py",
+        "integration/test_redis_eventconsumer.py",
+    ),
+    (
+        Mutant(
+            "                if bus.is_ours():",
+            "                if True:",
+            "several work at the same time",
+            seen_by="test_who_is_not_at_work_reads_nothing",
+        ),
+        Mutant(
+            "        bus.close()",
+            "        pass",
+            "who has stopped keeps the others from it",
+            seen_by="test_who_is_told_to_stop_lets_another_go_on_though_its_process_is_still_there",
+        ),
+        Mutant(
+            '                stands.log.exception(f"the work at {place} failed, and goes on")',
+            "                raise",
+            "a fault ends the consumer",
+            seen_by="test_a_fault_while_taking_over_ends_no_task_of_the_consumer",
+        ),
         Mutant(
             "        if words != self._said:",
             "        if True:",

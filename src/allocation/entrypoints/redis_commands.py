@@ -15,10 +15,10 @@ from threading import Event
 from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
-from allocation.entrypoints.standing import Standing
+from allocation.entrypoints.standing import Standing, work_while_ours
 from messaging.bus import Request
 from messaging.correlation import WORKING_ON, working_on
-from messaging.errors import Unavailable, UnreadableMessage
+from messaging.errors import UnreadableMessage
 from messaging.redis.group import Entry
 from messaging.sql.exclusive import Occupied
 
@@ -33,7 +33,6 @@ products for long loses to those who hold one for a moment."""
 
 _AT_FIRST = 8
 _LISTEN = 0.5
-_LOOK_AGAIN = 0.5
 _PAUSE_AFTER_A_FAULT = 0.2
 _TRIM_EVERY = 60.0
 
@@ -41,24 +40,13 @@ _TRIM_EVERY = 60.0
 def run(service: Service, stop: Event) -> None:
     """Handle commands until told to stop."""
     stands = Standing(log)
-    try:
-        while not stop.is_set():
-            try:
-                if service.command_bus.is_ours():
-                    _take_over(service)
-                    stands(logging.INFO, "reading", stream=redis_channels.COMMANDS)
-                    _work(service, stop)
-                else:
-                    stands(logging.INFO, "standing by; another consumer is at the command stream")
-            except Occupied:
-                stands(logging.WARNING, "another consumer is at the command stream now")
-            except Unavailable as error:
-                stands(logging.WARNING, "the database or redis is away", error=str(error))
-            except Exception:
-                log.exception("the command stream failed, and goes on")
-            stop.wait(_LOOK_AGAIN)
-    finally:
-        service.command_bus.close()  # lets go of it at once, whatever else this process is still at
+
+    def work() -> None:
+        _take_over(service)
+        stands(logging.INFO, "reading", stream=redis_channels.COMMANDS)
+        _work(service, stop)
+
+    work_while_ours(service.command_bus, "the command stream", work, stop, stands)
 
 
 def _take_over(service: Service) -> None:

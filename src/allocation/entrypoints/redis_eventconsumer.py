@@ -9,24 +9,22 @@ from functools import partial
 from threading import Event
 from uuid import uuid4
 
-import redis
-
 from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.entrypoints import redis_commands
 from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
 from allocation.entrypoints.memory import settle_memory
-from allocation.entrypoints.standing import Standing
+from allocation.entrypoints.standing import AWAY, Standing, work_while_ours
 from allocation.entrypoints.tasks import run_until_one_ends
 from messaging.correlation import WORKING_ON, working_on
 from messaging.errors import StillRunning, Unavailable, UnreadableMessage
+from messaging.redis.client import redis_faults
 from messaging.redis.listening import Listening, Succeeded
 from messaging.sql.exclusive import Occupied, taken_anew_only_if
 
 log = logging.getLogger(__name__)
 
 _LISTEN = 0.5
-_LOOK_AGAIN = 0.5
 _LONGEST_PAUSE = 0.2
 """Less than others wait until they look: who has heard something gets the bridge back, usually."""
 
@@ -43,22 +41,12 @@ def listen(service: Service, stop: Event) -> None:
     Of several consumers one has the bridge and listens; when it is gone another has it within a second.
     """
     stands = Standing(log)
-    try:
-        while not stop.is_set():
-            try:
-                if service.pubsub_bus.is_ours():
-                    _listen_while_ours(service, stop, stands)
-                    continue
-                stands(logging.INFO, "standing by; another consumer has the bridge")
-            except Unavailable as error:
-                stands(logging.WARNING, "the database is away", error=str(error))
-            except redis.RedisError as error:
-                stands(logging.WARNING, "redis is away", error=str(error))
-            except Exception:
-                log.exception("the listener failed, and goes on")
-            stop.wait(_LOOK_AGAIN)
-    finally:
-        service.pubsub_bus.close()  # lets go of it at once, whatever else this process is still at
+
+    def work() -> None:
+        with redis_faults():
+            _listen_while_ours(service, stop, stands)
+
+    work_while_ours(service.pubsub_bus, "the bridge", work, stop, stands)
 
 
 def _listen_while_ours(service: Service, stop: Event, stands: Standing) -> None:
@@ -89,7 +77,7 @@ def _is_still_ours(service: Service, stands: Standing) -> bool:
     try:
         ours = service.pubsub_bus.is_ours()
     except Unavailable as error:
-        stands(logging.WARNING, "the database is away", error=str(error))
+        stands(logging.WARNING, AWAY, error=str(error))
         return True
     if ours:
         stands(logging.INFO, "listening", channel=redis_channels.CHANGE_BATCH_QUANTITY)
