@@ -13,6 +13,7 @@ from messaging import unit_of_work
 from messaging.codec import Codec
 from messaging.effects import Effect
 from messaging.envelope import NewEvent
+from messaging.refusals import Refusals
 from messaging.routes import Routes
 
 
@@ -33,7 +34,7 @@ class NotEnoughPoints(Exception):
 
 
 CODEC = Codec({"points_changed.v1": PointsChanged})
-REFUSALS: dict[str, type[Exception]] = {"not_enough_points": NotEnoughPoints}
+REFUSALS = Refusals({"not_enough_points": NotEnoughPoints}, unknown=NotEnoughPoints)
 
 
 class Accounts:
@@ -45,7 +46,9 @@ class Accounts:
         self._new: list[NewEvent[object]] = []
 
     def change(self, customer: str, by: int) -> int:
-        past = self._known.setdefault(customer, self._history(customer))
+        if customer not in self._known:
+            self._known[customer] = self._history(customer)
+        past = self._known[customer]
         balance = sum(event.by for event in past if isinstance(event, PointsChanged)) + by
         if balance < 0:
             raise NotEnoughPoints(f"{customer} has {balance - by} points, not {-by}")
@@ -56,6 +59,11 @@ class Accounts:
     def collect_new_events(self) -> Iterator[NewEvent[object]]:
         while self._new:
             yield self._new.pop(0)
+
+    def discard_new_events(self) -> None:
+        for new in self._new:
+            self._known[new.stream].remove(new.event)
+        self._new.clear()
 
 
 class UnitOfWork(unit_of_work.UnitOfWork, Protocol):

@@ -18,7 +18,7 @@ from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service
 from allocation.domain.commands import Command
 from allocation.domain.events import Event
-from allocation.domain.model import Product
+from allocation.domain.product import Product
 from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
@@ -228,7 +228,7 @@ def held_by(product: Product) -> list[Batch]:
             one.available_quantity,
             one.eta,
         )
-        for one in product.batches
+        for one in product.batches.of(product.sku)
     ]
 
 

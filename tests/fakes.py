@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
+from allocation.domain.batches import Batches
 from allocation.domain.commands import Command
+from allocation.domain.errors import DomainError, UnknownBatch
 from allocation.domain.events import Allocated, BatchCreated, Deallocated, Event
-from allocation.domain.model import Batch, DomainError, EmptyArchive, LineKey, Product, Promise, UnknownBatch
+from allocation.domain.lines import Allocations, LineKey
+from allocation.domain.product import Product
 from allocation.service_layer.ports import UnitOfWork
 from allocation.service_layer.routing import routes
 from messaging.bus import MessageBus
@@ -23,49 +26,51 @@ View = dict[LineKey, Allocated]
 
 
 class FakeProducts:
-    """Products replayed from the log; all of them, where a rule looks across SKUs."""
+    """Products replayed from the log, all of them: rules look across SKUs."""
 
     def __init__(self, transaction: MemoryTransaction) -> None:
-        self._transaction = transaction
-        self._loaded: dict[str, Product] = {}
-        self._collected: dict[str, int] = {}
+        self._log = {sku: list(log) for sku, log in transaction.memory.log.items()}
+        self._new: list[NewEvent[Event]] = []
+        self._collected = 0
+        self._replay()
 
     def get(self, sku: str) -> Product:
-        if sku not in self._loaded:
-            history = cast(list[Event], self._transaction.history(sku))
-            self._loaded[sku] = Product.replay(sku, history, archive=FakeArchive(self))
-        return self._loaded[sku]
+        if sku not in self._products:
+            self._products[sku] = Product(
+                sku, len(self._log.get(sku, ())), self.batches, self.allocations, on_event=self._record
+            )
+        return self._products[sku]
 
     def get_by_batchref(self, batchref: str) -> Product:
-        for product in self.all():
-            if any(batch.reference == batchref for batch in product.batches):
-                return product
-        raise UnknownBatch(batchref)
+        batch = self.batches.get(batchref)
+        if batch is None:
+            raise UnknownBatch(batchref)
+        return self.get(batch.sku)
 
-    def all(self) -> list[Product]:
-        return [self.get(sku) for sku in [*self._transaction.memory.log, *self._loaded]]
+    def collect_new_events(self) -> list[NewEvent[Event]]:
+        new = self._new[self._collected :]
+        self._collected = len(self._new)
+        return new
 
-    def collect_new_events(self) -> Iterator[NewEvent[object]]:
-        for sku, product in list(self._loaded.items()):
-            before = product.version_number - len(product.events)
-            for number in range(self._collected.get(sku, 0), len(product.events)):
-                yield NewEvent(sku, before + number + 1, product.events[number])
-            self._collected[sku] = len(product.events)
+    def discard_new_events(self) -> None:
+        del self._new[self._collected :]
+        self._replay()
+        for new in self._new:
+            self.get(new.stream).apply(new.event)
 
+    def _record(self, product: Product, event: Event) -> None:
+        self._new.append(NewEvent(product.sku, product.version_number, event))
 
-class FakeArchive(EmptyArchive):
-    """Finds lines and batches of other SKUs; a replayed product knows all of its own."""
-
-    def __init__(self, products: FakeProducts) -> None:
-        self._products = products
-
-    def promise(self, key: LineKey) -> Promise | None:
-        kept = (promise for product in self._products.all() for promise in product.promises)
-        return next((promise for promise in kept if promise.line.key == key), None)
-
-    def batch(self, reference: str) -> Batch | None:
-        batches = (batch for product in self._products.all() for batch in product.batches)
-        return next((batch for batch in batches if batch.reference == reference), None)
+    def _replay(self) -> None:
+        """Each by itself: of what happened to different SKUs the log here does not say which came first."""
+        self.batches, self.allocations = Batches(), Allocations()
+        self._products: dict[str, Product] = {}
+        for sku, log in self._log.items():
+            product = Product.replay(sku, [cast(Event, recorded.event) for recorded in log])
+            for batch in product.batches.of(sku):
+                self.batches.add(batch)
+            for allocation in product.allocations:
+                self.allocations.add(allocation)
 
 
 class FakeUnitOfWork(MemoryTransaction):
@@ -74,8 +79,11 @@ class FakeUnitOfWork(MemoryTransaction):
         self.products = FakeProducts(self)
         self.allocations_view = FakeAllocationsView(view)
 
-    def collect_new_events(self) -> Iterator[NewEvent[object]]:
+    def collect_new_events(self) -> list[NewEvent[Event]]:
         return self.products.collect_new_events()
+
+    def discard_new_events(self) -> None:
+        self.products.discard_new_events()
 
     def commit(self) -> None:
         self._require_identities_of_our_own()
@@ -89,18 +97,16 @@ class FakeUnitOfWork(MemoryTransaction):
             (e.orderid, e.lineid) for e in (recorded.event for recorded in self._log) if isinstance(e, Deallocated)
         }
         for recorded in self._log:
-            theirs = [product for product in committed.all() if product.sku != recorded.stream]
             event = recorded.event
-            if isinstance(event, BatchCreated) and any(
-                batch.reference == event.ref for product in theirs for batch in product.batches
-            ):
-                raise ConcurrencyConflict(f"batch {event.ref} was created meanwhile")
-            if isinstance(event, Allocated) and any(
-                promise.line.key == (event.orderid, event.lineid) and promise.line.key not in broken
-                for product in theirs
-                for promise in product.promises
-            ):
-                raise ConcurrencyConflict(f"line {event.lineid} of order {event.orderid} was allocated meanwhile")
+            if isinstance(event, BatchCreated):
+                batch = committed.batches.get(event.ref)
+                if batch and batch.sku != recorded.stream:
+                    raise ConcurrencyConflict(f"batch {event.ref} was created meanwhile")
+            if isinstance(event, Allocated):
+                key = event.orderid, event.lineid
+                allocation = committed.allocations.get(key)
+                if allocation and allocation.line.sku != recorded.stream and key not in broken:
+                    raise ConcurrencyConflict(f"line {event.lineid} of order {event.orderid} was allocated meanwhile")
 
 
 class FakeAllocationsView:

@@ -21,7 +21,7 @@ from allocation.adapters.tables import ORDER_OF_EVENT
 from allocation.adapters.unit_of_work import unit_of_work
 from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.config import Settings
-from allocation.domain.model import DomainError
+from allocation.domain.errors import DomainError
 from allocation.service_layer.handlers import PublishEvent
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from allocation.service_layer.routing import routes

@@ -8,13 +8,15 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from datetime import date, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, assert_never
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticCustomError, from_json
 
-from allocation.adapters.wire_names import COMMAND_NAMES
-from allocation.domain import commands
+from allocation.service_layer import messages
+from allocation.service_layer.messages import ordering, stock
+from allocation.service_layer.messages.table import CommandRow, Day, EventRow, Limit, Whole
+from allocation.service_layer.messages.table import Text as TextLimit
 from messaging.envelope import LONGEST_TEXT
 from messaging.errors import UnreadableMessage
 
@@ -70,35 +72,35 @@ Text = Annotated[
     Field(min_length=1, max_length=LONGEST_TEXT, json_schema_extra={"not": {"pattern": _UNCLEAN}}),
     AfterValidator(_clean),
 ]
-LineQuantity = Annotated[int, Field(ge=1, le=1_000_000)]
-BatchQuantity = Annotated[int, Field(ge=0, le=1_000_000_000)]
-Eta = Annotated[date | None, BeforeValidator(_date_of)]
+_Eta = Annotated[date | None, BeforeValidator(_date_of)]
+
+
+def type_of(limit: Limit) -> Any:
+    """The type by which pydantic validates and describes a value of this limit."""
+    match limit:
+        case TextLimit(longest):
+            return Text if longest == LONGEST_TEXT else Annotated[Text, Field(max_length=longest)]
+        case Whole(least, most):
+            return Annotated[int, Field(ge=least, le=most)]
+        case Day():
+            return _Eta
+        case _:
+            assert_never(limit)
 
 
 class Schema(Generic[C]):
-    """A command as it may arrive: its fields' limits, strictly typed; unknown keys are ignored.
+    """A message as it may arrive: its fields' limits, strictly typed; unknown keys are ignored."""
 
-    `aliases` are the names of fields on the wire where they differ from the command's; what is `unsaid` is not on the
-    wire at all.
-    """
-
-    def __init__(
-        self,
-        kind: type[C],
-        limits: Mapping[str, Any],
-        aliases: Mapping[str, str] | None = None,
-        unsaid: Collection[str] = (),
-    ) -> None:
-        said = [field for field in fields(kind) if field.name not in unsaid]  # type: ignore[arg-type]  # commands are dataclasses
-        assert limits.keys() == {field.name for field in said}, f"one limit for each field of {kind.__name__}"
-        self.kind = kind
+    def __init__(self, row: CommandRow[C] | EventRow[C]) -> None:
+        self.row = row
+        self.kind = row.kind
         columns: dict[str, Any] = {}
-        for field in said:
-            default = ... if field.default is MISSING else field.default
-            alias = (aliases or {}).get(field.name, field.name)
-            columns[field.name] = (limits[field.name], Field(default, alias=alias))
+        for field in fields(row.kind):  # type: ignore[arg-type]  # messages are dataclasses
+            if described := row.fields.get(field.name):
+                default = ... if field.default is MISSING else field.default
+                columns[field.name] = (type_of(described.limit), Field(default, alias=described.wire or field.name))
         config = ConfigDict(strict=True, extra="ignore")
-        self._model: type[BaseModel] = create_model(kind.__name__, __config__=config, **columns)
+        self._model: type[BaseModel] = create_model(row.kind.__name__, __config__=config, **columns)
 
     def read_json(self, body: bytes | str, **known: object) -> C:
         """The command in a JSON object, with what is known from elsewhere. Raises BadInput."""
@@ -153,21 +155,9 @@ def _shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
-CREATE_BATCH = Schema(commands.CreateBatch, {"ref": Text, "sku": Text, "qty": BatchQuantity, "eta": Eta})
-ALLOCATE = Schema(commands.Allocate, {"orderid": Text, "sku": Text, "qty": LineQuantity, "lineid": Text})
-CHANGE_BATCH_QUANTITY = Schema(
-    commands.ChangeBatchQuantity,
-    {"ref": Text, "qty": BatchQuantity},
-    aliases={"ref": "batchref"},
-    unsaid={"seen"},  # over HTTP it comes in a header
-)
+CREATE_BATCH = Schema(stock.CREATE_BATCH)
+ALLOCATE = Schema(ordering.ALLOCATE)
+CHANGE_BATCH_QUANTITY = Schema(stock.CHANGE_BATCH_QUANTITY)
 
-_SCHEMAS: dict[type, Schema[Any]] = {
-    schema.kind: schema
-    for schema in (
-        CREATE_BATCH,
-        ALLOCATE,
-        CHANGE_BATCH_QUANTITY,
-    )
-}
-SCHEMAS = {name: _SCHEMAS[kind] for name, kind in COMMAND_NAMES.items()}
+SCHEMAS: dict[str, Schema[Any]] = {row.name: Schema(row) for row in messages.COMMANDS}
+"""Of the command stream, by the names there."""

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from messaging.contention import Contention
 from messaging.correlation import WORKING_ON
 from messaging.envelope import Metadata, Recorded
-from messaging.errors import ConcurrencyConflict, HalfDone, MessageIdReused, OutcomeUnknown, StillRunning
+from messaging.errors import ConcurrencyConflict, MessageIdReused, OutcomeUnknown, StillRunning
 from messaging.grouping import Groups
 from messaging.observation import Observer, tell, unhindered
 from messaging.retry import Retry
@@ -117,11 +117,11 @@ class MessageBus(Generic[U]):
         try:
             with self.unit_of_work() as uow:
                 if attempts.lost or self._contention.is_fresh(streams):
-                    uow.reserve(commands)
+                    uow.lock(commands)
                 for event, outcomes in attempts.unanswered:
                     if uow.event_log.has(event):
                         return outcomes
-                uow.expect(commands, [request.message_id for request in requests if request.message_id])
+                uow.prefetch(commands, [request.message_id for request in requests if request.message_id])
                 log, outcomes = self._run_all(attempts, uow)
                 try:
                     uow.commit()
@@ -159,8 +159,7 @@ class MessageBus(Generic[U]):
         try:
             outcome = Outcome(handler(request.command, uow))
         except self.refusals as refusal:
-            if list(uow.collect_new_events()):
-                raise HalfDone(request.command) from refusal
+            uow.discard_new_events()
             outcome = Outcome(refusal=refusal)
         log += self._follow_up(uow, request.metadata)
         if request.message_id:

@@ -2,7 +2,6 @@
 
 MessagingError
 ├── RoutingError            the routing table is incomplete or says two things
-├── HalfDone                a handler refused after it had changed something: a fault in the program
 ├── UnreadableMessage       not of its shape
 │   └── UnknownMessage      ... or of no type that this release knows; a newer one may
 ├── MessageIdReused         this message id came before, with another body
@@ -25,11 +24,6 @@ class MessagingError(Exception):
 
 class RoutingError(MessagingError):
     pass
-
-
-class HalfDone(MessagingError):
-    def __init__(self, command: object) -> None:
-        super().__init__(f"refused after a change, which must not be: {command}")
 
 
 class UnreadableMessage(MessagingError):

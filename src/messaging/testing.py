@@ -60,10 +60,10 @@ class MemoryTransaction:
     def inbox(self) -> MemoryTransaction:
         return self
 
-    def expect(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
-        """All is at hand."""
+    def prefetch(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
+        """All is in memory."""
 
-    def reserve(self, commands: Sequence[object]) -> None:
+    def lock(self, commands: Sequence[object]) -> None:
         """Nobody is in the way for long."""
 
     def history(self, stream: str) -> list[object]:

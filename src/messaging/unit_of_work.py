@@ -68,17 +68,21 @@ class UnitOfWork(Protocol):
     @property
     def inbox(self) -> Inbox: ...
 
-    def expect(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
-        """Commands and messages to come: what they need can be read at once. What was not expected is found too."""
+    def prefetch(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
+        """Read at once what these commands and messages need. What was not prefetched is found too."""
         ...
 
-    def reserve(self, commands: Sequence[object]) -> None:
-        """Have nobody else write what these commands will, until the commit. Said first of all, by those who have lost
-        to others or know of others who did; it takes effect with whatever is asked next."""
+    def lock(self, commands: Sequence[object]) -> None:
+        """Have nobody else write what these commands will, until the commit. Called first of all, by those who have
+        lost to others or know of others who did; it takes effect with whatever is read next."""
         ...
 
     def collect_new_events(self) -> Iterable[NewEvent[object]]:
-        """The events that aggregates recorded since this was last asked, in their order."""
+        """The events that aggregates recorded since this was last called, in the order in which they happened."""
+        ...
+
+    def discard_new_events(self) -> None:
+        """Put every aggregate back as it was when new events were last collected."""
         ...
 
     def commit(self) -> None:

@@ -30,7 +30,7 @@ from allocation.bootstrap import Service
 from allocation.check import check_books, histories, open_books
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
-from allocation.domain.model import DomainError
+from allocation.domain.errors import DomainError
 from allocation.entrypoints.command_line.check import check, verdict_in_words
 from messaging.sql import tables as messaging_tables
 

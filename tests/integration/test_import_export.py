@@ -28,7 +28,7 @@ from allocation.adapters import tables
 from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
-from allocation.domain.model import BatchConflict, LineConflict
+from allocation.domain.errors import BatchConflict, LineConflict
 from allocation.entrypoints.bulk.commands import export, import_
 from allocation.entrypoints.bulk.dry_run import DryRun, dry_runs
 from allocation.entrypoints.bulk.importing import MOST_ROWS_TOGETHER

@@ -15,7 +15,7 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
 from allocation.domain.commands import Command
-from allocation.domain.model import BatchConflict, DomainError, InvalidSku, LineConflict, UnknownBatch
+from allocation.domain.errors import BatchConflict, DomainError, InvalidSku, LineConflict, UnknownBatch
 from allocation.service_layer.ports import UnitOfWork
 from messaging.bus import MessageBus, Request
 from messaging.errors import Disconnected, MessageIdReused, OutcomeUnknown, StillRunning, Unavailable

@@ -19,10 +19,11 @@ from allocation import migrations
 from allocation.adapters.engine import database_engine
 from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service
-from allocation.domain import commands
+from allocation.domain import allocating, commands
+from allocation.domain.errors import InvalidSku
 from allocation.domain.events import Allocated, OutOfStock
 from allocation.domain.events import Event as DomainEvent
-from allocation.domain.model import InvalidSku, OrderLine
+from allocation.domain.lines import OrderLine
 from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
 from allocation.service_layer.ports import Notifications
 from embedded.waiting import wait_for
@@ -156,7 +157,7 @@ def test_nothing_is_told_before_it_is_committed(service: Service, relay: Relay, 
     allocated(service, "LAMP")
 
     with service.bus.unit_of_work() as uow:
-        uow.products.get("LAMP").allocate(OrderLine("o1", "LAMP", 1))
+        allocating.allocate(uow.products.get("LAMP"), OrderLine("o1", "LAMP", 1))
         for new in uow.collect_new_events():
             recorded = Recorded(new.stream, new.version, new.event, Metadata.first("test"))
             uow.event_log.append(recorded, [PUBLISH])

@@ -150,10 +150,12 @@ def test_what_is_installed_brings_its_types(installed: Installed, tmp_path: Path
     consumer = tmp_path / "consumer.py"
     consumer.write_text(
         "import embedded\n"
-        "from allocation.domain.model import OrderLine, Product\n"
+        "from allocation.domain.allocating import allocate\n"
+        "from allocation.domain.lines import OrderLine\n"
+        "from allocation.domain.product import Product\n"
         "from messaging.envelope import Metadata\n"
         "servers: type[embedded.Servers] = embedded.Servers\n"
-        "batch: str | None = Product('LAMP').allocate(OrderLine('o1', 'LAMP', 1))\n"
+        "batch: str | None = allocate(Product('LAMP'), OrderLine('o1', 'LAMP', 1))\n"
         "when: str = Metadata.first('test').time  # type: ignore[assignment]\n"
         "OrderLine('o1', 'LAMP', 'one')  # type: ignore[arg-type]\n"
     )

@@ -45,8 +45,8 @@ def rehearse(service: Service) -> None:
         service.bus.handle(line)
         service.bus.handle(ChangeBatchQuantity(batch, 0))
         with service.bus.unit_of_work() as uow:
-            uow.reserve([line, ChangeBatchQuantity(batch, 0)])
-            uow.expect([line], [])
+            uow.lock([line, ChangeBatchQuantity(batch, 0)])
+            uow.prefetch([line], [])
             uow.commit()  # at a rollback the driver lets go of all that it has prepared
         service.views.allocations("early")
         ask_everything(service)
@@ -168,8 +168,8 @@ def test_a_hundred_allocations_together(service: Service) -> None:
 
 def test_a_lock(service: Service) -> None:
     with explained() as plans, service.bus.unit_of_work() as uow:
-        uow.reserve([Allocate("o", "SKU-7", 1), ChangeBatchQuantity("open", 1)])
-        uow.expect([], [])
+        uow.lock([Allocate("o", "SKU-7", 1), ChangeBatchQuantity("open", 1)])
+        uow.prefetch([], [])
         uow.commit()
 
     touches(plans, rows=1 + 2, pages=20)
@@ -186,7 +186,7 @@ def test_a_batch_that_is_cut(service: Service) -> None:
     """Ten of its lines, out of fifteen thousand, are broken, and promised from another one."""
     service.bus.handle(CreateBatch("larger", "HOT", 1_000))
     with service.bus.unit_of_work() as uow:
-        batch = uow.products.get_by_batchref("open").batches[0]
+        batch = uow.products.get_by_batchref("open").batches["open"]
         uow.commit()
 
     with explained() as plans:

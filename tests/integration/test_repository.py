@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from allocation.adapters.changes import Changes
-from allocation.adapters.repository import AT_HAND, SqlAlchemyArchive
+from allocation.adapters.repository import AT_HAND
 from allocation.bootstrap import Service
 from allocation.domain import commands, events
-from allocation.domain.model import Batch, LineConflict, OrderLine, Promise
+from allocation.domain.batches import Batch
+from allocation.domain.errors import LineConflict
+from allocation.domain.lines import Allocation, OrderLine
 from messaging.bus import Request
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -30,7 +31,7 @@ def given(service: Service, *asked: commands.Command) -> None:
 
 def loaded_batches(service: Service, sku: str) -> list[Batch]:
     with service.bus.unit_of_work() as uow:
-        return uow.products.get(sku).batches
+        return uow.products.get(sku).batches.of(sku)
 
 
 # --- there and back ----------------------------------------------------------
@@ -53,15 +54,15 @@ def test_every_field_of_a_batch_comes_back(service: Service) -> None:
     )
 
 
-def test_every_field_of_a_promise_comes_back(service: Service) -> None:
+def test_every_field_of_an_allocation_comes_back(service: Service) -> None:
     given(service, commands.CreateBatch("b1", "LAMP", 50))
 
     given(service, commands.Allocate("o1", "LAMP", 7, "line-1"))
 
     with service.bus.unit_of_work() as uow:
-        stored = SqlAlchemyArchive(uow.ask, Changes())  # type: ignore[attr-defined]  # it is the SQL one
-        assert stored.promise(("o1", "line-1")) == Promise(OrderLine("o1", "LAMP", 7, "line-1"), "b1")
-        assert stored.promise(("o1", "line-2")) is None
+        allocations = uow.products.get("LAMP").allocations
+        assert allocations.get(("o1", "line-1")) == Allocation(OrderLine("o1", "LAMP", 7, "line-1"), "b1", version=2)
+        assert allocations.get(("o1", "line-2")) is None
 
 
 def test_batches_come_back_in_the_order_of_preference(service: Service) -> None:

@@ -21,7 +21,7 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.check import open_books
 from allocation.config import Settings, postgres_url
 from allocation.domain import commands
-from allocation.domain.model import InvalidSku
+from allocation.domain.errors import InvalidSku
 from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
 from embedded.binaries import postgres_programs
 from embedded.postgres import Postgres

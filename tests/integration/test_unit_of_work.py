@@ -21,9 +21,10 @@ from tests import fakes
 from allocation.adapters.tables import allocations_view
 from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service
-from allocation.domain import commands, events
+from allocation.domain import allocating, commands, events, receiving
 from allocation.domain.commands import Command
-from allocation.domain.model import BatchConflict, InvalidSku, LineConflict, OrderLine, UnknownBatch
+from allocation.domain.errors import BatchConflict, InvalidSku, LineConflict, UnknownBatch
+from allocation.domain.lines import OrderLine
 from allocation.service_layer.ports import UnitOfWork
 from embedded.waiting import wait_for
 from messaging.bus import MessageBus, Request
@@ -148,23 +149,23 @@ def test_an_event_is_known_by_its_id(world: World) -> None:
 
 def test_what_is_committed_is_there_for_the_next_unit_of_work(world: World) -> None:
     with world.unit_of_work() as uow:
-        uow.products.get("LAMP").add_batch("b1", 10, tomorrow)
+        receiving.add_batch(uow.products.get("LAMP"), "b1", 10, tomorrow)
         commit(uow)
 
     with world.unit_of_work() as uow:
-        [batch] = uow.products.get("LAMP").batches
+        [batch] = uow.products.get("LAMP").batches.of("LAMP")
         assert (batch.reference, batch.purchased_quantity, batch.eta) == ("b1", 10, tomorrow)
         assert uow.products.get_by_batchref("b1").sku == "LAMP"
 
 
 def test_what_is_not_committed_never_happened(world: World) -> None:
     with world.unit_of_work() as uow:
-        uow.products.get("LAMP").add_batch("b1", 10)
+        receiving.add_batch(uow.products.get("LAMP"), "b1", 10)
         for new in uow.collect_new_events():
             uow.event_log.append(Recorded(new.stream, new.version, new.event, Metadata.first("test")), effects=[])
 
     with world.unit_of_work() as uow:
-        assert uow.products.get("LAMP").batches == []
+        assert uow.products.get("LAMP").batches.of("LAMP") == []
         with pytest.raises(UnknownBatch):
             uow.products.get_by_batchref("b1")
     assert world.log("LAMP") == []
@@ -179,14 +180,14 @@ def test_an_error_takes_everything_back(world: World) -> None:
 
     def allocate_in_the_dark() -> None:
         with world.unit_of_work() as uow:
-            uow.products.get("LAMP").allocate(OrderLine("o1", "LAMP", 4))
+            allocating.allocate(uow.products.get("LAMP"), OrderLine("o1", "LAMP", 4))
             raise PowerCut
 
     with pytest.raises(PowerCut):
         allocate_in_the_dark()
 
     with world.unit_of_work() as uow:
-        [batch] = uow.products.get("LAMP").batches
+        [batch] = uow.products.get("LAMP").batches.of("LAMP")
         assert batch.available_quantity == 10
 
 
@@ -194,10 +195,10 @@ def test_events_are_collected_once_each_in_their_order_with_their_versions(world
     ask(world, commands.CreateBatch("b1", "LAMP", 10))
 
     with world.unit_of_work() as uow:
-        uow.products.get("LAMP").allocate(OrderLine("o1", "LAMP", 4))
-        uow.products.get("LAMP").allocate(OrderLine("o2", "LAMP", 9))
+        allocating.allocate(uow.products.get("LAMP"), OrderLine("o1", "LAMP", 4))
+        allocating.allocate(uow.products.get("LAMP"), OrderLine("o2", "LAMP", 9))
         first = list(uow.collect_new_events())
-        uow.products.get("LAMP").add_batch("b2", 5)
+        receiving.add_batch(uow.products.get("LAMP"), "b2", 5)
         second = list(uow.collect_new_events())
         third = list(uow.collect_new_events())
 
@@ -263,15 +264,15 @@ def overlap(world: World, first: Work, second: Work) -> None:
 
 
 def add_batch(ref: str, sku: str, qty: int) -> Work:
-    return lambda uow: uow.products.get(sku).add_batch(ref, qty)
+    return lambda uow: receiving.add_batch(uow.products.get(sku), ref, qty)
 
 
 def allocate(orderid: str, sku: str, qty: int, lineid: str = "") -> Work:
-    return lambda uow: uow.products.get(sku).allocate(OrderLine(orderid, sku, qty, lineid))
+    return lambda uow: allocating.allocate(uow.products.get(sku), OrderLine(orderid, sku, qty, lineid))
 
 
 def change_batch_quantity(ref: str, qty: int) -> Work:
-    return lambda uow: uow.products.get_by_batchref(ref).change_batch_quantity(ref, qty)
+    return lambda uow: receiving.change_batch_quantity(uow.products.get_by_batchref(ref), ref, qty)
 
 
 def test_of_two_writers_of_one_product_the_second_is_told_of_a_conflict(world: World) -> None:
@@ -291,13 +292,13 @@ def test_of_two_writers_of_one_product_the_second_is_told_of_a_conflict(world: W
         commands.ChangeBatchQuantity("b1", 9),
     ],
 )
-def test_who_reserves_a_product_wins_against_who_does_not(service: Service, command: commands.Command) -> None:
+def test_who_locks_a_product_wins_against_who_does_not(service: Service, command: commands.Command) -> None:
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
     other = RacingWriter(service, commands.Allocate("o1", "LAMP", 1))
 
     with service.bus.unit_of_work() as uow:
-        uow.reserve([command])
-        uow.expect([command], [])
+        uow.lock([command])
+        uow.prefetch([command], [])
         other.start()
         other.until_it_waits()
         handler: Any = service.bus.routes.handler(type(command))
@@ -316,8 +317,8 @@ def test_who_waits_for_its_turn_sees_what_was_written_meanwhile(service: Service
 
     def first() -> str | None:
         with service.bus.unit_of_work() as uow:
-            uow.reserve([line])
-            uow.expect([line], [])
+            uow.lock([line])
+            uow.prefetch([line], [])
             begun.set()
             assert wait_for(partial(somebody_waits, service, "relation"), within=20), "nobody queues up"
             return kept(uow, line)
@@ -325,14 +326,14 @@ def test_who_waits_for_its_turn_sees_what_was_written_meanwhile(service: Service
     def second() -> str | None:
         assert begun.wait(20)
         with service.bus.unit_of_work() as uow:
-            uow.reserve([later])
+            uow.lock([later])
             return kept(uow, later)
 
     assert at_once(first, second) == ["b1", None]
 
 
 def kept(uow: UnitOfWork, line: commands.Allocate) -> str | None:
-    batchref = uow.products.get(line.sku).allocate(OrderLine(line.orderid, line.sku, line.qty))
+    batchref = allocating.allocate(uow.products.get(line.sku), OrderLine(line.orderid, line.sku, line.qty))
     keep_all(uow)
     uow.commit()
     return batchref
@@ -416,13 +417,43 @@ def test_the_loser_runs_again_on_fresh_state(world: World) -> None:
         overlap(world, allocate("o1", "LAMP", 6), allocate("o2", "LAMP", 6))
 
     with world.unit_of_work() as again:
-        assert again.products.get("LAMP").allocate(OrderLine("o2", "LAMP", 6)) is None, "the stock has gone"
+        assert allocating.allocate(again.products.get("LAMP"), OrderLine("o2", "LAMP", 6)) is None, "the stock has gone"
         commit(again)
 
     assert happened(world, "LAMP")[1:] == [
         events.Allocated("o1", "LAMP", 6, "b1", "LAMP"),
         events.OutOfStock("o2", "LAMP", 6, "LAMP"),
     ]
+
+
+def test_what_is_discarded_leaves_everything_as_it_was_and_the_rest_goes_on(world: World) -> None:
+    """As a command does it that is refused at its second product, between two others in one transaction."""
+    ask(world, commands.CreateBatch("b1", "LAMP", 10), commands.CreateBatch("b2", "TABLE", 10))
+    ask(world, commands.Allocate("o0", "LAMP", 2))
+
+    with world.unit_of_work() as uow:
+        allocating.allocate(uow.products.get("LAMP"), OrderLine("o1", "LAMP", 3))
+        first = list(uow.collect_new_events())
+        receiving.change_batch_quantity(uow.products.get_by_batchref("b1"), "b1", 0)
+        receiving.add_batch(uow.products.get("LAMP"), "b3", 5)
+        allocating.allocate(uow.products.get("TABLE"), OrderLine("o2", "TABLE", 4))
+        uow.discard_new_events()
+        assert list(uow.collect_new_events()) == []
+        assert allocating.allocate(uow.products.get("LAMP"), OrderLine("o3", "LAMP", 5)) == "b1"
+        assert allocating.allocate(uow.products.get("LAMP"), OrderLine("o1", "LAMP", 3)) == "b1"
+        for new in (*first, *uow.collect_new_events()):
+            uow.event_log.append(Recorded(new.stream, new.version, new.event, Metadata.first("test")), effects=[])
+        uow.commit()
+
+    assert happened(world, "LAMP")[2:] == [
+        events.Allocated("o1", "LAMP", 3, "b1", "LAMP"),
+        events.Allocated("o3", "LAMP", 5, "b1", "LAMP"),
+    ]
+    with world.unit_of_work() as again:
+        assert again.products.get_by_batchref("b1").batches["b1"].quantities == (10, 10)
+        with pytest.raises(UnknownBatch):
+            again.products.get_by_batchref("b3")
+        assert again.products.get("TABLE").version_number == 1
 
 
 def test_writers_of_two_products_both_win(world: World) -> None:
@@ -438,7 +469,7 @@ def test_a_batch_reference_is_taken_by_one_of_two_skus(world: World) -> None:
 
     assert happened(world, "TABLE") == []
     with world.unit_of_work() as again, pytest.raises(BatchConflict, match="10 of LAMP"):
-        again.products.get("TABLE").add_batch("b1", 10)
+        receiving.add_batch(again.products.get("TABLE"), "b1", 10)
 
 
 def test_an_order_line_is_taken_by_one_of_two_skus(world: World) -> None:
@@ -449,7 +480,7 @@ def test_an_order_line_is_taken_by_one_of_two_skus(world: World) -> None:
 
     assert len(happened(world, "TABLE")) == 1
     with world.unit_of_work() as again, pytest.raises(LineConflict, match="1 of LAMP"):
-        again.products.get("TABLE").allocate(OrderLine("o1", "TABLE", 1, "line-1"))
+        allocating.allocate(again.products.get("TABLE"), OrderLine("o1", "TABLE", 1, "line-1"))
 
 
 def test_a_unit_of_work_sees_one_moment(real_world: World) -> None:
@@ -459,7 +490,7 @@ def test_a_unit_of_work_sees_one_moment(real_world: World) -> None:
     with world.unit_of_work() as uow:
         uow.products.get("LAMP")
         ask(world, commands.Allocate("o1", "TABLE", 4), commands.ChangeBatchQuantity("b2", 7))
-        [batch] = uow.products.get("TABLE").batches
+        [batch] = uow.products.get("TABLE").batches.of("TABLE")
         assert (batch.purchased_quantity, batch.available_quantity) == (10, 10)
         assert uow.products.get("TABLE").version_number == 1
 

@@ -18,7 +18,6 @@ from messaging.envelope import Delivery, Metadata, NewEvent, Recorded
 from messaging.errors import (
     ConcurrencyConflict,
     Disconnected,
-    HalfDone,
     MessageIdReused,
     OutcomeUnknown,
     Overtaken,
@@ -61,7 +60,7 @@ class Talk(MemoryTransaction):
         self.reserved: list[object] = []
         self._collected = 0
 
-    def reserve(self, commands: Sequence[object]) -> None:
+    def lock(self, commands: Sequence[object]) -> None:
         self.reserved += commands
 
     def say(self, event: object) -> None:
@@ -72,6 +71,9 @@ class Talk(MemoryTransaction):
         while self._collected < len(self.said):
             self._collected += 1
             yield NewEvent("talk", before + self._collected, self.said[self._collected - 1])
+
+    def discard_new_events(self) -> None:
+        del self.said[self._collected :]
 
 
 @dataclass
@@ -195,13 +197,14 @@ def test_a_fault_reaches_the_caller_and_changes_nothing() -> None:
     assert world.log() == []
 
 
-def test_refusing_after_a_change_is_a_fault_in_the_program() -> None:
+def test_a_refusal_after_a_change_takes_the_change_back() -> None:
     world, _ = failing(TooLoudError())
 
-    with pytest.raises(HalfDone, match="hello"):
-        world.bus.handle(Say("hello"))
+    first, second = world.bus.handle_together([Request(Say("hello")), Request(Say("again"))])
 
-    assert world.log() == []
+    assert isinstance(first.refusal, TooLoudError)
+    assert second == Outcome("said again")
+    assert world.log() == [Said("again"), Echoed("again")]
 
 
 @pytest.mark.parametrize("fault", [ConcurrencyConflict("too slow"), Disconnected("gone"), StillRunning("m1")])

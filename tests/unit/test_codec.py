@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocation.adapters.wire_names import CODEC, REFUSALS
+from allocation.adapters import wire_names
+from allocation.adapters.wire_names import CODEC
 from allocation.domain import events
-from allocation.domain.model import DomainError
+from allocation.domain.errors import DomainError, UnknownRefusal
+from allocation.service_layer.messages import REFUSALS
 from messaging.cloud_events import CloudEvent, CloudEvents
 from messaging.codec import Codec, JsonObject
 from messaging.envelope import Metadata, Recorded
@@ -69,7 +71,14 @@ def test_every_event_has_a_name_and_a_golden_row(kind: type) -> None:
 
 
 def test_every_refusal_has_a_name() -> None:
-    assert set(REFUSALS.values()) == set(DomainError.__subclasses__())
+    assert {*REFUSALS.values(), UnknownRefusal} == set(DomainError.__subclasses__())
+
+
+def test_a_refusal_that_a_newer_release_has_stored_is_a_refusal() -> None:
+    refusal = wire_names.REFUSALS.decode({"refused": "order_cancelled", "because": "Order o1 is cancelled"})
+
+    assert isinstance(refusal, DomainError)
+    assert str(refusal) == "Order o1 is cancelled"
 
 
 @given(st.one_of(*(st.from_type(kind) for kind in get_args(events.Event))))

@@ -79,7 +79,7 @@ def test_an_event_is_told_in_words_that_are_data() -> None:
 
     (event,) = (console.look("/events").json or {})["events"][1:]
 
-    assert event["kind"] == "allocated"
+    assert event["kind"] == "success"
     assert {"text": "</script>\n", "is_name": True, "href": "/console/product?sku=%3C%2Fscript%3E%0A"} in event["words"]
     assert "".join(word["text"] for word in event["words"]) == "Order o1 was promised 2 of </script>\n from batch b1"
 
@@ -92,7 +92,7 @@ def test_a_line_break_in_a_name_does_not_end_a_message_of_the_stream() -> None:
     (message,) = [piece for piece in pieces if "event: happened" in piece]
 
     assert message.count("\n\n") == 1
-    assert json.loads(message.split("data: ", 1)[1])["kind"] == "purchased"
+    assert json.loads(message.split("data: ", 1)[1])["kind"] == "stock"
 
 
 def test_an_event_of_a_newer_version_is_told_as_such() -> None:

@@ -21,7 +21,7 @@ from allocation.adapters import redis_channels
 from allocation.adapters.schema import REVISION
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.config import LOG_LEVELS
-from allocation.domain import commands, events, model
+from allocation.domain import batches, commands, errors, events, lines, product
 from allocation.entrypoints.cli import main
 from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, SCHEMAS, Schema
 
@@ -232,7 +232,9 @@ def public_names(module: ModuleType) -> set[str]:
     return {name for name, kind in vars(module).items() if isclass(kind) and kind.__module__ == module.__name__}
 
 
-@pytest.mark.parametrize("module", [model, commands, events], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [errors, lines, batches, product, commands, events], ids=lambda module: module.__name__
+)
 def test_the_glossary_has_every_class_of_the_domain(module: ModuleType) -> None:
     explained = set(codes(text_of(DOCS / "glossary.md")))
 

@@ -34,6 +34,9 @@ class MemoryUnitOfWork(MemoryTransaction):
     def collect_new_events(self) -> Iterator[NewEvent[object]]:
         return self.accounts.collect_new_events()
 
+    def discard_new_events(self) -> None:
+        self.accounts.discard_new_events()
+
 
 def test_points_are_earned_redeemed_and_told() -> None:
     memory, letters = Memory(), Letters()

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes import Service
 
 from allocation.domain import commands, events
-from allocation.domain.model import BatchConflict, InvalidSku, LineConflict, UnknownBatch
+from allocation.domain.errors import BatchConflict, InvalidSku, LineConflict, UnknownBatch
 
 tomorrow = date(2026, 1, 2)
 

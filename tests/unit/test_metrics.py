@@ -16,7 +16,7 @@ from allocation.adapters.metrics import Metrics
 from allocation.adapters.metrics_folder import FOLDER, metrics_folder
 from allocation.adapters.server_metrics import CachedProbe, Probe, Snapshot, SurroundingsCollector
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
-from allocation.domain.model import DomainError
+from allocation.domain.errors import DomainError
 from messaging.errors import Overtaken, Unavailable
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Backlog, Waiting

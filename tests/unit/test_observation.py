@@ -10,8 +10,8 @@ import pytest
 from tests import fakes
 
 from allocation.domain.commands import Allocate, CreateBatch
+from allocation.domain.errors import InvalidSku
 from allocation.domain.events import Allocated, BatchCreated
-from allocation.domain.model import InvalidSku
 from messaging.envelope import Delivery, Recorded
 from messaging.errors import ConcurrencyConflict
 from messaging.observation import Both, Observer

@@ -10,9 +10,14 @@ from datetime import date
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allocation.domain.allocating import allocate
+from allocation.domain.batches import Batch, Batches, Preference
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
+from allocation.domain.errors import DomainError
 from allocation.domain.events import Deallocated
-from allocation.domain.model import Batch, DomainError, EmptyArchive, LineKey, OrderLine, Preference, Product, Promise
+from allocation.domain.lines import Allocation, Allocations, LineKey, OrderLine
+from allocation.domain.product import Product
+from allocation.domain.receiving import add_batch, change_batch_quantity
 
 references = st.sampled_from(["b1", "b2", "b3"])
 etas = st.none() | st.sampled_from([date(2026, 1, 1), date(2026, 1, 2)])
@@ -29,15 +34,15 @@ def ask(product: Product, command: Command) -> None:
     """As the handlers and policies do it."""
     match command:
         case CreateBatch():
-            product.add_batch(command.ref, command.qty, command.eta)
+            add_batch(product, command.ref, command.qty, command.eta)
         case Allocate():
-            product.allocate(OrderLine.of(command))
+            allocate(product, OrderLine.of(command))
         case ChangeBatchQuantity():
             seen = len(product.events)
-            product.change_batch_quantity(command.ref, command.qty)
+            change_batch_quantity(product, command.ref, command.qty)
             for event in product.events[seen:]:
                 if isinstance(event, Deallocated):
-                    product.allocate(OrderLine.of(event))
+                    allocate(product, OrderLine.of(event))
 
 
 def after(asked: list[Command]) -> Product:
@@ -59,15 +64,15 @@ def test_a_product_is_nothing_but_its_history(asked: list[Command]) -> None:
 
 @given(requests)
 def test_we_never_promise_what_we_do_not_have(asked: list[Command]) -> None:
-    assert all(0 <= batch.available_quantity <= batch.purchased_quantity for batch in after(asked).batches)
+    assert all(0 <= batch.available_quantity <= batch.purchased_quantity for batch in after(asked).batches.of("SKU"))
 
 
 @given(requests)
 def test_what_a_batch_has_allocated_is_the_sum_of_its_lines(asked: list[Command]) -> None:
     product = after(asked)
 
-    for batch in product.batches:
-        kept = sum(promise.line.qty for promise in product.promises if promise.batchref == batch.reference)
+    for batch in product.batches.of("SKU"):
+        kept = sum(allocation.line.qty for allocation in product.allocations if allocation.batchref == batch.reference)
         assert batch.allocated_quantity == kept
 
 
@@ -87,8 +92,8 @@ def test_asking_twice_is_asking_once_unless_out_of_stock(asked: list[Command], l
     product = after([*asked, last])
     again = after([*asked, last, last])
 
-    assert again.batches == product.batches
-    assert again.promises == product.promises
+    assert again.batches.of("SKU") == product.batches.of("SKU")
+    assert list(again.allocations) == list(product.allocations)
 
 
 @given(requests)
@@ -97,10 +102,10 @@ def test_every_line_has_the_best_batch_that_had_room_when_it_was_promised(asked:
     for command in asked:
         if isinstance(command, Allocate):
             line = OrderLine.of(command)
-            known = {promise.line.key for promise in product.promises}
-            room = [batch.reference for batch in product.batches if batch.available_quantity >= line.qty]
+            known = {allocation.line.key for allocation in product.allocations}
+            room = [batch.reference for batch in product.batches.of("SKU") if batch.available_quantity >= line.qty]
             if product.version_number and line.key not in known:
-                assert product.allocate(line) == next(iter(room), None)
+                assert allocate(product, line) == next(iter(room), None)
                 continue
         try:
             ask(product, command)
@@ -108,25 +113,27 @@ def test_every_line_has_the_best_batch_that_had_room_when_it_was_promised(asked:
             continue
 
 
-class Stored(EmptyArchive):
+class Stored:
     """Another product, as it was when it was stored."""
 
     def __init__(self, product: Product) -> None:
-        self.open = [copy(batch) for batch in product.batches if batch.available_quantity]
-        self._batches = {batch.reference: copy(batch) for batch in product.batches}
-        self._promises = product.promises
+        batches = product.batches.of("SKU")
+        self.open = [copy(batch) for batch in batches if batch.available_quantity]
+        self.horizon: Preference | None = None
+        self._batches = {batch.reference: copy(batch) for batch in batches}
+        self._allocations = list(product.allocations)
 
-    def open_batches_behind(self, horizon: Preference, sku: str) -> Iterator[Batch]:
-        return (copy(batch) for batch in self.open if batch.preference > horizon)
+    def later_batches(self, sku: str) -> Iterator[Batch]:
+        return (copy(batch) for batch in self.open if self.horizon and batch.preference > self.horizon)
 
     def batch(self, reference: str) -> Batch | None:
         return copy(self._batches.get(reference))
 
-    def promise(self, key: LineKey) -> Promise | None:
-        return next((promise for promise in self._promises if promise.line.key == key), None)
+    def allocation(self, key: LineKey) -> Allocation | None:
+        return next((allocation for allocation in self._allocations if allocation.line.key == key), None)
 
-    def newest_promises(self, batch: Batch) -> Iterator[Promise]:
-        return (promise for promise in reversed(self._promises) if promise.batchref == batch.reference)
+    def newest_allocations(self, batch: Batch) -> Iterator[Allocation]:
+        return (one for one in reversed(self._allocations) if one.batchref == batch.reference)
 
 
 many_references = st.integers(1, 8).map("b{}".format)
@@ -140,8 +147,10 @@ def test_it_makes_no_difference_how_many_open_batches_a_product_is_loaded_with(
     whole = after([*bought, *asked])
     stored = Stored(whole)
     at_hand = [copy(batch) for batch in stored.open[:few]]
-    horizon = at_hand[-1].preference if len(at_hand) == few else None
-    loaded = Product("SKU", at_hand, whole.version_number, stored, horizon)
+    stored.horizon = at_hand[-1].preference if len(at_hand) == few else None
+    batches = Batches(stored)
+    batches.load("SKU", at_hand, stored.horizon)
+    loaded = Product("SKU", whole.version_number, batches, Allocations(stored))
     seen = len(whole.events)
 
     for command in asked_then:

@@ -22,7 +22,7 @@ from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
-from allocation.domain.model import DomainError
+from allocation.domain.errors import DomainError
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.doors import OPEN
 from allocation.entrypoints.http.traces import add_traces

@@ -21,8 +21,8 @@ from werkzeug.exceptions import ImATeapot
 from werkzeug.test import TestResponse
 
 from allocation.bootstrap import Service
-from allocation.domain import model
-from allocation.domain.model import DomainError
+from allocation.domain import errors
+from allocation.domain.errors import DomainError
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
 from allocation.entrypoints.http.doors import OPEN
@@ -48,15 +48,15 @@ class Api:
         with self.service.unit_of_work() as uow:
             try:
                 product = uow.products.get_by_batchref(reference)
-            except model.UnknownBatch:
+            except errors.UnknownBatch:
                 return None
-        (found,) = [batch for batch in product.batches if batch.reference == reference]
+        found = product.batches[reference]
         purchased, allocated = found.quantities
         return Batch(reference, found.sku, purchased, allocated, found.available_quantity, found.eta)
 
     def room(self, sku: str) -> Room:
         with self.service.unit_of_work() as uow:
-            batches = uow.products.get(sku).batches
+            batches = uow.products.get(sku).batches.of(sku)
         room = [batch.available_quantity for batch in batches]
         purchased = sum(batch.purchased_quantity for batch in batches)
         return Room(purchased, purchased - sum(room), sum(room), max(room), None)
@@ -98,7 +98,9 @@ def test_a_batch_is_created_once_and_found_again(api: Api) -> None:
 def test_another_batch_under_its_reference_is_a_conflict(api: Api) -> None:
     api.client.post("/v1/batches", json=BATCH)
 
-    said = is_problem(api.client.post("/v1/batches", json=BATCH | {"qty": 11}), problems.BATCH_CONFLICT)
+    said = is_problem(
+        api.client.post("/v1/batches", json=BATCH | {"qty": 11}), problems.OF_REFUSALS[errors.BatchConflict]
+    )
 
     assert said["detail"] == "Batch b1 exists already, created with 10 of TABLE, eta none (in the warehouse)"
 
@@ -193,17 +195,17 @@ def test_a_line_id_that_is_left_out_is_the_sku_for_the_same_key_too(api: Api) ->
 
 
 def test_a_sku_that_was_never_purchased_and_a_changed_line_have_problems_of_their_own(api: Api) -> None:
-    is_problem(api.client.post("/v1/allocations", json=LINE), problems.UNKNOWN_SKU)
+    is_problem(api.client.post("/v1/allocations", json=LINE), problems.OF_REFUSALS[errors.InvalidSku])
     api.client.post("/v1/batches", json=BATCH)
     api.client.post("/v1/allocations", json=LINE)
 
-    is_problem(api.client.post("/v1/allocations", json=LINE | {"qty": 6}), problems.LINE_CONFLICT)
+    is_problem(api.client.post("/v1/allocations", json=LINE | {"qty": 6}), problems.OF_REFUSALS[errors.LineConflict])
 
 
 def test_every_refusal_of_the_domain_is_a_problem() -> None:
-    refusals = {getattr(model, name) for name in public_names(model)}
+    refusals = {getattr(errors, name) for name in public_names(errors)}
 
-    assert problems.OF_DOMAIN.keys() == {
+    assert problems.OF_REFUSALS.keys() == {
         kind for kind in refusals if issubclass(kind, DomainError) and kind is not DomainError
     }
 
@@ -569,7 +571,8 @@ def test_the_type_of_a_problem_leads_to_what_it_means(api: Api, problem: problem
 
 
 def test_every_problem_that_is_declared_is_listed_once() -> None:
-    declared = [value for value in vars(problems).values() if isinstance(value, problems.Problem)]
+    declared = {value for value in vars(problems).values() if isinstance(value, problems.Problem)}
+    declared |= set(problems.OF_REFUSALS.values())
 
     assert sorted(declared, key=lambda problem: problem.name) == sorted(problems.PROBLEMS, key=lambda p: p.name)
     assert len({problem.name for problem in declared}) == len(declared)

@@ -8,7 +8,7 @@ from sqlalchemy import and_, delete
 
 from allocation.adapters.tables import allocations_view
 from allocation.domain.events import Allocated, Deallocated
-from allocation.domain.model import LineKey
+from allocation.domain.lines import LineKey
 from messaging.sql.statements import Statement, insert_rows, rows_of, write_rows
 
 _INSERT = insert_rows(allocations_view, "orderid", "lineid", "sku", "qty", "batchref")

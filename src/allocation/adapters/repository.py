@@ -1,146 +1,237 @@
-"""Products from rows, loaded in constant time: the version and the best open batches at once, the rest on demand."""
+"""Products from rows and back: loaded in constant time, and what differs at the end is written.
+
+The version and the best open batches of a product are read at once, the rest when a rule needs it. What was read is
+kept as it was, so that a row is written only where a batch or a line is not what was read. Counters are written as
+differences: the CHECK constraint, the last line of defence, then compares with the row as it is.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import and_, literal_column, select, true, union
+from sqlalchemy import and_, delete, literal_column, select, true, union, update
 
-from allocation.adapters.changes import Changes
 from allocation.adapters.tables import allocations, batch_references, batches, order_lines, products
-from allocation.domain.model import Batch, LineKey, OrderLine, Preference, Product, Promise, UnknownBatch
+from allocation.domain.batches import Batch, Batches
+from allocation.domain.errors import UnknownBatch
+from allocation.domain.events import Event
+from allocation.domain.lines import Allocation, Allocations, LineKey, OrderLine
+from allocation.domain.product import Product
+from allocation.service_layer.ports import Lookups
 from messaging.envelope import NewEvent
-from messaging.sql.statements import Ask, Question, Statement, compiled, rows_of
+from messaging.sql.statements import (
+    Ask,
+    Query,
+    Row,
+    Rows,
+    Statement,
+    compiled,
+    insert_rows,
+    rows_of,
+    write_rows,
+)
 
 AT_HAND = 20
 """Of so many open batches a product is loaded with, the preferred ones: mostly the first has room."""
 
-_BATCH = [batches.c[field.name] for field in fields(Batch)]  # by position: a thousand by name take three times as long
+_FIELDS = [field.name for field in fields(Batch)]
+_BATCH = [batches.c[name] for name in _FIELDS]  # by position: a thousand by name take three times as long
+_row_of = attrgetter(*_FIELDS)
+_COUNTERS = {name: _FIELDS.index(name) for name in ("purchased_quantity", "allocated_quantity")}
 
 
 class SqlAlchemyProducts:
+    """The products of one unit of work. `ask` reads in its transaction."""
+
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._changes = Changes()
-        self._archive = SqlAlchemyArchive(ask, self._changes)
-        self._found: dict[str, tuple[int, list[Batch], Preference | None]] = {}
-        self._loaded: dict[str, Product] = {}
-        self._visited: dict[str, Product] = {}  # since events were last collected
-        self._collected: dict[str, int] = {}
+        # As it was read:
+        self._versions: dict[str, int] = {}
+        self._open: defaultdict[str, list[str]] = defaultdict(list)
+        self._rows: dict[str, tuple[Any, ...] | None] = {}
+        self._lines: dict[LineKey, Allocation | None] = {}
+        # As it is now:
+        self._new: list[NewEvent[Event]] = []
+        self._collected = 0
+        self._start_from_what_was_read()
 
     def get(self, sku: str) -> Product:
         if sku not in self._loaded:
-            if sku not in self._found:
-                self._ask(self.questions(skus=[sku]))
-            version_number, open_batches, horizon = self._found[sku]
-            self._loaded[sku] = Product(sku, open_batches, version_number, self._archive, horizon)
-        product = self._visited[sku] = self._loaded[sku]
-        return product
+            if sku not in self._versions:
+                self.take(self._ask(*self.queries(Lookups(skus=[sku]))))
+            at_hand = [Batch(*self._rows[reference]) for reference in self._open[sku]]  # type: ignore[misc]  # these are there
+            horizon = at_hand[-1].preference if len(at_hand) == AT_HAND else None
+            self._batches.load(sku, at_hand, horizon)
+            self._loaded[sku] = Product(sku, self._versions[sku], self._batches, self._allocations, self._record)
+        return self._loaded[sku]
 
     def get_by_batchref(self, batchref: str) -> Product:
-        batch = self._archive.batch(batchref)
+        batch = self._batches.get(batchref)
         if batch is None:
             raise UnknownBatch(batchref)
         return self.get(batch.sku)
 
-    def questions(
-        self, skus: Sequence[str] = (), batchrefs: Sequence[str] = (), lines: Sequence[LineKey] = ()
-    ) -> Iterator[Question]:
-        """What must be known of these before a rule can be asked."""
-        if wanted := [{"sku": sku} for sku in dict.fromkeys(skus)]:
-            yield Question(_PRODUCTS, wanted, self._take)
-        yield from self._archive.questions(batchrefs, lines)
+    def collect_new_events(self) -> list[NewEvent[Event]]:
+        new = self._new[self._collected :]
+        self._collected = len(self._new)
+        return new
 
-    def lock(self, skus: Sequence[str], batchrefs: Sequence[str]) -> Iterator[Question]:
-        """Let others wait who would write these products; always in one order, so that two who lock don't get stuck."""
-        wanted = [{"sku": sku} for sku in skus] + [{"reference": reference} for reference in batchrefs]
-        yield Question(_LOCK, wanted, lambda _: None)
+    def discard_new_events(self) -> None:
+        """Everything is again as it was when events were last collected."""
+        del self._new[self._collected :]
+        self._start_from_what_was_read()
+        for new in self._new:
+            self.get(new.stream).apply(new.event)
 
-    def collect_new_events(self) -> Iterator[NewEvent[object]]:
-        visited, self._visited = self._visited, {}
-        for sku, product in visited.items():
-            collected = self._collected.get(sku, 0)
-            version_when_loaded = product.version_number - len(product.events)
-            for number, event in enumerate(product.events[collected:], start=collected + 1):
-                version = version_when_loaded + number
-                self._changes.add(sku, version, event)
-                yield NewEvent(sku, version, event)
-            self._collected[sku] = len(product.events)
+    def _start_from_what_was_read(self) -> None:
+        self._batches = Batches(self)
+        self._allocations = Allocations(self)
+        self._loaded: dict[str, Product] = {}
 
-    def statements(self) -> Iterable[Statement]:
-        return self._changes.statements()
+    def _record(self, product: Product, event: Event) -> None:
+        self._new.append(NewEvent(product.sku, product.version_number, event))
 
-    def _take(self, rows: list[tuple[Any, ...]]) -> None:
-        versions: dict[str, int] = {}
-        batches_of: defaultdict[str, list[Batch]] = defaultdict(list)
-        for version, reference, sku, eta, initial, purchased, allocated, added in rows:
-            versions[sku] = version or 0
+    # --- reading -------------------------------------------------------------------
+
+    def queries(self, lookups: Lookups) -> Iterator[Query]:
+        """What must be read of these before a rule can be applied."""
+        if lookups.skus:
+            yield Query(_PRODUCTS, [{"sku": sku} for sku in dict.fromkeys(lookups.skus)])
+        if lookups.batchrefs:
+            self._rows |= dict.fromkeys(lookups.batchrefs)
+            yield Query(_BATCHES, [{"reference": reference} for reference in dict.fromkeys(lookups.batchrefs)])
+        if lookups.lines:
+            self._lines |= dict.fromkeys(lookups.lines)
+            yield Query(
+                _ALLOCATIONS,
+                [{"orderid": orderid, "lineid": lineid} for orderid, lineid in dict.fromkeys(lookups.lines)],
+            )
+
+    def take(self, answers: Mapping[str, Rows]) -> None:
+        """What was read."""
+        for version, *batch in answers.get(_PRODUCTS, ()):
+            reference, sku, *_ = batch
+            self._versions[sku] = version or 0
             if reference is not None:
-                batches_of[sku].append(Batch(reference, sku, eta, initial, purchased, allocated, added))
-        for sku, version_number in versions.items():
-            open_batches = batches_of[sku]
-            horizon = max(batch.preference for batch in open_batches) if len(open_batches) == AT_HAND else None
-            self._found[sku] = version_number, open_batches, horizon
+                self._rows[reference] = tuple(batch)
+                self._open[sku].append(reference)
+        self._rows |= {row[0]: row for row in answers.get(_BATCHES, ())}
+        for row in answers.get(_ALLOCATIONS, ()):
+            allocation = _allocation(*row)
+            self._lines[allocation.line.key] = allocation
 
+    def batch(self, reference: str) -> Batch | None:
+        if reference not in self._rows:
+            self.take(self._ask(*self.queries(Lookups(batchrefs=[reference]))))
+        row = self._rows[reference]
+        return Batch(*row) if row else None
 
-class SqlAlchemyArchive:
-    """What products look up, as this unit of work left it: stored rows under what is not written yet."""
+    def later_batches(self, sku: str) -> list[Batch]:
+        rows = self._ask(Query(_LATER_BATCHES, [{"sku": sku}]))[_LATER_BATCHES]
+        self._rows |= {row[0]: row for row in rows}
+        return [Batch(*row) for row in rows]
 
-    def __init__(self, ask: Ask, changes: Changes) -> None:
-        self._ask = ask
-        self._changes = changes
-        self._promises: dict[LineKey, Promise | None] = {}
-        self._batches: dict[str, Batch | None] = {}
+    def allocation(self, key: LineKey) -> Allocation | None:
+        if key not in self._lines:
+            self.take(self._ask(*self.queries(Lookups(lines=[key]))))
+        return self._lines[key]
 
-    def open_batches_behind(self, horizon: Preference, sku: str) -> Iterable[Batch]:  # noqa: ARG002 - the place says the same
-        found: list[tuple[Any, ...]] = []
-        self._ask([Question(_LATER_BATCHES, [{"sku": sku}], found.extend)])
-        return [Batch(*row) for row in found]
-
-    def promise(self, key: LineKey) -> Promise | None:
-        if change := self._changes.lines.get(key):
-            return change.promise
-        if key not in self._promises:
-            self._ask(self.questions(lines=[key]))
-        return self._promises[key]
-
-    def newest_promises(self, batch: Batch) -> Iterator[Promise]:
-        rows: list[tuple[Any, ...]] = []
-        beyond = _NEWEST
+    def newest_allocations(self, batch: Batch) -> Iterator[Allocation]:
+        version = _NEWEST
         while True:
-            after = {"sku": batch.sku, "batchref": batch.reference, "version": beyond}
-            self._ask([Question(_OLDER_PROMISES, [after], rows.extend)])
+            before = {"sku": batch.sku, "batchref": batch.reference, "version": version}
+            rows = self._ask(Query(_OLDER_ALLOCATIONS, [before]))[_OLDER_ALLOCATIONS]
             if not rows:
                 return
             for row in rows:
-                promise, beyond = _promise(*row)
-                yield promise
-            rows.clear()
+                allocation = _allocation(*row)
+                version = allocation.version
+                self._lines[allocation.line.key] = allocation
+                yield allocation
 
-    def batch(self, reference: str) -> Batch | None:
-        if reference in self._changes.created:
-            event, version = self._changes.created[reference]
-            return Batch.created(event, added=version)
-        if reference not in self._batches:
-            self._ask(self.questions(batchrefs=[reference]))
-        return self._batches[reference]
+    def locks(self, lookups: Lookups) -> Query:
+        """Let others wait who would write these products; always in one order, so that two who lock don't get stuck."""
+        rows: list[Row] = [{"sku": sku} for sku in lookups.skus]
+        rows += [{"reference": reference} for reference in lookups.batchrefs]
+        return Query(_LOCK, rows)
 
-    def questions(self, batchrefs: Sequence[str] = (), lines: Sequence[LineKey] = ()) -> Iterator[Question]:
-        if wanted := [{"reference": reference} for reference in batchrefs]:
-            self._batches.update(dict.fromkeys(batchrefs))
-            yield Question(_BATCHES, wanted, self._take_batches)
-        if wanted := [{"orderid": orderid, "lineid": lineid} for orderid, lineid in lines]:
-            self._promises.update(dict.fromkeys(lines))
-            yield Question(_PROMISES, wanted, self._take_promises)
+    # --- writing -------------------------------------------------------------------
 
-    def _take_batches(self, rows: list[tuple[Any, ...]]) -> None:
-        self._batches.update((batch.reference, batch) for batch in (Batch(*row) for row in rows))
+    def statements(self) -> Iterator[Statement]:
+        """What differs from what was read, sorted by key, so that two who write the same rows meet at the first."""
+        changed = sorted({new.stream for new in self._new})
+        versions = {sku: {"sku": sku, "version_number": self._loaded[sku].version_number} for sku in changed}
+        if new := [row for sku, row in versions.items() if not self._versions[sku]]:
+            yield _INSERT_PRODUCTS, new
+        if known := [row for sku, row in versions.items() if self._versions[sku]]:
+            yield _UPDATE_PRODUCTS, known
+        yield from self._batch_statements(sorted(self._batches_of(changed), key=lambda batch: batch.reference))
+        yield from self._line_statements()
 
-    def _take_promises(self, rows: list[tuple[Any, ...]]) -> None:
-        self._promises.update((promise.line.key, promise) for promise, _ in (_promise(*row) for row in rows))
+    def _batches_of(self, skus: Iterable[str]) -> Iterator[Batch]:
+        for sku in skus:
+            yield from self._batches.of(sku)
+
+    def _batch_statements(self, now: Iterable[Batch]) -> Iterator[Statement]:
+        created: list[Row] = []
+        differing: list[Row] = []
+        for batch in now:
+            before = self._rows.get(batch.reference)
+            if before is None:
+                created.append(asdict(batch))
+            elif _row_of(batch) != before:
+                by: Row = {name: getattr(batch, name) - before[place] for name, place in _COUNTERS.items()}
+                differing.append({"sku": batch.sku, "reference": batch.reference} | by)
+        if created:
+            yield _INSERT_BATCH_REFERENCES, created
+            yield _INSERT_BATCHES, created
+        if differing:
+            yield _UPDATE_BATCHES, differing
+
+    def _line_statements(self) -> Iterator[Statement]:
+        new: list[Row] = []
+        moved: list[Row] = []
+        removed: list[Row] = []
+        left: list[Row] = []
+        for key, now in sorted(self._allocations.changed.items()):
+            before = self._lines.get(key)
+            row: Row = {"orderid": key[0], "lineid": key[1]}
+            if before:
+                left.append({"sku": before.line.sku, "version": before.version})
+            if now:
+                (moved if before else new).append(row | {"sku": now.line.sku, "version": now.version})
+            elif before:
+                removed.append(row)
+        made = [
+            {
+                "sku": allocation.line.sku,
+                "version": allocation.version,
+                "orderid": allocation.line.orderid,
+                "lineid": allocation.line.lineid,
+                "qty": allocation.line.qty,
+                "batchref": allocation.batchref,
+            }
+            for allocation in self._allocations
+        ]
+        for write, rows in (
+            (_DELETE_ORDER_LINES, removed),
+            (_UPDATE_ORDER_LINES, moved),
+            (_INSERT_ORDER_LINES, new),
+            (_DELETE_ALLOCATIONS, left),
+            (_INSERT_ALLOCATIONS, made),
+        ):
+            if rows:
+                yield write, rows
+
+
+def _allocation(  # noqa: PLR0917 - a row of the table, in its order
+    sku: str, version: int, orderid: str, lineid: str, qty: int, batchref: str
+) -> Allocation:
+    return Allocation(OrderLine(orderid=orderid, sku=sku, qty=qty, lineid=lineid), batchref, version)
 
 
 _to_lock = rows_of(products.c.sku, batch_references.c.reference)
@@ -184,7 +275,7 @@ _BATCHES = compiled(
 )
 
 _lines = rows_of(order_lines.c.orderid, order_lines.c.lineid)
-_PROMISES = compiled(
+_ALLOCATIONS = compiled(
     select(allocations)
     .select_from(_lines)
     .join(order_lines, and_(order_lines.c.orderid == _lines.c.orderid, order_lines.c.lineid == _lines.c.lineid))
@@ -203,12 +294,40 @@ _older = (
     .limit(literal_column("500"))
     .lateral("older")
 )
-_OLDER_PROMISES = compiled(select(*_older.c).select_from(_beyond.join(_older, true())))
+_OLDER_ALLOCATIONS = compiled(select(*_older.c).select_from(_beyond.join(_older, true())))
 _NEWEST = 2**63 - 1
 
+_versions = rows_of(products.c.sku, products.c.version_number)
+_INSERT_PRODUCTS = insert_rows(products, "sku", "version_number")
+_UPDATE_PRODUCTS = write_rows(
+    update(products).values(version_number=_versions.c.version_number).where(products.c.sku == _versions.c.sku)
+)
 
-def _promise(  # noqa: PLR0917 - a row of the table, in its order
-    sku: str, version: int, orderid: str, lineid: str, qty: int, batchref: str
-) -> tuple[Promise, int]:
-    """The promise, and the version that made it."""
-    return Promise(OrderLine(orderid=orderid, sku=sku, qty=qty, lineid=lineid), batchref), version
+_INSERT_BATCH_REFERENCES = insert_rows(batch_references, "reference", "sku")
+_INSERT_BATCHES = insert_rows(
+    batches, "sku", "reference", "eta", "initial_quantity", "purchased_quantity", "allocated_quantity", "added"
+)
+_differences = rows_of(batches.c.sku, batches.c.reference, *(batches.c[name] for name in _COUNTERS))
+_UPDATE_BATCHES = write_rows(
+    update(batches)
+    .values({name: batches.c[name] + _differences.c[name] for name in _COUNTERS})
+    .where(and_(batches.c.sku == _differences.c.sku, batches.c.reference == _differences.c.reference))
+)
+
+_removed = rows_of(order_lines.c.orderid, order_lines.c.lineid)
+_DELETE_ORDER_LINES = write_rows(
+    delete(order_lines).where(
+        and_(order_lines.c.orderid == _removed.c.orderid, order_lines.c.lineid == _removed.c.lineid)
+    )
+)
+_left = rows_of(allocations.c.sku, allocations.c.version)
+_DELETE_ALLOCATIONS = write_rows(
+    delete(allocations).where(and_(allocations.c.sku == _left.c.sku, allocations.c.version == _left.c.version))
+)
+_moved = rows_of(order_lines.c.orderid, order_lines.c.lineid, order_lines.c.sku, order_lines.c.version)
+_is_moved = and_(order_lines.c.orderid == _moved.c.orderid, order_lines.c.lineid == _moved.c.lineid)
+_UPDATE_ORDER_LINES = write_rows(
+    update(order_lines).values(sku=_moved.c.sku, version=_moved.c.version).where(_is_moved)
+)
+_INSERT_ORDER_LINES = insert_rows(order_lines, "orderid", "lineid", "sku", "version")
+_INSERT_ALLOCATIONS = insert_rows(allocations, "sku", "version", "orderid", "lineid", "qty", "batchref")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from sqlalchemy import Engine
@@ -10,11 +10,11 @@ from sqlalchemy import Engine
 from allocation.adapters.read_models import SqlAlchemyAllocationsView
 from allocation.adapters.repository import SqlAlchemyProducts
 from allocation.adapters.wire_names import CODEC, REFUSALS
-from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
-from allocation.domain.model import OrderLine
+from allocation.domain.events import Event
+from allocation.service_layer import messages
+from allocation.service_layer.ports import Lookups
 from messaging.envelope import NewEvent
 from messaging.sql.round_trip import RoundTrips
-from messaging.sql.statements import Question
 from messaging.sql.unit_of_work import SqlTransaction, transactions
 
 
@@ -26,20 +26,21 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
         self.add_writer(self.products)
         self.add_writer(self.allocations_view)
 
-    def questions(self, commands: Sequence[object]) -> Iterator[Question]:
-        return self.products.questions(
-            skus=[command.sku for command in commands if isinstance(command, CreateBatch | Allocate)],
-            batchrefs=[command.ref for command in commands if isinstance(command, CreateBatch | ChangeBatchQuantity)],
-            lines=[OrderLine.of(command).key for command in commands if isinstance(command, Allocate)],
-        )
+    def prefetch(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
+        lookups = Lookups.of_all([messages.lookups(command) for command in commands])
+        answers = self.ask(*self.products.queries(lookups), *self.inbox.queries(message_ids))
+        self.products.take(answers)
+        self.inbox.take(answers)
 
-    def reserve(self, commands: Sequence[object]) -> None:
-        skus = [command.sku for command in commands if isinstance(command, CreateBatch | Allocate)]
-        batchrefs = [command.ref for command in commands if isinstance(command, ChangeBatchQuantity)]
-        self.wait_for_turn(skus, self.products.lock(skus, batchrefs))
+    def lock(self, commands: Sequence[object]) -> None:
+        changed = Lookups.of_all([messages.lookups(command).changed for command in commands])
+        self.wait_for_turn(changed.skus, [self.products.locks(changed)])
 
-    def collect_new_events(self) -> Iterator[NewEvent[object]]:
+    def collect_new_events(self) -> list[NewEvent[Event]]:
         return self.products.collect_new_events()
+
+    def discard_new_events(self) -> None:
+        self.products.discard_new_events()
 
 
 def unit_of_work(engine: Engine) -> Callable[[], AbstractContextManager[SqlAlchemyUnitOfWork]]:

@@ -1,9 +1,8 @@
-"""What a schema can't say of itself: when a message is sent, what a field means, what a channel promises."""
+"""What channels promise and what the attributes of an envelope mean; of messages the table of messages says it."""
 
 from __future__ import annotations
 
 from allocation.config import EVENTS_STAY
-from allocation.domain import commands, events
 
 EVENT_STREAM = (
     "Every event, as a CloudEvent 1.0 in JSON, in the one field `event` of an entry. "
@@ -29,52 +28,6 @@ CHANGE_BATCH_QUANTITY = (
     "The book's message, over pub/sub: it takes effect at most once, in the order sent, and is lost when no consumer "
     "listens. Whoever must be heard sends `allocation.change_batch_quantity.v1` to the stream `allocation.commands`."
 )
-
-WHEN: dict[type, str] = {
-    events.BatchCreated: "A batch was added. The identical batch again is no event.",
-    events.BatchQuantityChanged: "The quantity of a batch was set to another one. What it had promised beyond that "
-    "follows as `allocation.deallocated.v1`, and then where each line went.",
-    events.Allocated: "A line was asked for and a batch had room, or its promise was broken and another batch has "
-    "room.",
-    events.Deallocated: "A batch shrank below what it had promised: its newest promises are broken, no more than "
-    "must be. For each such line an `allocation.allocated.v1` or `allocation.out_of_stock.v1` of the same SKU "
-    "follows, with this event as its cause. Both were committed together.",
-    events.OutOfStock: "A line was asked for, or lost its batch, and no batch had room for all of it. It is not "
-    "tried again by itself. The stock team is mailed.",
-    commands.CreateBatch: "Gives `allocation.batch_created.v1`; for the identical batch again "
-    "nothing. The same `ref` with another SKU, quantity or date is refused.",
-    commands.Allocate: "Gives `allocation.allocated.v1` or "
-    "`allocation.out_of_stock.v1`; for a line that is allocated, just so, nothing. A SKU that was never purchased, "
-    "or the same line with another SKU or quantity, is refused.",
-    commands.ChangeBatchQuantity: "Gives "
-    "`allocation.batch_quantity_changed.v1` and what follows from it; for the quantity it has, nothing. An unknown "
-    "batch is refused.",
-}
-
-ASKS: dict[type, str] = {
-    commands.CreateBatch: "Add purchased stock.",
-    commands.Allocate: "Promise stock to one order line.",
-    commands.ChangeBatchQuantity: "State how much a batch really holds.",
-}
-
-FIELDS = {
-    "ref": "The reference of the batch.",
-    "batchref": "The reference of the batch.",
-    "sku": "The stock keeping unit: what is purchased and sold.",
-    "eta": "The day on which the batch is expected; null when it is in the warehouse.",
-    "orderid": "The customer's order.",
-    "lineid": "The line of the order; when it is not given, its SKU. Order and line together name a line.",
-}
-QUANTITIES: dict[type, str] = {
-    events.BatchCreated: "How much was purchased.",
-    events.BatchQuantityChanged: "How much the batch holds now, promised or not.",
-    events.Allocated: "How much was promised. A line is never split.",
-    events.Deallocated: "How much is no longer promised.",
-    events.OutOfStock: "How much was asked for.",
-    commands.CreateBatch: "How much was purchased.",
-    commands.Allocate: "How much is asked for. A line is never split.",
-    commands.ChangeBatchQuantity: "How much the batch really holds.",
-}
 
 SENT_ATTRIBUTES = {
     "specversion": "The version of CloudEvents.",

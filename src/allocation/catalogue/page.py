@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
+from typing import Any
 
+from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.catalogue.messages import SENT, Channel, Message, by_channel
+from allocation.service_layer.messages import EVENTS
+from allocation.service_layer.messages.table import EventRow
 from messaging.codec import JsonObject
 
 _HEAD = """# Messages
@@ -50,11 +54,7 @@ What an event changes, of the batch that it names:
 
 | event | purchased | allocated | available |
 |---|---|---|---|
-| `allocation.batch_created.v1` | `qty` | 0 | `qty` |
-| `allocation.batch_quantity_changed.v1` | is `qty` now | | is `qty` − allocated now |
-| `allocation.allocated.v1` | | + `qty` | − `qty` |
-| `allocation.deallocated.v1` | | − `qty` | + `qty` |
-| `allocation.out_of_stock.v1` | | | |
+STOCK_CHANGES
 
 So keep two numbers for each batch. After a change of its quantity less than nothing may be available, until the
 `allocation.deallocated.v1` that follow are read.
@@ -74,10 +74,23 @@ The same is called otherwise elsewhere:
 
 
 def page() -> str:
-    parts = [_HEAD]
+    changes = "\n".join(_stock_change(row) for row in EVENTS)
+    parts = [_HEAD.replace("STOCK_CHANGES", changes)]
     for channel, messages in by_channel().items():
         parts += _channel(channel, messages)
     return "\n".join(parts)
+
+
+def _stock_change(row: EventRow[Any]) -> str:
+    """A row of the table of what an event changes of a batch."""
+    columns = ["", "", ""]
+    if row.stock and row.stock.purchased == "adds":
+        columns = ["`qty`", "0", "`qty`"]
+    elif row.stock and row.stock.purchased == "sets":
+        columns = ["is `qty` now", "", "is `qty` − allocated now"]
+    elif row.stock:
+        columns = ["", *(f"{'+' if sign > 0 else '−'} `qty`" for sign in (row.stock.allocated, -row.stock.allocated))]
+    return f"| `{CLOUD_EVENTS.type_of(row.kind)}` | " + " | ".join(columns).replace("  ", " ") + " |"
 
 
 def _channel(channel: Channel, messages: list[Message]) -> Iterator[str]:

@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.catalogue import descriptions
-from allocation.domain import events
-from allocation.validation import BatchQuantity, LineQuantity, Schema, Text
+from allocation.service_layer.messages import ordering
+from allocation.service_layer.messages.table import CommandRow, EventRow
+from allocation.validation import Schema
 from messaging.cloud_events import CloudEvent
 from messaging.codec import JsonObject
 from messaging.envelope import Metadata
 
-_LINE = {"orderid": Text, "sku": Text, "qty": LineQuantity, "lineid": Text}
 
-# What we promise of each field that we send: no wider than what we let in.
-EVENTS: dict[type, Schema[Any]] = {
-    events.BatchCreated: Schema(
-        events.BatchCreated, {"ref": Text, "sku": Text, "qty": BatchQuantity, "eta": date | None}
-    ),
-    events.BatchQuantityChanged: Schema(events.BatchQuantityChanged, {"ref": Text, "sku": Text, "qty": BatchQuantity}),
-    events.Allocated: Schema(events.Allocated, {**_LINE, "batchref": Text}),
-    events.Deallocated: Schema(events.Deallocated, {**_LINE, "batchref": Text}),
-    events.OutOfStock: Schema(events.OutOfStock, _LINE),
-}
-
-
-def event(kind: type) -> JsonObject:
+def event(row: EventRow[Any]) -> JsonObject:
     """A CloudEvent of the stream `allocation.events`."""
-    return _described(CLOUD_EVENTS.json_schema(kind, fields(EVENTS[kind])), descriptions.SENT_ATTRIBUTES)
+    return _described(CLOUD_EVENTS.json_schema(row.kind, fields(row)), descriptions.SENT_ATTRIBUTES)
 
 
-def command(name: str, schema: Schema[Any]) -> JsonObject:
+def command(row: CommandRow[Any]) -> JsonObject:
     """A CloudEvent of the stream `allocation.commands`."""
-    return _described(_plain(CloudEvent.json_schema(name, fields(schema))), descriptions.ACCEPTED_ATTRIBUTES)
+    return _described(_plain(CloudEvent.json_schema(row.name, fields(row))), descriptions.ACCEPTED_ATTRIBUTES)
 
 
 def line_allocated() -> JsonObject:
     """The book's message, and its metadata."""
-    message = fields(EVENTS[events.Allocated])
+    message = fields(ordering.ALLOCATED)
     known = _plain(TypeAdapter(Metadata).json_schema(mode="serialization"))
     told = {name: field for name, field in known["properties"].items() if name in descriptions.METADATA}
     metadata = _described({"type": "object", "properties": told, "required": list(told)}, descriptions.METADATA)
@@ -53,10 +40,10 @@ def line_allocated() -> JsonObject:
     }
 
 
-def fields(schema: Schema[Any]) -> JsonObject:
+def fields(row: EventRow[Any] | CommandRow[Any]) -> JsonObject:
     """The fields alone, without an envelope."""
-    quantity = {"qty": descriptions.QUANTITIES[schema.kind]} if schema.kind in descriptions.QUANTITIES else {}
-    return _described(_plain(schema.json_schema()), descriptions.FIELDS | quantity)
+    meanings = {one.wire or name: one.meaning for name, one in row.fields.items()}
+    return _described(_plain(Schema(row).json_schema()), meanings)
 
 
 def _plain(schema: JsonObject) -> JsonObject:

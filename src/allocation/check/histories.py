@@ -1,7 +1,7 @@
-"""Every product against its history: version, batches and promises are what its events say when they are replayed.
+"""Every product against its history: version, batches and allocations are what its events say when they are replayed.
 
 The log and what is stored are walked side by side, one SKU at a time, so that no more is ever in memory than one SKU's
-batches and promises.
+batches and allocations.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from allocation.adapters.tables import allocations, batches, products
 from allocation.adapters.wire_names import CODEC
 from allocation.check.difference import BeyondUs, Difference, the_batch, the_event, the_line
 from allocation.check.streams import pairs, side_by_side, stream
-from allocation.domain.events import Allocated, Event
-from allocation.domain.model import Batch, LineKey, OrderLine, Product, Promise
+from allocation.domain.batches import Batch
+from allocation.domain.events import Event
+from allocation.domain.lines import Allocation, OrderLine
+from allocation.domain.product import Product
 from messaging.errors import UnknownMessage, UnreadableMessage
 from messaging.sql.tables import event_log
 
@@ -48,7 +50,7 @@ def differences(connection: Connection, heard: Heard) -> Iterator[Difference]:
         yield from history.version_differences(next(iter(product), None))
         if history.is_whole:
             yield from history.batch_differences(batches_of_sku)
-            yield from history.promise_differences(allocations_of_sku)
+            yield from history.allocation_differences(allocations_of_sku)
 
 
 class History:
@@ -63,7 +65,6 @@ class History:
         self._sku = sku
         self._last_version = 0
         self._product = Product(sku)
-        self._versions: dict[LineKey, int] = {}  # under which each line was promised
 
     def take(self, row: Row[Any]) -> Iterator[Difference]:
         for difference in self._faults(row):
@@ -88,14 +89,9 @@ class History:
             yield Difference(f"{what}, SKU", repr(self._sku), repr(event.sku))
         elif self.is_whole:
             try:
-                self._replay(event, row.version)
+                self._product.apply(event)
             except KeyError as unknown:
                 yield Difference(f"{what}, batch", "one created before", unknown)
-
-    def _replay(self, event: Event, version: int) -> None:
-        self._product.relive(event)
-        if isinstance(event, Allocated):
-            self._versions[OrderLine.of(event).key] = version
 
     def version_differences(self, stored: Row[Any] | None) -> Iterator[Difference]:
         expected = self._last_version or None
@@ -104,7 +100,7 @@ class History:
             yield Difference(f"product {self._sku!r}, version by its history", expected, found)
 
     def batch_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
-        replayed = sorted((batch.reference, batch) for batch in self._product.batches)
+        replayed = sorted((batch.reference, batch) for batch in self._product.batches.of(self._sku))
         for reference, expected, found in pairs(replayed, ((row.reference, row) for row in stored)):
             what = the_batch(reference, self._sku)
             if expected is None or found is None:
@@ -115,9 +111,9 @@ class History:
                     field = f"{what}, {name.replace('_', ' ')} by its history"
                     yield Difference(field, getattr(expected, name), getattr(found, name))
 
-    def promise_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
-        replayed = ((self._versions[promise.line.key], promise) for promise in self._product.promises)
-        for version, expected, found in pairs(replayed, ((row.version, _promise(row)) for row in stored)):
+    def allocation_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
+        replayed = ((allocation.version, allocation) for allocation in self._product.allocations)
+        for version, expected, found in pairs(replayed, ((row.version, _allocation(row)) for row in stored)):
             if expected != found:
                 yield Difference(
                     f"allocation {version} of {self._sku!r} by its history", _in_words(expected), _in_words(found)
@@ -127,13 +123,13 @@ class History:
 _BATCH_FIELDS = [field.name for field in fields(Batch)]
 
 
-def _promise(row: Row[Any]) -> Promise:
+def _allocation(row: Row[Any]) -> Allocation:
     line = OrderLine(orderid=row.orderid, sku=row.sku, qty=row.qty, lineid=row.lineid)
-    return Promise(line, row.batchref)
+    return Allocation(line, row.batchref, row.version)
 
 
-def _in_words(promise: Promise | None) -> str | None:
-    if promise is None:
+def _in_words(allocation: Allocation | None) -> str | None:
+    if allocation is None:
         return None
-    line = promise.line
-    return f"{line.qty} of {line.sku!r} for {the_line(line.orderid, line.lineid)} from batch {promise.batchref!r}"
+    line = allocation.line
+    return f"{line.qty} of {line.sku!r} for {the_line(line.orderid, line.lineid)} from batch {allocation.batchref!r}"

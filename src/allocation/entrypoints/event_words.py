@@ -1,11 +1,14 @@
-"""Events as a person would tell them, in one sentence each: on the terminal, and in the console with links."""
+"""Events in one sentence each, as the table of messages has it: for the terminal, and for the console with links."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from string import Formatter
+from typing import Any, Literal, TypeAlias, cast
 
-from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
+from allocation.domain.events import Event
+from allocation.service_layer import messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,30 +22,38 @@ class Name:
         return self.text
 
 
-Sentence = list[str | Name]
+Sentence: TypeAlias = list[str | Name]
+
+_NAMES: dict[str, Literal["batch", "order", "sku"]] = {
+    "ref": "batch",
+    "batchref": "batch",
+    "orderid": "order",
+    "sku": "sku",
+}
 
 
 def in_words(event: Event, *, names_sku: bool = True) -> Sentence:
-    """`names_sku`: False where all that is told is of one SKU."""
-    of_sku: Sentence = [" of ", Name(event.sku, "sku")] if names_sku else []
-    some: Sentence = [f"{event.qty:,}", *of_sku]
-    match event:
-        case BatchCreated(eta=None):
-            return ["batch ", Name(event.ref, "batch"), " brought ", *some, ", in the warehouse"]
-        case BatchCreated():
-            return ["batch ", Name(event.ref, "batch"), " will bring ", *some, f" on {event.eta}"]
-        case BatchQuantityChanged():
-            return ["batch ", Name(event.ref, "batch"), " holds ", *some, " now"]
-        case Allocated():
-            return [*_line(event), " was promised ", *some, " from batch ", Name(event.batchref, "batch")]
-        case Deallocated():
-            return [*_line(event), " lost its ", *some, " from batch ", Name(event.batchref, "batch")]
-        case OutOfStock():
-            return [*_line(event), " asked for ", *some, ": out of stock"]
-        case _:  # pragma: no cover
-            assert_never(event)
+    """`names_sku`: False where all that is shown is of one SKU."""
+    template = messages.event_row(type(event)).sentence_of(event)
+    return list(_pieces(template, event, names_sku=names_sku))
 
 
-def _line(event: Allocated | Deallocated | OutOfStock) -> Sentence:
-    order: Sentence = ["order ", Name(event.orderid, "order")]
-    return order if event.lineid == event.sku else [*order, ", line ", Name(event.lineid, "line"), ","]
+def _pieces(template: str, event: Any, *, names_sku: bool) -> Iterator[str | Name]:
+    for text, field, *_ in Formatter().parse(template):
+        if text:
+            yield text
+        if field == "line":
+            yield from _pieces("order {orderid}", event, names_sku=names_sku)
+            if event.lineid != event.sku:
+                yield ", line "
+                yield Name(event.lineid, "line")
+                yield ","
+        elif field == "quantity":
+            yield f"{event.qty:,}"
+            if names_sku:
+                yield " of "
+                yield Name(event.sku, "sku")
+        elif field in _NAMES:
+            yield Name(cast(str, getattr(event, field)), _NAMES[field])
+        elif field:
+            yield str(getattr(event, field))

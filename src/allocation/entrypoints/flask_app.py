@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from allocation import validation
 from allocation.bootstrap import Service
-from allocation.domain.model import BatchConflict, DomainError, LineConflict
+from allocation.domain.errors import DomainError, Kind
 from allocation.entrypoints import console, v1
 from allocation.entrypoints.http.back_pressure import add_back_pressure
 from allocation.entrypoints.http.doors import Doors, add_doors
@@ -102,7 +102,7 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(DomainError)
     def refused(error: DomainError) -> ResponseReturnValue:
-        return _refusal(str(error), 409 if isinstance(error, (BatchConflict, LineConflict)) else 400)
+        return _refusal(str(error), 409 if error.kind is Kind.CONFLICT else 400)
 
     @app.errorhandler(MessageIdReused)
     def reused(_: MessageIdReused) -> ResponseReturnValue:

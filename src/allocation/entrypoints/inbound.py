@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
-from allocation.domain.model import DomainError
+from allocation.domain.errors import DomainError
 from allocation.validation import CHANGE_BATCH_QUANTITY, SCHEMAS
 from messaging.bus import Request
 from messaging.cloud_events import CloudEvent

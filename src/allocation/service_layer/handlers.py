@@ -6,27 +6,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from allocation.domain import commands, events
-from allocation.domain.model import OrderLine
+from allocation.domain import allocating, commands, events, receiving
+from allocation.domain.lines import OrderLine
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from messaging.envelope import Delivery
 
 
 def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> None:
-    uow.products.get(cmd.sku).add_batch(cmd.ref, cmd.qty, cmd.eta)
+    receiving.add_batch(uow.products.get(cmd.sku), cmd.ref, cmd.qty, cmd.eta)
 
 
 def allocate(cmd: commands.Allocate, uow: UnitOfWork) -> str | None:
     """The reference of the batch, or None when out of stock."""
-    return uow.products.get(cmd.sku).allocate(OrderLine.of(cmd))
+    return allocating.allocate(uow.products.get(cmd.sku), OrderLine.of(cmd))
 
 
 def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> None:
-    uow.products.get_by_batchref(cmd.ref).change_batch_quantity(cmd.ref, cmd.qty, cmd.seen)
+    receiving.change_batch_quantity(uow.products.get_by_batchref(cmd.ref), cmd.ref, cmd.qty, cmd.seen)
 
 
 def reallocate(event: events.Deallocated, uow: UnitOfWork) -> None:
-    uow.products.get(event.sku).allocate(OrderLine.of(event))
+    allocating.allocate(uow.products.get(event.sku), OrderLine.of(event))
 
 
 def add_to_allocations_view(event: events.Allocated, uow: UnitOfWork) -> None:

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from allocation.domain.events import Allocated, Deallocated, Event
-from allocation.domain.model import Product
+from allocation.domain.lines import LineKey
+from allocation.domain.product import Product
 from messaging import unit_of_work
 from messaging.envelope import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What is to be read of the database at once: products by SKU, batches by reference, allocations by line."""
+
+    skus: Sequence[str] = ()
+    batchrefs: Sequence[str] = ()
+    lines: Sequence[LineKey] = ()
+
+    @property
+    def changed(self) -> Lookups:
+        """The products that will be written: by their SKUs, or where those are not known by a batch."""
+        return Lookups(skus=self.skus) if self.skus else Lookups(batchrefs=self.batchrefs)
+
+    @classmethod
+    def of_all(cls, several: Sequence[Lookups]) -> Lookups:
+        return cls(
+            [sku for one in several for sku in one.skus],
+            [reference for one in several for reference in one.batchrefs],
+            [key for one in several for key in one.lines],
+        )
 
 
 class Products(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from allocation.domain import commands, events
 from allocation.service_layer import handlers
+from allocation.service_layer.messages import EVENTS
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from messaging.routes import Routes
 
@@ -22,10 +23,9 @@ def routes(notifications: Notifications, publisher: Publisher, stock_team: str) 
 
     # after the commit
     publish = handlers.PublishEvent(publisher)
-    route.effect(events.BatchCreated, publish)
-    route.effect(events.BatchQuantityChanged, publish)
-    route.effect(events.Allocated, publish)
-    route.effect(events.Deallocated, publish)
-    route.effect(events.OutOfStock, publish, handlers.SendOutOfStockNotification(notifications, stock_team))
+    for row in EVENTS:
+        if row.published:
+            route.effect(row.kind, publish)
+    route.effect(events.OutOfStock, handlers.SendOutOfStockNotification(notifications, stock_team))
 
     return route

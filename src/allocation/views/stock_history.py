@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Any, assert_never, cast
+from typing import Any, cast
 
 from sqlalchemy import Connection, text
 
 from allocation.adapters.wire_names import CODEC
-from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
+from allocation.domain.events import BatchQuantityChanged, Event
+from allocation.service_layer import messages
 from allocation.views.batches import COLUMNS, PREFERRED_FIRST, Batch, all_batches_of
 from messaging.errors import UnreadableMessage
 
@@ -118,23 +119,22 @@ def _changes(
         return Balance(qty, 0) if eta_of.get(ref) is None else Balance(0, qty)
 
     for step in steps:
-        match step.event:
-            case None:
-                yield None
-            case BatchCreated(ref=ref, qty=qty):
-                held[ref] = qty
-                yield of_batch(ref, qty)
-            case BatchQuantityChanged(ref=ref, qty=qty):
-                yield of_batch(ref, qty - held[ref]) if ref in held else None
-                held[ref] = qty
-            case Allocated(batchref=ref, qty=qty):
-                yield of_batch(ref, -qty)
-            case Deallocated(batchref=ref, qty=qty):
-                yield of_batch(ref, qty)
-            case OutOfStock():
-                yield Balance(0, 0)
-            case _:
-                assert_never(step.event)
+        if step.event is None:
+            yield None
+            continue
+        stock = messages.event_row(type(step.event)).stock
+        if stock is None:
+            yield Balance(0, 0)
+            continue
+        ref, qty = getattr(step.event, stock.batch), step.event.qty
+        if stock.purchased == "keeps":
+            yield of_batch(ref, -qty * stock.allocated)
+        elif stock.purchased == "adds":
+            held[ref] = qty
+            yield of_batch(ref, qty)
+        else:
+            yield of_batch(ref, qty - held[ref]) if ref in held else None
+            held[ref] = qty
 
 
 def _steps(asked: Connection, sku: str, first: int, last: int) -> Iterator[Step]:

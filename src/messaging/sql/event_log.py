@@ -11,7 +11,7 @@ from messaging.codec import Codec
 from messaging.envelope import Metadata, Recorded
 from messaging.errors import UnreadableMessage
 from messaging.sql import tables
-from messaging.sql.statements import Ask, Question, Row, Statement, compiled, insert_rows, rows_of
+from messaging.sql.statements import Ask, Query, Row, Statement, compiled, insert_rows, rows_of
 
 _APPEND = insert_rows(
     tables.event_log,
@@ -74,15 +74,13 @@ class SqlEventLog:
 
     def has(self, recorded: Recorded[object]) -> bool:
         """Whoever took its version meanwhile has given it another id."""
-        found: list[tuple[Any, ...]] = []
-        self._ask([Question(_ID, [{"stream": recorded.stream, "version": recorded.version}], found.extend)])
-        return [str(row_id) for (row_id,) in found] == [recorded.metadata.id]
+        found = self._ask(Query(_ID, [{"stream": recorded.stream, "version": recorded.version}]))
+        return [str(row_id) for (row_id,) in found[_ID]] == [recorded.metadata.id]
 
     def history(self, stream: str) -> list[object]:
         """The events of a stream, as this transaction sees them. Raises UnreadableMessage."""
-        found: list[tuple[Any, ...]] = []
-        self._ask([Question(_HISTORY, [{"stream": stream}], found.extend)])
-        return [self._codec.decode(name, data) for name, data in found]
+        found = self._ask(Query(_HISTORY, [{"stream": stream}]))
+        return [self._codec.decode(name, data) for name, data in found[_HISTORY]]
 
     def statements(self) -> Iterable[Statement]:
         if self._rows:

@@ -7,9 +7,11 @@ from typing import Any
 
 from sqlalchemy import func, literal_column, select
 
+from messaging.codec import JsonObject
 from messaging.errors import StillRunning
+from messaging.refusals import Refusals
 from messaging.sql import tables
-from messaging.sql.statements import Ask, Question, Row, Statement, compiled, insert_rows, rows_of
+from messaging.sql.statements import Ask, Query, Row, Rows, Statement, compiled, insert_rows, rows_of
 from messaging.unit_of_work import Outcome
 
 _REMEMBER = insert_rows(tables.inbox, "message_id", "fingerprint", "outcome")
@@ -27,24 +29,21 @@ _RECALL = compiled(
 
 
 class SqlInbox:
-    """`refusals` are the domain's errors by their stored names."""
-
-    def __init__(self, ask: Ask, refusals: Mapping[str, type[Exception]]) -> None:
+    def __init__(self, ask: Ask, refusals: Refusals) -> None:
         self._ask = ask
         self._refusals = refusals
-        self._names = {kind: name for name, kind in refusals.items()}
         self._found: dict[str, tuple[bool, str | None, Any]] = {}
-        self._rows: list[Row] = []
+        self._rows: dict[str, Row] = {}
 
     def remember(self, message_id: str, fingerprint: str, outcome: Outcome) -> None:
-        self._rows.append({"message_id": message_id, "fingerprint": fingerprint, "outcome": self._encode(outcome)})
+        encoded = self._refusals.encode(outcome.refusal) if outcome.refusal else {"result": outcome.result}
+        self._rows[message_id] = {"message_id": message_id, "fingerprint": fingerprint, "outcome": encoded}
 
     def recall(self, message_id: str) -> tuple[str, Outcome] | None:
-        for pending in self._rows:  # handled in this very transaction
-            if pending["message_id"] == message_id:
-                return pending["fingerprint"], self._decode(pending["outcome"])
+        if pending := self._rows.get(message_id):  # handled in this very transaction
+            return pending["fingerprint"], self._decode(pending["outcome"])
         if message_id not in self._found:
-            self._ask(self.questions([message_id]))
+            self.take(self._ask(*self.queries([message_id])))
         is_ours, fingerprint, outcome = self._found[message_id]
         if fingerprint is not None:
             return fingerprint, self._decode(outcome)
@@ -52,26 +51,18 @@ class SqlInbox:
             raise StillRunning(message_id)
         return None
 
-    def questions(self, message_ids: Sequence[str]) -> Iterator[Question]:
+    def queries(self, message_ids: Sequence[str]) -> Iterator[Query]:
         """What is known of these messages."""
         if message_ids:
-            yield Question(_RECALL, [{"message_id": message_id} for message_id in message_ids], self._take)
+            yield Query(_RECALL, [{"message_id": message_id} for message_id in message_ids])
 
-    def _take(self, rows: list[tuple[Any, ...]]) -> None:
-        for message_id, is_ours, fingerprint, outcome in rows:
+    def take(self, answers: Mapping[str, Rows]) -> None:
+        for message_id, is_ours, fingerprint, outcome in answers.get(_RECALL, ()):
             self._found[message_id] = is_ours, fingerprint, outcome
 
     def statements(self) -> Iterable[Statement]:
         if self._rows:
-            yield _REMEMBER, self._rows
+            yield _REMEMBER, [self._rows[message_id] for message_id in sorted(self._rows)]
 
-    def _encode(self, outcome: Outcome) -> dict[str, Any]:
-        if outcome.refusal is None:
-            return {"result": outcome.result}
-        return {"refused": self._names[type(outcome.refusal)], "because": str(outcome.refusal)}
-
-    def _decode(self, stored: dict[str, Any]) -> Outcome:
-        if "refused" not in stored:
-            return Outcome(stored["result"])
-        kind = self._refusals[stored["refused"]]
-        return Outcome(refusal=kind.__new__(kind, stored["because"]))  # its own __init__ may ask for more than a text
+    def _decode(self, stored: JsonObject) -> Outcome:
+        return Outcome(stored["result"]) if "result" in stored else Outcome(refusal=self._refusals.decode(stored))

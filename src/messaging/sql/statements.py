@@ -6,7 +6,7 @@ and prepared once a connection. Writes to different tables are joined into one s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
@@ -31,6 +31,8 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import TypeEngine
 
 Row: TypeAlias = dict[str, Any]
+Rows: TypeAlias = list[tuple[Any, ...]]
+"""As they are read: tuples cost least."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,15 +44,19 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A statement that reads, what it asks about, and who takes the answer: rows as tuples, which cost least."""
+class Query:
+    """A statement that reads, and the rows that arrive with it."""
 
     text: str
     rows: Sequence[Row]
-    take: Callable[[list[tuple[Any, ...]]], None]
 
 
-Ask: TypeAlias = Callable[[Iterable[Question]], None]
+class Ask(Protocol):
+    def __call__(self, *queries: Query) -> Mapping[str, Rows]:
+        """Read in one round trip: the rows that each query found, by its text."""
+        ...
+
+
 Statement: TypeAlias = tuple[Write, Sequence[Row]]
 
 

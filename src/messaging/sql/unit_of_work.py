@@ -5,7 +5,7 @@ Each of the two is one round trip, and BEGIN and COMMIT travel along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
@@ -14,14 +14,15 @@ from sqlalchemy import Engine
 
 from messaging.codec import Codec
 from messaging.errors import OutcomeUnknown
+from messaging.refusals import Refusals
 from messaging.sql.connections import connection
 from messaging.sql.errors import Faults, translated
 from messaging.sql.event_log import SqlEventLog
 from messaging.sql.inbox import SqlInbox
 from messaging.sql.lanes import lock_lanes
 from messaging.sql.outbox import SqlOutbox
-from messaging.sql.round_trip import RoundTrips, Rows, Sent
-from messaging.sql.statements import Question, Writer, as_json, joined
+from messaging.sql.round_trip import RoundTrips, Sent
+from messaging.sql.statements import Query, Rows, Writer, as_json, joined
 
 U = TypeVar("U")
 
@@ -33,42 +34,38 @@ _ROUND_TRIPS = "round trips"
 class SqlTransaction:
     """What every bounded context's unit of work has. It adds its own writers: repositories and read models."""
 
-    def __init__(self, round_trips: RoundTrips, codec: Codec, refusals: Mapping[str, type[Exception]]) -> None:
+    def __init__(self, round_trips: RoundTrips, codec: Codec, refusals: Refusals) -> None:
         self.event_log = SqlEventLog(self.ask, codec)
         self.outbox = SqlOutbox()
         self.inbox = SqlInbox(self.ask, refusals)
         self._round_trips = round_trips
         self._writers: list[Writer] = []
         self._turn: list[Sent] = []
-        self._first: list[Question] = []
+        self._locks: list[Query] = []
 
     def add_writer(self, writer: Writer) -> None:
         self._writers.append(writer)
 
-    def ask(self, questions: Iterable[Question]) -> None:
-        """Ask all at once; the first time is the moment that the whole transaction sees."""
-        asked = [*self._first, *questions]
-        self._first = []
-        if not asked:
-            return
-        answers = self._go([(question.text, [as_json(question.rows)]) for question in asked])
-        for question, answer in zip(asked, answers, strict=True):
-            question.take(answer)
+    def ask(self, *queries: Query) -> dict[str, Rows]:
+        """Read at once, and return the rows of each by its text. The first time is the moment that the whole
+        transaction sees."""
+        sent = [*self._locks, *queries]
+        self._locks = []
+        if not sent:
+            return {}
+        answers = self._go([(query.text, [as_json(query.rows)]) for query in sent])
+        return {query.text: answer for query, answer in zip(sent, answers, strict=True)}
 
-    def expect(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
-        """Ask at once what these commands will need; a bounded context that is asked much knows what that is."""
-        self.ask([*self.questions(commands), *self.inbox.questions(message_ids)])
+    def prefetch(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:  # noqa: ARG002 - a bounded context knows what its commands need
+        self.inbox.take(self.ask(*self.inbox.queries(message_ids)))
 
-    def questions(self, commands: Sequence[object]) -> Iterable[Question]:  # noqa: ARG002 - a bounded context's to say
-        return ()
+    def lock(self, commands: Sequence[object]) -> None:
+        """A bounded context that is written by many at once overrides this: see `wait_for_turn`."""
 
-    def reserve(self, commands: Sequence[object]) -> None:
-        """A bounded context that is written by many at once says here whose turn to wait for."""
-
-    def wait_for_turn(self, streams: Collection[str], first: Iterable[Question]) -> None:
-        """When anything is asked: wait in the lanes of these streams, and ask this first of all."""
+    def wait_for_turn(self, streams: Collection[str], locks: Iterable[Query]) -> None:
+        """When anything is read: first wait in the queues of these streams, then for these locks."""
         self._turn = [(lock_lanes(streams), ())] if streams else []
-        self._first = list(first)
+        self._locks = list(locks)
 
     def commit(self) -> None:
         """Send all that was gathered, and COMMIT, at once."""

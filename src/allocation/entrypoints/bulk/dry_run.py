@@ -18,7 +18,7 @@ from allocation.adapters import tables
 from allocation.adapters.engine import short_lived_engine
 from allocation.adapters.unit_of_work import unit_of_work
 from allocation.domain.commands import Allocate, CreateBatch
-from allocation.domain.model import LineKey, OrderLine
+from allocation.domain.lines import LineKey, OrderLine
 from allocation.service_layer.ports import UnitOfWork
 from messaging.bus import MessageBus, Request
 from messaging.retry import Retry

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from allocation.domain.commands import Allocate, CreateBatch
-from allocation.domain.model import InvalidSku
+from allocation.domain.errors import InvalidSku
 from allocation.entrypoints.bulk.csv_files import BadCsv, Row
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.validation import ALLOCATE, CREATE_BATCH, BadInput, Schema

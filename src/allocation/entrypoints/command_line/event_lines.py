@@ -7,24 +7,23 @@ from datetime import datetime
 from typing import Any
 
 from allocation.adapters.wire_names import CLOUD_EVENTS
-from allocation.domain.events import (
-    Allocated,
-    BatchCreated,
-    BatchQuantityChanged,
-    Deallocated,
-    Event,
-    OutOfStock,
-)
+from allocation.domain.events import Event
 from allocation.entrypoints.event_words import in_words
+from allocation.service_layer import messages
+from allocation.service_layer.messages.table import Tone
 from messaging.errors import UnreadableMessage
 
-COLOURS: dict[type, str] = {
-    BatchCreated: "cyan",
-    BatchQuantityChanged: "yellow",
-    Allocated: "green",
-    Deallocated: "magenta",
-    OutOfStock: "red",
+_COLOURS: dict[Tone, str] = {
+    "stock": "cyan",
+    "change": "yellow",
+    "success": "green",
+    "setback": "magenta",
+    "failure": "red",
 }
+
+
+def colour_of(event: Event) -> str:
+    return _COLOURS[messages.event_row(type(event)).tone]
 
 
 def in_a_line(event: Event) -> str:

@@ -139,7 +139,7 @@ def _print(entry: Entry, as_json: bool) -> None:
 
 
 def _line(entry: Entry) -> str:
-    from allocation.entrypoints.command_line.event_lines import COLOURS, event_in, in_a_line, moment_of, printable
+    from allocation.entrypoints.command_line.event_lines import colour_of, event_in, in_a_line, moment_of, printable
 
     if entry.event is None:
         return f"--:--:-- {printable(entry.body.decode(errors='backslashreplace'))}, which is no CloudEvent"
@@ -148,7 +148,7 @@ def _line(entry: Entry) -> str:
     if event is None:
         said = f"{entry.event.get('type')} {in_json(entry.event.get('data'))}"
         return f"{moment} {printable(said)}, which this release does not know"
-    return f"{moment} {click.style(printable(in_a_line(event)), fg=COLOURS[type(event)])}"
+    return f"{moment} {click.style(printable(in_a_line(event)), fg=colour_of(event))}"
 
 
 def _nobody_reads() -> bool:

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 
 from allocation.adapters.wire_names import CODEC
-from allocation.entrypoints.console.sentences import kind_of, sentence_of
+from allocation.entrypoints.console.sentences import mark_of, sentence_of
 from messaging.errors import Unavailable, UnreadableMessage
 from messaging.sql.log_reader import LoggedEvent
 
@@ -75,7 +75,7 @@ def told(entry: LoggedEvent) -> dict[str, Any]:
         event: Any = CODEC.decode(entry.type, entry.data)
     except UnreadableMessage:
         event = None
-    kind, label = kind_of(event)
+    kind, label = mark_of(event)
     return {
         "id": entry.id,
         "time": entry.time.isoformat(timespec="seconds"),

@@ -22,7 +22,7 @@ from werkzeug.exceptions import (
 
 from allocation.adapters.keys import Scope
 from allocation.entrypoints.console.bars import bar
-from allocation.entrypoints.console.sentences import kind_of, sentence_of
+from allocation.entrypoints.console.sentences import mark_of, sentence_of
 from allocation.entrypoints.console.sign_in import visitor
 from allocation.entrypoints.console.visitors import keep_cookie
 from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
@@ -61,7 +61,7 @@ def add_looks(console: Blueprint) -> None:
             "static_url": lambda name: url_for("console.static", filename=name, v=version),
             "bar": bar,
             "sentence_of": sentence_of,
-            "kind_of": kind_of,
+            "mark_of": mark_of,
             "effect_name": lambda name: EFFECTS.get(name, name.replace("_", " ")),
         }
 

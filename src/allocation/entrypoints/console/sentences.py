@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
+from allocation.domain.events import Event
 from allocation.entrypoints import event_words
 from allocation.entrypoints.event_words import Name
+from allocation.service_layer import messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +20,12 @@ class Words:
     href: str | None = None
 
 
-KINDS: dict[type, tuple[str, str]] = {
-    BatchCreated: ("purchased", "Purchased"),
-    BatchQuantityChanged: ("changed", "Quantity changed"),
-    Allocated: ("allocated", "Allocated"),
-    Deallocated: ("deallocated", "Promise broken"),
-    OutOfStock: ("out-of-stock", "Out of stock"),
-}
-"""How each kind is marked, and what it is called."""
-
-
-def kind_of(event: Event | None) -> tuple[str, str]:
-    return KINDS[type(event)] if event else ("unknown", "Not known")
+def mark_of(event: Event | None) -> tuple[str, str]:
+    """How its kind is marked, and what it is called."""
+    if event is None:
+        return "unknown", "Not known"
+    row = messages.event_row(type(event))
+    return row.tone, row.label
 
 
 def sentence_of(event: Event | None, wire_name: str, *, names_sku: bool = True) -> list[Words]:

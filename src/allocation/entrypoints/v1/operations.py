@@ -17,6 +17,7 @@ from allocation.entrypoints.v1 import problems
 from allocation.entrypoints.v1.problems import Problem
 from allocation.entrypoints.v1.queries import OfBatches, OfEvents, Page
 from allocation.entrypoints.v1.shapes import Allocation, Batches, Event, Events, Products
+from allocation.service_layer.messages import ordering, stock
 from allocation.validation import Schema
 from allocation.views import AllocatedLine, Batch, Incoming, Order, Stock
 
@@ -179,7 +180,7 @@ OPERATIONS = {
             200: Answer("The identical batch was added before; as it is now.", _BATCH, headers=_CREATED),
         },
         body=_NEW_BATCH,
-        problems=[*ON_A_CHANGE, problems.BATCH_CONFLICT],
+        problems=[*ON_A_CHANGE, *problems.of_command(stock.CREATE_BATCH)],
     ),
     "v1.change_batch": Operation(
         "State how much a batch holds",
@@ -190,8 +191,7 @@ OPERATIONS = {
         if_match=True,
         problems=[
             *ON_A_CHANGE,
-            problems.NOT_FOUND,
-            problems.PRECONDITION_FAILED,
+            *problems.of_command(stock.CHANGE_BATCH_QUANTITY),
             problems.PRECONDITION_REQUIRED,
         ],
     ),
@@ -203,7 +203,7 @@ OPERATIONS = {
             200: Answer("It was allocated before.", _ALLOCATION, headers=_LOCATED),
         },
         body=_LINE,
-        problems=[*ON_A_CHANGE, problems.UNKNOWN_SKU, problems.LINE_CONFLICT, problems.OUT_OF_STOCK],
+        problems=[*ON_A_CHANGE, *problems.of_command(ordering.ALLOCATE), problems.OUT_OF_STOCK],
     ),
     "add_batch": Operation(
         "Add a batch, as in the book",

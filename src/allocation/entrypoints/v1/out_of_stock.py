@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from flask import Response
 
-from allocation.domain.model import OrderLine
+from allocation.domain.lines import OrderLine
 from allocation.entrypoints.v1 import problems
 from allocation.views import Room
 

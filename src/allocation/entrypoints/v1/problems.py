@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from inspect import getdoc
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,9 @@ from flask import Response, g, request
 from pydantic_core import to_json
 from werkzeug.http import HTTP_STATUS_CODES
 
-from allocation.domain import model
+from allocation.domain.errors import DomainError, Kind, UnknownRefusal
+from allocation.service_layer.messages import REFUSALS
+from allocation.service_layer.messages.table import CommandRow
 from messaging.envelope import Metadata
 
 
@@ -117,22 +120,6 @@ METHOD_NOT_ALLOWED = Problem(
     "The path is right, the method is not. The Allow header lists those that are.",
     "DELETE is not allowed at /v1/batches/b-17; allowed: GET, HEAD, OPTIONS, PATCH",
 )
-BATCH_CONFLICT = Problem(
-    "batch-conflict",
-    409,
-    "The reference belongs to another batch",
-    "A batch was created under this reference before, with another SKU, quantity or ETA. Use another reference, or "
-    "change the quantity of the batch that is there.",
-    "Batch b-17 exists already, created with 20 of RED-CHAIR, eta none (in the warehouse)",
-)
-LINE_CONFLICT = Problem(
-    "line-conflict",
-    409,
-    "The order line is allocated differently",
-    "This line of the order is allocated already, with another SKU or quantity. Another line of the same order needs a "
-    "`lineid` of its own.",
-    "Line RED-CHAIR of order anna-1 is allocated already with 12 of RED-CHAIR",
-)
 OUT_OF_STOCK = Problem(
     "out-of-stock",
     409,
@@ -178,13 +165,6 @@ INVALID_VALUES = Problem(
     "by the name of the parameter.",
     "qty: input should be greater than or equal to 1, not 0",
 )
-UNKNOWN_SKU = Problem(
-    "unknown-sku",
-    422,
-    "The SKU was never purchased",
-    "No batch of this SKU has ever been added. Is it spelled as in the batches, capitals included?",
-    "Invalid sku RED-CHIAR",
-)
 IDEMPOTENCY_KEY_REUSED = Problem(
     "idempotency-key-reused",
     422,
@@ -224,35 +204,51 @@ UNAVAILABLE = Problem(
     NOT_RIGHT_NOW,
 )
 
-PROBLEMS = (
-    INVALID_REQUEST,
-    NO_KEY,
-    MISSING_SCOPE,
-    NOT_FOUND,
-    METHOD_NOT_ALLOWED,
-    BATCH_CONFLICT,
-    LINE_CONFLICT,
-    OUT_OF_STOCK,
-    STILL_RUNNING,
-    PRECONDITION_FAILED,
-    TOO_LARGE,
-    UNSUPPORTED_MEDIA_TYPE,
-    INVALID_VALUES,
-    UNKNOWN_SKU,
-    IDEMPOTENCY_KEY_REUSED,
-    PRECONDITION_REQUIRED,
-    TOO_MANY_REQUESTS,
-    INTERNAL_ERROR,
-    UNAVAILABLE,
-)
+_STATUS = {Kind.INVALID: 422, Kind.CONFLICT: 409}
+_RENAMED = {"invalid_sku": "unknown-sku"}  # published before refusals had codes
 
-OF_DOMAIN: dict[type[model.DomainError], Problem] = {
-    model.InvalidSku: UNKNOWN_SKU,
-    model.UnknownBatch: NOT_FOUND,
-    model.BatchConflict: BATCH_CONFLICT,
-    model.LineConflict: LINE_CONFLICT,
-    model.StaleBatch: PRECONDITION_FAILED,
-}
+
+def _of_refusal(refusal: type[DomainError]) -> Problem:
+    if refusal.kind is Kind.NOT_FOUND:
+        return NOT_FOUND
+    if refusal.kind is Kind.STALE:
+        return PRECONDITION_FAILED
+    name = _RENAMED.get(refusal.code, refusal.code.replace("_", "-"))
+    meaning = " ".join((getdoc(refusal) or "").split())
+    return Problem(name, _STATUS[refusal.kind], refusal.title, meaning, refusal.example)
+
+
+OF_REFUSALS = {refusal: _of_refusal(refusal) for refusal in (*REFUSALS.values(), UnknownRefusal)}
+
+
+def of_command(row: CommandRow[Any]) -> list[Problem]:
+    """Those of its refusals."""
+    return [OF_REFUSALS[refusal] for refusal in row.refuses]
+
+
+PROBLEMS = tuple(
+    dict.fromkeys(
+        (
+            INVALID_REQUEST,
+            NO_KEY,
+            MISSING_SCOPE,
+            NOT_FOUND,
+            METHOD_NOT_ALLOWED,
+            OUT_OF_STOCK,
+            STILL_RUNNING,
+            PRECONDITION_FAILED,
+            TOO_LARGE,
+            UNSUPPORTED_MEDIA_TYPE,
+            INVALID_VALUES,
+            *OF_REFUSALS.values(),
+            IDEMPOTENCY_KEY_REUSED,
+            PRECONDITION_REQUIRED,
+            TOO_MANY_REQUESTS,
+            INTERNAL_ERROR,
+            UNAVAILABLE,
+        )
+    )
+)
 
 AT_THE_DOOR = (NO_KEY, MISSING_SCOPE, TOO_MANY_REQUESTS)
 """Where keys are asked for, by any route that is not open to everybody."""

@@ -14,7 +14,8 @@ from werkzeug.exceptions import NotFound
 from allocation import validation
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.bootstrap import Service
-from allocation.domain.model import DomainError, OrderLine
+from allocation.domain.errors import DomainError
+from allocation.domain.lines import OrderLine
 from allocation.entrypoints.http.input import body, message_id
 from allocation.entrypoints.v1 import problems, queries
 from allocation.entrypoints.v1.answers import answer
@@ -186,7 +187,7 @@ def _add_problems(v1: Blueprint) -> None:
 
     @v1.errorhandler(DomainError)
     def refused(error: DomainError) -> ResponseReturnValue:
-        return problems.answer(problems.OF_DOMAIN[type(error)], str(error))
+        return problems.answer(problems.OF_REFUSALS[type(error)], str(error))
 
     @v1.errorhandler(ConditionMissing)
     def condition_missing(error: ConditionMissing) -> ResponseReturnValue:

@@ -1,0 +1,49 @@
+"""The table of messages: every command and event, with all that is said of it in one place.
+
+What travels, is stored, validated, prefetched, documented and shown is read off this table. A test demands a row for
+each member of the unions `Command` and `Event`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allocation.domain.errors import DomainError
+from allocation.service_layer.messages import ordering, stock
+from allocation.service_layer.messages.table import CommandRow, EventRow
+from allocation.service_layer.ports import Lookups
+
+COMMANDS: tuple[CommandRow[Any], ...] = (stock.CREATE_BATCH, ordering.ALLOCATE, stock.CHANGE_BATCH_QUANTITY)
+
+EVENTS: tuple[EventRow[Any], ...] = (
+    stock.BATCH_CREATED,
+    ordering.ALLOCATED,
+    stock.BATCH_QUANTITY_CHANGED,
+    ordering.DEALLOCATED,
+    ordering.OUT_OF_STOCK,
+)
+
+REFUSALS: dict[str, type[DomainError]] = {refusal.code: refusal for row in COMMANDS for refusal in row.refuses}
+"""By the code under which they are stored."""
+
+_COMMANDS: dict[type, CommandRow[Any]] = {row.kind: row for row in COMMANDS}
+_EVENTS: dict[type, EventRow[Any]] = {row.kind: row for row in EVENTS}
+
+
+def command_row(kind: type) -> CommandRow[Any]:
+    return _COMMANDS[kind]
+
+
+def event_row(kind: type) -> EventRow[Any]:
+    return _EVENTS[kind]
+
+
+def lookups(command: object) -> Lookups:
+    """What the rules need for this command."""
+    return _COMMANDS[type(command)].lookups(command)
+
+
+def streams(command: object) -> tuple[str, ...]:
+    """The SKUs that the command changes, where it names them and may share a transaction with others; else none."""
+    row = _COMMANDS[type(command)]
+    return () if row.moves_many_lines else tuple(row.lookups(command).skus)

@@ -1,0 +1,114 @@
+"""The shape of the table of messages: what is said once of each command and event, and read by everybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from allocation.domain.errors import DomainError
+from allocation.service_layer.ports import Lookups
+
+M = TypeVar("M")
+
+Tone: TypeAlias = Literal["stock", "change", "success", "setback", "failure"]
+"""What an event means to people who watch: it has a colour on the terminal and a mark in the console."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """From one character to so many."""
+
+    longest: int = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number, both ends included."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A date, or none."""
+
+
+Limit: TypeAlias = Text | Whole | Day
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a message: its limit, and what it means. `wire` is its name outside, where that differs."""
+
+    limit: Limit
+    meaning: str
+    wire: str | None = None
+
+
+Fields: TypeAlias = Mapping[str, Field]
+
+
+@dataclass(frozen=True, slots=True)
+class StockChange:
+    """What an event changes of the batch that its field `batch` names, by its `qty`."""
+
+    batch: str
+    purchased: Literal["adds", "sets", "keeps"] = "keeps"
+    allocated: Literal[-1, 0, 1] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow(Generic[M]):
+    """An event. `name` is stored with it for good, and has a version.
+
+    `sentence` says what happened, with fields of the event in braces, `{line}` for its order line and `{quantity}` for
+    `qty` of its SKU; or gives that for an event. `label` and `tone` are for lists of events.
+    """
+
+    kind: type[M]
+    name: str
+    when: str
+    fields: Fields
+    example: M
+    label: str
+    tone: Tone
+    sentence: str | Callable[[M], str]
+    stock: StockChange | None = None
+    published: bool = True
+
+    def __post_init__(self) -> None:
+        _require_all_fields(self.kind, self.fields, ())
+
+    def sentence_of(self, event: M) -> str:
+        return self.sentence if isinstance(self.sentence, str) else self.sentence(event)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRow(Generic[M]):
+    """A command. `name` is what it is called on the command stream, and has a version.
+
+    `asks` says what it is for, `gives` what follows from it. `lookups` is what its rules need of the database, read at
+    once; a command that names its SKUs shares a transaction with others, but for one that `moves_many_lines`.
+    `refuses`: the errors that its rules raise. `internal` are fields that have no place in a message.
+    """
+
+    kind: type[M]
+    name: str
+    asks: str
+    gives: str
+    fields: Fields
+    example: Mapping[str, Any]
+    lookups: Callable[[M], Lookups]
+    refuses: Sequence[type[DomainError]]
+    internal: Sequence[str] = ()
+    moves_many_lines: bool = False
+
+    def __post_init__(self) -> None:
+        _require_all_fields(self.kind, self.fields, self.internal)
+
+
+def _require_all_fields(kind: type, described: Fields, internal: Sequence[str]) -> None:
+    names = {one.name for one in fields(kind)} - set(internal)
+    assert described.keys() == names, f"the table of messages describes other fields of {kind.__name__} than it has"
