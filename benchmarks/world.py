@@ -22,7 +22,7 @@ from allocation.entrypoints.memory import settle_memory
 from benchmarks.fill import refresh_statistics
 from benchmarks.load import Address
 from benchmarks.processes import HOST, answers, free_port, program, wait_for
-from messaging.bus import Request
+from messaging.envelope import Request
 
 SKUS = [f"SKU-{number:04}" for number in range(1000)]
 PLENTY = 1_000_000_000

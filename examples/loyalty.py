@@ -78,6 +78,6 @@ def change_points(cmd: ChangePoints, uow: UnitOfWork) -> int:
 
 def routes(tell_customer: Effect[PointsChanged]) -> Routes[UnitOfWork]:
     route: Routes[UnitOfWork] = Routes()
-    route.command(ChangePoints, change_points, stream=lambda cmd: cmd.customer)
+    route.command(ChangePoints, change_points)
     route.effect(PointsChanged, tell_customer)
     return route

@@ -13,6 +13,7 @@ from allocation.domain.errors import DomainError, UnknownBatch
 from allocation.domain.events import Allocated, BatchCreated, Deallocated, Event
 from allocation.domain.lines import Allocations, LineKey
 from allocation.domain.product import Product
+from allocation.service_layer import messages
 from allocation.service_layer.ports import UnitOfWork
 from allocation.service_layer.routing import routes
 from messaging.bus import MessageBus
@@ -161,7 +162,12 @@ class Service:
         self.notifications = FakeNotifications()
         table = routes(self.notifications, self.publisher, "stock@made.com")
         self.bus: MessageBus[UnitOfWork] = MessageBus(
-            table, self.unit_of_work, DomainError, Retry(conflict_deadline=0.1, outage_deadline=0.01)
+            table,
+            self.unit_of_work,
+            DomainError,
+            Retry(conflict_deadline=0.1, outage_deadline=0.01),
+            streams=messages.streams,
+            name_of=messages.fingerprint_name,
         )
         self.relay = Relay(table, MemoryDeliveries(self.memory))
 

@@ -13,7 +13,7 @@ from benchmarks.bench import Bench, in_turn
 from benchmarks.fill import allocate_lines
 from benchmarks.results import Row, at_most, ratio
 from benchmarks.world import PLENTY
-from messaging.bus import Request
+from messaging.envelope import Request
 
 
 def cut(bench: Bench) -> Iterator[Row]:

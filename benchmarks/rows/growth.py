@@ -18,7 +18,7 @@ from benchmarks.fill import allocate_lines, refresh_statistics, view_of
 from benchmarks.load import Address
 from benchmarks.results import Row, at_most, ratio
 from benchmarks.world import PLENTY
-from messaging.bus import Request
+from messaging.envelope import Request
 
 _NUMBERS = count()
 

@@ -22,6 +22,7 @@ from allocation.adapters.unit_of_work import unit_of_work
 from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.config import Settings
 from allocation.domain.errors import DomainError
+from allocation.service_layer import messages
 from allocation.service_layer.handlers import PublishEvent
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from allocation.service_layer.routing import routes
@@ -131,7 +132,9 @@ def bootstrap(
         engine=engine,
         redis_probe=redis_probe(settings.redis_url),
         redis=client,
-        bus=MessageBus(table, unit_of_work(engine), DomainError, retry, observer),
+        bus=MessageBus(
+            table, unit_of_work(engine), DomainError, retry, observer, messages.streams, messages.fingerprint_name
+        ),
         pubsub_bus=exclusive_bus(settings, BRIDGE_LOCK, table, retry, observer),
         command_bus=exclusive_bus(settings, COMMAND_STREAM_LOCK, table, retry, observer),
         command_group=command_group(client),
@@ -154,7 +157,16 @@ def exclusive_bus(
     alone = database_engine(settings.database_url, connections=1, options=KEEPALIVES, limits=FOR_WORK)
     engine = make_exclusive(alone, lock)
     eager = replace(retry, conflict_deadline=0.5, first_wait=0.001, longest_wait=0.002)  # it gives way to nobody
-    return ExclusiveBus(table, unit_of_work(engine), DomainError, eager, observer, engine=engine)
+    return ExclusiveBus(
+        table,
+        unit_of_work(engine),
+        DomainError,
+        eager,
+        observer,
+        messages.streams,
+        messages.fingerprint_name,
+        engine=engine,
+    )
 
 
 def engine_for_callers(settings: Settings, connections: int) -> Engine:

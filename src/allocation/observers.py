@@ -7,7 +7,7 @@ import logging
 from allocation.adapters.metrics import metrics
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
-from messaging.observation import Both, Observer
+from messaging.observation import Observer, Observers
 
 log = logging.getLogger(__name__)
 
@@ -27,4 +27,4 @@ def observer_for(settings: Settings) -> Observer:
     except ImportError as error:
         log.warning("no traces are kept; install allocation[otel]", extra={"error": str(error)})
         return metrics()
-    return Both(metrics(), traces())
+    return Observers(metrics(), traces())

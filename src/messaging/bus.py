@@ -8,56 +8,47 @@ It keeps nothing of a message once it is answered, so threads may share it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+from messaging.coalescing import Coalescer
 from messaging.contention import Contention
-from messaging.correlation import WORKING_ON
-from messaging.envelope import Metadata, Recorded
+from messaging.correlation import WORKING_ON, working_on
+from messaging.envelope import LEFT_OUT, Metadata, Outcome, Recorded, Request
 from messaging.errors import ConcurrencyConflict, MessageIdReused, OutcomeUnknown, StillRunning
-from messaging.grouping import Groups
-from messaging.observation import Observer, tell, unhindered
+from messaging.observation import Observer, guarded
 from messaging.retry import Retry
 from messaging.routes import Routes
-from messaging.unit_of_work import Outcome, UnitOfWork
+from messaging.unit_of_work import UnitOfWork
 
 U = TypeVar("U", bound=UnitOfWork)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A command with what came along. A `message_id` makes it safe to send again: its first outcome stands."""
-
-    command: object
-    metadata: Metadata = field(default_factory=lambda: Metadata.first("internal"))
-    message_id: str | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells two bodies apart. What has its default counts as not said: a field that a later release adds, with a
-        default, leaves the fingerprints of old messages as they are."""
-        said = [(one.name, getattr(self.command, one.name), one.default) for one in fields(self.command)]  # type: ignore[arg-type]  # commands are dataclasses
-        body = {name: value for name, value, default in said if value != default}
-        return sha256(f"{type(self.command).__name__}{sorted(body.items())}".encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class MessageBus(Generic[U]):
-    """`refusals` are the errors by which the domain says no."""
+    """`refusals` are the errors by which the domain says no.
+
+    `streams` gives those that a command changes, if it names them: then it shares a transaction with the commands that
+    wait beside it, in at most `transactions` at once. `name_of` a command is what its fingerprints are made with.
+    """
 
     routes: Routes[U]
     unit_of_work: Callable[[], AbstractContextManager[U]]
     refusals: type[Exception]
     retry: Retry = field(default_factory=Retry)
     observer: Observer = field(default_factory=Observer)
-    _groups: Groups[Request, Outcome] = field(init=False, repr=False)
-    _contention: Contention = field(default_factory=Contention, init=False, repr=False)
+    streams: Callable[[object], Collection[str]] = lambda _: ()
+    name_of: Callable[[object], str] = lambda command: type(command).__name__
+    transactions: int = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_groups", Groups(self._handle_group))
+        self._contention = Contention()
+        self._coalescer: Coalescer[Request, Outcome] = Coalescer(
+            self._handle_independent, self._contention.is_fresh, self.transactions
+        )
 
     def handle(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Any:
         """Do what was asked and return the handler's answer.
@@ -69,18 +60,33 @@ class MessageBus(Generic[U]):
     def outcome(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Outcome:
         """The same for those who want to know whether anything changed; a refusal is part of the outcome."""
         request = Request(command, metadata or Metadata.first("internal"), message_id)
-        stream = self.routes.stream(command)
-        outcome = self._groups.run(stream, request) if stream else self.handle_together([request])[0]
-        if isinstance(outcome.refusal, StillRunning):  # the others of its group did not wait for that
-            return self.handle_together([request])[0]
-        return outcome
+        if streams := self.streams(command):
+            outcome = self._coalescer.run(streams, request)
+            if not isinstance(outcome.refusal, StillRunning):  # the others of its group did not wait for that
+                return outcome
+        return self._handle(_Group([request], lock="wait"))[0]
 
     def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
         """Do all that was asked, in this order, in one transaction; a refused request changes nothing.
 
         Raises MessageIdReused, StillRunning and Unavailable for all of them.
         """
-        return self._handle(_Attempts(requests))
+        streams = self._streams_of(requests)
+        return self._handle(_Group(requests, lock="wait" if self._contention.is_fresh(streams) else None))
+
+    @contextmanager
+    def preview(self) -> Iterator[Callable[[Sequence[Request]], tuple[list[Outcome], list[Recorded[object]]]]]:
+        """What would become of requests, and the events: decided in one unit of work that is never committed.
+
+        Whatever is previewed later sees what was before it, and nothing that others commit meanwhile.
+        """
+        with self.unit_of_work() as uow:
+
+            def preview(requests: Sequence[Request]) -> tuple[list[Outcome], list[Recorded[object]]]:
+                uow.prefetch([request.command for request in requests], [])
+                return self._run_all(_Group(requests), uow, writes=False)
+
+            yield preview
 
     def recall(self, request: Request) -> Outcome | None:
         """What became of the request's message id when it came before; nothing is done.
@@ -94,65 +100,91 @@ class MessageBus(Generic[U]):
 
         return self.retry(ask)
 
-    def _handle_group(self, requests: Sequence[Request]) -> list[Outcome]:
-        """The same for requests of callers who know nothing of each other. One whose message id stands in its way has
-        changed nothing yet: that is its outcome, and not the others' concern."""
-        return self._handle(_Attempts(requests, strangers=len(requests) > 1))
+    def fingerprint(self, command: object) -> str:
+        """Tells two bodies apart. What has its default counts as not given: a field that a later release adds, with a
+        default, leaves the fingerprints of old messages as they are."""
+        given = [(one.name, getattr(command, one.name), one.default) for one in fields(command)]  # type: ignore[arg-type]  # commands are dataclasses
+        body = {name: value for name, value, default in given if value != default}
+        return sha256(f"{self.name_of(command)}{sorted(body.items())}".encode()).hexdigest()
 
-    def _handle(self, attempts: _Attempts) -> list[Outcome]:
-        requests = attempts.requests
-        before = WORKING_ON.set(_carrier(requests))
-        try:
-            return unhindered(
-                lambda handle: self.observer.handling(requests, handle),
-                lambda: self.retry(lambda: self._attempt(attempts)),
-            )
-        finally:
-            WORKING_ON.reset(before)
+    # --- observed, run again after conflicts, in one transaction ------------------
 
-    def _attempt(self, attempts: _Attempts) -> list[Outcome]:
-        requests = attempts.requests
-        commands = [request.command for request in requests]
-        streams = {stream for command in commands if (stream := self.routes.stream(command))}
+    def _handle_independent(self, requests: Sequence[Request], *, wait: bool) -> list[Outcome | None]:
+        outcomes = self._handle(_Group(requests, independent=len(requests) > 1, lock="wait" if wait else "skip"))
+        return [None if outcome is LEFT_OUT else outcome for outcome in outcomes]
+
+    def _handle(self, group: _Group) -> list[Outcome]:
+        with working_on(group.correlation_id):
+            end = guarded(self.observer.handling, group.requests)
+            try:
+                outcomes = self.retry(lambda: self._in_transaction(group))
+            except BaseException as error:
+                if end:
+                    guarded(end, error)
+                raise
+            if end:
+                guarded(end, outcomes)
+            return outcomes
+
+    def _in_transaction(self, group: _Group) -> list[Outcome]:
+        commands = [request.command for request in group.requests]
         try:
             with self.unit_of_work() as uow:
-                if attempts.lost or self._contention.is_fresh(streams):
-                    uow.lock(commands)
-                for event, outcomes in attempts.unanswered:
-                    if uow.event_log.has(event):
+                if group.lock:
+                    uow.lock(commands, wait=group.lock == "wait")
+                for log, outcomes in group.unanswered:
+                    if uow.event_log.has(log[-1]):
+                        guarded(self.observer.happened, log)
                         return outcomes
-                uow.prefetch(commands, [request.message_id for request in requests if request.message_id])
-                log, outcomes = self._run_all(attempts, uow)
+                uow.prefetch(commands, [request.message_id for request in group.requests if request.message_id])
+                outcomes, log = self._run_all(group, uow)
                 try:
                     uow.commit()
                 except OutcomeUnknown:
                     if log:
-                        attempts.unanswered.append((log[-1], outcomes))
+                        group.unanswered.append((log, outcomes))
                     raise
         except ConcurrencyConflict:
-            attempts.lost = True
-            self._contention.note(streams)
+            self._note_conflict(group)
             raise
-        tell(lambda: self.observer.happened(log))
+        guarded(self.observer.happened, log)
         return outcomes
 
-    def _run_all(self, attempts: _Attempts, uow: U) -> tuple[list[Recorded[object]], list[Outcome]]:
-        """What happened, and the outcome of each request."""
+    def _note_conflict(self, group: _Group) -> None:
+        """The next attempt waits for a lock, unless it is on many streams by chance: those of a group that shares only
+        the transaction."""
+        streams = self._streams_of(group.requests)
+        if len(streams) <= 1 or not group.independent:
+            self._contention.note(streams)
+            group.lock = "wait"
+
+    def _streams_of(self, requests: Sequence[Request]) -> set[str]:
+        return {stream for request in requests for stream in self.streams(request.command)}
+
+    # --- one command after another ----------------------------------------------------
+
+    def _run_all(self, group: _Group, uow: U, *, writes: bool = True) -> tuple[list[Outcome], list[Recorded[object]]]:
+        """The outcome of each request, LEFT_OUT where its stream is locked; and what happened."""
+        locked = uow.locked_elsewhere if group.lock == "skip" else ()
         log: list[Recorded[object]] = []
-        outcomes = []
-        for request in attempts.requests:
+        outcomes: list[Outcome] = []
+        for request in group.requests:
             WORKING_ON.set(request.metadata.correlation_id)
+            if locked and not (streams := set(self.streams(request.command))).isdisjoint(locked):
+                self._contention.note(streams)
+                outcomes.append(LEFT_OUT)
+                continue
             try:
                 known = self._first_outcome(request, uow)
             except (MessageIdReused, StillRunning) as error:
-                if not attempts.strangers:
+                if not group.independent:
                     raise
                 known = Outcome(refusal=error)
-            outcomes.append(known or self._run(request, uow, log))
-        WORKING_ON.set(_carrier(attempts.requests))
-        return log, outcomes
+            outcomes.append(known or self._run(request, uow, log, writes=writes))
+        WORKING_ON.set(group.correlation_id)
+        return outcomes, log
 
-    def _run(self, request: Request, uow: U, log: list[Recorded[object]]) -> Outcome:
+    def _run(self, request: Request, uow: U, log: list[Recorded[object]], *, writes: bool) -> Outcome:
         """What happens is added to the `log`."""
         handler = self.routes.handler(type(request.command))
         before = len(log)
@@ -161,31 +193,31 @@ class MessageBus(Generic[U]):
         except self.refusals as refusal:
             uow.discard_new_events()
             outcome = Outcome(refusal=refusal)
-        log += self._follow_up(uow, request.metadata)
-        if request.message_id:
-            uow.inbox.remember(request.message_id, request.fingerprint, outcome)
+        log += self._follow_up(uow, request.metadata, writes=writes)
+        if request.message_id and writes:
+            uow.inbox.remember(request.message_id, self.fingerprint(request.command), outcome)
         return replace(outcome, changed=len(log) > before)
 
-    @staticmethod
-    def _first_outcome(request: Request, uow: U) -> Outcome | None:
+    def _first_outcome(self, request: Request, uow: U) -> Outcome | None:
         remembered = uow.inbox.recall(request.message_id) if request.message_id else None
         if remembered is None:
             return None
         fingerprint, outcome = remembered
-        if fingerprint != request.fingerprint:
+        if fingerprint != self.fingerprint(request.command):
             raise MessageIdReused(request.message_id or "")
         return outcome
 
-    def _follow_up(self, uow: U, cause: Metadata) -> Iterator[Recorded[object]]:
+    def _follow_up(self, uow: U, cause: Metadata, *, writes: bool) -> Iterator[Recorded[object]]:
         """Do what is done about each event until nothing new happens."""
         queue = deque(self._new_events(uow, cause))
         while queue:
             happened = queue.popleft()
             kind = type(happened.event)
-            effects = self.routes.effect_names(kind)
-            uow.event_log.append(happened, effects)
-            for effect in effects:
-                uow.outbox.post(happened, effect)
+            if writes:
+                effects = self.routes.effect_names(kind)
+                uow.event_log.append(happened, effects)
+                for effect in effects:
+                    uow.outbox.post(happened, effect)
             for policy in self.routes.policies(kind):
                 policy(happened.event, uow)
                 queue.extend(self._new_events(uow, happened.metadata))
@@ -196,17 +228,21 @@ class MessageBus(Generic[U]):
         return [Recorded(new.stream, new.version, new.event, cause.next()) for new in uow.collect_new_events()]
 
 
-def _carrier(requests: Sequence[Request]) -> str:
-    """In whose name the transaction of them all is done: the first one's, whose thread it is."""
-    return requests[0].metadata.correlation_id if requests else ""
-
-
 @dataclass(slots=True)
-class _Attempts:
-    """What is asked, by `strangers` to each other or not, and what is remembered from one attempt to the next: whether
-    one lost to others, and the last event of each commit of which no answer came, with what it would have meant."""
+class _Group:
+    """Requests that share a transaction, and what is remembered from one attempt to the next.
+
+    Those of `independent` callers must not hold each other up. `lock`: whether to wait for the locks of what they will
+    write, to leave out what others have locked, or (None) to find out at the commit. `unanswered` are commits of which
+    no answer came: what would have happened, and the outcomes.
+    """
 
     requests: Sequence[Request]
-    strangers: bool = False
-    lost: bool = False
-    unanswered: list[tuple[Recorded[object], list[Outcome]]] = field(default_factory=list)
+    independent: bool = False
+    lock: Literal["wait", "skip"] | None = None
+    unanswered: list[tuple[list[Recorded[object]], list[Outcome]]] = field(default_factory=list)
+
+    @property
+    def correlation_id(self) -> str:
+        """Whose name the transaction is done in: the first one's, whose thread it is."""
+        return self.requests[0].metadata.correlation_id if self.requests else ""

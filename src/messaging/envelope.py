@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Generic, TypeGuard, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 from uuid import uuid4
 
 M_co = TypeVar("M_co", covariant=True)
@@ -38,6 +38,37 @@ class Metadata:
     def next(self) -> Metadata:
         """For a message that this one caused."""
         return Metadata(str(uuid4()), self.correlation_id, self.id, self.source, datetime.now(UTC), self.principal)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command with what came along. A `message_id` makes it safe to send again: its first outcome stands."""
+
+    command: object
+    metadata: Metadata = field(default_factory=lambda: Metadata.first("internal"))
+    message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended: with a result (JSON values only), or refused by a rule of the domain.
+
+    `changed` says whether anything happened now; the same result may mean that it had happened before.
+    """
+
+    result: Any = None
+    refusal: Exception | None = None
+    changed: bool = field(default=False, compare=False)
+
+    def unwrap(self) -> Any:
+        """The result, or the refusal raised."""
+        if self.refusal:
+            raise self.refusal
+        return self.result
+
+
+LEFT_OUT = Outcome()
+"""Of a request that was left for another transaction, since its stream is locked."""
 
 
 @dataclass(frozen=True, slots=True)

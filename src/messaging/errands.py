@@ -18,7 +18,7 @@ from messaging.correlation import working_on
 from messaging.effects import EffectOnMany
 from messaging.envelope import Delivery
 from messaging.errors import ClaimLost, MessagingError, Unavailable, UnknownMessage
-from messaging.observation import Observer, unhindered
+from messaging.observation import Observer, guarded
 from messaging.outage import Outage
 from messaging.routes import Routes
 
@@ -103,19 +103,21 @@ class Errands:
                 self._carry_out(errands)
 
     def _carry_out(self, errands: Sequence[_Errand]) -> None:
+        deliveries = [errand.delivery for errand in errands]
+        end = guarded(self.observer.delivering, self.name, deliveries)
         try:
-            deliveries = [errand.delivery for errand in errands]
-            failures = unhindered(
-                lambda act: self.observer.delivering(self.name, deliveries, lambda _: act()),
-                lambda: errands[0].effect.carry_out(deliveries),
-            )
+            failures = errands[0].effect.carry_out(deliveries)
         except Exception as error:  # noqa: BLE001 - whatever an effect raises, other streams must go on
+            if end:
+                guarded(end, error)
             failures = {errand.claim.stream: error for errand in errands}
             if isinstance(error, Unavailable) and self.outage.meet(failures, error):
                 errands[0].claim.failure = self.retry_later.after(errands[0].letter, error)
                 self._all_are_left = True
                 return
         else:
+            if end:
+                guarded(end, failures)
             self.outage.end()
         for claim, group in groupby(errands, key=attrgetter("claim")):
             of_claim = list(group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, wait_random_exponential
 
@@ -47,7 +47,7 @@ class Retry:
     def __call__(self, attempt: Callable[[], R]) -> R:
         """What the attempt returned; raises Unavailable, or StillRunning, when none succeeded in time."""
         try:
-            return self._retrying(_Attempt(attempt))
+            return self._retrying(attempt)
         except RetryError as given_up:
             error = given_up.last_attempt.exception()
             if isinstance(error, StillRunning):
@@ -62,21 +62,10 @@ class Retry:
 
     def _too_late(self, state: RetryCallState) -> bool:
         """After so long of conflicts, or so long after the last of them."""
-        attempt = state.fn
-        assert isinstance(attempt, _Attempt)
+        calls = state.retry_object.statistics  # of this thread, and empty at its first attempt
         now = state.seconds_since_start or 0.0
         if state.outcome and isinstance(state.outcome.exception(), ConcurrencyConflict):
-            attempt.last_conflict = now
+            calls["last_conflict"] = now
             return now + state.upcoming_sleep > self.conflict_deadline
-        return now - attempt.last_conflict + state.upcoming_sleep > self.outage_deadline
-
-
-@dataclass(slots=True)
-class _Attempt(Generic[R]):
-    """`last_conflict` is in seconds since the first attempt began: the beginning, where there was none."""
-
-    run: Callable[[], R]
-    last_conflict: float = 0.0
-
-    def __call__(self) -> R:
-        return self.run()
+        last_conflict: float = calls.get("last_conflict", 0.0)
+        return now - last_conflict + state.upcoming_sleep > self.outage_deadline

@@ -16,22 +16,14 @@ U = TypeVar("U")
 class Routes(Generic[U]):
     def __init__(self) -> None:
         self._commands: dict[type, Callable[[Any, U], object]] = {}
-        self._streams: dict[type, Callable[[Any], str]] = {}
         self._policies: dict[type, tuple[Callable[[Any, U], object], ...]] = {}
         self._effects: defaultdict[type, dict[str, EffectOnMany[Any]]] = defaultdict(dict)
 
-    def command(
-        self, kind: type[M], handler: Callable[[M, U], object], stream: Callable[[M], str] | None = None
-    ) -> None:
-        """Have commands of this kind handled; what the handler returns is the answer to the caller.
-
-        `stream` tells from the command which stream it will change, where that can be told: see `messaging.grouping`.
-        """
+    def command(self, kind: type[M], handler: Callable[[M, U], object]) -> None:
+        """Have commands of this kind handled; what the handler returns is the answer to the caller."""
         if kind in self._commands:
             raise RoutingError(f"{kind.__name__} has a handler already")
         self._commands[kind] = handler
-        if stream:
-            self._streams[kind] = stream
 
     def event(self, kind: type[M], *policies: Callable[[M, U], object]) -> None:
         """Do this about such events in the transaction that recorded them."""
@@ -49,11 +41,6 @@ class Routes(Generic[U]):
             return self._commands[kind]
         except KeyError:
             raise RoutingError(f"{kind.__name__} has no handler") from None
-
-    def stream(self, command: object) -> str | None:
-        """The stream that the command will change, if that can be told."""
-        stream = self._streams.get(type(command))
-        return stream(command) if stream else None
 
     def policies(self, kind: type) -> tuple[Callable[[Any, U], object], ...]:
         return self._policies.get(kind, ())

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from messaging.claims import Claim, Letter
-from messaging.envelope import Recorded
+from messaging.envelope import Outcome, Recorded
 from messaging.errors import ConcurrencyConflict
-from messaging.unit_of_work import Outcome
 
 
 @dataclass(slots=True)
@@ -63,8 +62,12 @@ class MemoryTransaction:
     def prefetch(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
         """All is in memory."""
 
-    def lock(self, commands: Sequence[object]) -> None:
+    def lock(self, commands: Sequence[object], *, wait: bool) -> None:
         """Nobody is in the way for long."""
+
+    @property
+    def locked_elsewhere(self) -> Collection[str]:
+        return ()
 
     def history(self, stream: str) -> list[object]:
         """The committed events of a stream."""

@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
 
-from messaging.envelope import NewEvent, Recorded
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a command ended: with a result (JSON values only), or refused by a rule of the domain.
-
-    `changed` says whether anything happened now; the same result may mean that it had happened before.
-    """
-
-    result: Any = None
-    refusal: Exception | None = None
-    changed: bool = field(default=False, compare=False)
-
-    def unwrap(self) -> Any:
-        """The result, or the refusal raised."""
-        if self.refusal:
-            raise self.refusal
-        return self.result
+from messaging.envelope import NewEvent, Outcome, Recorded
 
 
 class EventLog(Protocol):
@@ -72,9 +53,14 @@ class UnitOfWork(Protocol):
         """Read at once what these commands and messages need. What was not prefetched is found too."""
         ...
 
-    def lock(self, commands: Sequence[object]) -> None:
-        """Have nobody else write what these commands will, until the commit. Called first of all, by those who have
-        lost to others or know of others who did; it takes effect with whatever is read next."""
+    def lock(self, commands: Sequence[object], *, wait: bool) -> None:
+        """Have nobody else write what these commands will, until the commit. Called first of all; it takes effect with
+        whatever is read next. Without `wait`, what others have locked is left to them: see `locked_elsewhere`."""
+        ...
+
+    @property
+    def locked_elsewhere(self) -> Collection[str]:
+        """The streams that others have locked, once something was read."""
         ...
 
     def collect_new_events(self) -> Iterable[NewEvent[object]]:

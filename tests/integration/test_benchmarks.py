@@ -17,8 +17,7 @@ from tests.integration.conftest import Sql
 
 from allocation.bootstrap import Service
 from allocation.domain.commands import Allocate, CreateBatch
-from messaging.bus import Request
-from messaging.envelope import Metadata
+from messaging.envelope import Metadata, Request
 
 Rows = dict[str, list[dict[str, Any]]]
 

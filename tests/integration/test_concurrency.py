@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -21,10 +22,9 @@ from allocation.domain import commands
 from allocation.domain.commands import Command
 from allocation.domain.errors import BatchConflict, LineConflict
 from embedded.waiting import wait_for
-from messaging.bus import Request
+from messaging.envelope import Outcome, Request
 from messaging.errors import AlreadyThere
 from messaging.sql.connections import connection
-from messaging.unit_of_work import Outcome
 
 AtOnce = Callable[..., list[Any]]
 Differences = Callable[[], list[str]]
@@ -298,8 +298,7 @@ def test_commands_that_wait_for_the_same_product_in_one_process_share_a_transact
         with connection(engine, "READ COMMITTED") as gate:
             gate.execute(text("SELECT pg_advisory_xact_lock(1)"))
             closed.set()
-            queues = service.bus._groups._queues
-            assert wait_for(lambda: len(queues.get("LAMP", ())) == 10, within=20), "the others never came"
+            assert wait_for(lambda: service.bus._coalescer.waiting == 9, within=20), "the others never came"
 
     def ask(number: int) -> object:
         assert closed.wait(20)
@@ -310,6 +309,56 @@ def test_commands_that_wait_for_the_same_product_in_one_process_share_a_transact
     assert answers == [None] + ["b1"] * 10
     transactions = sql("SELECT count(*) FROM event_log WHERE version > 1 GROUP BY transaction_id ORDER BY 1")
     assert transactions == [(1,), (9,)], "the first one alone, all who came meanwhile together"
+
+
+def test_a_product_that_another_process_has_locked_holds_up_its_own_commands_only(
+    service: Service, engine: Engine
+) -> None:
+    """Both come while another transaction is in flight, so they begin in one group."""
+    for sku in ("HOT", "LAMP", "TABLE"):
+        service.bus.handle(commands.CreateBatch(f"of-{sku}", sku, 100))
+    bus = replace(service.bus, transactions=1)
+    of_other_process = text("SELECT FROM products WHERE sku = :sku FOR UPDATE")
+
+    with ThreadPoolExecutor(3) as pool, connection(engine, "READ COMMITTED") as other:
+        other.execute(of_other_process, {"sku": "HOT"})
+        with connection(engine, "READ COMMITTED") as another:
+            another.execute(of_other_process, {"sku": "TABLE"})
+            busy = pool.submit(bus.handle, commands.Allocate("o1", "TABLE", 1))
+            assert wait_for(lambda: bus._coalescer._running, within=20), "it never began"
+            hot = pool.submit(bus.handle, commands.Allocate("o1", "HOT", 1))
+            lamp = pool.submit(bus.handle, commands.Allocate("o1", "LAMP", 1))
+        assert busy.result(20) == "of-TABLE"
+        assert replace(service.bus).handle(commands.Allocate("o2", "LAMP", 1)) == "of-LAMP"
+        assert not hot.done()
+        other.rollback()
+        assert hot.result(20) == "of-HOT"
+        assert lamp.result(20) == "of-LAMP"
+
+
+def test_groups_of_two_processes_over_the_same_products_neither_deadlock_nor_time_out(
+    processes: Processes, at_once: AtOnce, differences: Differences
+) -> None:
+    skus = [f"LAMP-{number}" for number in range(6)]
+    reasons: list[BaseException] = []
+    buses = [
+        replace(one.bus, transactions=2, retry=replace(one.bus.retry, again=reasons.append))
+        for one in processes.services[:2]
+    ]
+    for sku in skus:
+        buses[0].handle(commands.CreateBatch(f"of-{sku}", sku, 1_000))
+
+    def work(thread: int) -> list[object]:
+        order = skus if thread % 2 else skus[::-1]
+        bus = buses[thread // 8]
+        return [bus.handle(commands.Allocate(f"o{thread}-{number}", sku, 1)) for number in range(10) for sku in order]
+
+    answers = list(chain.from_iterable(at_once(*(partial(work, thread) for thread in range(16)))))
+
+    assert Counter(answers) == {f"of-{sku}": 160 for sku in skus}
+    texts = [str(reason) for reason in reasons]
+    assert [text for text in texts if "deadlock" in text or "timeout" in text] == []
+    assert differences() == []
 
 
 # --- many --------------------------------------------------------------------

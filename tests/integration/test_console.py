@@ -17,7 +17,7 @@ from allocation.entrypoints.http.doors import OPEN
 from allocation.views import stock_history, stock_list
 from allocation.views.stock_history import Balance, History
 from embedded.waiting import wait_for
-from messaging.bus import Request
+from messaging.envelope import Request
 from messaging.sql.dead_letters import DeadLetter
 
 LATER, LATER_STILL = date(2031, 1, 1), date(2031, 2, 1)

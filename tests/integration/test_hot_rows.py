@@ -11,7 +11,7 @@ import pytest
 from allocation.bootstrap import Service
 from allocation.domain.commands import Allocate, CreateBatch
 from embedded.waiting import wait_for
-from messaging.bus import Request
+from messaging.envelope import Request
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 

@@ -15,7 +15,7 @@ from allocation.adapters.redis_channels import COMMANDS
 from allocation.bootstrap import Service
 from allocation.domain import commands
 from embedded.waiting import wait_for
-from messaging.bus import Request
+from messaging.envelope import Request
 from messaging.redis.group import ConsumerGroup
 from messaging.sql.housekeeping import Housekeeping
 

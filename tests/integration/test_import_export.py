@@ -30,10 +30,9 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.errors import BatchConflict, LineConflict
 from allocation.entrypoints.bulk.commands import export, import_
-from allocation.entrypoints.bulk.dry_run import DryRun, dry_runs
-from allocation.entrypoints.bulk.importing import MOST_ROWS_TOGETHER
+from allocation.entrypoints.bulk.importing import MOST_ROWS_TOGETHER, handling
 from allocation.entrypoints.command_line.check import check
-from messaging.bus import Request
+from messaging.envelope import Outcome, Request
 from messaging.errors import Unavailable
 from messaging.sql import tables as messaging_tables
 
@@ -339,10 +338,13 @@ def test_starts_the_embedded_database_that_is_there_where_none_is_given(tmp_path
 # --- dry runs ----------------------------------------------------------------
 
 
+Preview = Callable[[list[Request]], list[Outcome]]
+
+
 @pytest.fixture
-def rehearsal(service: Service) -> Iterator[DryRun]:
-    with dry_runs(service.bus, service.engine) as rehearsal:
-        yield rehearsal
+def preview(service: Service) -> Iterator[Preview]:
+    with handling(service.bus, dry_run=True) as preview:
+        yield preview
 
 
 def test_a_dry_run_says_what_the_import_then_does_and_changes_nothing(shell: Shell) -> None:
@@ -369,44 +371,48 @@ def test_a_dry_run_says_what_the_import_then_does_and_changes_nothing(shell: She
         assert rehearsed.exit_code == done.exit_code
 
 
-def test_a_dry_run_waits_for_nobody_and_nobody_for_it(service: Service, rehearsal: DryRun) -> None:
+def test_a_dry_run_waits_for_nobody_and_nobody_for_it(service: Service, preview: Preview) -> None:
     service.bus.handle(CreateBatch("b1", "CHAIR", 10))
     with service.engine.begin() as connection:
         connection.execute(text("UPDATE products SET version_number = version_number"))
         connection.execute(text("UPDATE batches SET allocated_quantity = allocated_quantity"))
-        assert rehearsal.handle_together([Request(Allocate("o1", "CHAIR", 10))])[0].result == "b1"
+        assert preview([Request(Allocate("o1", "CHAIR", 10))])[0].result == "b1"
     assert service.bus.handle(Allocate("o2", "CHAIR", 10)) == "b1"
 
 
-def test_a_dry_run_keeps_its_promises_apart_from_those_made_meanwhile(service: Service, rehearsal: DryRun) -> None:
+def test_a_dry_run_sees_one_moment_and_what_it_decided_before(service: Service, preview: Preview) -> None:
     service.bus.handle(CreateBatch("b1", "CHAIR", 10))
-    assert rehearsal.handle_together([Request(Allocate("o1", "CHAIR", 6))])[0].changed
+    assert preview([Request(Allocate("o1", "CHAIR", 6))])[0].changed
     service.bus.handle(Allocate("o2", "CHAIR", 3))
-    again, other = rehearsal.handle_together([Request(Allocate("o1", "CHAIR", 6)), Request(Allocate("o2", "CHAIR", 3))])
+    again, other = preview([Request(Allocate("o1", "CHAIR", 6)), Request(Allocate("o2", "CHAIR", 4))])
     assert (again.result, again.changed) == ("b1", False)
-    assert (other.result, other.changed) == ("b1", False)
+    assert (other.result, other.changed) == ("b1", True)
 
 
-def test_a_dry_run_knows_lines_and_batches_of_other_products(service: Service, rehearsal: DryRun) -> None:
+def test_a_dry_run_knows_lines_and_batches_of_other_products(service: Service, preview: Preview) -> None:
     service.bus.handle(CreateBatch("b1", "CHAIR", 10))
     service.bus.handle(CreateBatch("b2", "LAMP", 10))
     service.bus.handle(Allocate("o1", "CHAIR", 1, "1"))
-    (line,) = rehearsal.handle_together([Request(Allocate("o1", "LAMP", 1, "1"))])
-    (batch,) = rehearsal.handle_together([Request(CreateBatch("b1", "LAMP", 10))])
+    (line,) = preview([Request(Allocate("o1", "LAMP", 1, "1"))])
+    (batch,) = preview([Request(CreateBatch("b1", "LAMP", 10))])
     assert isinstance(line.refusal, LineConflict)
     assert isinstance(batch.refusal, BatchConflict)
 
 
 def test_a_dry_run_that_loses_its_session_ends_and_changes_nothing(
-    shell: Shell, service: Service, rehearsal: DryRun, weather: Weather
+    shell: Shell, service: Service, weather: Weather
 ) -> None:
     service.bus.handle(CreateBatch("b1", "CHAIR", 10))
-    rehearsal.handle_together([Request(Allocate("o1", "CHAIR", 6))])
     before = shell.contents()
-    weather.cut_connections()
-    for handle_together in (rehearsal.handle_together, rehearsal.bus.handle_together):
-        with pytest.raises(Unavailable):
-            handle_together([Request(Allocate("o2", "CHAIR", 6))])
+
+    def lose_the_session() -> None:
+        with handling(service.bus, dry_run=True) as preview:
+            preview([Request(Allocate("o1", "CHAIR", 6))])
+            weather.cut_connections()
+            preview([Request(Allocate("o2", "LAMP", 6))])
+
+    with pytest.raises(Unavailable):
+        lose_the_session()
     assert shell.contents() == before
 
 

@@ -17,10 +17,10 @@ from allocation.domain import commands
 from allocation.domain.commands import Command
 from allocation.domain.errors import BatchConflict, DomainError, InvalidSku, LineConflict, UnknownBatch
 from allocation.service_layer.ports import UnitOfWork
-from messaging.bus import MessageBus, Request
+from messaging.bus import MessageBus
+from messaging.envelope import Outcome, Request
 from messaging.errors import Disconnected, MessageIdReused, OutcomeUnknown, StillRunning, Unavailable
 from messaging.retry import Retry
-from messaging.unit_of_work import Outcome
 
 AtOnce = Callable[..., list[Any]]
 Sql = Callable[..., list[tuple[Any, ...]]]

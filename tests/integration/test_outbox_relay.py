@@ -27,10 +27,9 @@ from allocation.domain.lines import OrderLine
 from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
 from allocation.service_layer.ports import Notifications
 from embedded.waiting import wait_for
-from messaging.bus import Request
 from messaging.claims import Claim, Failure
 from messaging.codec import Codec
-from messaging.envelope import Delivery, Metadata, Recorded
+from messaging.envelope import Delivery, Metadata, Recorded, Request
 from messaging.errands import RetryLater
 from messaging.errors import Unavailable
 from messaging.relay import Relay

@@ -22,9 +22,8 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.views.stock_totals import stock_totals
 from embedded.waiting import wait_for
-from messaging.bus import Request
 from messaging.claims import Failure
-from messaging.envelope import Metadata, Recorded
+from messaging.envelope import Metadata, Recorded, Request
 from messaging.sql.backlog import backlogs, waiting
 from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_WORK
@@ -45,7 +44,7 @@ def rehearse(service: Service) -> None:
         service.bus.handle(line)
         service.bus.handle(ChangeBatchQuantity(batch, 0))
         with service.bus.unit_of_work() as uow:
-            uow.lock([line, ChangeBatchQuantity(batch, 0)])
+            uow.lock([line, ChangeBatchQuantity(batch, 0)], wait=True)
             uow.prefetch([line], [])
             uow.commit()  # at a rollback the driver lets go of all that it has prepared
         service.views.allocations("early")
@@ -141,8 +140,8 @@ def test_an_allocation(service: Service) -> None:
     with explained() as plans:
         service.bus.handle(Allocate("new", "HOT", 1), message_id="new")
 
-    product, line, message, written = plans
-    touches([product], rows=2, pages=20)
+    lock, product, line, message, written = plans
+    touches([lock, product], rows=2, pages=20)
     touches([line, message], rows=0, pages=6)
     touches([written], rows=2, pages=90)
 
@@ -168,7 +167,7 @@ def test_a_hundred_allocations_together(service: Service) -> None:
 
 def test_a_lock(service: Service) -> None:
     with explained() as plans, service.bus.unit_of_work() as uow:
-        uow.lock([Allocate("o", "SKU-7", 1), ChangeBatchQuantity("open", 1)])
+        uow.lock([Allocate("o", "SKU-7", 1), ChangeBatchQuantity("open", 1)], wait=True)
         uow.prefetch([], [])
         uow.commit()
 
@@ -192,7 +191,7 @@ def test_a_batch_that_is_cut(service: Service) -> None:
     with explained() as plans:
         service.bus.handle(ChangeBatchQuantity("open", batch.allocated_quantity - 10))
 
-    known, promises, written = plans[:2], plans[2], plans[3:]
+    known, promises, written = plans[:3], plans[3], plans[4:]
     touches(known, rows=3, pages=20)
     touches([promises], rows=500, pages=50)
     touches(written, rows=50, pages=400)

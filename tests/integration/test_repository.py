@@ -13,11 +13,11 @@ from sqlalchemy.exc import IntegrityError
 
 from allocation.adapters.repository import AT_HAND
 from allocation.bootstrap import Service
-from allocation.domain import commands, events
+from allocation.domain import allocating, commands, events, receiving
 from allocation.domain.batches import Batch
 from allocation.domain.errors import LineConflict
 from allocation.domain.lines import Allocation, OrderLine
-from messaging.bus import Request
+from messaging.envelope import Request
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -211,6 +211,30 @@ def test_a_line_that_lost_its_place_may_be_asked_for_again(service: Service, sql
     given(service, commands.CreateBatch("b2", "LAMP", 10))
 
     assert service.bus.handle(commands.Allocate("o1", "LAMP", 10)) == "b2"
+
+
+# --- the order of writing ------------------------------------------------------
+
+
+def test_rows_are_written_sorted_by_key_and_the_tables_in_one_order(service: Service) -> None:
+    """So that two transactions that write the same keys meet at the first of them, and can't deadlock."""
+    given(service, *(commands.CreateBatch(f"b-{sku}", sku, 9) for sku in "AZ"), commands.Allocate("o9", "Z", 1))
+
+    with service.bus.unit_of_work() as uow:
+        for sku, orderid in (("Z", "o2"), ("A", "o3"), ("Y", "o1")):
+            receiving.add_batch(uow.products.get(sku), f"new-{sku}", 5)
+            allocating.allocate(uow.products.get(sku), OrderLine(orderid, sku, 5))
+        receiving.change_batch_quantity(uow.products.get("Z"), "b-Z", 0)
+        written = [(write.table, rows) for write, rows in uow.products.statements()]  # type: ignore[attr-defined]  # it is the SQL one
+
+    assert [table for table, _ in written] == [
+        *("products", "products", "batch_references", "batches", "batches"),
+        *("order_lines", "order_lines", "allocations", "allocations"),
+    ]
+    for table, rows in written:
+        keys = {"products": "sku", "batches": "reference", "batch_references": "reference", "order_lines": "orderid"}
+        if key := keys.get(table):
+            assert [row[key] for row in rows] == sorted(row[key] for row in rows)
 
 
 # --- the last line of defence ------------------------------------------------

@@ -12,7 +12,7 @@ from allocation.adapters.repository import AT_HAND
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
-from messaging.bus import Request
+from messaging.envelope import Request
 from messaging.sql.round_trip import RoundTrips, Rows, Sent
 
 Send = Callable[..., tuple[int, list[str]]]

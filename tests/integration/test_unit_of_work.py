@@ -27,13 +27,12 @@ from allocation.domain.errors import BatchConflict, InvalidSku, LineConflict, Un
 from allocation.domain.lines import OrderLine
 from allocation.service_layer.ports import UnitOfWork
 from embedded.waiting import wait_for
-from messaging.bus import MessageBus, Request
-from messaging.envelope import Metadata, NewEvent, Recorded
+from messaging.bus import MessageBus
+from messaging.envelope import Metadata, NewEvent, Outcome, Recorded, Request
 from messaging.errors import ConcurrencyConflict, MessageIdReused
 from messaging.retry import Retry
 from messaging.sql import tables
 from messaging.sql.event_log import recorded_from
-from messaging.unit_of_work import Outcome
 
 AtOnce = Callable[..., list[Any]]
 
@@ -297,7 +296,7 @@ def test_who_locks_a_product_wins_against_who_does_not(service: Service, command
     other = RacingWriter(service, commands.Allocate("o1", "LAMP", 1))
 
     with service.bus.unit_of_work() as uow:
-        uow.lock([command])
+        uow.lock([command], wait=True)
         uow.prefetch([command], [])
         other.start()
         other.until_it_waits()
@@ -317,7 +316,7 @@ def test_who_waits_for_its_turn_sees_what_was_written_meanwhile(service: Service
 
     def first() -> str | None:
         with service.bus.unit_of_work() as uow:
-            uow.lock([line])
+            uow.lock([line], wait=True)
             uow.prefetch([line], [])
             begun.set()
             assert wait_for(partial(somebody_waits, service, "relation"), within=20), "nobody queues up"
@@ -326,7 +325,7 @@ def test_who_waits_for_its_turn_sees_what_was_written_meanwhile(service: Service
     def second() -> str | None:
         assert begun.wait(20)
         with service.bus.unit_of_work() as uow:
-            uow.lock([later])
+            uow.lock([later], wait=True)
             return kept(uow, later)
 
     assert at_once(first, second) == ["b1", None]

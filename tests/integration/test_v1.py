@@ -20,7 +20,7 @@ from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.doors import OPEN
 from allocation.views import AllocatedLine, Batch, Incoming, Order, Room, Stock
 from embedded.waiting import wait_for
-from messaging.bus import Request
+from messaging.envelope import Request
 from messaging.sql.log_reader import SLACK, EventFilter, LoggedEvent, LogPosition, UnknownPosition
 
 PATIENCE = 10.0

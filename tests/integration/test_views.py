@@ -12,7 +12,7 @@ from allocation.adapters.engine import database_engine
 from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.views import Views
-from messaging.bus import Request
+from messaging.envelope import Request
 from messaging.errors import Unavailable
 from messaging.retry import Retry
 

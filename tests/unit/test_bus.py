@@ -13,8 +13,8 @@ from threading import Event
 import pytest
 
 from embedded.waiting import wait_for
-from messaging.bus import MessageBus, Request
-from messaging.envelope import Delivery, Metadata, NewEvent, Recorded
+from messaging.bus import MessageBus
+from messaging.envelope import Delivery, Metadata, NewEvent, Outcome, Recorded, Request
 from messaging.errors import (
     ConcurrencyConflict,
     Disconnected,
@@ -25,11 +25,10 @@ from messaging.errors import (
     StillRunning,
     Unavailable,
 )
-from messaging.observation import Observer
+from messaging.observation import HandlingEnded, Observer
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.testing import Memory, MemoryTransaction
-from messaging.unit_of_work import Outcome
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,12 @@ class Talk(MemoryTransaction):
     def __init__(self, memory: Memory) -> None:
         super().__init__(memory)
         self.said: list[object] = []
-        self.reserved: list[object] = []
+        self.locked: list[object] = []
         self._collected = 0
 
-    def lock(self, commands: Sequence[object]) -> None:
-        self.reserved += commands
+    def lock(self, commands: Sequence[object], *, wait: bool) -> None:
+        if wait:
+            self.locked += commands
 
     def say(self, event: object) -> None:
         self.said.append(event)
@@ -130,9 +130,11 @@ class Asked:
 def test_a_field_that_a_later_release_adds_does_not_make_old_messages_look_new() -> None:
     later = make_dataclass("Asked", [("what", str), ("how_often", int, 1), ("how_loud", int, 0)], frozen=True)
 
-    assert Request(later("x")).fingerprint == Request(Asked("x")).fingerprint
-    assert Request(later("x", how_loud=1)).fingerprint != Request(Asked("x")).fingerprint
-    assert Request(Asked("x")).fingerprint != Request(Asked("y")).fingerprint
+    fingerprint = World().bus.fingerprint
+
+    assert fingerprint(later("x")) == fingerprint(Asked("x"))
+    assert fingerprint(later("x", how_loud=1)) != fingerprint(Asked("x"))
+    assert fingerprint(Asked("x")) != fingerprint(Asked("y"))
 
 
 def failing(*faults: Exception, handler: Callable[[Say, Talk], object] = say) -> tuple[World, list[Exception]]:
@@ -218,35 +220,35 @@ def test_runs_the_whole_unit_of_work_again_after(fault: Exception) -> None:
     assert len(world.waits) == 2
 
 
-def noting_what_is_reserved(*faults: Exception) -> tuple[World, list[list[object]]]:
-    reserved: list[list[object]] = []
+def noting_what_is_locked(*faults: Exception) -> tuple[World, list[list[object]]]:
+    locked: list[list[object]] = []
 
     def say_and_note(cmd: Say, uow: Talk) -> str:
-        reserved.append(list(uow.reserved))
+        locked.append(list(uow.locked))
         return say(cmd, uow)
 
     world, _ = failing(*faults, handler=say_and_note)
-    return world, reserved
+    world.bus = replace(world.bus, streams=lambda cmd: [cmd.word[0]])  # type: ignore[attr-defined]  # it is Say
+    return world, locked
 
 
-def test_who_has_lost_reserves_what_it_will_write_before_anything_is_read() -> None:
-    world, reserved = noting_what_is_reserved(ConcurrencyConflict("too slow"))
+def test_who_has_lost_locks_what_it_will_write_before_anything_is_read() -> None:
+    world, locked = noting_what_is_locked(ConcurrencyConflict("too slow"))
 
     world.bus.handle(Say("hello"))
 
-    assert reserved == [[], [Say("hello")]]
+    assert locked == [[], [Say("hello")]]
 
 
 def test_so_do_those_who_come_to_the_same_stream_a_moment_later() -> None:
-    world, reserved = noting_what_is_reserved(ConcurrencyConflict("too slow"))
-    world.bus.routes._streams[Say] = lambda cmd: str(cmd.word[0])
+    world, locked = noting_what_is_locked(ConcurrencyConflict("too slow"))
     world.bus.handle(Say("hello"))
-    del reserved[:]
+    del locked[:]
 
     world.bus.handle(Say("hi"))
     world.bus.handle(Say("goodbye"))
 
-    assert reserved == [[Say("hi")], []]
+    assert locked == [[Say("hi")], []]
 
 
 def unanswered(memory: Memory, committed: bool, meanwhile: Callable[[], object] = lambda: None) -> MessageBus[Talk]:
@@ -435,7 +437,7 @@ def test_all_policies_are_followed_whenever_they_were_named() -> None:
     assert heard == ["hello"]
 
 
-def test_who_waits_for_a_stream_runs_with_the_others_who_do() -> None:
+def test_commands_that_wait_at_the_same_time_share_a_transaction_whatever_their_streams() -> None:
     entered, door = Event(), Event()
 
     def say_slowly(cmd: Say, uow: Talk) -> str:
@@ -446,19 +448,17 @@ def test_who_waits_for_a_stream_runs_with_the_others_who_do() -> None:
 
     world = World()
     table: Routes[Talk] = Routes()
-    table.command(Say, say_slowly, stream=lambda cmd: "elsewhere" if cmd.word == "ELSEWHERE" else "here")
-    bus = MessageBus(table, world.unit_of_work, TooLoudError)
+    table.command(Say, say_slowly)
+    bus = MessageBus(table, world.unit_of_work, TooLoudError, streams=lambda cmd: [cmd.word], transactions=1)  # type: ignore[attr-defined]  # it is Say
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(bus.handle, Say("first"))]
         assert entered.wait(10)
         answers += [pool.submit(bus.handle, Say(word)) for word in ("second", "third")]
-        assert wait_for(lambda: len(bus._groups._queues.get("here", ())) == 3, within=10), "nobody waits"
-        with pytest.raises(TooLoudError):  # another stream waits for nobody
-            bus.handle(Say("ELSEWHERE"))
+        assert wait_for(lambda: bus._coalescer.waiting == 2, within=10), "nobody waits"
         door.set()
 
     assert [answer.result() for answer in answers] == ["said first", "said second", "said third"]
-    assert world.transactions == 3
+    assert world.transactions == 2
 
 
 @pytest.mark.parametrize("later", [StillRunning("m1"), MessageIdReused("m1")])
@@ -481,7 +481,7 @@ def test_whose_message_id_is_in_its_way_does_not_delay_those_who_came_with_it(la
 
     world = World()
     table: Routes[Talk] = Routes()
-    table.command(Say, say_slowly, stream=lambda _: "here")
+    table.command(Say, say_slowly)
     transactions: list[Busy] = []
 
     @contextmanager
@@ -489,13 +489,13 @@ def test_whose_message_id_is_in_its_way_does_not_delay_those_who_came_with_it(la
         transactions.append(Busy(world.memory))
         yield transactions[-1]
 
-    bus = MessageBus(table, unit_of_work, TooLoudError)
+    bus = MessageBus(table, unit_of_work, TooLoudError, streams=lambda _: ["here"])
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(bus.handle, Say("first"))
         assert entered.wait(10)
         other = pool.submit(bus.handle, Say("other"))
         busy = pool.submit(bus.outcome, Say("busy"), None, "m1")
-        assert wait_for(lambda: len(bus._groups._queues.get("here", ())) == 3, within=10), "nobody waits"
+        assert wait_for(lambda: bus._coalescer.waiting == 2, within=10), "nobody waits"
         door.set()
 
     assert (first.result(), other.result()) == ("said first", "said other")
@@ -513,16 +513,43 @@ class Clumsy(Observer):
     def __init__(self, before: bool) -> None:
         self.before = before
 
-    def handling(self, requests: Sequence[Request], handle: Callable[[], list[Outcome]]) -> list[Outcome]:
+    def handling(self, requests: Sequence[Request]) -> HandlingEnded:
+        def end(ended: list[Outcome] | BaseException) -> None:
+            raise OSError("no space for numbers")
+
         if self.before:
             raise OSError("no space for numbers")
-        try:
-            handle()
-        finally:
-            raise OSError("no space for numbers")
+        return end
 
     def happened(self, recorded: Sequence[Recorded[object]]) -> None:
         raise OSError("no space for numbers")
+
+
+def test_what_turns_out_to_be_committed_is_seen_by_observers() -> None:
+    world, seen = World(), list[object]()
+
+    class Seeing(Observer):
+        def happened(self, recorded: Sequence[Recorded[object]]) -> None:
+            seen.extend(one.event for one in recorded)
+
+    replace(unanswered(world.memory, committed=True), observer=Seeing()).handle(Say("hello"))
+
+    assert seen == [Said("hello"), Echoed("hello")]
+
+
+def test_a_preview_has_outcomes_and_events_and_leaves_nothing() -> None:
+    world = World()
+    world.bus.handle(Say("before"))
+
+    with world.bus.preview() as preview:
+        first, happened = preview([Request(Say("hello"), message_id="m1"), Request(Say("LOUD"))])
+        second, _ = preview([Request(Say("again"))])
+
+    assert [outcome.result for outcome in (*first, *second)] == ["said hello", None, "said again"]
+    assert isinstance(first[1].refusal, TooLoudError)
+    assert [one.event for one in happened] == [Said("hello"), Echoed("hello")]
+    assert world.log() == [Said("before"), Echoed("before")]
+    assert world.memory.inbox == {}
 
 
 @pytest.mark.parametrize("before", [True, False])

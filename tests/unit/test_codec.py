@@ -9,10 +9,11 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests import fakes
 
 from allocation.adapters import wire_names
 from allocation.adapters.wire_names import CODEC
-from allocation.domain import events
+from allocation.domain import commands, events
 from allocation.domain.errors import DomainError, UnknownRefusal
 from allocation.service_layer.messages import REFUSALS
 from messaging.cloud_events import CloudEvent, CloudEvents
@@ -172,3 +173,31 @@ def test_the_id_of_a_message_in_the_inbox_is_read_by_people() -> None:
     event = CloudEvent.read_json(json.dumps(GOOD | {"source": "/läden"}).encode())
 
     assert event.message_id == '["/läden", "m1"]'
+
+
+# Of commands under an Idempotency-Key, as an older release has stored them and will compare them. Never changed.
+FINGERPRINTS: list[tuple[commands.Command, str]] = [
+    (
+        commands.CreateBatch("b1", "LAMP", 5, date(2031, 1, 1)),
+        "217874d538a47018fe295a9c19d8b61772935844ee6f9a77e3b27bbd921fbf30",
+    ),
+    (commands.CreateBatch("b1", "LAMP", 5), "406c60a8493c5c7f34d99f22b2a2e4137245ccc92c8fc31b6f2c69087fa9f44b"),
+    (commands.Allocate("o1", "LAMP", 3, "1"), "1ccc07ed5bd36bc3b52c9ac13a73b01c0b5e491cb7dfec673b75b1b7f0ec7145"),
+    (commands.Allocate("o1", "LAMP", 3), "8f9ee18e5ae7d09b75330ed27134139fe662a3c40258d56b2cbb8592a66043e2"),
+    (commands.ChangeBatchQuantity("b1", 4), "64300525c80fbe21862a0b2efae2ec462c5f6483f20faca5f88a90a62c6f1753"),
+    (
+        commands.ChangeBatchQuantity("b1", 4, ((10, 0),)),
+        "32757bfb19351ff3364863a0c451b5090c53bfa41a1f22adc28e9ade092d00a7",
+    ),
+]
+
+
+@pytest.mark.parametrize(("command", "fingerprint"), FINGERPRINTS)
+def test_a_key_that_an_older_release_has_stored_replays_and_the_other_way_round(
+    command: commands.Command, fingerprint: str
+) -> None:
+    assert fakes.Service().bus.fingerprint(command) == fingerprint
+
+
+def test_every_command_has_a_golden_fingerprint() -> None:
+    assert {type(command) for command, _ in FINGERPRINTS} == set(get_args(commands.Command))

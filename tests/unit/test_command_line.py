@@ -330,7 +330,7 @@ def test_an_import_that_is_interrupted_later_says_how_far_it_is(
 
     (tmp_path / ORDERS).write_text("orderid,sku,qty\no1,LAMP,1\no2,LAMP,1\n")
     monkeypatch.setattr(session, "service", lambda _: nullcontext(Mock()))
-    monkeypatch.setattr(session, "yielding_bus", lambda bus: bus)
+    monkeypatch.setattr(session, "handling", lambda *_, **__: nullcontext(Mock()))
     monkeypatch.setattr(session, "Import", lambda *_: decide)
 
     result = ask("import", "orders", str(tmp_path / ORDERS))

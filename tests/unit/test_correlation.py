@@ -15,9 +15,9 @@ from tests import fakes
 
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.logs import configure_logging
-from messaging.bus import MessageBus, Request
+from messaging.bus import MessageBus
 from messaging.correlation import WORKING_ON, working_on
-from messaging.envelope import Metadata, Recorded
+from messaging.envelope import Metadata, Recorded, Request
 from messaging.errors import Unavailable
 from messaging.relay import Relay
 from messaging.routes import Routes

@@ -19,11 +19,10 @@ from allocation.entrypoints.bulk.importing import (
     Kind,
     Result,
     RowResult,
-    yielding_bus,
+    handling,
 )
-from messaging.bus import Request
+from messaging.envelope import Outcome, Request
 from messaging.errors import ConcurrencyConflict, Unavailable
-from messaging.unit_of_work import Outcome
 
 HandleTogether: TypeAlias = Callable[[Sequence[Request]], list[Outcome]]
 
@@ -51,7 +50,8 @@ def results_of(handle_together: HandleTogether, kind: Kind, rows: Iterable[Row])
 
 
 def importing(service: Service, kind: Kind, rows: Iterable[Row]) -> list[tuple[int, Result]]:
-    return [(row.number, row.result) for row in results_of(yielding_bus(service.bus).handle_together, kind, rows)]
+    with handling(service.bus, dry_run=False) as handle_together:
+        return [(row.number, row.result) for row in results_of(handle_together, kind, rows)]
 
 
 def test_adds_batches_and_finds_them_there_the_second_time(service: Service) -> None:

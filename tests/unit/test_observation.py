@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from allocation.domain.errors import InvalidSku
 from allocation.domain.events import Allocated, BatchCreated
 from messaging.envelope import Delivery, Recorded
 from messaging.errors import ConcurrencyConflict
-from messaging.observation import Both, Observer
+from messaging.observation import DeliveryEnded, HandlingEnded, Observer, Observers
 from messaging.relay import Relay
 from messaging.retry import Retry
 
@@ -25,9 +25,9 @@ class Notes(Observer):
     seen: list[Any] = field(default_factory=list)
     keeps_traces: bool = False
 
-    def handling(self, requests: Sequence[Any], handle: Callable[[], list[Any]]) -> list[Any]:
+    def handling(self, requests: Sequence[Any]) -> HandlingEnded:
         self.seen.append((self.name, [type(request.command) for request in requests]))
-        return handle()
+        return lambda ended: self.seen.append((self.name, "handled"))
 
     def happened(self, recorded: Sequence[Recorded[object]]) -> None:
         self.seen.append((self.name, [type(one.event) for one in recorded]))
@@ -35,11 +35,9 @@ class Notes(Observer):
     def again(self, error: BaseException) -> None:
         self.seen.append((self.name, error))
 
-    def delivering(
-        self, effect: str, deliveries: Sequence[Delivery[object]], carry_out: Callable[..., Mapping[str, Exception]]
-    ) -> Mapping[str, Exception]:
+    def delivering(self, effect: str, deliveries: Sequence[Delivery[object]]) -> DeliveryEnded:
         self.seen.append((self.name, effect, len(deliveries)))
-        return carry_out(deliveries)
+        return lambda ended: self.seen.append((self.name, "delivered"))
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def seen() -> list[Any]:
 @pytest.fixture
 def service(seen: list[Any]) -> fakes.Service:
     service = fakes.Service()
-    both = Both(Notes("first", seen), Notes("second", seen))
+    both = Observers(Notes("first", seen), Notes("second", seen))
     service.bus = replace(service.bus, observer=both)
     service.relay = replace(service.relay, observer=both)
     return service
@@ -64,8 +62,12 @@ def test_both_see_what_is_asked_what_happens_and_what_is_told(service: fakes.Ser
         ("second", [CreateBatch]),
         ("first", [BatchCreated]),
         ("second", [BatchCreated]),
+        ("second", "handled"),
+        ("first", "handled"),
         ("first", "publish_event", 1),
         ("second", "publish_event", 1),
+        ("second", "delivered"),
+        ("first", "delivered"),
     ]
     assert len(service.publisher.published) == 1
 
@@ -74,7 +76,7 @@ def test_a_refusal_is_no_event_and_is_still_raised(service: fakes.Service, seen:
     with pytest.raises(InvalidSku):
         service.bus.handle(Allocate("o1", "NIX", 1))
 
-    assert seen == [("first", [Allocate]), ("second", [Allocate]), ("first", []), ("second", [])]
+    assert seen[:4] == [("first", [Allocate]), ("second", [Allocate]), ("first", []), ("second", [])]
 
 
 def test_what_was_rolled_back_has_not_happened_and_the_reason_is_told(
@@ -97,7 +99,7 @@ def test_what_was_rolled_back_has_not_happened_and_the_reason_is_told(
     bus.handle(Allocate("o1", "LAMP", 1))
 
     assert [type(error) for error in told] == [ConcurrencyConflict]
-    assert seen[2:] == [("first", [Allocated]), ("second", [Allocated])]
+    assert seen[2:4] == [("first", [Allocated]), ("second", [Allocated])]
 
 
 def test_nobody_looks_unless_told_to() -> None:
@@ -110,17 +112,17 @@ def test_nobody_looks_unless_told_to() -> None:
 
 @pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (False, False)])
 def test_traces_are_kept_if_one_of_them_does(first: bool, second: bool) -> None:
-    both = Both(Notes("first", keeps_traces=first), Notes("second", keeps_traces=second))
+    both = Observers(Notes("first", keeps_traces=first), Notes("second", keeps_traces=second))
 
     assert both.keeps_traces == (first or second)
 
 
 class Clumsy(Observer):
-    def delivering(
-        self, effect: str, deliveries: Sequence[Delivery[object]], carry_out: Callable[..., Mapping[str, Exception]]
-    ) -> Mapping[str, Exception]:
-        carry_out(deliveries)
-        raise OSError("no space for numbers")
+    def delivering(self, effect: str, deliveries: Sequence[Delivery[object]]) -> DeliveryEnded:
+        def end(ended: Mapping[str, Exception] | BaseException) -> None:
+            raise OSError("no space for numbers")
+
+        return end
 
 
 def test_what_was_carried_out_is_not_carried_out_again_since_an_observer_fails(service: fakes.Service) -> None:

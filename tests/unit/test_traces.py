@@ -28,8 +28,7 @@ from allocation.entrypoints.http.doors import OPEN
 from allocation.entrypoints.http.traces import add_traces
 from allocation.entrypoints.inbound import read
 from allocation.observers import observer_for
-from messaging.bus import Request
-from messaging.envelope import Metadata
+from messaging.envelope import Metadata, Request
 from messaging.errors import Unavailable
 from messaging.trace_context import trace_id
 

@@ -7,17 +7,18 @@ process, and whoever is asked adds them up. Labels are names from our own code, 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from sqlalchemy import Engine, event
 
 from allocation.adapters.metrics_folder import FOLDER
-from messaging.envelope import Delivery, Recorded
+from messaging.envelope import LEFT_OUT, Delivery, Outcome, Recorded, Request
 from messaging.errors import (
     ConcurrencyConflict,
     Disconnected,
@@ -27,11 +28,7 @@ from messaging.errors import (
     StillRunning,
     Unavailable,
 )
-from messaging.observation import Observer
-
-if TYPE_CHECKING:
-    from messaging.bus import Request
-    from messaging.unit_of_work import Outcome
+from messaging.observation import DeliveryEnded, HandlingEnded, Observer
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _WAITS = (0.001, 0.01, 0.1, 0.5, 1.0, 2.5)
@@ -130,21 +127,23 @@ class Metrics(Observer):
 
     # --- the machinery's observer ------------------------------------------------
 
-    def handling(self, requests: Sequence[Request], handle: Callable[[], list[Outcome]]) -> list[Outcome]:
-        try:
-            outcomes = handle()
-        except Exception as error:
-            if len(requests) == 1 or isinstance(error, Unavailable):  # else each runs again, alone
+    def handling(self, requests: Sequence[Request]) -> HandlingEnded:
+        return partial(self._handled, requests)
+
+    def _handled(self, requests: Sequence[Request], ended: list[Outcome] | BaseException) -> None:
+        if isinstance(ended, BaseException):
+            if len(requests) == 1 or isinstance(ended, Unavailable):  # else each runs again, alone
                 for request in requests:
-                    self._ended(request, _name(error, _FAILURES, "fault"))
-            raise
+                    self._ended(request, _name(ended, _FAILURES, "fault"))
+            return
         self._together.observe(len(requests))
-        for request, outcome in zip(requests, outcomes, strict=True):
+        for request, outcome in zip(requests, ended, strict=True):
+            if outcome is LEFT_OUT or isinstance(outcome.refusal, StillRunning):
+                continue  # it runs again, in another transaction
             if outcome.refusal is None:
                 self._ended(request, "done" if outcome.changed else "unchanged")
-            elif not isinstance(outcome.refusal, StillRunning):  # which runs again, alone
+            else:
                 self._ended(request, _name(outcome.refusal, _FAILURES, "refused"))
-        return outcomes
 
     def happened(self, recorded: Sequence[Recorded[object]]) -> None:
         for one in recorded:
@@ -157,27 +156,26 @@ class Metrics(Observer):
     def again(self, error: BaseException) -> None:
         self._retries.labels(_name(error, _REASONS, "other")).inc()
 
-    def delivering(
+    def delivering(self, effect: str, deliveries: Sequence[Delivery[object]]) -> DeliveryEnded:
+        return partial(self._delivered, effect, deliveries, time.perf_counter())
+
+    def _delivered(
         self,
         effect: str,
         deliveries: Sequence[Delivery[object]],
-        carry_out: Callable[[Sequence[Delivery[object]]], Mapping[str, Exception]],
-    ) -> Mapping[str, Exception]:
-        done = failed = 0
-        try:
-            with self._effect_seconds.labels(effect).time():
-                failures = carry_out(deliveries)
-            failed = sum(delivery.recorded.stream in failures for delivery in deliveries)
-            done = len(deliveries) - failed
-        except Exception:
-            failed = len(deliveries)
-            raise
-        finally:
-            if done:
-                self._effects.labels(effect, "done").inc(done)
-            if failed:
-                self._effects.labels(effect, "failed").inc(failed)
-        return failures
+        begun: float,
+        ended: Mapping[str, Exception] | BaseException,
+    ) -> None:
+        self._effect_seconds.labels(effect).observe(time.perf_counter() - begun)
+        failed = (
+            len(deliveries)
+            if isinstance(ended, BaseException)
+            else sum(delivery.recorded.stream in ended for delivery in deliveries)
+        )
+        if done := len(deliveries) - failed:
+            self._effects.labels(effect, "done").inc(done)
+        if failed:
+            self._effects.labels(effect, "failed").inc(failed)
 
     def _ended(self, request: Request, how: str) -> None:
         key = type(request.command), how

@@ -54,6 +54,7 @@ class SqlAlchemyProducts:
         self._open: defaultdict[str, list[str]] = defaultdict(list)
         self._rows: dict[str, tuple[Any, ...] | None] = {}
         self._lines: dict[LineKey, Allocation | None] = {}
+        self.locked_elsewhere: set[str] = set()
         # As it is now:
         self._new: list[NewEvent[Event]] = []
         self._collected = 0
@@ -82,6 +83,8 @@ class SqlAlchemyProducts:
 
     def discard_new_events(self) -> None:
         """Everything is again as it was when events were last collected."""
+        if len(self._new) == self._collected:
+            return
         del self._new[self._collected :]
         self._start_from_what_was_read()
         for new in self._new:
@@ -98,18 +101,15 @@ class SqlAlchemyProducts:
     # --- reading -------------------------------------------------------------------
 
     def queries(self, lookups: Lookups) -> Iterator[Query]:
-        """What must be read of these before a rule can be applied."""
-        if lookups.skus:
-            yield Query(_PRODUCTS, [{"sku": sku} for sku in dict.fromkeys(lookups.skus)])
-        if lookups.batchrefs:
-            self._rows |= dict.fromkeys(lookups.batchrefs)
-            yield Query(_BATCHES, [{"reference": reference} for reference in dict.fromkeys(lookups.batchrefs)])
-        if lookups.lines:
-            self._lines |= dict.fromkeys(lookups.lines)
-            yield Query(
-                _ALLOCATIONS,
-                [{"orderid": orderid, "lineid": lineid} for orderid, lineid in dict.fromkeys(lookups.lines)],
-            )
+        """What must be read of these before a rule can be applied, and was not read yet."""
+        if skus := [sku for sku in dict.fromkeys(lookups.skus) if sku not in self._versions]:
+            yield Query(_PRODUCTS, [{"sku": sku} for sku in skus])
+        if references := [one for one in dict.fromkeys(lookups.batchrefs) if one not in self._rows]:
+            self._rows |= dict.fromkeys(references)
+            yield Query(_BATCHES, [{"reference": reference} for reference in references])
+        if keys := [key for key in dict.fromkeys(lookups.lines) if key not in self._lines]:
+            self._lines |= dict.fromkeys(keys)
+            yield Query(_ALLOCATIONS, [{"orderid": orderid, "lineid": lineid} for orderid, lineid in keys])
 
     def take(self, answers: Mapping[str, Rows]) -> None:
         """What was read."""
@@ -123,6 +123,9 @@ class SqlAlchemyProducts:
         for row in answers.get(_ALLOCATIONS, ()):
             allocation = _allocation(*row)
             self._lines[allocation.line.key] = allocation
+        if _LOCK_FREE in answers:
+            ours = {sku for (sku,) in answers[_LOCK_FREE]}
+            self.locked_elsewhere = {sku for sku, version in self._versions.items() if version and sku not in ours}
 
     def batch(self, reference: str) -> Batch | None:
         if reference not in self._rows:
@@ -153,8 +156,11 @@ class SqlAlchemyProducts:
                 self._lines[allocation.line.key] = allocation
                 yield allocation
 
-    def locks(self, lookups: Lookups) -> Query:
-        """Let others wait who would write these products; always in one order, so that two who lock don't get stuck."""
+    def locks(self, lookups: Lookups, *, wait: bool) -> Query:
+        """Let others wait who would write these products; always in one order, so that two who lock don't get stuck.
+        Without `wait`, those that nobody has locked."""
+        if not wait:
+            return Query(_LOCK_FREE, [{"sku": sku} for sku in sorted(set(lookups.skus))])
         rows: list[Row] = [{"sku": sku} for sku in lookups.skus]
         rows += [{"reference": reference} for reference in lookups.batchrefs]
         return Query(_LOCK, rows)
@@ -251,6 +257,11 @@ _LOCK = compiled(
 )
 
 _skus = rows_of(products.c.sku)
+_LOCK_FREE = compiled(
+    select(products.c.sku)
+    .select_from(_skus.join(products, products.c.sku == _skus.c.sku))
+    .with_for_update(of=products, skip_locked=True, key_share=True)
+)
 _open_batches = (
     select(*_BATCH)
     .where(batches.c.sku == _skus.c.sku, batches.c.is_open)

@@ -6,11 +6,11 @@ OpenTelemetry's own settings (OTEL_*) to say. Ids are not drawn but computed: se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -21,13 +21,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from messaging.envelope import Delivery, Metadata, Recorded
-from messaging.observation import Observer
+from messaging.envelope import Delivery, Metadata, Outcome, Recorded, Request
+from messaging.observation import DeliveryEnded, HandlingEnded, Observer
 from messaging.trace_context import SpanRef, span_of, span_of_cause
-
-if TYPE_CHECKING:
-    from messaging.bus import Request
-    from messaging.unit_of_work import Outcome
 
 Attributes: TypeAlias = Mapping[str, str | int]
 
@@ -60,15 +56,18 @@ class Traces(Observer):
 
     # --- the machinery's observer ------------------------------------------------
 
-    def handling(self, requests: Sequence[Request], handle: Callable[[], list[Outcome]]) -> list[Outcome]:
+    def handling(self, requests: Sequence[Request]) -> HandlingEnded:
         """Commands that share a transaction have spans of the same time, each in its own trace."""
-        with ExitStack() as spans:
-            begun = [spans.enter_context(self._handling(request, len(requests))) for request in requests]
-            outcomes = handle()
-            for span, outcome in zip(begun, outcomes, strict=True):
+        spans = ExitStack()
+        begun = [spans.enter_context(self._handling(request, len(requests))) for request in requests]
+
+        def end(ended: list[Outcome] | BaseException) -> None:
+            for span, outcome in zip(begun, () if isinstance(ended, BaseException) else ended, strict=False):
                 if outcome.refusal:
                     span.set_attribute("allocation.refusal", type(outcome.refusal).__name__)
-        return outcomes
+            _close(spans, ended)
+
+        return end
 
     def happened(self, recorded: Sequence[Recorded[object]]) -> None:
         """An event is a moment; what is done about it is below it."""
@@ -77,19 +76,18 @@ class Traces(Observer):
             with self._message(one.metadata, type(one.event).__name__, SpanKind.INTERNAL, attributes):
                 pass
 
-    def delivering(
-        self,
-        effect: str,
-        deliveries: Sequence[Delivery[object]],
-        carry_out: Callable[[Sequence[Delivery[object]]], Mapping[str, Exception]],
-    ) -> Mapping[str, Exception]:
-        with ExitStack() as spans:
-            begun = [spans.enter_context(self._delivering(effect, delivery)) for delivery in deliveries]
-            failures = carry_out(deliveries)
+    def delivering(self, effect: str, deliveries: Sequence[Delivery[object]]) -> DeliveryEnded:
+        spans = ExitStack()
+        begun = [spans.enter_context(self._delivering(effect, delivery)) for delivery in deliveries]
+
+        def end(ended: Mapping[str, Exception] | BaseException) -> None:
             for span, delivery in zip(begun, deliveries, strict=True):
-                if failure := failures.get(delivery.recorded.stream):
+                failure = None if isinstance(ended, BaseException) else ended.get(delivery.recorded.stream)
+                if failure:
                     span.set_status(Status(StatusCode.ERROR, repr(failure)))
-        return failures
+            _close(spans, ended)
+
+        return end
 
     # --- what entrypoints tell -----------------------------------------------------
 
@@ -153,6 +151,11 @@ class Traces(Observer):
         sampled = self.provider.sampler.should_sample(Context(), trace_id, "").decision.is_sampled()  # type: ignore[no-untyped-call]  # as they have it
         flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
         return SpanContext(trace_id, int(ref.span_id, 16), is_remote=True, trace_flags=flags)
+
+
+def _close(spans: ExitStack, ended: object) -> None:
+    error = ended if isinstance(ended, BaseException) else None
+    spans.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
 
 
 def _named(resource: Resource) -> Resource:

@@ -30,11 +30,12 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
         lookups = Lookups.of_all([messages.lookups(command) for command in commands])
         answers = self.ask(*self.products.queries(lookups), *self.inbox.queries(message_ids))
         self.products.take(answers)
+        self.locked_elsewhere = self.products.locked_elsewhere
         self.inbox.take(answers)
 
-    def lock(self, commands: Sequence[object]) -> None:
+    def lock(self, commands: Sequence[object], *, wait: bool) -> None:
         changed = Lookups.of_all([messages.lookups(command).changed for command in commands])
-        self.wait_for_turn(changed.skus, [self.products.locks(changed)])
+        self.lock_first(self.products.locks(changed, wait=wait), wait_for_turn=changed.skus if wait else ())
 
     def collect_new_events(self) -> list[NewEvent[Event]]:
         return self.products.collect_new_events()

@@ -14,9 +14,8 @@ from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.domain.errors import DomainError
 from allocation.validation import CHANGE_BATCH_QUANTITY, SCHEMAS
-from messaging.bus import Request
 from messaging.cloud_events import CloudEvent
-from messaging.envelope import Metadata, usable_id
+from messaging.envelope import Metadata, Request, usable_id
 from messaging.errors import (
     AlreadyThere,
     ConcurrencyConflict,

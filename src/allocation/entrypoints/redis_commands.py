@@ -16,8 +16,8 @@ from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
 from allocation.entrypoints.standing import Standing, work_while_ours
-from messaging.bus import Request
 from messaging.correlation import WORKING_ON, working_on
+from messaging.envelope import Request
 from messaging.errors import UnreadableMessage
 from messaging.redis.group import Entry
 from messaging.sql.exclusive import Occupied

@@ -13,8 +13,8 @@ def routes(notifications: Notifications, publisher: Publisher, stock_team: str) 
     """`stock_team`: the address that is mailed when a line is out of stock."""
     route: Routes[UnitOfWork] = Routes()
 
-    route.command(commands.CreateBatch, handlers.add_batch, stream=lambda cmd: cmd.sku)
-    route.command(commands.Allocate, handlers.allocate, stream=lambda cmd: cmd.sku)
+    route.command(commands.CreateBatch, handlers.add_batch)
+    route.command(commands.Allocate, handlers.allocate)
     route.command(commands.ChangeBatchQuantity, handlers.change_batch_quantity)
 
     # in the same transaction

@@ -54,7 +54,7 @@ class NoSession(Unavailable):
     """There is a pooler between us and the server."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class ExclusiveBus(MessageBus[U]):
     """A bus whose units of work are on an exclusive `engine`, its own: only the holder of the lock can commit on it."""
 

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import func, literal_column, select
 
 from messaging.codec import JsonObject
+from messaging.envelope import Outcome
 from messaging.errors import StillRunning
 from messaging.refusals import Refusals
 from messaging.sql import tables
 from messaging.sql.statements import Ask, Query, Row, Rows, Statement, compiled, insert_rows, rows_of
-from messaging.unit_of_work import Outcome
 
 _REMEMBER = insert_rows(tables.inbox, "message_id", "fingerprint", "outcome")
 _given = rows_of(tables.inbox.c.message_id)

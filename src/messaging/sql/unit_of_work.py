@@ -5,7 +5,7 @@ Each of the two is one round trip, and BEGIN and COMMIT travel along.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
@@ -42,6 +42,7 @@ class SqlTransaction:
         self._writers: list[Writer] = []
         self._turn: list[Sent] = []
         self._locks: list[Query] = []
+        self.locked_elsewhere: Collection[str] = ()
 
     def add_writer(self, writer: Writer) -> None:
         self._writers.append(writer)
@@ -59,13 +60,13 @@ class SqlTransaction:
     def prefetch(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:  # noqa: ARG002 - a bounded context knows what its commands need
         self.inbox.take(self.ask(*self.inbox.queries(message_ids)))
 
-    def lock(self, commands: Sequence[object]) -> None:
-        """A bounded context that is written by many at once overrides this: see `wait_for_turn`."""
+    def lock(self, commands: Sequence[object], *, wait: bool) -> None:
+        """A bounded context that is written by many at once overrides this: see `lock_first`."""
 
-    def wait_for_turn(self, streams: Collection[str], locks: Iterable[Query]) -> None:
-        """When anything is read: first wait in the queues of these streams, then for these locks."""
-        self._turn = [(lock_lanes(streams), ())] if streams else []
-        self._locks = list(locks)
+    def lock_first(self, locks: Query, wait_for_turn: Collection[str] = ()) -> None:
+        """When anything is read: first wait in the queues of these streams, then lock."""
+        self._turn = [(lock_lanes(wait_for_turn), ())] if wait_for_turn else []
+        self._locks = [locks]
 
     def commit(self) -> None:
         """Send all that was gathered, and COMMIT, at once."""

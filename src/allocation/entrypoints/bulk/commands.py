@@ -65,8 +65,8 @@ def _file_and_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--dry-run",
             is_flag=True,
-            help="Change nothing, tell nobody, make nobody wait: decide every row on temporary copies of the stock "
-            "it names, as it is now, and say what would happen.",
+            help="Change nothing and make nobody wait: decide every row on the stock as it is now, in a transaction "
+            "that is never committed, and print what would happen.",
         ),
         click.option("-v", "--verbose", is_flag=True, help="Print the result of every row, not only of refused ones."),
         json_option("Print JSON: one row a line, then the counts."),

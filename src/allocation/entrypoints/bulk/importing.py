@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -14,10 +15,10 @@ from allocation.domain.errors import InvalidSku
 from allocation.entrypoints.bulk.csv_files import BadCsv, Row
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.validation import ALLOCATE, CREATE_BATCH, BadInput, Schema
-from messaging.bus import MessageBus, Request
-from messaging.envelope import Metadata
+from messaging.bus import MessageBus
+from messaging.envelope import Metadata, Outcome, Request
 from messaging.errors import ConcurrencyConflict, Unavailable
-from messaging.unit_of_work import Outcome, UnitOfWork
+from messaging.unit_of_work import UnitOfWork
 
 MOST_ROWS_TOGETHER = 250
 """In one transaction; more gain little, and hold up those who write the same products for longer."""
@@ -115,7 +116,7 @@ ORDERS = Kind(
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """`handle_together` is that of a bus, or of a dry run.
+    """`handle_together` is that of a bus, or of a preview: see `handling`.
 
     A transaction of many rows loses to others that write the same products; it is then tried with half as many, and
     grows again while it succeeds. So an import gives way to a busy service, and still gets on.
@@ -173,9 +174,15 @@ class Import:
         return RowResult(reading.number, *self.kind.result_of(reading.content.command, outcome))
 
 
-def yielding_bus(bus: MessageBus[U]) -> MessageBus[U]:
-    """The bus, but giving up soon where others are faster: an import goes on with fewer rows then."""
-    return replace(bus, retry=replace(bus.retry, conflict_deadline=0.1))
+@contextmanager
+def handling(bus: MessageBus[U], *, dry_run: bool) -> Iterator[Callable[[Sequence[Request]], list[Outcome]]]:
+    """How an import has its requests handled: by the bus, giving up soon where others are faster, since it goes on with
+    fewer rows then. In a dry run all of them are previewed in one transaction that is never committed."""
+    if dry_run:
+        with bus.preview() as preview:
+            yield lambda requests: preview(requests)[0]
+    else:
+        yield replace(bus, retry=replace(bus.retry, conflict_deadline=0.1)).handle_together
 
 
 @dataclass(frozen=True, slots=True)

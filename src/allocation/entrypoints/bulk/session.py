@@ -15,9 +15,8 @@ from sqlalchemy import Engine
 
 from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
-from allocation.entrypoints.bulk.dry_run import dry_runs
 from allocation.entrypoints.bulk.exporting import STDOUT, export_allocations
-from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, yielding_bus
+from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, handling
 from allocation.entrypoints.bulk.progress import Show, progress
 from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, in_json
@@ -47,12 +46,12 @@ def import_file(
             rows = stack.enter_context(_readable(file))
             columns = _columns(kind, mapped, where, rows)
             wired = stack.enter_context(service(settings))
-            bus = stack.enter_context(dry_runs(wired.bus, wired.engine)) if dry_run else yielding_bus(wired.bus)
             wanted = (row for row in rows if all(condition.holds(row) for condition in where))
             settle_memory()
             report = Report(kind, rows, verbose=verbose, as_json=as_json)
             try:
-                report.follow(Import(bus.handle_together, kind, columns)(islice(wanted, limit)))
+                with handling(wired.bus, dry_run=dry_run) as handle_together:
+                    report.follow(Import(handle_together, kind, columns)(islice(wanted, limit)))
             except BadCsv as error:
                 fault, mend = str(error), True
             except Unavailable as error:

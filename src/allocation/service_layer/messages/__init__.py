@@ -47,3 +47,9 @@ def streams(command: object) -> tuple[str, ...]:
     """The SKUs that the command changes, where it names them and may share a transaction with others; else none."""
     row = _COMMANDS[type(command)]
     return () if row.moves_many_lines else tuple(row.lookups(command).skus)
+
+
+def fingerprint_name(command: object) -> str:
+    """What stands for the kind of a command in its fingerprint: never a class's name, which may change."""
+    row = _COMMANDS[type(command)]
+    return row.fingerprint_name or row.name

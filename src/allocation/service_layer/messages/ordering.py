@@ -32,6 +32,7 @@ ALLOCATE = CommandRow(
     example={"orderid": "order-1", "sku": "RED-CHAIR", "qty": 12, "lineid": "line-1"},
     lookups=lambda command: Lookups(skus=[command.sku], lines=[OrderLine.of(command).key]),
     refuses=[errors.InvalidSku, errors.LineConflict],
+    fingerprint_name="Allocate",
 )
 
 ALLOCATED = EventRow(

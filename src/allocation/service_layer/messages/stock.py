@@ -23,6 +23,7 @@ CREATE_BATCH = CommandRow(
     example={"ref": "batch-1", "sku": "RED-CHAIR", "qty": 20, "eta": "2031-01-01"},
     lookups=lambda command: Lookups(skus=[command.sku], batchrefs=[command.ref]),
     refuses=[errors.BatchConflict],
+    fingerprint_name="CreateBatch",
 )
 CHANGE_BATCH_QUANTITY = CommandRow(
     commands.ChangeBatchQuantity,
@@ -39,6 +40,7 @@ CHANGE_BATCH_QUANTITY = CommandRow(
     lookups=lambda command: Lookups(batchrefs=[command.ref]),
     refuses=[errors.UnknownBatch, errors.StaleBatch],
     moves_many_lines=True,
+    fingerprint_name="ChangeBatchQuantity",
 )
 
 BATCH_CREATED = EventRow(

@@ -91,7 +91,8 @@ class CommandRow(Generic[M]):
 
     `asks` says what it is for, `gives` what follows from it. `lookups` is what its rules need of the database, read at
     once; a command that names its SKUs shares a transaction with others, but for one that `moves_many_lines`.
-    `refuses`: the errors that its rules raise. `internal` are fields that have no place in a message.
+    `refuses`: the errors that its rules raise. `fingerprint_name` stands for the command in the fingerprint of a stored
+    message, where that is not its `name`. `internal` are fields that have no place in a message.
     """
 
     kind: type[M]
@@ -104,6 +105,7 @@ class CommandRow(Generic[M]):
     refuses: Sequence[type[DomainError]]
     internal: Sequence[str] = ()
     moves_many_lines: bool = False
+    fingerprint_name: str = ""
 
     def __post_init__(self) -> None:
         _require_all_fields(self.kind, self.fields, self.internal)

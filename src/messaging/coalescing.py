@@ -1,0 +1,162 @@
+"""Group commit: commands that wait at the same time share one transaction, whatever they are about.
+
+A command that finds nobody waiting runs at once, in its own thread. While as many transactions are in flight as may
+be, others queue up; when one ends, the first of the queue takes those behind it along. Each keeps its own answer.
+
+Commands of one stream run in the order in which they came. A stream that is in flight, or that another process has
+locked, holds up its own commands only: they are passed over. A stream for which processes contend has groups of its
+own, so that nobody else waits for its lock.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import Generic, Protocol, TypeVar
+
+from messaging.errors import Unavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+T_contra = TypeVar("T_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class RunTogether(Protocol[T_contra, R_co]):
+    def __call__(self, group: Sequence[T_contra], /, *, wait: bool) -> Sequence[R_co | None]:
+        """The answer to each, None for one whose stream is locked by another process; with `wait` it waits for the
+        lock. What it raises counts for all of them."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter(Generic[T, R]):
+    """A place in the queue. When `called`, there is an answer or an error, or it leads the `group`."""
+
+    item: T
+    streams: Collection[str]
+    called: Event = field(default_factory=Event)
+    group: list[_Waiter[T, R]] = field(default_factory=list)
+    answer: R | None = None
+    error: BaseException | None = None
+
+
+class Coalescer(Generic[T, R]):
+    """`run_together` is called with at most `most` items, at most `at_once` times at once. `contended` tells whether
+    processes have just met at a stream."""
+
+    def __init__(
+        self,
+        run_together: RunTogether[T, R],
+        contended: Callable[[Collection[str]], bool] = lambda _: False,
+        at_once: int = 2,
+        most: int = 50,
+    ) -> None:
+        self._run_together = run_together
+        self._contended = contended
+        self._at_once = at_once
+        self._most = most
+        self._lock = Lock()
+        self._waiting: deque[_Waiter[T, R]] = deque()
+        self._in_flight: set[str] = set()
+        self._running = 0
+
+    def run(self, streams: Collection[str], item: T) -> R:
+        """The answer, as if it had been alone."""
+        waiter: _Waiter[T, R] = _Waiter(item, streams)
+        with self._lock:
+            self._waiting.append(waiter)
+            self._call_leaders()
+        while True:
+            waiter.called.wait()
+            if not waiter.group:
+                break
+            waiter.called.clear()
+            self._lead(waiter.group)
+        if waiter.error:
+            raise waiter.error
+        return waiter.answer  # type: ignore[return-value]  # None is an answer too
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def _call_leaders(self) -> None:
+        """Have the next groups begin, as many as there is room for. The caller has the lock."""
+        while self._running < self._at_once and self._waiting:
+            group = list(self._next_group())
+            if not group:
+                return
+            self._running += 1
+            for waiter in group:
+                self._waiting.remove(waiter)
+                self._in_flight.update(waiter.streams)
+            group[0].group = group
+            group[0].called.set()
+
+    def _next_group(self) -> Iterator[_Waiter[T, R]]:
+        passed_over: set[str] = set()
+        contended_for: Collection[str] | None = None  # of the first
+        found = 0
+        for waiter in self._waiting:
+            streams = waiter.streams
+            contended = self._contended(streams)
+            if not (self._in_flight.isdisjoint(streams) and passed_over.isdisjoint(streams)) or (
+                found and (streams != contended_for if contended_for else contended)
+            ):
+                passed_over.update(streams)
+                continue
+            if not found and contended:
+                contended_for = streams
+            yield waiter
+            found += 1
+            if found == self._most:
+                return
+
+    def _lead(self, group: list[_Waiter[T, R]]) -> None:
+        """Run the group, our own item among it."""
+        again: list[_Waiter[T, R]] = []
+        try:
+            again = self._answer(group)
+        finally:
+            with self._lock:
+                self._running -= 1
+                for waiter in group:
+                    self._in_flight.difference_update(waiter.streams)
+                    waiter.group = []
+                self._waiting.extendleft(reversed(again))
+                self._call_leaders()
+            for waiter in group:
+                if waiter not in again:
+                    waiter.called.set()
+
+    def _answer(self, group: list[_Waiter[T, R]]) -> list[_Waiter[T, R]]:
+        """Returns those that have to come again, since their stream is locked."""
+        try:
+            wait = self._contended(group[0].streams)
+            answers = self._run_together([waiter.item for waiter in group], wait=wait)
+        except BaseException as error:  # noqa: BLE001 - it is raised again by each whose it is
+            if len(group) > 1 and isinstance(error, Exception) and not isinstance(error, Unavailable):
+                return [one for waiter in group for one in self._answer([waiter])]  # it is the fault of one of them
+            for waiter in group:
+                waiter.error = error if waiter is group[0] else _copy(error)
+            return []
+        again = []
+        for waiter, answer in zip(group, answers, strict=True):
+            if answer is None:
+                again.append(waiter)
+            waiter.answer = answer
+        return again
+
+
+def _copy(error: BaseException) -> BaseException:
+    """One error is not raised in several threads: each would add its traceback to those of the others."""
+    try:
+        other = copy.copy(error)
+    except Exception:  # noqa: BLE001 - whatever its class needs
+        other = Unavailable(str(error)) if isinstance(error, Unavailable) else type(error)()
+    other.__cause__ = error.__cause__
+    return other
