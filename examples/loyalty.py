@@ -11,8 +11,8 @@ from typing import Protocol
 
 from messaging import unit_of_work
 from messaging.codec import Codec
-from messaging.effects import Effect
-from messaging.envelope import NewEvent
+from messaging.envelope import Delivery, NewEvent
+from messaging.outbox.effects import Effect, one_by_one
 from messaging.refusals import Refusals
 from messaging.routes import Routes
 
@@ -76,8 +76,8 @@ def change_points(cmd: ChangePoints, uow: UnitOfWork) -> int:
     return uow.accounts.change(cmd.customer, cmd.by)
 
 
-def routes(tell_customer: Effect[PointsChanged]) -> Routes[UnitOfWork]:
+def routes(tell_customer: Callable[[Delivery[PointsChanged]], object]) -> Routes[UnitOfWork]:
     route: Routes[UnitOfWork] = Routes()
     route.command(ChangePoints, change_points)
-    route.effect(PointsChanged, tell_customer)
+    route.effect(PointsChanged, Effect("tell_customer", one_by_one(tell_customer)))
     return route

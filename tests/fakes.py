@@ -19,7 +19,7 @@ from allocation.service_layer.routing import routes
 from messaging.bus import MessageBus
 from messaging.envelope import Delivery, NewEvent, Recorded
 from messaging.errors import ConcurrencyConflict
-from messaging.relay import Relay
+from messaging.outbox.relay import Relay
 from messaging.retry import Retry
 from messaging.testing import Memory, MemoryDeliveries, MemoryTransaction
 
@@ -129,10 +129,11 @@ class FakeAllocationsView:
 @dataclass
 class FakePublisher:
     published: list[Recorded[Event]] = field(default_factory=list)
+    failures: dict[str, Exception] = field(default_factory=dict)
 
     def publish(self, deliveries: Sequence[Delivery[Event]]) -> Mapping[str, Exception]:
-        self.published += [delivery.recorded for delivery in deliveries]
-        return {}
+        self.published += [one.recorded for one in deliveries if one.recorded.stream not in self.failures]
+        return self.failures
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,16 @@ from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.config import Settings
 from allocation.domain.errors import DomainError
 from allocation.service_layer import messages
-from allocation.service_layer.handlers import PublishEvent
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
-from allocation.service_layer.routing import routes
+from allocation.service_layer.routing import PUBLISH_EVENT, routes
 from allocation.views import Views
 from messaging.bus import MessageBus
 from messaging.errors import Unavailable
 from messaging.observation import Observer
+from messaging.outbox.relay import Relay
 from messaging.redis.client import redis_client, redis_probe, run_of
 from messaging.redis.group import ConsumerGroup
 from messaging.redis.refill import Refill
-from messaging.relay import Relay
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.sql.backlog import Waiting, waiting
@@ -139,7 +138,7 @@ def bootstrap(
         command_bus=exclusive_bus(settings, COMMAND_STREAM_LOCK, table, retry, observer),
         command_group=command_group(client),
         relay=Relay(table, deliveries, observer=observer),
-        refill=Refill(PublishEvent.name, events, deliveries, SqlTold(engine, CODEC), cloud_events.encode),
+        refill=Refill(PUBLISH_EVENT, events, deliveries, SqlTold(engine, CODEC), cloud_events.encode),
         views=Views(engine, retry),
         log=SqlLogReader(engine, retry, subject=ORDER_OF_EVENT),
         dead_letters=SqlDeadLetters(engine, retry),

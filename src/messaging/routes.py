@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from messaging.effects import Effect, EffectOnMany, OneByOne
 from messaging.errors import RoutingError
+from messaging.outbox.effects import Effect
 
 M = TypeVar("M")
 U = TypeVar("U")
@@ -17,7 +17,7 @@ class Routes(Generic[U]):
     def __init__(self) -> None:
         self._commands: dict[type, Callable[[Any, U], object]] = {}
         self._policies: dict[type, tuple[Callable[[Any, U], object], ...]] = {}
-        self._effects: defaultdict[type, dict[str, EffectOnMany[Any]]] = defaultdict(dict)
+        self._effects: defaultdict[type, dict[str, Effect[Any]]] = defaultdict(dict)
 
     def command(self, kind: type[M], handler: Callable[[M, U], object]) -> None:
         """Have commands of this kind handled; what the handler returns is the answer to the caller."""
@@ -29,12 +29,12 @@ class Routes(Generic[U]):
         """Do this about such events in the transaction that recorded them."""
         self._policies[kind] = (*self._policies.get(kind, ()), *policies)
 
-    def effect(self, kind: type[M], *effects: Effect[M] | EffectOnMany[M]) -> None:
+    def effect(self, kind: type[M], *effects: Effect[M]) -> None:
         """Tell the outside of such events after the commit."""
         for effect in effects:
             if effect.name in self._effects[kind]:
                 raise RoutingError(f"{kind.__name__} has an effect {effect.name} already")
-            self._effects[kind][effect.name] = effect if isinstance(effect, EffectOnMany) else OneByOne(effect)
+            self._effects[kind][effect.name] = effect
 
     def handler(self, kind: type) -> Callable[[Any, U], object]:
         try:
@@ -48,15 +48,15 @@ class Routes(Generic[U]):
     def effect_names(self, kind: type) -> tuple[str, ...]:
         return tuple(self._effects.get(kind, ()))
 
-    def find_effect(self, kind: type, name: str) -> EffectOnMany[Any]:
+    def find_effect(self, kind: type, name: str) -> Effect[Any]:
         try:
             return self._effects[kind][name]
         except KeyError:
             raise RoutingError(f"{kind.__name__} has no effect {name}") from None
 
-    def may_be_slow(self, name: str) -> bool:
-        """Whether any effect of this name may."""
-        return any(effects[name].may_be_slow for effects in self._effects.values() if name in effects)
+    def workers(self, name: str) -> int:
+        """How many deliver the effect of this name at once."""
+        return max((effects[name].workers for effects in self._effects.values() if name in effects), default=1)
 
     def all_effect_names(self) -> Iterator[str]:
         """Each name once, in the table's order."""

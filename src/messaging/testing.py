@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-from messaging.claims import Claim, Letter
 from messaging.envelope import Outcome, Recorded
 from messaging.errors import ConcurrencyConflict
+from messaging.outbox.claims import Claim, OutboxMessage
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ class MemoryTransaction:
 
 
 class MemoryDeliveries:
-    """The outbox of a `Memory` as a relay sees it; a failed letter is due again at once."""
+    """The outbox of a `Memory` as a relay sees it; a failed message is due again at once."""
 
     lease = 60.0
 
@@ -118,9 +118,9 @@ class MemoryDeliveries:
             if one.effect == effect:
                 waiting[one.recorded.stream].append(one)
         return [
-            Claim(stream, 1, self._memory.delivered.get((effect, stream), 0), [_letter(one) for one in letters])
-            for stream, letters in waiting.items()
-            if not letters[0].dead
+            Claim(stream, 1, self._memory.delivered.get((effect, stream), 0), [_message(one) for one in messages])
+            for stream, messages in waiting.items()
+            if not messages[0].dead
         ][:most]
 
     def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:  # noqa: ARG002 - nobody else is there
@@ -142,5 +142,5 @@ class MemoryDeliveries:
                     one.dead = claim.failure.retry_in is None
 
 
-def _letter(waiting: Waiting) -> Letter:
-    return Letter(waiting.recorded.version, waiting.attempts, waiting.faults, lambda: waiting.recorded)
+def _message(waiting: Waiting) -> OutboxMessage:
+    return OutboxMessage(waiting.recorded.version, waiting.attempts, waiting.faults, lambda: waiting.recorded)

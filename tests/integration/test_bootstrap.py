@@ -18,7 +18,7 @@ from allocation.adapters.notifications import FileNotifications, SmtpNotificatio
 from allocation.bootstrap import Service, bootstrap, notifications_for
 from allocation.config import Settings, postgres_url
 from allocation.domain import commands
-from allocation.service_layer.handlers import PublishEvent
+from allocation.service_layer.routing import PUBLISH_EVENT
 from embedded.postgres import Postgres
 from embedded.valkey import Redis
 from messaging.errors import Unavailable
@@ -88,7 +88,7 @@ def test_is_degraded_when_redis_is_out_of_reach_and_takes_orders_all_the_same(se
     assert service.readiness() == {"status": "degraded", "database": "ok", "redis": "unreachable"}
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
     assert service.bus.handle(commands.Allocate("o1", "LAMP", 1)) == "b1"
-    assert service.relay.deliver(PublishEvent.name) == 0, "the news waits"
+    assert service.relay.deliver(PUBLISH_EVENT) == 0, "the news waits"
 
 
 @pytest.mark.parametrize("url", ["redis://{0}/0", "redis+sentinel://{0},{0},{0}/stock"])
@@ -224,12 +224,12 @@ def test_a_service_outlives_its_database(settings: Settings, build: Build, own_p
     with pytest.raises(Unavailable):
         service.bus.handle(commands.Allocate("o2", "LAMP", 1))
     with pytest.raises(Unavailable):
-        service.relay.deliver(PublishEvent.name)
+        service.relay.deliver(PUBLISH_EVENT)
 
     own_postgres.start()
     assert service.bus.handle(commands.Allocate("o2", "LAMP", 1)) == "b1", "the first call after it is back"
     assert service.views.allocations("o1") == [{"sku": "LAMP", "batchref": "b1"}]
-    assert service.relay.deliver(PublishEvent.name) == 3
+    assert service.relay.deliver(PUBLISH_EVENT) == 3
     assert service.readiness()["status"] == "ready"
 
 
@@ -242,12 +242,12 @@ def test_a_service_outlives_its_redis(
 
     own_redis.stop()
     service.bus.handle(commands.Allocate("o1", "LAMP", 1))
-    assert service.relay.deliver(PublishEvent.name) == 0
+    assert service.relay.deliver(PUBLISH_EVENT) == 0
     assert service.readiness()["status"] == "degraded"
 
     own_redis.start()
     sql("UPDATE outbox SET retry_at = clock_timestamp()")
-    assert service.relay.deliver(PublishEvent.name) == 2
+    assert service.relay.deliver(PUBLISH_EVENT) == 2
     assert service.readiness()["status"] == "ready"
 
 

@@ -12,7 +12,7 @@ from allocation.adapters.redis_channels import EVENTS, LINE_ALLOCATED
 from allocation.bootstrap import Service
 from allocation.catalogue import history
 from allocation.domain import commands
-from allocation.service_layer.handlers import PublishEvent
+from allocation.service_layer.routing import PUBLISH_EVENT
 from messaging.envelope import Metadata
 
 PUBLISHED = history.published()
@@ -28,7 +28,7 @@ def test_each_kind_of_message_is_of_its_published_schema(service: Service, redis
         commands.ChangeBatchQuantity("b1", 9),
     ):
         service.bus.handle(command, Metadata.first("http", "request-1"))
-    while service.relay.deliver(PublishEvent.name):
+    while service.relay.deliver(PUBLISH_EVENT):
         pass
 
     entries: Any = redis_server.xrange(EVENTS)

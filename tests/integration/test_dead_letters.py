@@ -16,7 +16,7 @@ from allocation.config import Settings
 from allocation.domain import commands
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.redis_eventconsumer import handle
-from messaging.errands import RetryLater
+from messaging.outbox.delivery import RetryPolicy
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 MAIL = "send_out_of_stock_notification"
@@ -133,7 +133,7 @@ def mails() -> Refusing:
 @pytest.fixture
 def relaying(settings: Settings, mails: Refusing) -> Iterator[Callable[[], None]]:
     service = bootstrap(settings, notifications=mails)
-    object.__setattr__(service.relay, "retry_later", RetryLater(first_wait=0, longest_wait=0, most_faults=2))
+    object.__setattr__(service.relay, "retry_policy", RetryPolicy(first_wait=0, longest_wait=0, most_faults=2))
 
     def deliver() -> None:
         for _ in range(5):

@@ -19,17 +19,17 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
 from allocation.domain.events import BatchCreated
-from allocation.service_layer.handlers import PublishEvent
+from allocation.service_layer.routing import PUBLISH_EVENT
 from embedded.valkey import Redis
-from messaging.claims import Claim
 from messaging.cloud_events import CloudEvents
 from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errors import ClaimLost, Unavailable
+from messaging.outbox.claims import Claim
 from messaging.redis.client import redis_client
 from messaging.redis.event_stream import Entry, EventStream, News
 
 Sql = Callable[..., list[tuple[Any, ...]]]
-PUBLISH = PublishEvent.name
+PUBLISH = PUBLISH_EVENT
 TOLD = "{allocation.events}.told"
 
 
@@ -224,7 +224,7 @@ def test_a_relay_that_was_replaced_can_not_tell_late(service: Service, redis_ser
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
 
     publish = service.relay.routes.find_effect(BatchCreated, PUBLISH)
-    refused = publish.carry_out([Delivery(late.letters[0].read(), late.after, late.token)])
+    refused = publish.deliver([Delivery(late.messages[0].read(), late.after, late.token)])
 
     assert isinstance(refused["LAMP"], ClaimLost)
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
@@ -518,7 +518,7 @@ def test_long_histories_of_many_products_come_back_whole(service: Service, redis
     tell_all(service)
     forget_everything(redis_server)
     object.__setattr__(service.refill, "streams_at_once", 3)
-    object.__setattr__(service.refill, "letters_at_once", 20)
+    object.__setattr__(service.refill, "messages_at_once", 20)
 
     assert service.refill.refill() == 7 * 31
 
@@ -540,7 +540,7 @@ def test_a_long_refill_stops_between_batches_when_it_is_told_to_and_the_next_one
     tell_all(service)
     forget_what_was_told(redis_server)
     object.__setattr__(service.refill, "streams_at_once", 2)
-    object.__setattr__(service.refill, "letters_at_once", 3)
+    object.__setattr__(service.refill, "messages_at_once", 3)
     stop, tell = Event(), EventStream.tell_all
 
     def tell_and_stop(self: EventStream, news: Sequence[News]) -> None:

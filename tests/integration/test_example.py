@@ -11,7 +11,7 @@ from tests.unit.test_example import Letters
 
 from messaging.bus import MessageBus
 from messaging.envelope import NewEvent
-from messaging.relay import Relay
+from messaging.outbox.relay import Relay
 from messaging.sql.deliveries import SqlDeliveries
 from messaging.sql.round_trip import RoundTrips
 from messaging.sql.unit_of_work import SqlTransaction, transactions

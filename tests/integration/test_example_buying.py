@@ -20,7 +20,7 @@ from allocation.adapters.redis_channels import COMMANDS, EVENTS
 from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.entrypoints import redis_commands
-from allocation.service_layer.handlers import PublishEvent
+from allocation.service_layer.routing import PUBLISH_EVENT
 from embedded.waiting import wait_for
 
 PROGRAM = Path(__file__).parents[2] / "examples/buying.py"
@@ -28,7 +28,7 @@ Sql = Callable[..., list[tuple[Any, ...]]]
 
 
 def tell_all(service: Service) -> None:
-    while service.relay.deliver(PublishEvent.name):
+    while service.relay.deliver(PUBLISH_EVENT):
         pass
 
 

@@ -25,7 +25,7 @@ from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.doors import Doors
 from allocation.entrypoints.http.key_check import require_keys
-from allocation.service_layer.handlers import PublishEvent
+from allocation.service_layer.routing import PUBLISH_EVENT
 from messaging.envelope import LONGEST_TEXT, Metadata
 from messaging.errors import Unavailable
 from messaging.retry import Retry
@@ -172,7 +172,7 @@ def test_whoever_asked_is_in_the_log_and_in_what_the_world_is_told(service: Serv
     client.post("/allocate", json={"orderid": "o1", "sku": "LAMP", "qty": 1}, headers=headers)
     service.bus.handle(commands.ChangeBatchQuantity("b1", 0), Metadata.first("redis"))
 
-    while service.relay.deliver(PublishEvent.name):
+    while service.relay.deliver(PUBLISH_EVENT):
         pass
 
     principals = [principal for (principal,) in sql("SELECT principal FROM event_log ORDER BY version")]

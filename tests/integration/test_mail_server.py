@@ -21,7 +21,7 @@ from allocation.adapters.notifications import SmtpNotifications
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
-from allocation.service_layer.handlers import SendOutOfStockNotification
+from allocation.service_layer.routing import SEND_OUT_OF_STOCK_NOTIFICATION
 from messaging.errors import Unavailable
 
 USER, PASSWORD = "joe@shop.org", "p/ss:w@rd%"
@@ -231,7 +231,7 @@ def test_mails_wait_for_the_right_password_and_are_not_given_up(
     def deliver(url: str) -> int:
         service = bootstrap(replace(settings, smtp_url=url))
         try:
-            return service.relay.deliver(SendOutOfStockNotification.name)
+            return service.relay.deliver(SEND_OUT_OF_STOCK_NOTIFICATION)
         finally:
             service.close()
 

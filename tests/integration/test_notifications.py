@@ -24,7 +24,7 @@ from allocation.adapters.notifications import FileNotifications, SmtpNotificatio
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
-from allocation.service_layer.handlers import SendOutOfStockNotification
+from allocation.service_layer.routing import SEND_OUT_OF_STOCK_NOTIFICATION
 from embedded.endpoint import PORTS, is_free
 from messaging.errors import Unavailable
 
@@ -229,14 +229,14 @@ def test_out_of_stock_is_mailed_once_the_mail_server_is_back(settings: Settings,
     service.bus.handle(commands.CreateBatch("b1", sku, 1))
     service.bus.handle(commands.Allocate("o1", sku, 2, "line-1"))
 
-    assert service.relay.deliver(SendOutOfStockNotification.name) == 0
+    assert service.relay.deliver(SEND_OUT_OF_STOCK_NOTIFICATION) == 0
     [(attempts, dead_at)] = sql("SELECT attempts, dead_at FROM outbox WHERE effect = 'send_out_of_stock_notification'")
     assert (attempts, dead_at) == (1, None)
     sql("UPDATE outbox SET retry_at = clock_timestamp()")
     controller = Controller(inbox, hostname="127.0.0.1", port=port)
     controller.start()
     try:
-        assert service.relay.deliver(SendOutOfStockNotification.name) == 1
+        assert service.relay.deliver(SEND_OUT_OF_STOCK_NOTIFICATION) == 1
     finally:
         controller.stop()
         service.close()
@@ -253,7 +253,7 @@ def test_without_a_mail_server_mails_are_files(settings: Settings) -> None:
     service.bus.handle(commands.CreateBatch("b1", "LÄMP", 1))
     service.bus.handle(commands.Allocate("o1", "LÄMP", 2))
 
-    assert service.relay.deliver(SendOutOfStockNotification.name) == 1
+    assert service.relay.deliver(SEND_OUT_OF_STOCK_NOTIFICATION) == 1
     service.close()
 
     [file] = (settings.home / "mail").iterdir()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock, Thread
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import Engine, text
@@ -24,23 +24,25 @@ from allocation.domain.errors import InvalidSku
 from allocation.domain.events import Allocated, OutOfStock
 from allocation.domain.events import Event as DomainEvent
 from allocation.domain.lines import OrderLine
-from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
+from allocation.service_layer.handlers import SendOutOfStockNotification
 from allocation.service_layer.ports import Notifications
+from allocation.service_layer.routing import PUBLISH_EVENT, SEND_OUT_OF_STOCK_NOTIFICATION
 from embedded.waiting import wait_for
-from messaging.claims import Claim, Failure
 from messaging.codec import Codec
 from messaging.envelope import Delivery, Metadata, Recorded, Request
-from messaging.errands import RetryLater
 from messaging.errors import Unavailable
-from messaging.relay import Relay
+from messaging.outbox.claims import Claim, Failure
+from messaging.outbox.delivery import RetryPolicy
+from messaging.outbox.effects import Effect, one_by_one
+from messaging.outbox.relay import Relay
 from messaging.routes import Routes
 from messaging.sql.connections import connection
 from messaging.sql.deliveries import SqlDeliveries
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
-PUBLISH = PublishEvent.name
-MAIL = SendOutOfStockNotification.name
+PUBLISH = PUBLISH_EVENT
+MAIL = SEND_OUT_OF_STOCK_NOTIFICATION
 PATIENCE = 20.0
 
 
@@ -49,13 +51,15 @@ class Publisher:
     """Writes down which allocations it is told, one by one; `before` is called first, and may raise. Never two of a
     stream at a time."""
 
-    name: ClassVar[str] = PUBLISH
-    may_be_slow: ClassVar[bool] = False
     before: Callable[[Recorded[Allocated]], object] = lambda _: None
     told: list[Recorded[Allocated]] = field(default_factory=list)
     overlaps: list[str] = field(default_factory=list)
     _at_work: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def effect(self) -> Effect[Any]:
+        return Effect(PUBLISH, one_by_one(self))
 
     def __call__(self, delivery: Delivery[DomainEvent]) -> None:
         recorded = delivery.recorded
@@ -113,12 +117,13 @@ def relay_on(
 ) -> Relay:
     table: Routes[object] = Routes()
     for kind in get_args(DomainEvent):
-        table.effect(kind, publisher)
-    table.effect(OutOfStock, SendOutOfStockNotification(notifications or FakeNotifications(), "stock@made.com"))
+        table.effect(kind, publisher.effect)
+    send_mail = one_by_one(SendOutOfStockNotification(notifications or FakeNotifications(), "stock@made.com"))
+    table.effect(OutOfStock, Effect(MAIL, send_mail, workers=4))
     return Relay(
         table,
         deliveries(engine, **options),
-        RetryLater(first_wait=60, longest_wait_in_an_outage=100_000),
+        RetryPolicy(first_wait=60, longest_wait_in_an_outage=100_000),
         streams_at_once=streams_at_once,
     )
 
@@ -194,7 +199,7 @@ def test_events_of_a_stream_are_told_in_their_order_however_few_are_claimed_at_a
     orders = [f"o{number}" for number in range(7)]
     allocated(service, "LAMP", *orders)
 
-    deliver_all(relay_on(engine, publisher, letters=2), PUBLISH)
+    deliver_all(relay_on(engine, publisher, messages=2), PUBLISH)
 
     assert publisher.orders == orders
     assert publisher.versions() == {"LAMP": [2, 3, 4, 5, 6, 7, 8]}
@@ -226,7 +231,7 @@ def test_every_stream_gets_its_turn_when_there_are_more_than_one_claim_takes(
     for sku in skus:
         allocated(service, sku, *(f"{sku}{number}" for number in range(4)))
     publisher = Publisher()
-    relay = relay_on(engine, publisher, streams_at_once=2, letters=1)
+    relay = relay_on(engine, publisher, streams_at_once=2, messages=1)
 
     assert [relay.deliver(PUBLISH) for _ in turns] == turns, "never idle"
 
@@ -444,7 +449,7 @@ def test_what_one_relay_has_claimed_no_other_gets(service: Service, engine: Engi
     one.settle(PUBLISH, [mine])
 
     [theirs] = other.claim(PUBLISH)
-    assert [letter.version for letter in theirs.letters] == [2], "let go of undone"
+    assert [letter.version for letter in theirs.messages] == [2], "let go of undone"
 
 
 def test_a_relay_gets_those_streams_that_are_free(service: Service, engine: Engine) -> None:
@@ -543,7 +548,7 @@ def test_a_claim_that_is_just_being_kept_up_is_settled_after_that(service: Servi
     allocated(service, "LAMP", "o1")
     ours = deliveries(engine)
     (claim,) = ours.claim(PUBLISH)
-    claim.delivered += [letter.version for letter in claim.letters]
+    claim.delivered += [letter.version for letter in claim.messages]
     with ThreadPoolExecutor(1) as pool, connection(engine, "READ COMMITTED") as another, another.begin():
         another.execute(text("UPDATE deliveries SET claimed_until = claimed_until + interval '1 millisecond'"))
         settling = pool.submit(ours.settle, PUBLISH, [claim])
@@ -636,7 +641,7 @@ def test_a_head_that_has_just_failed_elsewhere_is_not_tried_at_once(
 
     [claim] = ours.claim(PUBLISH)
 
-    assert claim.letters == []
+    assert claim.messages == []
 
 
 def test_what_a_relay_could_not_settle_it_takes_again_at_once(
@@ -682,7 +687,7 @@ def test_several_relays_tell_everything_once_in_order_and_never_two_of_a_stream_
 ) -> None:
     skus = [f"LAMP-{number}" for number in range(12)]
     publisher = Publisher(before=lambda recorded: service.views.allocations(recorded.event.orderid))
-    relays = [relay_on(engine, publisher, streams_at_once=3, letters=2) for _ in range(4)]
+    relays = [relay_on(engine, publisher, streams_at_once=3, messages=2) for _ in range(4)]
 
     with at_work(relays[0].run), at_work(relays[1].run), at_work(relays[2].run), at_work(relays[3].run):
         for number in range(10):
@@ -728,14 +733,11 @@ def test_a_relay_whose_connections_are_cut_goes_on(
 class ManyAtOnce:
     """Publishes as Redis does: away, it raises for all. `tries` are the streams of each call."""
 
-    name: ClassVar[str] = PUBLISH
-    may_be_slow: ClassVar[bool] = False
-    at_once: ClassVar[int] = 1_000
     is_away: bool = True
     tries: list[list[str]] = field(default_factory=list)
     told: list[tuple[str, int]] = field(default_factory=list)
 
-    def carry_out(self, given: Sequence[Delivery[DomainEvent]]) -> Mapping[str, Exception]:
+    def deliver(self, given: Sequence[Delivery[DomainEvent]]) -> Mapping[str, Exception]:
         self.tries.append(list(dict.fromkeys(delivery.recorded.stream for delivery in given)))
         if self.is_away:
             raise Unavailable("no redis")
@@ -753,7 +755,7 @@ def test_an_outage_floods_neither_the_outbox_nor_the_log_and_all_is_told_in_orde
     relay = relay_on(engine, Publisher())
     table: Routes[object] = Routes()
     for kind in get_args(DomainEvent):
-        table.effect(kind, publish)
+        table.effect(kind, Effect(PUBLISH, publish.deliver, batch=1_000))
     relay = replace(relay, routes=table)
 
     for _ in range(5):

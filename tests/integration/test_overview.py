@@ -176,7 +176,7 @@ def test_counts_only_so_much_and_says_so(service: Service, engine: Engine) -> No
         service.bus.handle(CreateBatch(f"b{number}", f"SKU-{number}", 1))
 
     with connection(engine) as asked:
-        [few_letters] = backlogs(asked, most_letters=3)
+        [few_letters] = backlogs(asked, most_messages=3)
         [few_streams] = backlogs(asked, most_streams=2)
 
     assert (few_letters.waiting, few_letters.is_complete) == (3, False)

@@ -22,8 +22,8 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.views.stock_totals import stock_totals
 from embedded.waiting import wait_for
-from messaging.claims import Failure
 from messaging.envelope import Metadata, Recorded, Request
+from messaging.outbox.claims import Failure
 from messaging.sql.backlog import backlogs, waiting
 from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_WORK
@@ -349,11 +349,11 @@ def test_a_claim_and_its_end(service: Service) -> None:
         claims = deliveries.claim(EFFECT, 3)
         assert deliveries.extend(EFFECT, claims) == {claim.stream for claim in claims}
         for claim in claims:
-            claim.delivered.append(claim.letters[0].version)
-            claim.failure = Failure(claim.letters[1].version, "as a test", None, is_fault=True)
+            claim.delivered.append(claim.messages[0].version)
+            claim.failure = Failure(claim.messages[1].version, "as a test", None, is_fault=True)
         deliveries.settle(EFFECT, claims)
 
-    letters = sum(len(claim.letters) for claim in claims)
+    letters = sum(len(claim.messages) for claim in claims)
     claimed, read, extended, settled, failed = plans
     touches([claimed], rows=2 * 3, pages=60)
     touches([read], rows=2 * letters, pages=6 * letters)
@@ -380,14 +380,14 @@ def test_what_is_told_again(told: SqlTold) -> None:
     spans = {"HOT": (20_000, 20_100), "SKU-9": (1, 5)}
 
     with explained() as plans:
-        assert len(list(told.letters(EFFECT, spans, timedelta(days=7)))) == 104
+        assert len(list(told.messages(EFFECT, spans, timedelta(days=7)))) == 104
 
     touches(plans, rows=104, pages=6 * 104)
 
 
 def test_what_was_dropped_is_not_told_again(told: SqlTold) -> None:
     with explained() as plans:
-        assert not list(told.letters(EFFECT, {"HOT": (2_000, 2_100)}, timedelta(days=7)))
+        assert not list(told.messages(EFFECT, {"HOT": (2_000, 2_100)}, timedelta(days=7)))
 
     touches(plans, rows=2 * 100, pages=6 * 100)
 
@@ -397,7 +397,7 @@ def test_what_was_dropped_is_not_told_again(told: SqlTold) -> None:
 
 def test_how_much_waits_is_counted_up_to_a_limit_and_the_oldest_looked_for_in_so_many_streams(service: Service) -> None:
     with explained() as plans:
-        found = waiting(service.engine, most_letters=500, most_streams=100)
+        found = waiting(service.engine, most_messages=500, most_streams=100)
 
     [backlog] = [one for one in found.backlogs if one.effect == EFFECT]
     assert (backlog.waiting, backlog.streams, found.dead_messages) == (500, 100, 500)

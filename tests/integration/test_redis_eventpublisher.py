@@ -19,7 +19,7 @@ from allocation.bootstrap import Service
 from allocation.config import EVENTS_STAY
 from allocation.domain import commands
 from allocation.domain.events import Allocated, Event
-from allocation.service_layer.handlers import PublishEvent
+from allocation.service_layer.routing import PUBLISH_EVENT
 from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errors import Unavailable
 from messaging.redis.client import redis_client
@@ -112,7 +112,7 @@ def test_what_is_published_is_what_was_recorded(service: Service, listener: List
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
     service.bus.handle(commands.Allocate("o1", "LAMP", 3), Metadata.first("http", correlation_id="request-1"))
 
-    service.relay.deliver(PublishEvent.name)
+    service.relay.deliver(PUBLISH_EVENT)
 
     heard = json.loads(listener.hears())
     [(event_id,)] = sql("SELECT id::text FROM event_log WHERE version = 2")

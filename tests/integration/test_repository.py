@@ -262,5 +262,5 @@ def test_the_database_never_sees_the_moment_in_which_a_batch_is_short(service: S
     assert events.OutOfStock("o1", "LAMP", 6, "LAMP") in [
         recorded.event
         for claim in service.relay.deliveries.claim("send_out_of_stock_notification")
-        for recorded in (letter.read() for letter in claim.letters)
+        for recorded in (letter.read() for letter in claim.messages)
     ]

@@ -22,7 +22,7 @@ from allocation.check import open_books
 from allocation.config import Settings, postgres_url
 from allocation.domain import commands
 from allocation.domain.errors import InvalidSku
-from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
+from allocation.service_layer.routing import PUBLISH_EVENT, SEND_OUT_OF_STOCK_NOTIFICATION
 from embedded.binaries import postgres_programs
 from embedded.postgres import Postgres
 from embedded.waiting import wait_for
@@ -30,7 +30,7 @@ from embedded.waiting import wait_for
 Sql = Callable[..., list[tuple[Any, ...]]]
 PATIENCE = 30.0
 OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
-EFFECTS = (PublishEvent.name, SendOutOfStockNotification.name)
+EFFECTS = (PUBLISH_EVENT, SEND_OUT_OF_STOCK_NOTIFICATION)
 
 
 @pytest.fixture(scope="session")
@@ -103,10 +103,10 @@ def test_everything_goes_on_where_the_backup_was_taken(
     bus.handle(commands.Allocate("o2", "LAMP", 4))
     bus.handle(commands.Allocate("o3", "LAMP", 4))
     service.dead_letters.bury(source="change_batch_quantity", body=b"?", reason="bad")
-    [claim] = service.relay.deliveries.claim(PublishEvent.name)
-    assert [letter.version for letter in claim.letters] == [3, 4]
+    [claim] = service.relay.deliveries.claim(PUBLISH_EVENT)
+    assert [letter.version for letter in claim.messages] == [3, 4]
     backup = back_up()
-    service.relay.deliveries.settle(PublishEvent.name, [claim])
+    service.relay.deliveries.settle(PUBLISH_EVENT, [claim])
     tell_all(service)
     bus.handle(commands.Allocate("after the backup", "LAMP", 2))
     tell_all(service)
@@ -120,7 +120,7 @@ def test_everything_goes_on_where_the_backup_was_taken(
     assert [letter.reason for letter in restored.dead_letters.messages()] == ["bad"]
 
     assert restored.bus.handle(commands.Allocate("o5", "LAMP", 2)) == "b1", "the place of one that is forgotten"
-    told = wait_for(lambda: restored.relay.deliver(PublishEvent.name), within=PATIENCE)
+    told = wait_for(lambda: restored.relay.deliver(PUBLISH_EVENT), within=PATIENCE)
     assert told, "the claim of a relay that is no more has run out"
     tell_all(restored)
     assert sequences(redis_server) == [1, 2, 3, 4, 5, 3, 4, 5], "told again, and the new one under its own version"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 from datetime import timedelta
 from itertools import count
 from threading import Event
@@ -14,7 +14,7 @@ import pytest
 
 from embedded.waiting import wait_for
 from messaging.bus import MessageBus
-from messaging.envelope import Delivery, Metadata, NewEvent, Outcome, Recorded, Request
+from messaging.envelope import Metadata, NewEvent, Outcome, Recorded, Request
 from messaging.errors import (
     ConcurrencyConflict,
     Disconnected,
@@ -26,6 +26,7 @@ from messaging.errors import (
     Unavailable,
 )
 from messaging.observation import HandlingEnded, Observer
+from messaging.outbox.effects import Effect
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.testing import Memory, MemoryTransaction
@@ -76,16 +77,6 @@ class Talk(MemoryTransaction):
         del self.said[self._collected :]
 
 
-@dataclass
-class Shout:
-    name: str
-    heard: list[str] = field(default_factory=list)
-    may_be_slow: bool = False
-
-    def __call__(self, delivery: Delivery[Said]) -> None:
-        self.heard.append(delivery.recorded.event.word)
-
-
 def say(cmd: Say, uow: Talk) -> str:
     if cmd.word.isupper():
         raise TooLoudError(cmd.word)
@@ -108,7 +99,7 @@ class World:
         table: Routes[Talk] = Routes()
         table.command(Say, handler)
         table.event(Said, echo)
-        table.effect(Said, Shout("shout"))
+        table.effect(Said, Effect("shout", lambda _: {}))
         self.bus = MessageBus(table, self.unit_of_work, TooLoudError, Retry(sleep=self.waits.append))
 
     @contextmanager

@@ -19,7 +19,8 @@ from messaging.bus import MessageBus
 from messaging.correlation import WORKING_ON, working_on
 from messaging.envelope import Metadata, Recorded, Request
 from messaging.errors import Unavailable
-from messaging.relay import Relay
+from messaging.outbox.effects import Effect, one_by_one
+from messaging.outbox.relay import Relay
 from messaging.routes import Routes
 from messaging.testing import Memory, MemoryDeliveries, MemoryTransaction, Waiting
 
@@ -95,19 +96,15 @@ def test_who_failed_leaves_no_id_behind() -> None:
 
 
 def test_an_effect_is_carried_out_and_its_failure_told_of_under_the_id_of_its_event(lines: Lines) -> None:
-    class Mail:
-        name = "mail"
-        may_be_slow = True
-
-        def __call__(self, _: object) -> None:
-            log.info("mailing")
-            raise Unavailable("the mail server is away")
+    def send_mail(_: object) -> None:
+        log.info("mailing")
+        raise Unavailable("the mail server is away")
 
     memory = Memory()
     event = CreateBatch("b1", "LAMP", 1)
     memory.outbox.append(Waiting(Recorded("LAMP", 1, event, Metadata.first("http", "request")), "mail"))
     table: Routes[object] = Routes()
-    table.effect(CreateBatch, Mail())
+    table.effect(CreateBatch, Effect("mail", one_by_one(send_mail)))
 
     Relay(table, MemoryDeliveries(memory)).deliver("mail")
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import pytest
 from examples.loyalty import Accounts, ChangePoints, NotEnoughPoints, PointsChanged, UnitOfWork, routes
 
 from messaging.bus import MessageBus
 from messaging.envelope import Delivery, NewEvent
-from messaging.relay import Relay
+from messaging.outbox.relay import Relay
 from messaging.testing import Memory, MemoryDeliveries, MemoryTransaction
 
 
 @dataclass
 class Letters:
-    name: ClassVar[str] = "tell_customer"
-    may_be_slow: ClassVar[bool] = False
     written: list[PointsChanged] = field(default_factory=list)
 
     def __call__(self, delivery: Delivery[PointsChanged]) -> None:

@@ -71,11 +71,11 @@ def test_a_command_that_could_not_be_handled_says_why(metrics: Metrics, error: E
     assert value(metrics, "allocation_commands_total", command="Allocate", outcome=outcome) == 1
 
 
-def test_effects_are_counted_with_those_that_failed(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_effects_are_counted_with_those_that_failed(metrics: Metrics) -> None:
     service = fakes.Service()
     service.relay = replace(service.relay, observer=metrics)
     service.given(CreateBatch("b1", "LAMP", 1), CreateBatch("b2", "DESK", 1))
-    monkeypatch.setattr(service.publisher, "publish", lambda _: {"LAMP": Unavailable("redis is away")})
+    service.publisher.failures["LAMP"] = Unavailable("redis is away")
 
     service.relay.deliver("publish_event")
 

@@ -15,7 +15,7 @@ from allocation.domain.events import Allocated, BatchCreated
 from messaging.envelope import Delivery, Recorded
 from messaging.errors import ConcurrencyConflict
 from messaging.observation import DeliveryEnded, HandlingEnded, Observer, Observers
-from messaging.relay import Relay
+from messaging.outbox.relay import Relay
 from messaging.retry import Retry
 
 

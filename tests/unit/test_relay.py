@@ -8,11 +8,12 @@ from threading import Barrier, Event, Lock, Thread, current_thread
 
 import pytest
 
-from messaging.claims import Claim, Letter
 from messaging.envelope import Delivery, Metadata, Recorded
-from messaging.errands import RetryLater
 from messaging.errors import ClaimLost, Unavailable, UnreadableMessage
-from messaging.relay import Relay
+from messaging.outbox.claims import Claim, OutboxMessage
+from messaging.outbox.delivery import RetryPolicy
+from messaging.outbox.effects import Effect, one_by_one
+from messaging.outbox.relay import Relay
 from messaging.routes import Routes
 from messaging.testing import Memory, MemoryDeliveries, Waiting
 
@@ -30,7 +31,11 @@ class Tell:
     on: Callable[[str], None] = lambda _: None
     told: list[str] = field(default_factory=list)
     deliveries: list[Delivery[Said]] = field(default_factory=list)
-    may_be_slow: bool = False
+    workers: int = 1
+
+    @property
+    def effect(self) -> Effect[Said]:
+        return Effect(self.name, one_by_one(self), workers=self.workers)
 
     def __call__(self, delivery: Delivery[Said]) -> None:
         self.on(delivery.recorded.event.word)
@@ -48,8 +53,8 @@ def memory_with(effect: str, **words: list[str]) -> Memory:
 
 def relay_for(memory: Memory, *effects: Tell) -> Relay:
     table: Routes[object] = Routes()
-    table.effect(Said, *effects)
-    return Relay(table, MemoryDeliveries(memory), RetryLater(most_faults=3))
+    table.effect(Said, *(one.effect for one in effects))
+    return Relay(table, MemoryDeliveries(memory), RetryPolicy(most_faults=3))
 
 
 def test_delivers_in_the_order_of_the_stream() -> None:
@@ -116,21 +121,24 @@ def test_what_no_effect_is_known_for_is_dead_at_once() -> None:
 
 
 def test_waits_longer_after_each_failure_but_not_for_ever() -> None:
-    later = RetryLater(first_wait=0.1, longest_wait=30)
+    later = RetryPolicy(first_wait=0.1, longest_wait=30)
 
     def waits(error: Exception) -> list[float | None]:
-        return [later.after(Letter(1, attempts, 0, _unreadable), error).retry_in for attempts in (0, 1, 2, 20, 10_000)]
+        return [
+            later.after(OutboxMessage(1, attempts, 0, _unreadable), error).retry_in
+            for attempts in (0, 1, 2, 20, 10_000)
+        ]
 
     assert waits(ValueError()) == [0.1, 0.2, 0.4, 30, 30]
     assert waits(Unavailable()) == [0.1, 0.2, 0.4, 2, 2], "an outage that is over is noticed soon"
 
 
 def test_an_outage_does_not_count_against_an_effect() -> None:
-    later = RetryLater(most_faults=3)
-    after_a_long_outage = Letter(1, attempts=1_000, faults=1, read=_unreadable)
+    later = RetryPolicy(most_faults=3)
+    after_a_long_outage = OutboxMessage(1, attempts=1_000, faults=1, read=_unreadable)
 
     assert later.after(after_a_long_outage, ValueError()).retry_in is not None
-    assert later.after(Letter(1, attempts=1_001, faults=2, read=_unreadable), ValueError()).retry_in is None
+    assert later.after(OutboxMessage(1, attempts=1_001, faults=2, read=_unreadable), ValueError()).retry_in is None
 
 
 def test_a_slow_effect_delays_no_other() -> None:
@@ -164,7 +172,7 @@ def test_an_effect_that_is_slow_for_one_stream_delays_no_other() -> None:
         elif word == "last":
             told.set()
 
-    tell = Tell("tell", slow_for_one, may_be_slow=True)
+    tell = Tell("tell", slow_for_one, workers=4)
     memory = memory_with("tell", a=["slow"], **{f"b{number}": ["quick"] for number in range(20)}, z=["last"])
     stop = Event()
     thread = Thread(target=Relay(routes_to(tell), ExclusiveDeliveries(memory)).run, args=(stop,))
@@ -199,7 +207,7 @@ class ExclusiveDeliveries(MemoryDeliveries):
 
 def routes_to(*effects: Tell) -> Routes[object]:
     table: Routes[object] = Routes()
-    table.effect(Said, *effects)
+    table.effect(Said, *(one.effect for one in effects))
     return table
 
 
@@ -208,7 +216,7 @@ def test_stops_delivering_before_its_claim_runs_out() -> None:
     tell = Tell("tell")
     memory = memory_with("tell", a=["one", "two"])
     table: Routes[object] = Routes()
-    table.effect(Said, tell)
+    table.effect(Said, tell.effect)
 
     Relay(table, MemoryDeliveries(memory), clock=lambda: next(times)).deliver("tell")
 
@@ -254,7 +262,7 @@ def test_stops_when_a_claim_could_not_be_kept_up() -> None:
     memory = memory_with("tell", a=["one", "two"])
     tell = Tell("tell")
     table: Routes[object] = Routes()
-    table.effect(Said, tell)
+    table.effect(Said, tell.effect)
     relay = Relay(table, LostDeliveries(memory))
     tell.on = lambda _: relay.keep_claims()
 
@@ -307,7 +315,7 @@ class ShortLeases(MemoryDeliveries):
 def test_a_claim_is_kept_up_as_long_as_its_effect_takes() -> None:
     stop, kept_up = Event(), Event()
     table: Routes[object] = Routes()
-    table.effect(Said, Tell("tell", lambda _: assert_set(kept_up)))
+    table.effect(Said, Tell("tell", lambda _: assert_set(kept_up)).effect)
     deliveries = ShortLeases(memory_with("tell", a=["one"]), kept_up)
     thread = Thread(target=Relay(table, deliveries).run, args=(stop,))
     thread.start()
@@ -421,10 +429,10 @@ def test_only_what_may_be_slow_has_several_threads_and_then_one_stream_each() ->
             stop.set()
             return super().claim(effect, most)
 
-    stop, quick, slow = Event(), Tell("quick"), Tell("slow", may_be_slow=True)
+    stop, quick, slow = Event(), Tell("quick"), Tell("slow", workers=5)
     deliveries = Watched(Memory())
 
-    Relay(routes_to(quick, slow), deliveries, side_by_side=5, streams_at_once=70).run(stop)
+    Relay(routes_to(quick, slow), deliveries, streams_at_once=70).run(stop)
 
     assert sorted(names) == ["quick"] + ["slow"] * 5
     assert sorted(deliveries.asked) == [1] * 5 + [70]
@@ -443,7 +451,7 @@ class BrokenOnce(MemoryDeliveries):
 def test_a_fault_does_not_stop_the_relay(caplog: pytest.LogCaptureFixture) -> None:
     stop, told = Event(), Event()
     table: Routes[object] = Routes()
-    table.effect(Said, Tell("tell", lambda _: told.set()))
+    table.effect(Said, Tell("tell", lambda _: told.set()).effect)
     relay = Relay(table, BrokenOnce(memory_with("tell", a=["one"])), longest_pause=0.01)
     thread = Thread(target=relay.run, args=(stop,))
     thread.start()
@@ -457,13 +465,13 @@ def test_a_fault_does_not_stop_the_relay(caplog: pytest.LogCaptureFixture) -> No
 
 class UnreadableDeliveries(MemoryDeliveries):
     def claim(self, effect: str, most: int = 100) -> list[Claim]:
-        return [Claim("a", token=1, after=0, letters=[Letter(1, 0, 0, _unreadable)])]
+        return [Claim("a", token=1, after=0, messages=[OutboxMessage(1, 0, 0, _unreadable)])]
 
 
 def test_what_cannot_be_read_is_dead_at_once() -> None:
     memory = memory_with("tell", a=["one"])
     table: Routes[object] = Routes()
-    table.effect(Said, Tell("tell"))
+    table.effect(Said, Tell("tell").effect)
 
     Relay(table, UnreadableDeliveries(memory)).deliver("tell")
 

@@ -11,6 +11,7 @@ from allocation.domain import commands, events
 from allocation.service_layer import handlers
 from allocation.service_layer.ports import UnitOfWork
 from messaging.errors import RoutingError
+from messaging.outbox.effects import Effect, one_by_one
 from messaging.routes import Routes
 
 
@@ -29,10 +30,11 @@ def test_a_command_has_one_handler() -> None:
 
 def test_an_effect_has_a_name_of_its_own() -> None:
     route: Routes[UnitOfWork] = Routes()
-    route.effect(events.Allocated, handlers.PublishEvent(FakePublisher()))
+    publish: Effect[events.Allocated] = Effect("publish_event", FakePublisher().publish)
+    route.effect(events.Allocated, publish)
 
     with pytest.raises(RoutingError, match="Allocated has an effect publish_event already"):
-        route.effect(events.Allocated, handlers.PublishEvent(FakePublisher()))
+        route.effect(events.Allocated, publish)
 
 
 def test_type_checking_refuses_a_wrong_pair() -> None:
@@ -40,4 +42,5 @@ def test_type_checking_refuses_a_wrong_pair() -> None:
     route: Routes[UnitOfWork] = Routes()
     route.command(commands.Allocate, handlers.add_batch)  # type: ignore[arg-type]
     route.event(events.Allocated, handlers.reallocate)  # type: ignore[arg-type]
-    route.effect(events.Allocated, handlers.SendOutOfStockNotification(FakeNotifications(), "us"))  # type: ignore[misc]
+    send_mail = one_by_one(handlers.SendOutOfStockNotification(FakeNotifications(), "us"))
+    route.effect(events.Allocated, Effect("mail", send_mail))  # type: ignore[misc]

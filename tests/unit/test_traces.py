@@ -181,14 +181,14 @@ def test_commands_that_share_a_transaction_stay_in_traces_of_their_own(world: Wo
     assert [dict(span.attributes or {})["allocation.commands_together"] for span in handled] == [3, 3, 3]
 
 
-def test_a_refusal_is_said_and_a_failure_is_an_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_said_and_a_failure_is_an_error(world: World) -> None:
     with pytest.raises(DomainError):
         world.bus.handle(Allocate("o1", "NIX", 1))
     assert dict(world.spans()["Allocate"].attributes or {})["allocation.refusal"] == "InvalidSku"
     assert world.spans()["Allocate"].status.status_code != StatusCode.ERROR
 
     world.service.given(CreateBatch("b1", "LAMP", 1))
-    monkeypatch.setattr(world.service.publisher, "publish", lambda _: {"LAMP": Unavailable("away")})
+    world.service.publisher.failures["LAMP"] = Unavailable("away")
     world.service.relay.deliver("publish_event")
 
     assert world.spans()["publish_event BatchCreated"].status.status_code == StatusCode.ERROR

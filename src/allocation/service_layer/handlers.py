@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from allocation.domain import allocating, commands, events, receiving
 from allocation.domain.lines import OrderLine
-from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
+from allocation.service_layer.ports import Notifications, UnitOfWork
 from messaging.envelope import Delivery
 
 
@@ -38,22 +36,9 @@ def remove_from_allocations_view(event: events.Deallocated, uow: UnitOfWork) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class PublishEvent:
-    publisher: Publisher
-    name: ClassVar[str] = "publish_event"
-    may_be_slow: ClassVar[bool] = False
-    at_once: ClassVar[int] = 500
-
-    def carry_out(self, deliveries: Sequence[Delivery[events.Event]]) -> Mapping[str, Exception]:
-        return self.publisher.publish(deliveries)
-
-
-@dataclass(frozen=True, slots=True)
 class SendOutOfStockNotification:
     notifications: Notifications
     stock_team: str
-    name: ClassVar[str] = "send_out_of_stock_notification"
-    may_be_slow: ClassVar[bool] = True
 
     def __call__(self, delivery: Delivery[events.OutOfStock]) -> None:
         event = delivery.recorded.event

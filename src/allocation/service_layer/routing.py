@@ -6,7 +6,11 @@ from allocation.domain import commands, events
 from allocation.service_layer import handlers
 from allocation.service_layer.messages import EVENTS
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
+from messaging.outbox.effects import Effect, one_by_one
 from messaging.routes import Routes
+
+PUBLISH_EVENT = "publish_event"
+SEND_OUT_OF_STOCK_NOTIFICATION = "send_out_of_stock_notification"
 
 
 def routes(notifications: Notifications, publisher: Publisher, stock_team: str) -> Routes[UnitOfWork]:
@@ -22,10 +26,11 @@ def routes(notifications: Notifications, publisher: Publisher, stock_team: str) 
     route.event(events.Deallocated, handlers.remove_from_allocations_view, handlers.reallocate)
 
     # after the commit
-    publish = handlers.PublishEvent(publisher)
+    publish = Effect(PUBLISH_EVENT, publisher.publish, batch=500)
+    send_mail = one_by_one(handlers.SendOutOfStockNotification(notifications, stock_team))
     for row in EVENTS:
         if row.published:
             route.effect(row.kind, publish)
-    route.effect(events.OutOfStock, handlers.SendOutOfStockNotification(notifications, stock_team))
+    route.effect(events.OutOfStock, Effect(SEND_OUT_OF_STOCK_NOTIFICATION, send_mail, workers=4))
 
     return route

@@ -12,9 +12,9 @@ from datetime import timedelta
 from threading import Event
 from typing import Protocol
 
-from messaging.claims import Claim, Deliveries, Letter
 from messaging.envelope import Recorded
 from messaging.errors import ClaimLost, Unavailable, UnknownMessage, UnreadableMessage
+from messaging.outbox.claims import Claim, Deliveries, OutboxMessage
 from messaging.redis.event_stream import Entry, EventStream, News
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 class ClaimsByName(Deliveries, Protocol):
     def claim_these(self, effect: str, streams: Collection[str]) -> list[Claim]:
-        """Claim these streams as far as nobody has them, without their letters."""
+        """Claim these streams as far as nobody has them, without their messages."""
         ...
 
 
@@ -33,9 +33,9 @@ class Told(Protocol):
         """The last version told of each stream, for the next streams in order after `beyond`."""
         ...
 
-    def letters(
+    def messages(
         self, effect: str, spans: Mapping[str, tuple[int, int]], younger_than: timedelta
-    ) -> Iterator[tuple[str, Letter]]:
+    ) -> Iterator[tuple[str, OutboxMessage]]:
         """What was told of some streams, each after one version and up to another, with the stream's name; in order."""
         ...
 
@@ -51,7 +51,7 @@ class Refill:
     encode: Callable[[Recorded[object]], bytes]
     every: float = 1.0
     streams_at_once: int = 100
-    letters_at_once: int = 500
+    messages_at_once: int = 500
 
     def run(self, stop: Event) -> None:
         """Look now and then whether Redis has lost anything, until told to stop."""
@@ -111,12 +111,12 @@ class Refill:
         spans = {claim.stream: (here[claim.stream], claim.after) for claim in claims}
         events, batch = 0, list[News]()
         after = dict(here)  # what Redis has lost since it was compared is a gap, which the next round fills
-        letters = self.told.letters(self.effect, spans, self.stream.keep)
-        for stream, version, body in self._bodies(letters, beyond_us):
+        messages = self.told.messages(self.effect, spans, self.stream.keep)
+        for stream, version, body in self._bodies(messages, beyond_us):
             batch.append(News(stream, by_stream[stream].token, after[stream], version, [Entry(body)]))
             after[stream] = version
             events += 1
-            if len(batch) == self.letters_at_once:
+            if len(batch) == self.messages_at_once:
                 self.stream.tell_all(batch)
                 self.deliveries.extend(self.effect, claims)
                 batch.clear()
@@ -128,15 +128,15 @@ class Refill:
         return events
 
     def _bodies(
-        self, letters: Iterator[tuple[str, Letter]], beyond_us: dict[str, UnknownMessage]
+        self, messages: Iterator[tuple[str, OutboxMessage]], beyond_us: dict[str, UnknownMessage]
     ) -> Iterator[tuple[str, int, bytes]]:
         """Stream, version and body of each that can be told."""
-        for stream, letter in letters:
+        for stream, message in messages:
             if stream not in beyond_us:
                 try:
-                    yield stream, letter.version, self.encode(letter.read())
+                    yield stream, message.version, self.encode(message.read())
                 except UnknownMessage as error:
                     beyond_us[stream] = error
                 except UnreadableMessage as error:
-                    about = {"stream": stream, "version": letter.version, "error": str(error)}
+                    about = {"stream": stream, "version": message.version, "error": str(error)}
                     log.error("the log holds what can't be told again", extra=about)  # noqa: TRY400 - it says all

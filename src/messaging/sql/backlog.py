@@ -1,6 +1,6 @@
 """How much waits to be told, by effect: for people and gauges, who ask often. So it reads so much and no more.
 
-A stream's first letter is its oldest, and the only one that can be dead. Who visits the first letters has seen both.
+A stream's first message is its oldest, and the only one that can be dead. Who visits the first messages has seen both.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from sqlalchemy import Connection, Engine, text
 
 from messaging.sql.connections import connection
 
-MOST_LETTERS = 200_000
+MOST_MESSAGES = 200_000
 """Of one effect, that are counted."""
 
 MOST_STREAMS = 20_000
-"""Of one effect, whose first letter is looked at."""
+"""Of one effect, whose first message is looked at."""
 
 _EFFECTS = text("""
     WITH RECURSIVE effects AS (
@@ -28,11 +28,11 @@ _EFFECTS = text("""
     SELECT effect FROM effects
 """)
 
-_LETTERS = text("""
+_WAITING = text("""
     SELECT count(*) FROM (SELECT FROM outbox WHERE effect = :effect ORDER BY stream, version LIMIT :most) AS few
 """)
 
-# Visits each waiting stream once, by the primary key, however many letters wait in it.
+# Visits each waiting stream once, by the primary key, however many messages wait in it.
 _HEADS = text("""
     WITH RECURSIVE heads AS (
         (SELECT stream, version, attempts, dead_at FROM outbox
@@ -57,7 +57,7 @@ class Backlog:
     """What waits of one effect: nothing, unless more is said.
 
     `waiting`: events, with those that are dead and those behind them; `streams`: how many they are of; `failing`:
-    streams whose first letter was tried in vain and will be again; `oldest`: seconds since the oldest event happened,
+    streams whose first message was tried in vain and will be again; `oldest`: seconds since the oldest event happened,
     None when none is seen that is not dead. Unless it `is_complete`, there is more, and each figure is a lower bound.
     """
 
@@ -79,35 +79,35 @@ class Waiting:
 
 
 def waiting(
-    engine: Engine, effects: Iterable[str] = (), most_letters: int = 10_000, most_streams: int = 1_000
+    engine: Engine, effects: Iterable[str] = (), most_messages: int = 10_000, most_streams: int = 1_000
 ) -> Waiting:
     """For gauges and pages, who ask day and night: so few are looked at. By name, these `effects` also if nothing waits
     of them. Raises Unavailable."""
     with connection(engine) as asked:
         found = {effect: Backlog(effect) for effect in effects}
-        found |= {backlog.effect: backlog for backlog in backlogs(asked, most_letters, most_streams)}
-        return Waiting([found[effect] for effect in sorted(found)], dead_messages(asked, most_letters))
+        found |= {backlog.effect: backlog for backlog in backlogs(asked, most_messages, most_streams)}
+        return Waiting([found[effect] for effect in sorted(found)], dead_messages(asked, most_messages))
 
 
-def backlogs(asked: Connection, most_letters: int = MOST_LETTERS, most_streams: int = MOST_STREAMS) -> list[Backlog]:
+def backlogs(asked: Connection, most_messages: int = MOST_MESSAGES, most_streams: int = MOST_STREAMS) -> list[Backlog]:
     """Of each effect that anything waits of, by name."""
-    return [_backlog(asked, effect, most_letters, most_streams) for effect in asked.execute(_EFFECTS).scalars().all()]
+    return [_backlog(asked, effect, most_messages, most_streams) for effect in asked.execute(_EFFECTS).scalars().all()]
 
 
-def dead_messages(asked: Connection, most: int = MOST_LETTERS) -> int:
+def dead_messages(asked: Connection, most: int = MOST_MESSAGES) -> int:
     """How many messages from outside were given up; `most` may be more."""
     return int(asked.execute(_MESSAGES, {"most": most}).scalar_one())
 
 
-def _backlog(asked: Connection, effect: str, most_letters: int, most_streams: int) -> Backlog:
-    letters = int(asked.execute(_LETTERS, {"effect": effect, "most": most_letters}).scalar_one())
+def _backlog(asked: Connection, effect: str, most_messages: int, most_streams: int) -> Backlog:
+    messages = int(asked.execute(_WAITING, {"effect": effect, "most": most_messages}).scalar_one())
     heads = asked.execute(_HEADS, {"effect": effect, "most": most_streams}).one()
     return Backlog(
         effect=effect,
-        waiting=letters,
+        waiting=messages,
         streams=heads.streams,
         failing=heads.failing,
         dead=heads.dead,
         oldest=None if heads.oldest is None else float(heads.oldest),
-        is_complete=letters < most_letters and heads.streams < most_streams,
+        is_complete=messages < most_messages and heads.streams < most_streams,
     )

@@ -18,8 +18,8 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, Row, text
 
-from messaging.claims import Claim, Failure, Letter
 from messaging.codec import Codec
+from messaging.outbox.claims import Claim, Failure, OutboxMessage
 from messaging.sql.connections import connection
 from messaging.sql.event_log import recorded_from
 
@@ -43,7 +43,7 @@ def _is_free(table: str) -> str:
                OR {table}.claimed_by = :relay)"""
 
 
-# Visits each waiting stream once, by the primary key, however many letters wait in it; a stream whose first letter is
+# Visits each waiting stream once, by the primary key, however many messages wait in it; a stream whose first message is
 # dead or not due is passed over, and one claimed by another relay too.
 _CLAIM = text(f"""
     WITH RECURSIVE heads AS (
@@ -69,7 +69,7 @@ _CLAIM = text(f"""
     RETURNING stream, token, delivered_version
 """)  # noqa: S608 - the pieces are our own
 
-# For streams by name, with or without letters that wait. Here and below the planner is given the names too: from a join
+# For streams by name, with or without messages. Here and below the planner is given the names too: from a join
 # alone it may make a walk through all streams.
 _CLAIM_THESE = text(f"""
     WITH free AS (
@@ -94,15 +94,15 @@ _EXTEND = text("""
 """)
 
 # A head that another relay has just settled a failure of is dead, or not due: known only now.
-_LETTERS = text(f"""
-    SELECT letter.*, id, type, data, correlation_id, causation_id, source, time, principal
+_MESSAGES = text(f"""
+    SELECT message.*, id, type, data, correlation_id, causation_id, source, time, principal
     FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
     CROSS JOIN LATERAL (
         SELECT stream, version, attempts, faults,
                dead_at IS NULL AND {_IS_DUE} AS is_due FROM outbox
-        WHERE effect = :effect AND stream = claimed.stream ORDER BY version LIMIT :letters) AS letter
-    LEFT JOIN event_log ON event_log.stream = letter.stream AND event_log.version = letter.version
-    ORDER BY letter.stream, letter.version
+        WHERE effect = :effect AND stream = claimed.stream ORDER BY version LIMIT :messages) AS message
+    LEFT JOIN event_log ON event_log.stream = message.stream AND event_log.version = message.version
+    ORDER BY message.stream, message.version
 """)  # noqa: S608 - the piece is our own
 
 _DELIVERED = text("""
@@ -134,11 +134,11 @@ _FAILED = text("""
 
 
 class SqlDeliveries:
-    def __init__(self, engine: Engine, codec: Codec, lease: float = 2.5, letters: int = 50) -> None:
+    def __init__(self, engine: Engine, codec: Codec, lease: float = 2.5, messages: int = 50) -> None:
         self.lease = lease
         self._engine = engine
         self._codec = codec
-        self._letters = letters
+        self._messages = messages
         self._after: dict[str, str] = {}  # where the last claim of an effect ended: every stream gets its turn
         self._relay = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
@@ -153,19 +153,19 @@ class SqlDeliveries:
         names = [claim.stream for claim in claims]
         self._after[effect] = max(names) if len(names) == most else ""
         with self._statement() as statement:  # after the claim was committed: nothing older can appear any more
-            rows = statement.execute(_LETTERS, {"effect": effect, "streams": names, "letters": self._letters}).all()
+            rows = statement.execute(_MESSAGES, {"effect": effect, "streams": names, "messages": self._messages}).all()
         by_stream = defaultdict(list)
         for row in rows:
             by_stream[row.stream].append(row)
         for claim in claims:
-            claim.letters = [
-                Letter(row.version, row.attempts, row.faults, partial(recorded_from, row, self._codec))
+            claim.messages = [
+                OutboxMessage(row.version, row.attempts, row.faults, partial(recorded_from, row, self._codec))
                 for row in takewhile(lambda row: row.is_due, by_stream[claim.stream])
             ]
         return claims
 
     def claim_these(self, effect: str, streams: Collection[str]) -> list[Claim]:
-        """Claim these streams as far as nobody has them, without their letters."""
+        """Claim these streams as far as nobody has them, without their messages."""
         asked = {"effect": effect, "streams": list(streams), "relay": self._name(), "lease": self.lease}
         with self._statement() as statement:
             return [_claim_in(row) for row in statement.execute(_CLAIM_THESE, asked)]
@@ -220,7 +220,7 @@ class SqlDeliveries:
 
 
 def _claim_in(row: Row[Any]) -> Claim:
-    return Claim(row.stream, row.token, row.delivered_version, letters=())
+    return Claim(row.stream, row.token, row.delivered_version, messages=())
 
 
 def _failed(effect: str, stream: str, failure: Failure) -> dict[str, object]:

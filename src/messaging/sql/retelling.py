@@ -8,8 +8,8 @@ from functools import partial
 
 from sqlalchemy import Engine, text
 
-from messaging.claims import Letter
 from messaging.codec import Codec
+from messaging.outbox.claims import OutboxMessage
 from messaging.sql.connections import connection
 from messaging.sql.event_log import recorded_from
 
@@ -18,7 +18,7 @@ _LAST_VERSIONS = text("""
     WHERE effect = :effect AND stream > :beyond AND delivered_version > 0 ORDER BY stream LIMIT :most
 """)
 
-_LETTERS = text("""
+_MESSAGES = text("""
     SELECT event_log.stream, version, id, type, data, correlation_id, causation_id, source, time, principal
     FROM unnest(CAST(:streams AS text[]), CAST(:afters AS bigint[]), CAST(:up_to AS bigint[]))
         AS span(stream, after, up_to)
@@ -42,9 +42,9 @@ class SqlTold:
         with connection(self._engine) as open_connection:
             return {row.stream: row.delivered_version for row in open_connection.execute(_LAST_VERSIONS, asked)}
 
-    def letters(
+    def messages(
         self, effect: str, spans: Mapping[str, tuple[int, int]], younger_than: timedelta
-    ) -> Iterator[tuple[str, Letter]]:
+    ) -> Iterator[tuple[str, OutboxMessage]]:
         asked = {
             "effect": effect,
             "streams": list(spans),
@@ -54,6 +54,6 @@ class SqlTold:
         }
         with connection(self._engine, "READ COMMITTED") as open_connection:
             open_connection.execution_options(stream_results=True, yield_per=500)
-            with open_connection.execute(_LETTERS, asked) as rows:  # closed by whoever stops half-way, too
+            with open_connection.execute(_MESSAGES, asked) as rows:  # closed by whoever stops half-way, too
                 for row in rows:
-                    yield row.stream, Letter(row.version, 0, 0, partial(recorded_from, row, self._codec))
+                    yield row.stream, OutboxMessage(row.version, 0, 0, partial(recorded_from, row, self._codec))

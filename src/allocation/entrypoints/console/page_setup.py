@@ -25,12 +25,12 @@ from allocation.entrypoints.console.bars import bar
 from allocation.entrypoints.console.sentences import mark_of, sentence_of
 from allocation.entrypoints.console.sign_in import visitor
 from allocation.entrypoints.console.visitors import keep_cookie
-from allocation.service_layer.handlers import PublishEvent, SendOutOfStockNotification
+from allocation.service_layer.routing import PUBLISH_EVENT, SEND_OUT_OF_STOCK_NOTIFICATION
 from messaging.errors import StillRunning, Unavailable
 
 log = logging.getLogger(__name__)
 
-EFFECTS = {PublishEvent.name: "events to Redis", SendOutOfStockNotification.name: "out-of-stock mails"}
+EFFECTS = {PUBLISH_EVENT: "events to Redis", SEND_OUT_OF_STOCK_NOTIFICATION: "out-of-stock mails"}
 """What people call the effects that they know."""
 
 _HEADERS = {

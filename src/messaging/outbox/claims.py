@@ -1,4 +1,4 @@
-"""The outbox as relays see it: letters wait in streams, and whoever has claimed a stream carries out its letters."""
+"""The outbox as relays see it: messages wait in streams, and whoever has claimed a stream carries out its messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from messaging.envelope import Recorded
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class OutboxMessage:
     """An effect to carry out: `read` gives the event, or raises UnreadableMessage.
 
     Of the `attempts` that failed so far, `faults` were not the surroundings' doing.
@@ -24,7 +24,7 @@ class Letter:
 
 @dataclass(slots=True)
 class Claim:
-    """The next letters of one stream, ours until the claim runs out, and what became of them.
+    """The next messages of one stream, ours until the claim runs out, and what became of them.
 
     `after` is the version that was delivered last.
     """
@@ -32,20 +32,20 @@ class Claim:
     stream: str
     token: int
     after: int
-    letters: Sequence[Letter]
+    messages: Sequence[OutboxMessage]
     delivered: list[int] = field(default_factory=list)
     failure: Failure | None = None
     lost: bool = False
 
     @property
     def is_over(self) -> bool:
-        """Whether its later letters must wait: for one that failed, or for the relay that has taken it over."""
+        """Whether its later messages must wait: for one that failed, or for the relay that has taken it over."""
         return self.lost or self.failure is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why the letter after the delivered ones failed; try again `retry_in` seconds later, or never (None)."""
+    """Why the message after the delivered ones failed; try again `retry_in` seconds later, or never (None)."""
 
     version: int
     reason: str
@@ -55,7 +55,7 @@ class Failure:
 
 class Deliveries(Protocol):
     def claim(self, effect: str, most: int = 100) -> list[Claim]:
-        """Claim streams with letters that are due, so many at most, for `lease` seconds."""
+        """Claim streams with messages that are due, so many at most, for `lease` seconds."""
         ...
 
     def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:

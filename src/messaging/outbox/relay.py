@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from threading import Event, Thread, get_ident
 from typing import Any
 
-from messaging.claims import Claim, Deliveries
-from messaging.errands import Errands, RetryLater
 from messaging.errors import Unavailable
 from messaging.observation import Observer
-from messaging.outage import Outage
+from messaging.outbox.claims import Claim, Deliveries
+from messaging.outbox.delivery import DeliveryRound, Outage, RetryPolicy
 from messaging.routes import Routes
 
 log = logging.getLogger(__name__)
@@ -32,11 +31,10 @@ class Relay:
 
     routes: Routes[Any]
     deliveries: Deliveries
-    retry_later: RetryLater = field(default_factory=RetryLater)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     shortest_pause: float = 0.01
     longest_pause: float = 0.2
     growth: float = 1.25
-    side_by_side: int = 4
     streams_at_once: int = 100
     clock: Callable[[], float] = time.monotonic
     observer: Observer = field(default_factory=Observer)
@@ -49,11 +47,7 @@ class Relay:
 
         An effect that may be slow has some threads, with one stream each at a time, so that it delays no other stream.
         """
-        names = [
-            name
-            for name in self.routes.all_effect_names()
-            for _ in range(self.side_by_side if self.routes.may_be_slow(name) else 1)
-        ]
+        names = [name for name in self.routes.all_effect_names() for _ in range(self.routes.workers(name))]
         threads = [Thread(target=self._run, args=(name, stop), name=name) for name in names]
         all_done = Event()
         keeper = Thread(target=self._keep_claims, args=(all_done,), name="claims")
@@ -85,22 +79,22 @@ class Relay:
             pause = self.shortest_pause if busy else min(pause * self.growth, self.longest_pause)
 
     def deliver(self, effect: str) -> int:
-        """Carry out what is due now, as far as one claim reaches; returns how many letters were delivered."""
+        """Carry out what is due now, as far as one claim reaches; returns how many messages were delivered."""
         enough = self.clock() + self.deliveries.lease / 2
         outage = self._outage(effect)
-        one_by_one = self.routes.may_be_slow(effect) or outage.is_on
+        one_by_one = self.routes.workers(effect) > 1 or outage.is_on
         claims = self.deliveries.claim(effect, 1 if one_by_one else self.streams_at_once)
-        errands = Errands(
+        round_ = DeliveryRound(
             effect,
             self.routes,
-            self.retry_later,
+            self.retry_policy,
             time_is_up=lambda: self.clock() > enough,
             outage=outage,
             observer=self.observer,
         )
         self._held[get_ident()] = effect, claims
         try:
-            errands.run(claims)
+            round_.run(claims)
         finally:
             del self._held[get_ident()]
         if claims:

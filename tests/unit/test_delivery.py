@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from messaging.claims import Claim, Letter
-from messaging.effects import Effect, EffectOnMany
 from messaging.envelope import Delivery, Metadata, Recorded
-from messaging.errands import Errands, RetryLater
 from messaging.errors import ClaimLost, Unavailable, UnknownMessage, UnreadableMessage
-from messaging.outage import Outage
+from messaging.outbox.claims import Claim, OutboxMessage
+from messaging.outbox.delivery import DeliveryRound, Outage, RetryPolicy
+from messaging.outbox.effects import Effect, one_by_one
 from messaging.routes import Routes
 
 
@@ -36,13 +35,15 @@ class TellMany:
     """`refuse` gives the streams that fail, or raises for all. `calls` are the words that were told together."""
 
     refuse: Callable[[Sequence[Delivery[Any]]], Mapping[str, Exception]] = lambda _: {}
-    at_once: int = 100
+    batch: int = 100
     calls: list[list[str]] = field(default_factory=list)
     deliveries: list[Delivery[Any]] = field(default_factory=list)
-    name: str = "tell"
-    may_be_slow: bool = False
 
-    def carry_out(self, deliveries: Sequence[Delivery[Any]]) -> Mapping[str, Exception]:
+    @property
+    def effect(self) -> Effect[Any]:
+        return Effect("tell", self.deliver, batch=self.batch)
+
+    def deliver(self, deliveries: Sequence[Delivery[Any]]) -> Mapping[str, Exception]:
         refused = self.refuse(deliveries)
         self.calls.append([word(one) for one in deliveries if one.recorded.stream not in refused])
         self.deliveries += deliveries
@@ -53,8 +54,10 @@ class TellMany:
 class TellOne:
     told: list[str] = field(default_factory=list)
     refused: str = ""
-    name: str = "tell"
-    may_be_slow: bool = False
+
+    @property
+    def effect(self) -> Effect[Any]:
+        return Effect("tell", one_by_one(self))
 
     def __call__(self, delivery: Delivery[Any]) -> None:
         if word(delivery) == self.refused:
@@ -65,13 +68,13 @@ class TellOne:
 def claim(stream: str, *events: object, after: int = 0, token: int = 1) -> Claim:
     """An exception among the events is a letter that can't be read."""
 
-    def letter(version: int, event: object) -> Letter:
+    def letter(version: int, event: object) -> OutboxMessage:
         def read() -> Recorded[object]:
             if isinstance(event, Exception):
                 raise event
             return Recorded(stream, version, event, Metadata.first("test"))
 
-        return Letter(version, 0, 0, read)
+        return OutboxMessage(version, 0, 0, read)
 
     letters = [letter(version, event) for version, event in enumerate(events, start=after + 1)]
     return Claim(stream, token, after, letters)
@@ -83,16 +86,16 @@ def saying(stream: str, words: str) -> Claim:
 
 def run(
     claims: Sequence[Claim],
-    said: Effect[Said] | EffectOnMany[Said],
-    whispered: Effect[Whispered] | EffectOnMany[Whispered] | None = None,
+    said: TellMany | TellOne,
+    whispered: TellMany | TellOne | None = None,
     time_is_up: Callable[[], bool] = lambda: False,
     outage: Outage | None = None,
 ) -> None:
     table: Routes[object] = Routes()
-    table.effect(Said, said)
+    table.effect(Said, said.effect)
     if whispered:
-        table.effect(Whispered, whispered)
-    Errands("tell", table, RetryLater(), time_is_up, outage or Outage("tell")).run(claims)
+        table.effect(Whispered, whispered.effect)
+    DeliveryRound("tell", table, RetryPolicy(), time_is_up, outage or Outage("tell")).run(claims)
 
 
 def failed(one: Claim) -> int | None:
@@ -110,7 +113,7 @@ def test_streams_are_told_together_each_in_its_order() -> None:
 
 
 def test_no_more_at_once_than_the_effect_takes() -> None:
-    tell = TellMany(at_once=2)
+    tell = TellMany(batch=2)
 
     run([saying("a", "one two three"), saying("b", "uno due")], tell)
 
@@ -118,7 +121,7 @@ def test_no_more_at_once_than_the_effect_takes() -> None:
 
 
 def test_each_delivery_says_what_came_before_and_by_which_claim() -> None:
-    tell = TellMany(at_once=2)
+    tell = TellMany(batch=2)
 
     run([claim("a", Said("x"), Said("y"), Said("z"), after=6, token=9)], tell)
 
@@ -176,7 +179,7 @@ def test_in_an_outage_nothing_more_is_tried() -> None:
 
     claims = [saying(stream, "one two") for stream in "abcdefgh"]
 
-    run(claims, TellMany(count, at_once=3))
+    run(claims, TellMany(count, batch=3))
 
     assert calls == [3]
     assert [failed(one) for one in claims] == [1] + [None] * 7
@@ -262,7 +265,7 @@ def test_the_fault_of_one_event_is_its_own_and_what_came_before_it_is_told() -> 
 
 
 def test_a_stream_that_another_relay_has_is_left_to_it_and_the_others_go_on() -> None:
-    tell = TellMany(lambda _: {"a": ClaimLost("another has it")}, at_once=3)
+    tell = TellMany(lambda _: {"a": ClaimLost("another has it")}, batch=3)
     claims = [saying("a", "one two three four"), saying("b", "uno due")]
 
     run(claims, tell)
@@ -274,7 +277,7 @@ def test_a_stream_that_another_relay_has_is_left_to_it_and_the_others_go_on() ->
 
 
 def test_later_letters_wait_behind_one_that_failed() -> None:
-    tell = TellMany(lambda _: {"a": Unavailable("not now")}, at_once=2)
+    tell = TellMany(lambda _: {"a": Unavailable("not now")}, batch=2)
     claims = [saying("a", "one two three four five"), saying("b", "uno")]
 
     run(claims, tell)
@@ -302,8 +305,8 @@ def test_an_event_of_a_newer_release_waits_until_a_relay_knows_it() -> None:
     assert a.failure
     assert (a.failure.version, a.failure.is_fault, a.failure.retry_in) == (2, False, 0.1)
     assert a.failure.reason == ("no message is known as shouted.v1 to this release; a newer one may have written it")
-    many_times = Letter(2, attempts=1000, faults=0, read=a.letters[1].read)
-    assert RetryLater().after(many_times, UnknownMessage("shouted.v1")).retry_in == 30.0, "never given up"
+    many_times = OutboxMessage(2, attempts=1000, faults=0, read=a.messages[1].read)
+    assert RetryPolicy().after(many_times, UnknownMessage("shouted.v1")).retry_in == 30.0, "never given up"
 
 
 def test_a_letter_that_can_not_be_read_is_not_blamed_for_those_before_it() -> None:
@@ -355,7 +358,7 @@ def test_when_time_is_up_nothing_more_is_tried_alone() -> None:
 
 
 def test_events_of_one_stream_keep_their_order_though_different_effects_tell_them() -> None:
-    aloud, whisper = TellMany(at_once=10), TellOne()
+    aloud, whisper = TellMany(batch=10), TellOne()
     a = claim("a", Said("one"), Said("two"), Whispered("three"), Said("four"))
 
     run([a], aloud, whisper)
