@@ -59,7 +59,7 @@ def application(log: Path, ended: Event) -> WSGIApplication:
             raise ZeroDivisionError("secret")
         if path == "/bad-header":
             start_response(
-                "200 OK", [("X", "schl\N{LATIN SMALL LETTER U WITH DIAERESIS}ssel"), ("Content-Length", "0")]
+                "200 OK", [("X", "a\r\nSet-Cookie: b"), ("Content-Length", "0")]
             )
             return []
         if path == "/stream":
