@@ -57,10 +57,8 @@ def application(log: Path, ended: Event) -> WSGIApplication:
             wait_for(until.exists, "the test says that it may be answered")
         if path == "/fail":
             raise ZeroDivisionError("secret")
-        if path == "/bad-header":
-            start_response(
-                "200 OK", [("X", "a\r\nSet-Cookie: b"), ("Content-Length", "0")]
-            )
+        if path == "/odd":
+            start_response("200 OK", [("X", "a\r\nSet-Cookie: b"), ("Content-Length", "0")])
             return []
         if path == "/stream":
             start_response("200 OK", [("Content-Type", "text/event-stream")])

@@ -196,13 +196,12 @@ class Bridge:
     def _work(self) -> None:
         while True:
             request = self._requests.get()
-            with suppress(BaseException):  # a fault in Rust is no Exception, and shall not end the thread either
-                try:
-                    self._answer(request)
-                except BaseException as error:
-                    log.exception("can't answer", extra={"error": repr(error)})
-                    _refuse(request.protocol, 500, "internal error")
-                request.answered()
+            try:
+                self._answer(request)
+            except BaseException as error:
+                log.exception("can't answer", extra={"error": repr(error)})
+                _refuse(request.protocol, 500, "internal error")
+            request.answered()
             del request  # else it would live until the next one comes
 
     def _answer(self, request: _Request) -> None:
