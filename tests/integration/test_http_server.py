@@ -247,6 +247,11 @@ def test_the_client_is_named(site: Web) -> None:
     assert heard["wsgi.url_scheme"] == "http"
 
 
+def test_a_proxy_on_this_machine_is_believed_that_it_speaks_tls(site: Web) -> None:
+    assert site.heard_of("/", "X-Forwarded-Proto: https")["wsgi.url_scheme"] == "https"
+    assert site.heard_of("/", "X-Forwarded-Proto: ftp")["wsgi.url_scheme"] == "http"
+
+
 def test_head_has_no_body_and_the_length_of_one(site: Web) -> None:
     status, headers, body = site.ask(method="HEAD")
 
@@ -412,7 +417,10 @@ def is_running(pid: int) -> bool:
 def test_it_listens_on_ipv6_and_on_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.chdir(tmp_path)
     with web(tmp_path, host=host) as site:
-        assert site.heard_of(method="POST", body=BODY)["body"] == BODY.decode()
+        heard = site.heard_of(method="POST", body=BODY)
+        assert heard["body"] == BODY.decode()
+        assert heard["REMOTE_ADDR"] == (host if host == "::1" else "")
+        assert heard["SERVER_PORT"].isdigit()
         assert site.ends() == 0
 
 

@@ -35,6 +35,7 @@ _FOR_TOO_LARGE = 1.0
 _MOST_TAKEN = 16 * 1024 * 1024
 _MORE_THAN_ANYBODY_TAKES = str(1 << 62)
 _UNREADABLE = "\xff"
+_THIS_MACHINE = ("127.0.0.1", "::1", "")  # the last one by a Unix socket
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -227,6 +228,7 @@ class Bridge:
 def _environ(request: _Request) -> WSGIEnvironment:
     scope, headers = request.scope, request.headers
     server, _, port = scope.server.rpartition(":")
+    client = scope.client.rpartition(":")[0].strip("[]")
     environ: WSGIEnvironment = {_variable(name): _value(headers.get_all(name)) for name in headers if "_" not in name}
     environ |= {
         "REQUEST_METHOD": scope.method,
@@ -235,8 +237,8 @@ def _environ(request: _Request) -> WSGIEnvironment:
         "QUERY_STRING": scope.query_string,
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
         "SERVER_NAME": server.strip("[]") or "localhost",
-        "SERVER_PORT": port,
-        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
+        "SERVER_PORT": port if port.isdigit() else "80",
+        "REMOTE_ADDR": client,
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope.scheme,
         "wsgi.input": BytesIO(request.body or b""),
@@ -246,6 +248,8 @@ def _environ(request: _Request) -> WSGIEnvironment:
         "wsgi.run_once": False,
         WAITED: time.monotonic() - request.arrived,
     }
+    if client in _THIS_MACHINE and environ.get("HTTP_X_FORWARDED_PROTO") == "https":
+        environ["wsgi.url_scheme"] = "https"
     environ["CONTENT_LENGTH"] = _MORE_THAN_ANYBODY_TAKES if request.body is None else str(len(request.body))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     return environ
