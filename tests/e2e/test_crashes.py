@@ -23,6 +23,7 @@ def test_workers_are_replaced_though_they_are_killed_again_within_a_second(servi
     for _ in range(3):
         service.kill_workers()
 
+    eventually(api.is_ready, "the last ones answer")
     assert_works(api)
     assert service.pid_of("serve") == before, "the API itself went on"
 
