@@ -45,7 +45,7 @@ def application(url: str) -> WSGIApplication:
 
 
 def load(url: str, threads: int) -> Bridge:
-    return Bridge(application(url), threads, LARGEST_BODY, lambda: None)
+    return Bridge(application(url), threads, LARGEST_BODY, end_streams=lambda: None, close=lambda: None)
 
 
 if __name__ == "__main__":

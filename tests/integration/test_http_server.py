@@ -384,6 +384,7 @@ def test_a_stream_ends_with_its_process_and_a_request_in_flight_is_answered(tmp_
 
         assert waits.result()[0] == 200
         assert site.ends() == 0
+        assert (tmp_path / "closed").exists(), "what is to be done at the end was done"
 
 
 def test_processes_that_are_killed_are_replaced_however_often(tmp_path: Path) -> None:

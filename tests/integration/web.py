@@ -79,7 +79,7 @@ def stream(ended: Event) -> Iterator[bytes]:
 def load(log: Path) -> Bridge:
     configure_logging("INFO", "json")
     ended = Event()
-    return Bridge(application(log, ended), THREADS, LARGEST_BODY, ended.set)
+    return Bridge(application(log, ended), THREADS, LARGEST_BODY, ended.set, log.with_name("closed").touch)
 
 
 def run(settings: Settings, log: Path, method: str, errors: Path) -> None:

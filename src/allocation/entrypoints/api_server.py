@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.entrypoints import console
 from allocation.entrypoints.flask_app import create_app
@@ -30,4 +31,12 @@ def load(settings: Settings, threads: int) -> Bridge:
     add_traces(app, service.bus.observer)
     console.limit_streams(app, threads // 4)
     settle_memory()
-    return Bridge(app, threads, LARGEST_BODY, partial(console.end_streams, app))
+    return Bridge(app, threads, LARGEST_BODY, partial(console.end_streams, app), partial(_send_traces, service))
+
+
+def _send_traces(service: Service) -> None:
+    """Those that were not sent yet: a process that another has forked ends without what `atexit` would do."""
+    if service.bus.observer.keeps_traces:
+        from allocation.adapters.traces import traces
+
+        traces().provider.shutdown()

@@ -53,13 +53,6 @@ class Loop(asyncio.SelectorEventLoop):
             return callback(*arguments)
         return super().call_soon_threadsafe(callback, *arguments, context=context)
 
-    def call_soon(  # type: ignore[override]  # as above
-        self, callback: Any, *arguments: Any, context: Any = None
-    ) -> Any:
-        if isinstance(callback, _Task):
-            return callback(*arguments)
-        return super().call_soon(callback, *arguments, context=context)
-
     def add_signal_handler(  # type: ignore[override]  # as above
         self, sig: int, callback: Any, *arguments: Any
     ) -> None:
@@ -78,13 +71,11 @@ class _Task:
         self._coroutine = coroutine
 
     def __call__(self, future: Any = None) -> None:
-        """Go on, now that what was waited for is there."""
+        """Go on, now that what was waited for is there, or was given up."""
+        coroutine = self._coroutine
+        given_up = future is not None and future.cancelled()
         with suppress(StopIteration):
-            waits_for = (
-                self._coroutine.throw(asyncio.CancelledError)
-                if future and future.cancelled()
-                else self._coroutine.send(None)
-            )
+            waits_for = coroutine.throw(asyncio.CancelledError) if given_up else coroutine.send(None)
             waits_for.add_done_callback(self, context=None)
 
 
@@ -114,14 +105,21 @@ class _Request:
 
 
 class Bridge:
-    """The RSGI application. It is made in the process that serves; `end_streams` is called when that is to end."""
+    """The RSGI application. It is made in the process that serves. When that is to end `end_streams` is called, and
+    `close` when all is answered."""
 
     def __init__(
-        self, application: WSGIApplication, threads: int, largest_body: int, end_streams: Callable[[], None]
+        self,
+        application: WSGIApplication,
+        threads: int,
+        largest_body: int,
+        end_streams: Callable[[], None],
+        close: Callable[[], None],
     ) -> None:
         self._application = application
         self._largest_body = largest_body
         self._end_streams = end_streams
+        self._close = close
         self._requests = SimpleQueue[_Request]()
         self._arriving: dict[HTTPProtocol, tuple[float, Any]] = {}  # until when, and what is waited for
         for number in range(threads):
@@ -133,6 +131,9 @@ class Bridge:
         self._loop = loop
         loop.at_end = self._end_streams
         self._look_around()
+
+    def __rsgi_del__(self, _: Loop) -> None:
+        self._close()
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         headers = scope.headers
@@ -157,21 +158,20 @@ class Bridge:
         two of them for a fault."""
         body, empty, left, begun = bytearray(), 0, _MOST_TAKEN, time.monotonic()
         pieces = aiter(protocol)
-        with suppress(StopAsyncIteration):
+        try:
             while left > 0:
                 patience = _FOR_TOO_LARGE if is_too_large else LONGEST_ARRIVAL
-                try:
-                    piece = await self._in_time(protocol, anext(pieces), begun + patience)
-                except asyncio.CancelledError:
-                    if is_too_large:
-                        return None
-                    raise
+                piece = await self._in_time(protocol, anext(pieces), begun + patience)
                 empty += not piece
                 left -= len(piece)
                 body += b"" if is_too_large else piece
                 is_too_large = is_too_large or len(body) > self._largest_body
-        if empty > 1:
-            raise ProtocolClosed
+        except StopAsyncIteration:
+            if empty > 1:
+                raise ProtocolClosed from None
+        except asyncio.CancelledError:
+            if not is_too_large:
+                raise
         return None if is_too_large else bytes(body)
 
     async def _in_time(self, protocol: HTTPProtocol, future: Any, late: float) -> bytes:
