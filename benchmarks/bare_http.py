@@ -8,19 +8,19 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from functools import partial
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from gunicorn.app.base import BaseApplication
-
+from allocation.config import Settings
+from allocation.entrypoints.http.bridge import Bridge
+from allocation.entrypoints.http.input import LARGEST_BODY
+from allocation.entrypoints.http.server import serve
 from benchmarks import bare
 from benchmarks.processes import HOST
 
-StartResponse = Callable[[str, list[tuple[str, str]]], object]
-Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
-
-def application(url: str) -> Application:
+def application(url: str) -> WSGIApplication:
     """With one connection for each thread that asks."""
     own = threading.local()
 
@@ -30,7 +30,7 @@ def application(url: str) -> Application:
             own.connection = bare.connect(url)
         return bare.allocate(own.connection, asked["orderid"], asked["sku"], asked["qty"])
 
-    def answer(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         status, body = "200 OK", b"OK"
         if environ["PATH_INFO"] == "/allocate":
             try:
@@ -44,29 +44,11 @@ def application(url: str) -> Application:
     return answer
 
 
-class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-    def __init__(self, port: int, workers: int, threads: int, url: str) -> None:
-        self._options = {
-            "bind": f"{HOST}:{port}",
-            "workers": workers,
-            "threads": threads,
-            "worker_class": "gthread",
-            "graceful_timeout": 3,
-            "keepalive": 5,
-            "control_socket_disable": True,
-            "loglevel": "warning",
-        }
-        self._url = url
-        super().__init__()
-
-    def load_config(self) -> None:
-        for name, value in self._options.items():
-            self.cfg.set(name, value)
-
-    def load(self) -> Application:
-        return application(self._url)
+def load(url: str, threads: int) -> Bridge:
+    return Bridge(application(url), threads, LARGEST_BODY, end_streams=lambda: None, close=lambda: None)
 
 
 if __name__ == "__main__":
     port, workers, threads, url = sys.argv[1:]
-    Server(int(port), int(workers), int(threads), url).run()
+    settings = Settings(host=HOST, port=int(port), workers=int(workers), log_level="WARNING")
+    serve(settings, int(threads), partial(load, url, int(threads)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedded import Servers
 
-_PACKAGES = ("psycopg", "SQLAlchemy", "Flask", "gunicorn")
+_PACKAGES = ("psycopg", "SQLAlchemy", "Flask", "granian")
 
 
 def about(servers: Servers) -> dict[str, str]:

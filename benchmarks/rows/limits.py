@@ -19,7 +19,7 @@ def limits(bench: Bench) -> Iterator[Row]:
         yield Row("limit-psycopg", "the same statements by psycopg, one process, 8 threads", bare(seconds), "/s")
     with bench.world.database() as database, bench.world.bare_endpoint(database) as address:
         noop = load.run(address, wire.always(wire.get("/noop")), 8, seconds=seconds)
-        yield Row("limit-http", "an endpoint that does nothing, under the same gunicorn, 8 clients", noop.rate, "/s")
+        yield Row("limit-http", "an endpoint that does nothing, under the same server, 8 clients", noop.rate, "/s")
     port = free_port()
     with program("benchmarks.responder", str(port), log=bench.world.log):
         wait_for(lambda: answers(port), "the responder answers")

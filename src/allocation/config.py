@@ -48,6 +48,8 @@ class Settings:
     home: Path = Path("var")
     host: str = "127.0.0.1"
     port: int = 5005
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     workers: int = 2
     api_keys: str = ""
     rate_limit: int = 0
@@ -71,6 +73,8 @@ class Settings:
             home=Path(given.get("ALLOCATION_HOME", "var")).absolute(),
             host=given.get("HOST") or given.get("API_HOST") or "127.0.0.1",
             port=_number(given, "PORT", default=5005, most=65535),
+            tls_certificate=_file(given, "TLS_CERTIFICATE", beside="TLS_KEY"),
+            tls_key=_file(given, "TLS_KEY", beside="TLS_CERTIFICATE"),
             workers=_number(given, "WEB_CONCURRENCY", default=2, most=1000),
             api_keys=_one_of(given, "API_KEYS", WHO_IS_ASKED, default=""),
             rate_limit=_number(given, "RATE_LIMIT", default=0, most=1_000_000),
@@ -80,8 +84,15 @@ class Settings:
         )
 
     @property
+    def socket(self) -> Path | None:
+        """The Unix socket that the API listens on, if it is one."""
+        return Path(self.host.removeprefix("unix:")).absolute() if self.host.startswith("unix:") else None
+
+    @property
     def is_on_loopback(self) -> bool:
         """Nobody but this machine reaches the API."""
+        if self.socket:
+            return True
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -111,6 +122,8 @@ class Settings:
             "ALLOCATION_HOME": str(self.home),
             "HOST": self.host,
             "PORT": str(self.port),
+            "TLS_CERTIFICATE": str(self.tls_certificate or ""),
+            "TLS_KEY": str(self.tls_key or ""),
             "WEB_CONCURRENCY": str(self.workers),
             "API_KEYS": self.api_keys,
             "RATE_LIMIT": str(self.rate_limit or ""),
@@ -219,6 +232,15 @@ def _url(name: str, given: str, schemes: tuple[str, ...], expected: str) -> str:
     if url.scheme not in schemes or not url.hostname or not port_is_readable or not (number + "0").isdigit():
         raise SettingError(f"{name} can't be read; expected {expected}")
     return given
+
+
+def _file(env: Mapping[str, str], name: str, beside: str) -> Path | None:
+    given = env.get(name)
+    if bool(given) != bool(env.get(beside)):
+        raise SettingError(f"{name if given else beside} is given without {beside if given else name}; TLS needs both")
+    if given and not Path(given).is_file():
+        raise SettingError(f"{name} is {given!r}; there is no such file")
+    return Path(given).absolute() if given else None
 
 
 def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:

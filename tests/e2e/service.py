@@ -149,6 +149,16 @@ class Service:
         api = self.pid_of("serve")
         self._kill(next(process.pid for process in self.processes() if process.parent == api))
 
+    def kill_workers(self) -> None:
+        """`kill -9` all of the API's workers, and see as many again."""
+        api = self.pid_of("serve")
+        killed = {process.pid for process in self.processes() if process.parent == api}
+        self._kill(*killed)
+        eventually(
+            lambda: len({p.pid for p in self.processes() if p.parent == api} - killed) == len(killed),
+            "there are others",
+        )
+
     def kill_server(self, name: str) -> None:
         self._kill(self.pid_of_server(name))
 

@@ -55,15 +55,6 @@ def test_the_stock_team_is_mailed_when_a_product_is_out_of_stock(api: Client, ma
     assert f"Out of stock for {sku}" in mail.get_content()
 
 
-def test_what_is_no_http_that_we_speak_is_a_bad_request_in_json(api: Client) -> None:
-    status, body = api.ask_raw(
-        "POST /allocate HTTP/1.1", "Host: x", "Content-Type: application/json", "Transfer-Encoding: gzap"
-    )
-
-    assert status == 400
-    assert "gzap" in body["message"]
-
-
 def test_a_large_body_that_is_announced_and_never_sent_is_not_waited_for(api: Client) -> None:
     begun = time.monotonic()
 
@@ -72,7 +63,7 @@ def test_a_large_body_that_is_announced_and_never_sent_is_not_waited_for(api: Cl
     )
 
     assert status == 413
-    assert time.monotonic() - begun < 10, "gunicorn would wait for half a minute"
+    assert time.monotonic() - begun < 4
 
 
 def test_a_path_with_one_slash_too_many_is_another_path(api: Client) -> None:

@@ -18,6 +18,16 @@ def test_a_killed_part_is_started_again(service: Service, part: str) -> None:
     assert_works(service.until_ready())
 
 
+def test_workers_are_replaced_though_they_are_killed_again_within_a_second(service: Service, api: Client) -> None:
+    before = service.pid_of("serve")
+    for _ in range(3):
+        service.kill_workers()
+
+    eventually(api.is_ready, "the last ones answer")
+    assert_works(api)
+    assert service.pid_of("serve") == before, "the API itself went on"
+
+
 def test_an_event_survives_the_api_that_was_killed_after_its_answer(service: Service, api: Client) -> None:
     sku, order = random_sku(), random_orderid()
     api.add_batch(random_batchref(), sku, 10)

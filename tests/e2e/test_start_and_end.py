@@ -17,6 +17,9 @@ from tests.e2e.client import Client, assert_works, random_batchref, random_order
 from tests.e2e.service import Service, allocation, environment
 from tests.e2e.waiting import PATIENCE, eventually
 
+from allocation.overview.api import api as api_by
+from messaging.errors import Unavailable
+
 
 def test_says_where_everything_is_once_it_is_ready(service: Service) -> None:
     eventually(lambda: "Ctrl-C stops everything" in service.said(), "it has said all")
@@ -62,13 +65,48 @@ def test_a_kill_leaves_nothing_running_and_loses_nothing(service: Service, api: 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("DATABASE_URL", "nonsense"), ("REDIS_URL", "localhost"), ("PORT", "http"), ("LOG_LEVEL", "ALL")],
+    [
+        ("DATABASE_URL", "nonsense"),
+        ("REDIS_URL", "localhost"),
+        ("PORT", "http"),
+        ("LOG_LEVEL", "ALL"),
+        ("TLS_KEY", "nix"),
+    ],
 )
 def test_a_bad_setting_is_named_in_one_line(tmp_path: Path, name: str, value: str) -> None:
     complaint = complaint_of(allocation("run"), environment(ALLOCATION_HOME=str(tmp_path), **{name: value}))
 
     assert name in complaint
     assert not list(tmp_path.iterdir()), "nothing was begun"
+
+
+def test_a_certificate_that_can_not_be_used_is_named_in_one_line(tmp_path: Path) -> None:
+    env = environment(ALLOCATION_HOME=str(tmp_path), TLS_CERTIFICATE=__file__, TLS_KEY=__file__)
+
+    assert "TLS_CERTIFICATE and TLS_KEY can't be used" in complaint_of(allocation("run"), env)
+
+
+def test_a_unix_socket_is_listened_on_by_one_and_one_that_was_left_is_no_hindrance(
+    service: Service, tmp_path: Path
+) -> None:
+    path = tmp_path / "api"
+    env = environment(ALLOCATION_HOME=str(service.home), HOST=f"unix:{path}", LOG_LEVEL="ERROR")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        assert str(path) in complaint_of(allocation("serve"), env)
+
+    with subprocess.Popen(allocation("serve"), env=env) as process:
+        eventually(lambda: says_ready_by(path), "it is ready")
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+
+
+def says_ready_by(path: Path) -> bool:
+    try:
+        return api_by(f"unix:{path}").status == "ready"
+    except Unavailable:
+        return False
 
 
 def test_a_taken_port_is_named_in_one_line(tmp_path: Path) -> None:

@@ -130,122 +130,37 @@ BACK_PRESSURE = Part(
     ),
 )
 
-FRAMING = Part(
-    "allocation/entrypoints/http/framing.py",
-    ("unit/test_request_buffer.py", "unit/test_framing.py"),
+BRIDGE = Part(
+    "allocation/entrypoints/http/bridge.py",
+    ("integration/test_http_server.py",),
     (
-        Mutant("self.is_ready = len(self._bytes) >= self._length", "self.is_ready = True", "a thread waits for bodies"),
-        Mutant("int(length) > self.largest_body", "False", "large bodies are waited for"),
-        Mutant("len(self._decoded) + length > self.largest_body", "False", "large bodies are waited for in chunks"),
+        Mutant("                body.cancel()", "                pass", "who is slow is never cut off"),
+        Mutant("        if empty > 1:", "        if empty > 2:", "a body that is cut off is taken for whole"),
+        Mutant("                left -= len(piece)", "                left = 0", "who sends too much loses the answer"),
+        Mutant("if is_too_large else piece", "and piece", "chunks are lost"),
+        Mutant('if "_" not in name', "if name", "a header passes for another"),
+        Mutant(" if values else _UNREADABLE", "", "a key that can't be read is no key"),
+        Mutant("            if self.at_end:", "            if False:", "streams hold up the end"),
+        Mutant("parent.pid != os.getppid()", "False", "processes outlive their parent"),
         Mutant(
-            "_LARGER_THAN_ANY_BODY = 10**15",
-            "_LARGER_THAN_ANY_BODY = 1001",
-            "one byte too many is a body that breaks off",
+            "            except BaseException as error:",
+            "            except OSError as error:",
+            "a fault ends a thread",
         ),
-        Mutant("at = end + len(_CRLF)", "at = end", "a chunk ends too early"),
-        Mutant("if data[end : end + len(_CRLF)] != _CRLF:", "if False:", "a chunk that is longer than it says is cut"),
-        Mutant(
-            "            del self._bytes[: self._length]",
-            "            self._bytes.clear()",
-            "pipelined requests are lost",
-        ),
-        Mutant("        if end > LARGEST_HEAD:", "        if found > LARGEST_HEAD:", "a head need not end"),
-        Mutant("if not _HEAD.fullmatch(head):", "if False:", "what gunicorn reads otherwise is handed over"),
-        Mutant("if 3 * len(given) < len(framing):", "if False:", "the last of two lengths counts"),
-        Mutant('(coding.lower() != b"chunked" or is_old)', '(coding.lower() != b"chunked")', "HTTP/1.0 has chunks"),
-        Mutant("if coding is not None and length is not None:", "if False:", "a length beside chunks is passed over"),
-        Mutant(
-            "if length is not None and not length.isdigit():", "if False:", "a length that is none is a fault of ours"
-        ),
-        Mutant(
-            "self._expects = expect is not None and not is_old",
-            "self._expects = expect is not None",
-            "HTTP/1.0 is asked",
-        ),
-        Mutant("max(1, self._seen - 3)", "1", "each small packet has all that came before looked through again"),
-        Mutant("_BARE_LF.search(self._bytes, self._seen)", "_BARE_LF.search(self._bytes)", "the same for its lines"),
-        Mutant(
-            '[ \\t]*+([^\\r]*+)", re.I',
-            '[ \\t]*([^\\r]*?)[ \\t]*(?=\\r\\n)", re.I',
-            "a header full of spaces stops the worker",
-        ),
-        Mutant("{1,8}+)", "{1,16}+)", "the size of a chunk may be as large as somebody likes"),
-    ),
-)
-
-POLLER = Part(
-    "allocation/entrypoints/http/polling_worker.py",
-    ("unit/test_polling_worker.py", "unit/test_framing.py"),
-    (
-        Mutant(
-            "        elif queue is self.keepalived_conns:  # now that it has begun, its time is running",
-            "        else:",
-            "who trickles wins time",
-        ),
-        Mutant("            and not conn.buffer.is_too_large\n", "", "a thread waits for a body that nobody reads"),
-        Mutant(
-            "            and conn.parser.finish_body()\n",
-            "            and conn.parser.finish_body(time.monotonic() + 1)\n",
-            "an answer says keep-alive and is wrong",
-        ),
-        Mutant("            and not conn.parser.unreader.ran_dry\n", "", "gunicorn may read on into the next request"),
-        Mutant("            and not conn.parser.unreader.buf.getvalue()\n", "", "what gunicorn has left is a request"),
-        Mutant(
-            "        conn.timeout = time.monotonic() + _LONGEST_FAREWELL",
-            "        conn.timeout = time.monotonic() + 3600",
-            "whoever was answered may stay",
-        ),
-        Mutant(
-            "        if not conn.ask_for_the_body():\n", "        if False:\n", "who waits to be asked waits in vain"
-        ),
-        Mutant(
-            "        if conn.sock.is_behind:\n            self._wait_until_taken(conn)",
-            "        if False:\n            self._wait_until_taken(conn)",
-            "answers pile up for who takes none",
-        ),
-        Mutant("if conn.sock.taken_late >= LEAST_TAKEN and not force:", "if not force:", "who takes nothing may stay"),
-        Mutant(
-            "if conn.sock.taken_late >= LEAST_TAKEN and not force:", "if False:", "who is slow gets no large answer"
-        ),
-        Mutant("        conn.sock.taken_late = 0\n", "", "who has taken much once may stay"),
-        Mutant(
-            "            if error.errno in _NO_ROOM:", "            if False:", "a flood of connections ends a worker"
-        ),
-        Mutant("_UNTIL_THERE_IS_ROOM = 0.1", "_UNTIL_THERE_IS_ROOM = 0", "or keeps it busy"),
-    ),
-)
-
-SOCKET = Part(
-    "allocation/entrypoints/http/client_socket.py",
-    ("unit/test_polling_worker.py", "unit/test_flask_app.py"),
-    (
-        Mutant(
-            "self.send(data, socket.MSG_DONTWAIT)",
-            "super().sendall(data) or len(bytes(data))",
-            "a thread waits for who does not read",
-        ),
-        Mutant(
-            "if time.monotonic() - self._behind_since > LONGEST_SILENCE:",
-            "if False:",
-            "a stream that nobody reads never ends",
-        ),
-        Mutant(
-            "            self._unsent.append(memoryview(data))\n",
-            "            self._send(data)\n",
-            "what is said overtakes what was",
-        ),
+        Mutant("    with suppress(ProtocolClosed):", "    with suppress(OSError):", "a client that goes is a fault"),
+        Mutant("WAITED: time.monotonic() - request.arrived", "WAITED: 0.0", "nobody is known to have waited"),
     ),
 )
 
 SERVER = Part(
     "allocation/entrypoints/http/server.py",
-    ("unit/test_server.py", "unit/test_flask_app.py"),
+    ("unit/test_server.py", "integration/test_http_server.py"),
     (
-        Mutant("    said = without_secrets(message)\n", "    said = message\n", "half a secret is said"),
-        Mutant('elif not self._said.wait("invalid", per_second=1):', "else:", "strangers fill the log"),
-        Mutant("    if conn.sock.is_behind:\n        return False\n", "", "answers pile up in a thread too"),
         Mutant("    if soft < enough:", "    if False:", "a flood of connections takes all file descriptors"),
-        Mutant('            "forwarder_headers": "",', "", "a header makes it a 500"),
-        Mutant('            "sendfile": False,', "", "a thread waits for who does not read a file"),
+        Mutant("            self.respawned_wrks.pop(number, None)", "            pass", "two kills end the server"),
+        Mutant(
+            "header_read_timeout=int(LONGEST_HEAD * 1000)", "header_read_timeout=600_000", "a head may take for ever"
+        ),
+        Mutant("max_buffer_size=LARGEST_HEAD", "max_buffer_size=10_000_000", "a head may be as large as one likes"),
     ),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from socketserver import BaseRequestHandler, UnixStreamServer
 from threading import Thread
 
 import click
@@ -50,6 +52,18 @@ def answering() -> Iterator[Callable[..., str]]:
 
 
 Answering = Callable[..., str]
+
+
+def test_an_api_is_asked_at_its_unix_socket_too(tmp_path: Path) -> None:
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            assert self.request.recv(4096).startswith(b"GET /readyz HTTP/1.1\r\n")
+            self.request.sendall(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"status": "ready"}')
+
+    with UnixStreamServer(str(tmp_path / "api"), Handler) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+
+        assert api(f"unix:{tmp_path / 'api'}").status == "ready"
 
 
 @pytest.mark.parametrize("status", ["ready", "degraded"])

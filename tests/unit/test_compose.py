@@ -30,7 +30,7 @@ def test_any_compose_can_read_it(compose: Compose) -> None:
 
 
 def test_has_the_parts_of_the_service_and_its_surroundings(services: Mapping[str, Compose]) -> None:
-    assert services.keys() == OURS | {"postgres", "redis", "mailpit"}
+    assert services.keys() == OURS | {"postgres", "redis", "mailpit", "proxy"}
 
 
 def test_what_ends_is_started_again_unless_it_is_done(services: Mapping[str, Compose]) -> None:
@@ -51,7 +51,7 @@ def test_nothing_of_ours_starts_before_the_schema_is_there(services: Mapping[str
 
 
 def test_our_containers_can_do_no_more_than_they_need(services: Mapping[str, Compose]) -> None:
-    for name in OURS:
+    for name in OURS | {"proxy"}:
         assert services[name]["read_only"]
         assert services[name]["cap_drop"] == ["ALL"]
         assert not {"user", "privileged", "cap_add"} & services[name].keys()
@@ -60,6 +60,7 @@ def test_our_containers_can_do_no_more_than_they_need(services: Mapping[str, Com
 def test_is_reached_at_the_ports_of_the_book_from_this_machine_only(services: Mapping[str, Compose]) -> None:
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert sorted(published) == [
+        "${PROXY_ADDRESS:-127.0.0.1}:8443:8443",
         "127.0.0.1:11025:1025",
         "127.0.0.1:18025:8025",
         "127.0.0.1:5005:5005",
@@ -69,10 +70,18 @@ def test_is_reached_at_the_ports_of_the_book_from_this_machine_only(services: Ma
 
 
 def test_what_must_last_is_on_named_volumes(compose: Compose, services: Mapping[str, Compose]) -> None:
-    mounted = {name: service["volumes"] for name, service in services.items() if "volumes" in service}
+    mounted = {name: services[name]["volumes"] for name in ("postgres", "redis")}
     assert mounted == {"postgres": ["postgres:/var/lib/postgresql"], "redis": ["redis:/data"]}
     assert compose["volumes"].keys() == mounted.keys()
     assert "--appendonly" in services["redis"]["command"]
+
+
+def test_the_proxy_is_started_when_asked_for_and_its_configuration_is_there(services: Mapping[str, Compose]) -> None:
+    proxy = services["proxy"]
+    assert proxy["profiles"] == ["proxy"]
+    assert [name for name, service in services.items() if "profiles" in service] == ["proxy"]
+    file = ROOT / proxy["volumes"][0].partition(":")[0]
+    assert f"server api:{services['api']['ports'][0].rpartition(':')[2]};" in file.read_text()
 
 
 def test_both_sides_are_given_the_same_password(services: Mapping[str, Compose]) -> None:

@@ -126,6 +126,30 @@ def test_the_value_and_the_rule_are_told(name: str, value: str, said: str) -> No
     assert str(error.value) == said
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"TLS_KEY": __file__}, "TLS_KEY is given without TLS_CERTIFICATE; TLS needs both"),
+        ({"TLS_CERTIFICATE": __file__}, "TLS_CERTIFICATE is given without TLS_KEY; TLS needs both"),
+        ({"TLS_CERTIFICATE": "/nix", "TLS_KEY": __file__}, "TLS_CERTIFICATE is '/nix'; there is no such file"),
+        ({"TLS_CERTIFICATE": __file__, "TLS_KEY": "/nix"}, "TLS_KEY is '/nix'; there is no such file"),
+    ],
+)
+def test_tls_needs_a_certificate_and_its_key(given: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingError) as error:
+        Settings.from_env(given)
+
+    assert str(error.value) == said
+
+
+def test_a_unix_socket_is_reached_by_this_machine_only() -> None:
+    settings = Settings.from_env({"HOST": "unix:/run/allocation/api"})
+
+    assert settings.socket == Path("/run/allocation/api")
+    assert settings.is_on_loopback
+    assert not settings.asks_for_keys
+
+
 @pytest.mark.parametrize("stay", ["1m", "90m", "36h", "1d", "3650d"])
 def test_events_stay_as_long_as_the_operator_says(stay: str) -> None:
     settings = Settings.from_env({"EVENTS_STAY": stay})
@@ -147,6 +171,8 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "ALLOCATION_HOME": "/srv/stock",
             "HOST": "0.0.0.0",
             "PORT": "80",
+            "TLS_CERTIFICATE": __file__,
+            "TLS_KEY": __file__,
             "WEB_CONCURRENCY": "4",
             "API_KEYS": "required",
             "RATE_LIMIT": "100",

@@ -217,7 +217,10 @@ def test_every_setting_is_in_the_table_and_no_other() -> None:
 
 
 def test_names_in_capitals_are_there() -> None:
-    places = [*(ROOT / "src").rglob("*.py"), ROOT / "Makefile", ROOT / "tests/conftest.py"]
+    places = [
+        *(ROOT / "src").rglob("*.py"),
+        *(ROOT / name for name in ("Makefile", "docker-compose.yml", "tests/conftest.py")),
+    ]
     known = "".join(text_of(file) for file in places)
     assert_none(
         f"{page}: {name}"

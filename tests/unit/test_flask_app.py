@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import socket
-import time
-from collections.abc import Callable, Iterator
 from functools import cache
 from io import BytesIO
-from typing import Any, TypeVar, cast
-from unittest.mock import Mock, patch
+from typing import cast
 from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
-from gunicorn.workers.gthread import ThreadWorker
 from hypothesis import given
 from hypothesis import strategies as st
 from tests import fakes
 
 from allocation.bootstrap import Service
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http import server as api_server
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
-from allocation.entrypoints.http.client_socket import ClientSocket
 from allocation.entrypoints.http.doors import OPEN
 from allocation.entrypoints.http.input import LARGEST_BODY
 from messaging.errors import OutcomeUnknown, StillRunning, Unavailable
@@ -313,150 +306,6 @@ def test_that_there_is_too_much_to_do_is_said_once_a_second(api: Api, caplog: py
         api.client.get("/allocations/o1", environ_overrides=waited(2))
 
     assert caplog.messages.count("more requests than can be answered in time") in (1, 2)
-
-
-def test_the_worker_tells_how_long_a_request_has_waited() -> None:
-    """From the moment when it could be read to that when a thread took it."""
-    told: list[float] = []
-
-    def app(environ: dict[str, Any], _: object) -> list[bytes]:
-        told.append(environ[WAITED])
-        return []
-
-    class Handled(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-        def enqueue_req(self, conn: object) -> None:
-            pass
-
-        def handle(self, conn: object) -> None:
-            api_server.telling_how_long_it_waited(app)({}, Mock())
-
-    class Worker(api_server.Worker, Handled):
-        pass
-
-    worker, connection = idle(Worker), Mock()
-    begun = time.monotonic()
-    worker.enqueue_req(connection)
-    with patch("time.monotonic", return_value=begun + 5):
-        worker.handle(connection)
-
-    [waited] = told
-    assert 4 <= waited <= 5
-
-
-W = TypeVar("W", bound=api_server.Worker)
-
-
-def idle(kind: type[W]) -> W:
-    """A worker that was never started."""
-    with patch("gunicorn.workers.base.WorkerTmp"):
-        return kind(1, 1, [], Mock(), 1, Mock(worker_connections=10, threads=1, max_requests=0), Mock())
-
-
-class Sender:
-    """A client whose requests are one byte long."""
-
-    def __init__(self, sock: ClientSocket) -> None:
-        self.sock = sock
-        self.buffer = Mock(is_ready=True)
-        self.buffer.begin_again = lambda: setattr(self.buffer, "is_ready", False)
-
-    def receive(self) -> None:
-        self.buffer.is_ready = bool(self.sock.recv(1, socket.MSG_PEEK))
-
-    def hand_over(self) -> None:
-        pass
-
-
-class Line:
-    """Between a client and a worker that does nothing but answer it; `then` happens at each answer."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        server, self.client = socket.socketpair()
-        self.server = ClientSocket(server)
-        self.worker = idle(api_server.Worker)
-        self.answered = 0
-        self.then: Callable[[], object] = lambda: None
-        monkeypatch.setattr(ThreadWorker, "handle", lambda _, conn: self._answer(conn))
-        monkeypatch.setattr(ThreadWorker, "enqueue_req", lambda *_: None)
-
-    def _answer(self, conn: Any) -> bool:
-        self.answered += 1
-        self.then()
-        return bool(conn.sock.recv(1))
-
-    def asks(self) -> None:
-        self.client.send(b"?")
-
-    def served(self) -> bool:
-        """By one thread, until it lets go; whether the connection is still good."""
-        conn = Sender(self.server)
-        self.worker.enqueue_req(conn)
-        return bool(self.worker.handle(conn))
-
-
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    line = Line(monkeypatch)
-    with line.server, line.client:
-        yield line
-
-
-def test_a_client_that_asks_again_at_once_keeps_its_thread(line: Line) -> None:
-    line.asks()
-    line.then = lambda: line.asks() if line.answered < 5 else None
-
-    assert line.served()
-    assert line.answered == 5
-
-
-def test_a_client_lets_go_of_its_thread_when_another_waits(line: Line) -> None:
-    line.asks()
-
-    def then() -> None:
-        if line.answered < 5:
-            line.asks()
-        if line.answered == 3:
-            line.worker.enqueue_req(Mock())
-
-    line.then = then
-
-    assert line.served()
-    assert line.answered == 3
-
-
-def test_a_client_lets_go_of_its_thread_when_the_worker_is_to_end(line: Line) -> None:
-    line.asks()
-
-    def then() -> None:
-        if line.answered < 5:
-            line.asks()
-        line.worker.alive = False
-
-    line.then = then
-
-    assert line.served()
-    assert line.answered == 1
-
-
-def test_a_client_that_has_gone_is_left_to_the_poller_at_once(line: Line) -> None:
-    line.asks()
-    line.then = line.client.close
-
-    assert line.served()
-    assert line.answered == 1
-
-
-def test_a_client_that_is_behind_with_its_answer_is_left_to_the_poller_though_it_asks_again(line: Line) -> None:
-    line.asks()
-
-    def then() -> None:
-        line.asks()
-        line.server.sendall(b"x" * 5_000_000)
-
-    line.then = then
-
-    assert line.served()
-    assert line.answered == 1
 
 
 def test_a_fault_in_the_program_is_a_500_that_tells_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ import gc
 import os
 import signal
 import socket
+import ssl
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 
 import click
@@ -37,9 +39,9 @@ def main(ctx: click.Context) -> None:
     """Promise stock to order lines: warehouse first, then the earliest delivery. Never oversells, never loses an event.
 
     Settings come from the environment: DATABASE_URL, DATABASE_POOLER_URL, DATABASE_POOLER_PREPARES, REDIS_URL,
-    EVENTS_STAY, SMTP_URL, MAIL_FROM, MAIL_TO, ALLOCATION_HOME, HOST, PORT, WEB_CONCURRENCY, API_KEYS, RATE_LIMIT,
-    LOG_LEVEL, LOG_FORMAT, OTEL_EXPORTER_OTLP_ENDPOINT. Without URLs, commands use servers of their own under
-    ALLOCATION_HOME.
+    EVENTS_STAY, SMTP_URL, MAIL_FROM, MAIL_TO, ALLOCATION_HOME, HOST, PORT, TLS_CERTIFICATE, TLS_KEY, WEB_CONCURRENCY,
+    API_KEYS, RATE_LIMIT, LOG_LEVEL, LOG_FORMAT, OTEL_EXPORTER_OTLP_ENDPOINT. Without URLs, commands use servers of
+    their own under ALLOCATION_HOME.
 
     Results go to standard output, with --json as JSON; logs, progress and errors to standard error. Exit status: 0 when
     all is done or fine, 1 when something failed or needs a person, 2 when a command or option is not understood, 130
@@ -87,7 +89,7 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int,
 
     click.get_current_context().with_resource(metrics_folder())
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
-    _refuse_taken_port(settings)
+    _look_at_address(settings)
     stop = _stop_on_signals()
     with surroundings(settings) as around:
         settings = around.settings
@@ -115,11 +117,11 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int,
 def serve(settings: Settings, port: int | None, workers: int | None, threads: int) -> None:
     """Serve the HTTP API alone."""
     click.get_current_context().with_resource(metrics_folder())
-    from allocation.entrypoints.http import server as api_server
+    from allocation.entrypoints import api_server
     from allocation.entrypoints.http.key_check import require_keys
 
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
-    _refuse_taken_port(settings)
+    _look_at_address(settings)
     with surroundings(settings) as around:
         require_keys(around.settings)
         api_server.serve(around.settings, threads)
@@ -167,7 +169,18 @@ def _stop_on_signals() -> Event:
     return stop
 
 
-def _refuse_taken_port(settings: Settings) -> None:
+def _look_at_address(settings: Settings) -> None:
+    """Raises ClickException when the API could not listen there, or not with that certificate."""
+    if settings.tls_certificate and settings.tls_key:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key, str)
+        except OSError as error:
+            raise click.ClickException(
+                f"TLS_CERTIFICATE and TLS_KEY can't be used: {error.strerror or error}"
+            ) from error
+    if settings.socket:
+        _look_at_socket(settings.socket)
+        return
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -177,3 +190,21 @@ def _refuse_taken_port(settings: Settings) -> None:
             where = f"{settings.host}:{settings.port}"
             message = f"can't listen on {where} ({error.strerror}); choose another with HOST, and --port or PORT"
             raise click.ClickException(message) from error
+
+
+def _look_at_socket(path: Path) -> None:
+    """One that was left by a process that was killed is in the way."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        except FileNotFoundError:
+            if not path.parent.is_dir():
+                raise click.ClickException(f"can't listen on {path}: there is no folder {path.parent}") from None
+        except OSError as error:
+            raise click.ClickException(
+                f"can't listen on {path} ({error.strerror}); choose another with HOST"
+            ) from error
+        else:
+            raise click.ClickException(f"can't listen on {path}: another process does; choose another with HOST")

@@ -11,8 +11,11 @@ _SECRETS = {"password", "sslpassword"}
 
 def api_url(settings: Settings) -> str:
     """Where the API is for somebody on this machine."""
+    if settings.socket:
+        return f"unix:{settings.socket}"
+    scheme = "https" if settings.tls_certificate else "http"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    return f"{scheme}://[{host}]:{settings.port}" if ":" in host else f"{scheme}://{host}:{settings.port}"
 
 
 def without_password(url: str) -> str:
