@@ -7,7 +7,7 @@ import pytest
 from psycopg import errors
 from psycopg.pq import DiagnosticField
 
-from messaging.errors import Disconnected, OutcomeUnknown
+from messaging.errors import AlreadyThere, Disconnected, OutcomeUnknown, Unavailable
 from messaging.sql.errors import translated
 
 
@@ -17,6 +17,30 @@ def answer(kind: type[psycopg.Error], severity: str = "ERROR") -> psycopg.Error:
 
 
 WITHOUT_MEANS = [errors.DiskFull, errors.OutOfMemory, errors.ConfigurationLimitExceeded, errors.IoError]
+
+
+def violated(constraint: str) -> psycopg.Error:
+    return errors.UniqueViolation("no", info={DiagnosticField.CONSTRAINT_NAME: constraint.encode()})
+
+
+@pytest.mark.parametrize("constraint", ["event_log_pkey", "order_lines_p3_pkey", "dead_letters_message"])
+def test_a_key_that_another_writer_has_made_means_that_somebody_was_faster(constraint: str) -> None:
+    assert type(translated(violated(constraint))) is AlreadyThere
+
+
+@pytest.mark.parametrize("constraint", ["receipts_number_key", ""])
+def test_any_other_unique_key_is_a_rule_that_was_broken(constraint: str) -> None:
+    assert translated(violated(constraint)) is None
+
+
+@pytest.mark.parametrize("kind", [errors.UndefinedTable, errors.UndefinedColumn])
+def test_another_schema_is_waited_for(kind: type[psycopg.Error]) -> None:
+    meaning = translated(answer(kind))
+
+    assert type(meaning) is Unavailable
+    assert "migrate it first" in str(meaning)
+
+
 BROKEN = [errors.InternalError_, errors.DataCorrupted, errors.CheckViolation]
 
 

@@ -22,8 +22,13 @@ _CONFLICTS = {
     "40001": ConcurrencyConflict,  # serialization_failure
     "40P01": ConcurrencyConflict,  # deadlock_detected
     "55P03": ConcurrencyConflict,  # lock_not_available
-    "23505": AlreadyThere,  # unique_violation: every unique key of ours names something that another writer made first
 }
+_UNIQUE_VIOLATION = "23505"
+_MADE_BY_ANOTHER = ("_pkey", "dead_letters_message")
+"""Ends of the names of unique keys, on partitions too, whose violation means that another writer was faster. Any other
+is a rule that was broken."""
+
+_OTHER_SCHEMA = ("42P01", "42703")  # undefined_table, undefined_column
 _MISPLACED = "25006"  # read_only_sql_transaction: connected to a standby
 _ENDED = {
     "57P01",  # admin_shutdown
@@ -66,10 +71,11 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
     if not isinstance(original, psycopg.Error):
         return None
     text = " ".join(str(original).split())
-    if original.sqlstate == "42P01":  # undefined_table
-        return Unavailable(f"the database's schema is not there yet, or old; migrate it first ({text})")
     state = original.sqlstate or ""
-    if conflict := _CONFLICTS.get(state):
+    if state in _OTHER_SCHEMA:
+        return Unavailable(f"the database's schema is not there yet, or old; migrate it first ({text})")
+    is_made = state == _UNIQUE_VIOLATION and (original.diag.constraint_name or "").endswith(_MADE_BY_ANOTHER)
+    if conflict := AlreadyThere if is_made else _CONFLICTS.get(state):
         return conflict(text)
     if _is_over(original):
         return OutcomeUnknown(text) if committing else Disconnected(text)

@@ -95,9 +95,14 @@ class Watch:
             return within(self._patience.connect, self._connect)
         except psycopg.Error as error:
             self._turn += 1
-            if "too many" not in str(error):  # those that we have are good
+            if isinstance(error, ConnectionTimeout) or not self._any_is_connected():  # else those that we have are good
                 self._close(begun, " ".join(str(error).split()))
             raise
+
+    def _any_is_connected(self) -> bool:
+        """Whether the server has kept one of our connections. It may have refused another one for lack of slots, which
+        no code says, and the text is in the server's language."""
+        return any(is_connected(line) for line in self._lines.copy().values())
 
     def _on_connect(self, driver: Driver, entry: ConnectionPoolEntry) -> None:
         if line := self._lines.pop(entry, None):  # of one that another listener did not like
@@ -180,6 +185,16 @@ class Watch:
         with self._back:
             self._away = None
             self._back.notify_all()
+
+
+def is_connected(line: socket.socket) -> bool:
+    """Whether the other side has not closed it, as far as this machine knows."""
+    try:
+        return line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 def turned(arguments: dict[str, Any], turn: int) -> dict[str, Any]:
