@@ -141,7 +141,6 @@ BRIDGE = Part(
         Mutant('if "_" not in name', "if name", "a header passes for another"),
         Mutant(" if values else _UNREADABLE", "", "a key that can't be read is no key"),
         Mutant("            if self.at_end:", "            if False:", "streams hold up the end"),
-        Mutant("parent.pid != os.getppid()", "False", "processes outlive their parent"),
         Mutant(
             "            except BaseException as error:",
             "            except OSError as error:",
