@@ -37,7 +37,7 @@ def tell(client: redis.Redis, subject: str, *versions: int, again: bool = False)
         body = {"id": f"{subject}:{version}", "subject": subject, "sequence": str(version)}
         after = 0 if again else version - 1
         event_stream(client, EVENTS_STAY).tell_all(
-            [News(subject, 1, after, version, [Entry(json.dumps(body).encode())])]
+            [News(subject, 1, after, version, [Entry(version, json.dumps(body).encode())])]
         )
 
 

@@ -39,9 +39,9 @@ class RedisEventPublisher:
     def _entry(self, recorded: Recorded[Event]) -> Entry:
         body = self._cloud_events.encode(recorded)
         return (
-            Entry(body, LINE_ALLOCATED, line_allocated_message(recorded))
+            Entry(recorded.version, body, LINE_ALLOCATED, line_allocated_message(recorded))
             if isinstance(recorded.event, Allocated)
-            else Entry(body)
+            else Entry(recorded.version, body)
         )
 
 

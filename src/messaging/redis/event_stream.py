@@ -7,7 +7,9 @@ version that does not follow means that Redis has lost what came before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha1
@@ -18,9 +20,13 @@ import redis
 from messaging.errors import ClaimLost, MessagingError, Unavailable
 from messaging.redis.client import redis_faults
 
-# KEYS: the stream, the hash. ARGV: subject, token, after, version, seconds to keep; then body, channel and message of
-# each entry. Field '': run_id:replid of the Redis last verified complete; 'checking' and a mark during a refill; absent
-# after a gap.
+# KEYS: the stream, the hash. ARGV: subject, token, after, version, seconds to keep, the relay's time; then version,
+# body, channel and message of each entry. Field '': run_id:replid of the Redis last verified complete; 'checking' and a
+# mark during a refill; absent after a gap. A field that is no token:version counts as unknown.
+#
+# Any step may be refused, for want of memory or permission, and what was done before is true then: whether the hash may
+# be written is tried before anything is appended, and what was appended is noted at once. What is too old by both
+# clocks goes first, by itself, since a full Redis still trims. Whoever may not publish has appended all the same.
 _TELL = """
 local stream, hash = KEYS[1], KEYS[2]
 if redis.call('EXISTS', stream) == 0 then
@@ -28,19 +34,26 @@ if redis.call('EXISTS', stream) == 0 then
     redis.call('XDEL', stream, redis.call('XADD', stream, '*', 'event', ''))
 end
 local known = redis.call('HGET', hash, ARGV[1]) or '0:0'
-local token, version = string.match(known, '(%d+):(%d+)')
+local token, version = string.match(known, '^(%d+):(%d+)$')
+if not token then token, version = '0', '0' end
 if tonumber(ARGV[2]) < tonumber(token) then return 'late' end
 if tonumber(ARGV[3]) > tonumber(version) then
     redis.call('HDEL', hash, '')
     return 'gap'
 end
-local oldest = (redis.call('TIME')[1] - ARGV[5]) .. '000'
-for entry = 6, #ARGV, 3 do
-    redis.call('XADD', stream, 'MINID', '~', oldest, '*', 'event', ARGV[entry])
-    if ARGV[entry + 1] ~= '' then redis.call('PUBLISH', ARGV[entry + 1], ARGV[entry + 2]) end
+redis.call('HSET', hash, ARGV[1], token .. ':' .. version)
+local now = math.min(tonumber(redis.call('TIME')[1]), tonumber(ARGV[6]))
+redis.call('XTRIM', stream, 'MINID', '~', (now - ARGV[5]) .. '000')
+local result = 'told'
+for entry = 7, #ARGV, 4 do
+    redis.call('XADD', stream, '*', 'event', ARGV[entry + 1])
+    redis.call('HSET', hash, ARGV[1], ARGV[2] .. ':' .. ARGV[entry])
+    if ARGV[entry + 2] ~= '' and type(redis.pcall('PUBLISH', ARGV[entry + 2], ARGV[entry + 3])) == 'table' then
+        result = 'told, not published'
+    end
 end
 redis.call('HSET', hash, ARGV[1], ARGV[2] .. ':' .. ARGV[4])
-return 'told'
+return result
 """
 
 _TELL_SHA = sha1(_TELL.encode(), usedforsecurity=False).hexdigest()
@@ -61,10 +74,14 @@ if redis.call('HGET', KEYS[2], '') == ARGV[1] then redis.call('HSET', KEYS[2], '
 """
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`channel` and `message`: also said over pub/sub, to whoever listens at that moment."""
+    """The `version`-th of its subject. `channel` and `message`: also published, to whoever listens at that moment."""
 
+    version: int
     body: bytes
     channel: str = ""
     message: bytes = b""
@@ -85,10 +102,11 @@ class News:
 
 
 class EventStream:
-    """Entries stay for `keep`, by the clock of Redis. All of it raises Unavailable."""
+    """Entries stay for `keep`, by the clock of Redis and by ours. All of it raises Unavailable."""
 
-    def __init__(self, client: redis.Redis, name: str, keep: timedelta) -> None:
+    def __init__(self, client: redis.Redis, name: str, keep: timedelta, clock: Callable[[], float] = time.time) -> None:
         self.keep = keep
+        self._clock = clock
         self._client = client
         self._told = told_key(name)
         self._keys = [name, self._told]
@@ -108,6 +126,8 @@ class EventStream:
             _, *answers = pipeline.execute(raise_on_error=False)
             if answers and all(isinstance(answer, redis.RedisError) for answer in answers):
                 raise answers[0]
+        if b"told, not published" in answers:
+            log.warning("redis does not let us publish on a channel; the stream has all of it")
         refusals = ((one.subject, _refusal(answer, one)) for one, answer in zip(news, answers, strict=True))
         return {subject: refusal for subject, refusal in refusals if refusal}
 
@@ -122,7 +142,7 @@ class EventStream:
             if not self._client.exists(self._keys[0]):
                 return [0] * len(subjects)
             found: Iterable[bytes | None] = self._client.hmget(self._told, list(subjects))  # type: ignore[assignment]
-        return [int(known.rpartition(b":")[2]) if known else 0 for known in found]
+        return [_version(known) for known in found]
 
     def home(self) -> str:
         """Names the Redis we speak to: another after a restart, a failover, or when the address leads elsewhere."""
@@ -152,9 +172,10 @@ class EventStream:
 
     def _arguments(self, news: News) -> list[bytes | str | int]:
         kept = int(self.keep.total_seconds())
-        arguments: list[bytes | str | int] = [news.subject, news.token, news.after, news.version, kept]
+        now = int(self._clock())
+        arguments: list[bytes | str | int] = [news.subject, news.token, news.after, news.version, kept, now]
         for entry in news.entries:
-            arguments += entry.body, entry.channel, entry.message
+            arguments += entry.version, entry.body, entry.channel, entry.message
         return arguments
 
 
@@ -163,8 +184,14 @@ def told_key(stream: str) -> str:
     return f"{{{stream}}}.told"
 
 
+def _version(known: bytes | None) -> int:
+    """0 for what is not known, or is not ours."""
+    _, _, version = (known or b"").rpartition(b":")
+    return int(version) if version.isdigit() else 0
+
+
 def _refusal(answer: object, news: News) -> MessagingError | None:
-    if answer == b"told":
+    if isinstance(answer, bytes) and answer.startswith(b"told"):
         return None
     if answer == b"late":
         return ClaimLost(f"another relay has told of {news.subject} meanwhile")

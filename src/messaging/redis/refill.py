@@ -113,7 +113,7 @@ class Refill:
         after = dict(here)  # what Redis has lost since it was compared is a gap, which the next round fills
         messages = self.told.messages(self.effect, spans, self.stream.keep)
         for stream, version, body in self._bodies(messages, beyond_us):
-            batch.append(News(stream, by_stream[stream].token, after[stream], version, [Entry(body)]))
+            batch.append(News(stream, by_stream[stream].token, after[stream], version, [Entry(version, body)]))
             after[stream] = version
             events += 1
             if len(batch) == self.messages_at_once:
