@@ -28,6 +28,8 @@ SKUS = [f"SKU-{number:04}" for number in range(1000)]
 PLENTY = 1_000_000_000
 WORKERS = 2
 THREADS = 8
+SERVICE_THREADS = 32
+"""As by default: they mostly wait for a transaction that they share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class World:
     def service(self, database: Database, workers: int = WORKERS) -> Iterator[tuple[Address, int]]:
         """`allocation serve` as it is shipped: where it listens, and its process."""
         port = free_port()
-        arguments = ("serve", "--port", str(port), "--workers", str(workers), "--threads", str(THREADS))
+        arguments = ("serve", "--port", str(port), "--workers", str(workers), "--threads", str(SERVICE_THREADS))
         with program("allocation", *arguments, log=self.log, **database.environment) as process:
             wait_for(lambda: answers(port), "the service is ready")
             yield (HOST, port), process.pid

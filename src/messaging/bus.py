@@ -42,7 +42,7 @@ class MessageBus(Generic[U]):
     observer: Observer = field(default_factory=Observer)
     streams: Callable[[object], Collection[str]] = lambda _: ()
     name_of: Callable[[object], str] = lambda command: type(command).__name__
-    transactions: int = 2
+    transactions: int = 1
 
     def __post_init__(self) -> None:
         self._contention = Contention()

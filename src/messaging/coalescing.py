@@ -5,7 +5,7 @@ be, others queue up; when one ends, the first of the queue takes those behind it
 
 Commands of one stream run in the order in which they came. A stream that is in flight, or that another process has
 locked, holds up its own commands only: they are passed over. A stream for which processes contend has groups of its
-own, so that nobody else waits for its lock.
+own, so that nobody else waits for its lock; they don't count as in flight.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class _Waiter(Generic[T, R]):
 
     item: T
     streams: Collection[str]
+    waits_for_lock: bool = False
     called: Event = field(default_factory=Event)
     group: list[_Waiter[T, R]] = field(default_factory=list)
     answer: R | None = None
@@ -46,23 +47,23 @@ class _Waiter(Generic[T, R]):
 
 class Coalescer(Generic[T, R]):
     """`run_together` is called with at most `most` items, at most `at_once` times at once. `contended` tells whether
-    processes have just met at a stream."""
+    processes have just met at a stream: for such, it is called at most `at_locks` times at once besides."""
 
     def __init__(
         self,
         run_together: RunTogether[T, R],
         contended: Callable[[Collection[str]], bool] = lambda _: False,
-        at_once: int = 2,
+        at_once: int = 1,
+        at_locks: int = 4,
         most: int = 50,
     ) -> None:
         self._run_together = run_together
         self._contended = contended
-        self._at_once = at_once
+        self._room = {False: at_once, True: at_locks}  # for groups that wait for a lock, and for others
         self._most = most
         self._lock = Lock()
         self._waiting: deque[_Waiter[T, R]] = deque()
         self._in_flight: set[str] = set()
-        self._running = 0
 
     def run(self, streams: Collection[str], item: T) -> R:
         """The answer, as if it had been alone."""
@@ -86,11 +87,8 @@ class Coalescer(Generic[T, R]):
 
     def _call_leaders(self) -> None:
         """Have the next groups begin, as many as there is room for. The caller has the lock."""
-        while self._running < self._at_once and self._waiting:
-            group = list(self._next_group())
-            if not group:
-                return
-            self._running += 1
+        while group := list(self._next_group()):
+            self._room[group[0].waits_for_lock] -= 1
             for waiter in group:
                 self._waiting.remove(waiter)
                 self._in_flight.update(waiter.streams)
@@ -98,19 +96,20 @@ class Coalescer(Generic[T, R]):
             group[0].called.set()
 
     def _next_group(self) -> Iterator[_Waiter[T, R]]:
+        """The first that may go on, and those behind it that may go with it."""
         passed_over: set[str] = set()
-        contended_for: Collection[str] | None = None  # of the first
+        first: _Waiter[T, R] | None = None
         found = 0
         for waiter in self._waiting:
-            streams = waiter.streams
-            contended = self._contended(streams)
-            if not (self._in_flight.isdisjoint(streams) and passed_over.isdisjoint(streams)) or (
-                found and (streams != contended_for if contended_for else contended)
+            waiter.waits_for_lock = self._contended(waiter.streams)
+            if not (
+                self._in_flight.isdisjoint(waiter.streams)
+                and passed_over.isdisjoint(waiter.streams)
+                and (_go_together(first, waiter) if first else self._room[waiter.waits_for_lock])
             ):
-                passed_over.update(streams)
+                passed_over.update(waiter.streams)
                 continue
-            if not found and contended:
-                contended_for = streams
+            first = first or waiter
             yield waiter
             found += 1
             if found == self._most:
@@ -123,7 +122,7 @@ class Coalescer(Generic[T, R]):
             again = self._answer(group)
         finally:
             with self._lock:
-                self._running -= 1
+                self._room[group[0].waits_for_lock] += 1
                 for waiter in group:
                     self._in_flight.difference_update(waiter.streams)
                     waiter.group = []
@@ -136,8 +135,7 @@ class Coalescer(Generic[T, R]):
     def _answer(self, group: list[_Waiter[T, R]]) -> list[_Waiter[T, R]]:
         """Returns those that have to come again, since their stream is locked."""
         try:
-            wait = self._contended(group[0].streams)
-            answers = self._run_together([waiter.item for waiter in group], wait=wait)
+            answers = self._run_together([waiter.item for waiter in group], wait=group[0].waits_for_lock)
         except BaseException as error:  # noqa: BLE001 - it is raised again by each whose it is
             if len(group) > 1 and isinstance(error, Exception) and not isinstance(error, Unavailable):
                 return [one for waiter in group for one in self._answer([waiter])]  # it is the fault of one of them
@@ -150,6 +148,12 @@ class Coalescer(Generic[T, R]):
                 again.append(waiter)
             waiter.answer = answer
         return again
+
+
+def _go_together(one: _Waiter[T, R], other: _Waiter[T, R]) -> bool:
+    if one.waits_for_lock or other.waits_for_lock:
+        return one.waits_for_lock == other.waits_for_lock and one.streams == other.streams
+    return True
 
 
 def _copy(error: BaseException) -> BaseException:

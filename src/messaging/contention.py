@@ -28,5 +28,7 @@ class Contention:
 
     def is_fresh(self, streams: Iterable[str]) -> bool:
         """Whether somebody has, at any of them, a moment ago."""
+        if not self._until:
+            return False
         now = self.clock()
         return any(self._until.get(stream, now) > now for stream in streams)

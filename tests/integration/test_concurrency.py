@@ -325,7 +325,7 @@ def test_a_product_that_another_process_has_locked_holds_up_its_own_commands_onl
         with connection(engine, "READ COMMITTED") as another:
             another.execute(of_other_process, {"sku": "TABLE"})
             busy = pool.submit(bus.handle, commands.Allocate("o1", "TABLE", 1))
-            assert wait_for(lambda: bus._coalescer._running, within=20), "it never began"
+            assert wait_for(lambda: bus._coalescer._in_flight, within=20), "it never began"
             hot = pool.submit(bus.handle, commands.Allocate("o1", "HOT", 1))
             lamp = pool.submit(bus.handle, commands.Allocate("o1", "LAMP", 1))
         assert busy.result(20) == "of-TABLE"
@@ -341,10 +341,7 @@ def test_groups_of_two_processes_over_the_same_products_neither_deadlock_nor_tim
 ) -> None:
     skus = [f"LAMP-{number}" for number in range(6)]
     reasons: list[BaseException] = []
-    buses = [
-        replace(one.bus, transactions=2, retry=replace(one.bus.retry, again=reasons.append))
-        for one in processes.services[:2]
-    ]
+    buses = [replace(one.bus, retry=replace(one.bus.retry, again=reasons.append)) for one in processes.services[:2]]
     for sku in skus:
         buses[0].handle(commands.CreateBatch(f"of-{sku}", sku, 1_000))
 

@@ -17,6 +17,10 @@ from allocation.entrypoints.memory import settle_memory
 from allocation.logs import configure_logging
 from allocation.observers import observed
 
+CONNECTIONS = 12
+"""To the database, in each process at most: for one transaction of many commands at a time, some that wait for a lock
+or move many lines, and readers. Threads mostly wait for the first."""
+
 
 def serve(settings: Settings, threads: int) -> None:
     """Until SIGTERM or SIGINT."""
@@ -26,7 +30,7 @@ def serve(settings: Settings, threads: int) -> None:
 def load(settings: Settings, threads: int) -> Bridge:
     """Called in each process: nothing with a connection is shared between them."""
     configure_logging(settings.log_level, settings.log_format)
-    service = observed(settings, connections=threads, callers_wait=True)
+    service = observed(settings, connections=min(threads, CONNECTIONS), callers_wait=True)
     app = create_app(service, doors_of(settings, service.keys))
     add_traces(app, service.bus.observer)
     console.limit_streams(app, threads // 4)

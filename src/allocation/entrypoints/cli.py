@@ -71,7 +71,7 @@ workers_option = click.option(
     "--workers", type=click.IntRange(1, 1000), help="API processes.  [default: WEB_CONCURRENCY, or 2]"
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, 1000), default=8, show_default=True, help="Threads in each API process."
+    "--threads", type=click.IntRange(1, 1000), default=32, show_default=True, help="Threads in each API process."
 )
 
 
