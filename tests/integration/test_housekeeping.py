@@ -112,7 +112,7 @@ def test_a_relay_goes_on_doing_it_after_a_fault(service: Service, sql: Sql, capl
     thread = Thread(target=replace(service.housekeeping, every=0.05).run, args=(stop,))
     thread.start()
     try:
-        assert wait_for(lambda: "housekeeping failed, and goes on" in caplog.messages, within=PATIENCE)
+        assert wait_for(lambda: "housekeeping must wait" in caplog.messages, within=PATIENCE)
         sql("ALTER TABLE inbox RENAME arrived_at TO received_at")
         assert wait_for(lambda: sql("SELECT count(*) FROM inbox") == [(0,)], within=PATIENCE)
     finally:

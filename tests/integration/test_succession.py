@@ -17,9 +17,9 @@ from tests.integration.threads import at_work
 
 from allocation.bootstrap import Service
 from allocation.domain import commands
-from allocation.entrypoints import inbound, redis_commands, redis_eventconsumer, standing
+from allocation.entrypoints import inbound, leadership, redis_commands, redis_eventconsumer
+from allocation.entrypoints.leadership import AWAY
 from allocation.entrypoints.redis_eventconsumer import handle, listen
-from allocation.entrypoints.standing import AWAY
 from embedded.waiting import wait_for
 from messaging.errors import OutcomeUnknown
 from messaging.redis.listening import Listening
@@ -230,7 +230,7 @@ def test_who_stands_by_says_so_once(
     words: str,
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(standing, "_LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(leadership, "_LOOK_AGAIN", 0.01)
     assert another.pubsub_bus.is_ours()
     assert another.command_bus.is_ours()
     looks = count_of_looks(service, monkeypatch)

@@ -414,7 +414,7 @@ def test_says_that_the_outbox_is_out_of_reach_once_for_each_reason_and_again_aft
     deliveries.faults = [other]
     relay.run(Patient(pauses=2))
 
-    said = [record.__dict__["error"] for record in caplog.records if record.msg == "the outbox is out of reach"]
+    said = [record.__dict__["error"] for record in caplog.records if record.msg == "the relay must wait"]
     assert said == ["no database", "no schema", "no schema"]
 
 

@@ -15,10 +15,11 @@ from threading import Event
 from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
-from allocation.entrypoints.standing import Standing, work_while_ours
+from allocation.entrypoints.leadership import run_as_leader
 from messaging.correlation import WORKING_ON, working_on
 from messaging.envelope import Request
 from messaging.errors import UnreadableMessage
+from messaging.loops import StatusLog
 from messaging.redis.group import Entry
 from messaging.sql.exclusive import Occupied
 
@@ -39,14 +40,14 @@ _TRIM_EVERY = 60.0
 
 def run(service: Service, stop: Event) -> None:
     """Handle commands until told to stop."""
-    stands = Standing(log)
+    status = StatusLog(log)
 
     def work() -> None:
         _take_over(service)
-        stands(logging.INFO, "reading", stream=redis_channels.COMMANDS)
+        status(logging.INFO, "reading", stream=redis_channels.COMMANDS)
         _work(service, stop)
 
-    work_while_ours(service.command_bus, "the command stream", work, stop, stands)
+    run_as_leader(service.command_bus, "the command stream", work, stop, status)
 
 
 def _take_over(service: Service) -> None:

@@ -13,11 +13,12 @@ from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.entrypoints import redis_commands
 from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
+from allocation.entrypoints.leadership import AWAY, run_as_leader
 from allocation.entrypoints.memory import settle_memory
-from allocation.entrypoints.standing import AWAY, Standing, work_while_ours
 from allocation.entrypoints.tasks import run_until_one_ends
 from messaging.correlation import WORKING_ON, working_on
 from messaging.errors import StillRunning, Unavailable, UnreadableMessage
+from messaging.loops import StatusLog
 from messaging.redis.client import redis_faults
 from messaging.redis.listening import Listening, Succeeded
 from messaging.sql.exclusive import Occupied, taken_anew_only_if
@@ -40,16 +41,16 @@ def listen(service: Service, stop: Event) -> None:
 
     Of several consumers one has the bridge and listens; when it is gone another has it within a second.
     """
-    stands = Standing(log)
+    status = StatusLog(log)
 
     def work() -> None:
         with redis_faults():
-            _listen_while_ours(service, stop, stands)
+            _listen_while_ours(service, stop, status)
 
-    work_while_ours(service.pubsub_bus, "the bridge", work, stop, stands)
+    run_as_leader(service.pubsub_bus, "the bridge", work, stop, status)
 
 
-def _listen_while_ours(service: Service, stop: Event, stands: Standing) -> None:
+def _listen_while_ours(service: Service, stop: Event, status: StatusLog) -> None:
     """Until another has it. Whatever was heard before that one listened is handled or kept by us, the rest is its."""
     with (
         Listening(service.redis, redis_channels.CHANGE_BATCH_QUANTITY) as channel,
@@ -58,13 +59,13 @@ def _listen_while_ours(service: Service, stop: Event, stands: Standing) -> None:
         if not service.pubsub_bus.is_ours():  # still; so whoever is next begins after us, and we hear of it
             return
         channel.begin()
-        stands(logging.INFO, "listening", channel=redis_channels.CHANGE_BATCH_QUANTITY)
+        status(logging.INFO, "listening", channel=redis_channels.CHANGE_BATCH_QUANTITY)
         with suppress(Succeeded):
             while not stop.is_set():
                 body = channel.next(_LISTEN)
                 if body is not None:
                     _settle(service, body, stop)
-                elif not channel.has_kept_some and not _is_still_ours(service, stands):
+                elif not channel.has_kept_some and not _is_still_ours(service, status):
                     return
             channel.hear_out()  # who says something while we are told to stop knows nothing of it
             while channel.has_kept_some:
@@ -72,15 +73,15 @@ def _listen_while_ours(service: Service, stop: Event, stands: Standing) -> None:
                     _settle(service, body, stop)
 
 
-def _is_still_ours(service: Service, stands: Standing) -> bool:
+def _is_still_ours(service: Service, status: StatusLog) -> bool:
     """Whether nobody else has it; while the database is away nobody can, and we listen on."""
     try:
         ours = service.pubsub_bus.is_ours()
     except Unavailable as error:
-        stands(logging.WARNING, AWAY, error=str(error))
+        status(logging.WARNING, AWAY, error=str(error))
         return True
     if ours:
-        stands(logging.INFO, "listening", channel=redis_channels.CHANGE_BATCH_QUANTITY)
+        status(logging.INFO, "listening", channel=redis_channels.CHANGE_BATCH_QUANTITY)
     return ours
 
 

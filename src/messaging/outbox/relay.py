@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread, get_ident
 from typing import Any
 
-from messaging.errors import Unavailable
+from messaging.loops import StatusLog, repeat
 from messaging.observation import Observer
 from messaging.outbox.claims import Claim, Deliveries
 from messaging.outbox.delivery import DeliveryRound, Outage, RetryPolicy
@@ -40,7 +40,6 @@ class Relay:
     observer: Observer = field(default_factory=Observer)
     _held: dict[int, tuple[str, Sequence[Claim]]] = field(default_factory=dict, init=False, repr=False)  # by thread
     _outages: dict[str, Outage] = field(default_factory=dict, init=False, repr=False)  # by effect
-    _out_of_reach: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # why, by effect
 
     def run(self, stop: Event) -> None:
         """Deliver until told to stop, each effect in threads of its own, so that a slow one delays no other.
@@ -48,7 +47,8 @@ class Relay:
         An effect that may be slow has some threads, with one stream each at a time, so that it delays no other stream.
         """
         names = [name for name in self.routes.all_effect_names() for _ in range(self.routes.workers(name))]
-        threads = [Thread(target=self._run, args=(name, stop), name=name) for name in names]
+        statuses = {name: StatusLog(log, {"effect": name}) for name in names}
+        threads = [Thread(target=self._run, args=(name, stop, statuses[name]), name=name) for name in names]
         all_done = Event()
         keeper = Thread(target=self._keep_claims, args=(all_done,), name="claims")
         for thread in (*threads, keeper):
@@ -58,25 +58,18 @@ class Relay:
         all_done.set()
         keeper.join()
 
-    def _run(self, effect: str, stop: Event) -> None:
+    def _run(self, effect: str, stop: Event, status: StatusLog) -> None:
         pause = self.shortest_pause
-        while not stop.is_set():
-            try:
-                busy = self.deliver(effect) > 0
-                self._out_of_reach.pop(effect, None)
-            except Unavailable as error:
-                if self._out_of_reach.get(effect) != str(error):  # once, not five times a second
-                    self._out_of_reach[effect] = str(error)
-                    log.warning("the outbox is out of reach", extra={"effect": effect, "error": str(error)})
-                busy, pause = False, self.longest_pause
-            except Exception:
-                log.exception("the relay failed, and goes on", extra={"effect": effect})
-                busy, pause = False, self.longest_pause
-            if self._outage(effect).is_on:
-                stop.wait(self._outage(effect).rest())
-            elif not busy:
-                stop.wait(pause)
-            pause = self.shortest_pause if busy else min(pause * self.growth, self.longest_pause)
+
+        def step() -> float:
+            nonlocal pause
+            is_busy = self.deliver(effect) > 0
+            now = 0.0 if is_busy else pause
+            pause = self.shortest_pause if is_busy else min(pause * self.growth, self.longest_pause)
+            outage = self._outage(effect)
+            return outage.rest() if outage.is_on else now
+
+        repeat(step, stop, status, "the relay", self.longest_pause)
 
     def deliver(self, effect: str) -> int:
         """Carry out what is due now, as far as one claim reaches; returns how many messages were delivered."""

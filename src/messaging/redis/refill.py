@@ -14,6 +14,7 @@ from typing import Protocol
 
 from messaging.envelope import Recorded
 from messaging.errors import ClaimLost, Unavailable, UnknownMessage, UnreadableMessage
+from messaging.loops import StatusLog, repeat
 from messaging.outbox.claims import Claim, Deliveries, OutboxMessage
 from messaging.redis.event_stream import Entry, EventStream, News
 
@@ -55,19 +56,13 @@ class Refill:
 
     def run(self, stop: Event) -> None:
         """Look now and then whether Redis has lost anything, until told to stop."""
-        away = ""
-        while not stop.is_set():
-            try:
-                if (told := self.refill(stop)) and not stop.is_set():
-                    log.warning("redis had lost events, and has them again", extra={"events": told})
-                away = ""
-            except Unavailable as error:
-                if away != str(error):
-                    away = str(error)
-                    log.warning("can't see whether redis has lost events", extra={"error": away})
-            except Exception:
-                log.exception("the refill failed, and goes on")
-            stop.wait(self.every)
+
+        def step() -> float:
+            if (events := self.refill(stop)) and not stop.is_set():
+                log.warning("redis had lost events, and has them again", extra={"events": events})
+            return self.every
+
+        repeat(step, stop, StatusLog(log), "the refill", self.every)
 
     def refill(self, stop: Event | None = None) -> int:
         """Tell what is missing, or as much of it as there is until told to stop; returns how many events.

@@ -12,7 +12,7 @@ from threading import Event
 
 from sqlalchemy import Engine, text
 
-from messaging.errors import MessagingError
+from messaging.loops import StatusLog, repeat
 from messaging.sql.connections import connection
 
 log = logging.getLogger(__name__)
@@ -36,15 +36,13 @@ class Housekeeping:
 
     def run(self, stop: Event) -> None:
         """Tidy up now and then until told to stop."""
-        while not stop.is_set():
-            try:
-                while self.forget_old_messages() == self.batch and not stop.is_set():
-                    pass
-            except MessagingError as error:
-                log.warning("could not tidy up", extra={"error": str(error)})
-            except Exception:
-                log.exception("housekeeping failed, and goes on")
-            stop.wait(self.every)
+
+        def step() -> float:
+            while self.forget_old_messages() == self.batch and not stop.is_set():
+                pass
+            return self.every
+
+        repeat(step, stop, StatusLog(log), "housekeeping", self.every)
 
     def forget_old_messages(self) -> int:
         """Forget one batch; returns how many. Raises MessagingError."""
