@@ -34,7 +34,21 @@ demo: .venv/ready-to-run ## play a small trading day, against what `make run` ha
 
 # --- tests -------------------------------------------------------------------
 
-test: static-checks unit-tests integration-tests e2e-tests ## every check and every test, up to the first layer that fails
+# Both sides of the pipe run at once and hear Ctrl-C; what goes through it is how the integration tests ended.
+test: .venv/ready-to-test ## every check and every test, in two rows side by side; the last lines say what failed
+	@mkdir -p build; log=build/integration-tests.log; make="$(MAKE) --no-print-directory"; \
+	{ $$make integration-tests >$$log 2>&1 </dev/null; echo $$?; } | { \
+		failed=; \
+		for layer in static-checks unit-tests e2e-tests; do \
+			$$make $$layer </dev/null || { failed=" $$layer"; break; }; \
+		done; \
+		echo "The integration tests have run beside these:"; \
+		read -r status; \
+		cat $$log; \
+		[ "$$status" = 0 ] || failed="$$failed integration-tests"; \
+		[ -z "$$failed" ] || { echo "Failed:$$failed"; exit 1; }; \
+		echo "Passed: static-checks unit-tests integration-tests e2e-tests"; \
+	}
 
 unit-tests: .venv/ready-to-test ## the rules and the machinery, without any server
 	@$(BIN)/python -m pytest tests/unit
