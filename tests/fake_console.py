@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, cast
 
-from flask.testing import FlaskClient
 from tests import fakes
+from tests.one_app import client_of
 from werkzeug.test import TestResponse
 
 from allocation.adapters.key_ring import KeyRing
@@ -156,7 +156,7 @@ class FakeViews:
 class Console:
     """What the app is wired with, and a browser that looks at it."""
 
-    def __init__(self, keys: FakeKeys | None = None) -> None:
+    def __init__(self, keys: FakeKeys | None = None, *, own_app: bool = False) -> None:
         self.now = 0.0
         self.service = fakes.Service()
         self.bus = self.service.bus
@@ -165,8 +165,9 @@ class Console:
         self.log = FakeLog(self.service)
         self.dead_letters = FakeDeadLetters()
         self.console_sessions = FakeSessions()
-        self.app = create_app(cast(Service, self), Doors(keys.ring, rates=Rates(lambda: self.now)) if keys else OPEN)
-        self.browser: FlaskClient = self.app.test_client()
+        doors = Doors(keys.ring, rates=Rates(lambda: self.now)) if keys else OPEN
+        self.browser = create_app(cast(Service, self), doors).test_client() if own_app else client_of(self, doors)
+        self.app = self.browser.application
 
     @property
     def streams(self) -> Streams:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from shutil import which
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, WebError, sync_playwright
 
+_FOUND = "TESTS_BROWSER"
+"""Names the browser to take; empty: there is none."""
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _LONGEST_INSTALLATION = 180
 _ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--no-proxy-server", "--disable-gpu"]
 
 
-@cache
 def find_browser() -> Path | None:
-    """On the PATH; or Playwright's, which is installed if it can be, once and quietly."""
+    """On the PATH; or Playwright's, which is installed if it can be, once. Workers are told what was found."""
+    if _FOUND not in os.environ:
+        os.environ[_FOUND] = str(_look_for_one() or "")
+    return Path(os.environ[_FOUND]) if os.environ[_FOUND] else None
+
+
+def _look_for_one() -> Path | None:
     for name in _NAMES:
         if found := which(name):
             return Path(found)

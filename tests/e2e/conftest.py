@@ -21,7 +21,13 @@ collect_ignore = [] if find_browser() else ["test_console.py"]
 
 
 def pytest_report_header() -> str:
-    return f"browser: {find_browser() or 'none, and none can be installed; the console is not looked at'}"
+    return f"browser: {find_browser() or 'none'}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not find_browser():
+        terminalreporter.section("no browser", yellow=True)
+        terminalreporter.line("There is no browser and none could be installed: the tests of the console did NOT run.")
 
 
 class Mailbox:

@@ -1,4 +1,4 @@
-"""A database of its own for each test, copied from a migrated template, and a Redis emptied before it."""
+"""A database and a Redis for each worker, emptied before each test; `own_database` marks what needs a new one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 from threading import Barrier, Thread
 from typing import Any, Protocol
-from uuid import uuid4
 
 import pytest
 import redis
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
+from tests.integration.databases import OURS, Databases, SharedDatabase
 from tests.integration.partitions import partition
 
 import embedded
@@ -58,16 +58,29 @@ def template(servers: embedded.Servers) -> Iterator[tuple[Engine, str]]:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def databases(template: tuple[Engine, str]) -> Databases:
+    return Databases(*template)
+
+
+@pytest.fixture(scope="session")
+def shared_database(databases: Databases) -> Iterator[SharedDatabase]:
+    shared = SharedDatabase(databases)
+    yield shared
+    shared.close()
+
+
 @pytest.fixture
-def database_url(template: tuple[Engine, str]) -> Iterator[str]:
-    """A database with the current schema and nothing in it."""
-    engine, original = template
-    name = f"test_{uuid4().hex}"
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {original}"))
-    yield _with_database(engine.url.render_as_string(hide_password=False), name)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+def database_url(request: pytest.FixtureRequest, databases: Databases) -> Iterator[str]:
+    """A database with the current schema and nothing in it; no test leaves a connection to it behind."""
+    with ExitStack() as stack:
+        if request.node.get_closest_marker("own_database"):
+            name = stack.enter_context(databases.copy("test"))
+        else:
+            name = request.getfixturevalue("shared_database").emptied()
+        yield databases.url_of(name)
+        left = databases.end_connections(name)
+    assert not left, f"the test left connections open: {left}"
 
 
 @pytest.fixture
@@ -162,15 +175,10 @@ def sql(database_url: str) -> Sql:
 
 
 @pytest.fixture
-def unmigrated_url(template: tuple[Engine, str]) -> Iterator[str]:
+def unmigrated_url(databases: Databases) -> Iterator[str]:
     """A database with nothing in it, not even a schema."""
-    engine, _ = template
-    name = f"empty_{uuid4().hex}"
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield _with_database(engine.url.render_as_string(hide_password=False), name)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    with replace(databases, template="template1").copy("empty") as name:
+        yield databases.url_of(name)
 
 
 @pytest.fixture
@@ -179,12 +187,13 @@ def cut_connections(template: tuple[Engine, str], database_url: str) -> Iterator
     engine, _ = template
     client_connections = text("""
         SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-        WHERE datname = :name AND backend_type = 'client backend'
+        WHERE datname = :name AND backend_type = 'client backend' AND application_name <> :ours
     """)
 
     def cut() -> int:
         with engine.connect() as connection:
-            return len(connection.execute(client_connections, {"name": make_url(database_url).database}).all())
+            values = {"name": make_url(database_url).database, "ours": OURS}
+            return len(connection.execute(client_connections, values).all())
 
     with warnings.catch_warnings():
         # A connection in use while another thread throws the pool away is left to the garbage collector.

@@ -13,6 +13,8 @@ from allocation.domain.commands import Allocate, CreateBatch
 from embedded.waiting import wait_for
 from messaging.envelope import Request
 
+pytestmark = pytest.mark.own_database
+
 Sql = Callable[..., list[tuple[Any, ...]]]
 
 SKUS = 100

@@ -30,6 +30,7 @@ DAYS = 6
 PATIENCE = 20.0
 
 
+@pytest.mark.own_database
 def test_tables_that_should_not_grow_do_not(service: Service, sql: Sql, differences: Callable[[], list[str]]) -> None:
     housekeeping = replace(service.housekeeping, keep=timedelta(0), batch=100)
     for sku in range(SKUS):

@@ -273,6 +273,7 @@ def test_how_far_a_group_is_behind(every_redis_url: str) -> None:
     assert 50 <= lag.oldest < 60
 
 
+@pytest.mark.own_database
 def test_what_a_planner_believes_of_a_table(service: Service, engine: Engine, sql: Sql) -> None:
     assert rows_about(engine, "event_log") is None
     service.bus.handle(CreateBatch("b1", "LAMP", 1))

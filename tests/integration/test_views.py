@@ -69,6 +69,7 @@ def test_a_moved_line_is_seen_in_its_new_place_as_the_latest(service: Service) -
     assert service.views.allocations("o1") == [{"sku": "TABLE", "batchref": "b3"}, {"sku": "LAMP", "batchref": "b2"}]
 
 
+@pytest.mark.own_database
 def test_the_order_of_allocation_does_not_depend_on_where_rows_happen_to_lie(
     service: Service, sql: Callable[[str], object]
 ) -> None:

@@ -74,7 +74,7 @@ def test_more_than_a_page_shows_is_not_caught_up_with() -> None:
 
 
 def test_an_event_is_told_in_words_that_are_data() -> None:
-    console = Console()
+    console = Console(own_app=True)
     console.given(CreateBatch("b1", "</script>\n", 5), Allocate("o1", "</script>\n", 2))
 
     (event,) = (console.look("/events").json or {})["events"][1:]
@@ -85,7 +85,7 @@ def test_an_event_is_told_in_words_that_are_data() -> None:
 
 
 def test_a_line_break_in_a_name_does_not_end_a_message_of_the_stream() -> None:
-    console = Console()
+    console = Console(own_app=True)
     console.given(CreateBatch("b1", "A\n\nid: 7", 5))
 
     pieces = stream(console.log.latest, None, lambda _: False, lambda: True)
@@ -137,7 +137,7 @@ def test_a_stream_ends_when_the_database_is_away() -> None:
 
 
 def test_only_so_many_streams_are_open_and_others_are_told_when_to_come_again() -> None:
-    console = Console()
+    console = Console(own_app=True)
     opened = [console.look("/events/stream") for _ in range(MOST_STREAMS)]
     assert [answer.status_code for answer in opened] == [200] * MOST_STREAMS
     assert opened[0].mimetype == "text/event-stream"
@@ -154,7 +154,7 @@ def test_only_so_many_streams_are_open_and_others_are_told_when_to_come_again() 
 
 
 def test_a_stream_that_nobody_reads_is_given_back_too() -> None:
-    console = Console()
+    console = Console(own_app=True)
 
     for _ in range(3 * MOST_STREAMS):
         with console.browser.head("/console/events/stream") as answer:
@@ -164,7 +164,7 @@ def test_a_stream_that_nobody_reads_is_given_back_too() -> None:
 
 
 def test_where_there_are_few_threads_there_are_no_streams() -> None:
-    console = Console()
+    console = Console(own_app=True)
 
     the_console.limit_streams(console.app, 0)
 

@@ -12,10 +12,10 @@ from typing import cast
 
 import pytest
 from flask import Flask, g
-from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from tests import fakes
+from tests.one_app import client_of
 from tests.unit.test_flask_app import BATCH, LINE
 
 from allocation.adapters.key_ring import STILL_WORKS, KeyRing
@@ -67,9 +67,7 @@ class Api:
         self.state = {"status": "ready"}
         self.bus = self.service.bus
         self.views = self
-        self.client: FlaskClient = create_app(
-            cast(Service, self), Doors(keys.ring, rate, Rates(clock=lambda: keys.now))
-        ).test_client()
+        self.client = client_of(self, Doors(keys.ring, rate, Rates(clock=lambda: keys.now)))
 
     def allocations(self, _: str) -> list[dict[str, str]]:
         return [{"sku": "TABLE", "batchref": "b1"}]
@@ -144,11 +142,11 @@ def test_a_route_that_writes_and_that_nobody_has_thought_of_is_closed(rule: str)
 
 
 def test_a_route_that_nobody_has_thought_of_is_refused_even_to_an_administrator(keys: FakeKeys) -> None:
-    api = Api(keys)
+    app = create_app(cast(Service, Api(keys)), Doors(keys.ring))
     admin = keys.create("root", Scope.ADMIN)
-    api.client.application.add_url_rule("/new", view_func=lambda: "done", methods=["POST"])
+    app.add_url_rule("/new", view_func=lambda: "done", methods=["POST"])
 
-    answer = api.client.post("/new", headers=bearer(admin))
+    answer = app.test_client().post("/new", headers=bearer(admin))
 
     assert answer.status_code == 403
     assert (answer.json or {})["message"] == "nobody may do this yet; it is not in the table of doors"
@@ -196,9 +194,10 @@ def test_who_is_refused_is_in_the_log_once_a_second_with_the_reason(
 ) -> None:
     key = keys.create("shop", Scope.READ)
     keys.revoke("shop")
+    client = create_app(cast(Service, api), Doors(keys.ring)).test_client()
 
     for _ in range(20):
-        api.client.get("/allocations/o1", headers=bearer(key))
+        client.get("/allocations/o1", headers=bearer(key))
 
     refused = [record for record in caplog.records if record.getMessage() == "refused at the door"]
     assert len(refused) in (1, 2)

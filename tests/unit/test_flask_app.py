@@ -9,10 +9,10 @@ from typing import cast
 from urllib.parse import quote
 
 import pytest
-from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from tests import fakes
+from tests.one_app import client_of
 
 from allocation.bootstrap import Service
 from allocation.entrypoints.flask_app import create_app
@@ -30,7 +30,7 @@ class Api:
         self.bus = self.service.bus
         self.views = self
         self.state = {"status": "ready"}
-        self.client: FlaskClient = create_app(cast(Service, self), OPEN).test_client()
+        self.client = client_of(self)
 
     def allocations(self, orderid: str) -> list[dict[str, str]]:
         found = [event for (order, _), event in self.service.view.items() if order == orderid]
@@ -302,8 +302,10 @@ def test_whoever_asks_whether_it_is_alive_is_answered_however_long_it_took(api: 
 
 
 def test_that_there_is_too_much_to_do_is_said_once_a_second(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    client = create_app(cast(Service, api), OPEN).test_client()
+
     for _ in range(100):
-        api.client.get("/allocations/o1", environ_overrides=waited(2))
+        client.get("/allocations/o1", environ_overrides=waited(2))
 
     assert caplog.messages.count("more requests than can be answered in time") in (1, 2)
 

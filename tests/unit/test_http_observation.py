@@ -9,9 +9,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from flask.testing import FlaskClient
 from sqlalchemy import create_engine
 from tests import fakes
+from tests.one_app import client_of
 
 from allocation.adapters.metrics import metrics
 from allocation.bootstrap import Service
@@ -41,7 +41,7 @@ class Api:
         self.engine = create_engine(nowhere, connect_args={"connect_timeout": 1})
         self.waiting = partial(waiting, self.engine)
         self.command_group = SimpleNamespace(lag=self.lag)
-        self.client: FlaskClient = create_app(cast(Service, self), OPEN).test_client()
+        self.client = client_of(self)
 
     def lag(self) -> Lag:
         raise Unavailable("redis is away")
@@ -129,7 +129,8 @@ def test_what_takes_long_has_a_line(
 
 def test_every_request_has_a_line_for_whoever_wants_to_see_all(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        Api().client.post("/add_batch", json=BATCH)
+        app = create_app(cast(Service, Api()), OPEN)  # it asks at its making whether anybody wants them
+        app.test_client().post("/add_batch", json=BATCH)
 
     assert "answered" in caplog.messages
 

@@ -17,11 +17,13 @@ from messaging.sql.connections import connection
 
 log = logging.getLogger(__name__)
 
-# Any number of processes may do this at once: they take different rows.
+# Any number of processes may do this at once: they take different rows. As a subquery of the DELETE the SELECT could be
+# executed once for each row, whatever its LIMIT; as a CTE it is executed once.
 _FORGET = text("""
-    DELETE FROM inbox WHERE message_id IN (
+    WITH old AS MATERIALIZED (
         SELECT message_id FROM inbox WHERE received_at < now() - make_interval(secs => :age)
         ORDER BY received_at LIMIT :batch FOR UPDATE SKIP LOCKED)
+    DELETE FROM inbox USING old WHERE inbox.message_id = old.message_id
 """)
 
 

@@ -1,0 +1,71 @@
+"""Mutants of what is asked of the log, of products, batches and orders."""
+
+from __future__ import annotations
+
+from tests.mutants.part import Mutant, Part
+
+LOG_READER = Part(
+    "messaging/sql/log_reader.py",
+    ("integration/test_v1.py", "integration/test_plans.py", "integration/test_console.py"),
+    (
+        Mutant(
+            "SELECT {_ENTRY} FROM event_log WHERE {_COMPLETE} AND {_IN_TIME}\n    ORDER BY transaction_id DESC",
+            "SELECT {_ENTRY} FROM event_log WHERE {_IN_TIME}\n    ORDER BY transaction_id DESC",
+            "an event that commits late is never shown",
+            seen_by="test_an_event_is_shown_only_when_none_can_come_before_it_any_more",
+        ),
+        Mutant(
+            "about_it AS MATERIALIZED (SELECT * ",
+            "about_it AS NOT MATERIALIZED (SELECT * ",
+            "the whole log is read for one order",
+            harmless="the planner finds the right index by itself on these tables; with other statistics it may not",
+        ),
+    ),
+)
+
+BATCHES = Part(
+    "allocation/views/batches.py",
+    ("integration/test_v1.py", "integration/test_console.py"),
+    (
+        Mutant('= {sku} AND NOT is_open"', '= {sku} AND NOT is_open AND false"', "what was used up was never there"),
+        Mutant(
+            "({_PLACE}) > (SELECT",
+            "({_PLACE}) >= (SELECT",
+            "the last batch of a page is told again",
+            seen_by="test_batches_of_a_product_are_listed_in_the_order_in_which_they_are_allocated",
+        ),
+        Mutant(
+            "    ORDER BY {_PLACE} LIMIT :most",
+            "    LIMIT :most",
+            "batches come in any order",
+            seen_by="test_batches_of_a_product_are_listed_in_the_order_in_which_they_are_allocated",
+        ),
+        Mutant(
+            "LIMIT {most}) UNION ALL (",
+            "LIMIT 0) UNION ALL (",
+            "of many batches those with room are not shown",
+            seen_by="test_of_many_batches_the_open_ones_are_shown_first_and_all_are_counted",
+        ),
+    ),
+)
+
+PRODUCTS = Part(
+    "allocation/views/products.py",
+    ("integration/test_v1.py",),
+    (
+        Mutant(" AND allocated_quantity < purchased_quantity) AS", ") AS", "promised stock is said to come"),
+        Mutant("WHERE eta >= current_date", "WHERE true", "what is overdue is said to come"),
+    ),
+)
+
+ORDERS = Part(
+    "allocation/views/orders.py",
+    ("integration/test_v1.py", "integration/test_views.py"),
+    (
+        Mutant(
+            "    WHERE orderid = :orderid ORDER BY position\n",
+            "    WHERE orderid = :orderid ORDER BY lineid DESC\n",
+            "lines are out of order",
+        ),
+    ),
+)
