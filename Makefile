@@ -23,7 +23,7 @@ run: .venv/ready-to-run ## start everything and print the addresses, until Ctrl-
 migrate: .venv/ready-to-run ## bring the database schema up to date
 	@exec $(BIN)/allocation migrate
 
-check: .venv/ready-to-run ## prove that the books balance
+check: .venv/ready-to-run ## prove that the data is consistent
 	@exec $(BIN)/allocation check
 
 catalogue: .venv/ready-to-test ## write docs/events.md and the schemas of messages anew, from the code

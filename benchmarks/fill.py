@@ -1,4 +1,4 @@
-"""Makes much history in little time, by SQL around the service, and so that the books balance all the same."""
+"""Makes much history in little time, by SQL around the service, and so that the data is consistent all the same."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class FakeDeadLetters:
     def retry_effect(self, letter: DeadEffect) -> None:
         self.retried.append(letter)
 
-    def settle_message(self, letter: DeadMessage) -> None:
+    def resolve(self, letter: DeadMessage) -> None:
         self.letters.remove(letter)
 
     def fail_again(self, letter: DeadMessage, reason: str) -> None:

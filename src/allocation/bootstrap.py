@@ -30,9 +30,9 @@ from messaging.bus import MessageBus
 from messaging.errors import Unavailable
 from messaging.observation import Observer
 from messaging.outbox.relay import Relay
+from messaging.redis.backfill import Backfill
 from messaging.redis.client import redis_client, redis_probe, run_of
 from messaging.redis.group import ConsumerGroup
-from messaging.redis.refill import Refill
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.sql.backlog import Waiting, waiting
@@ -42,8 +42,8 @@ from messaging.sql.exclusive import KEEPALIVES, ExclusiveBus, make_exclusive
 from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_CALLERS, FOR_WORK
 from messaging.sql.log_reader import SqlLogReader
-from messaging.sql.retelling import SqlTold
-from messaging.sql.watch import Watch
+from messaging.sql.redelivery import SqlDelivered
+from messaging.sql.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Service:
     command_bus: ExclusiveBus[UnitOfWork]
     command_group: ConsumerGroup
     relay: Relay
-    refill: Refill
+    backfill: Backfill
     views: Views
     log: SqlLogReader
     dead_letters: SqlDeadLetters
@@ -112,7 +112,7 @@ def bootstrap(
     When `callers_wait`, whatever the database can't do within a second and a half raises Unavailable.
     """
     if callers_wait:
-        engine = Watch().over(engine_for_callers(settings, connections))
+        engine = Watchdog().over(engine_for_callers(settings, connections))
     else:
         engine = database_engine(settings.database_url, connections, limits=FOR_WORK)
     client = redis_client(settings.redis_url)
@@ -138,7 +138,7 @@ def bootstrap(
         command_bus=exclusive_bus(settings, COMMAND_STREAM_LOCK, table, retry, observer),
         command_group=command_group(client),
         relay=Relay(table, deliveries, observer=observer),
-        refill=Refill(PUBLISH_EVENT, events, deliveries, SqlTold(engine, CODEC), cloud_events.encode),
+        backfill=Backfill(PUBLISH_EVENT, events, deliveries, SqlDelivered(engine, CODEC), cloud_events.encode),
         views=Views(engine, retry),
         log=SqlLogReader(engine, retry, subject=ORDER_OF_EVENT),
         dead_letters=SqlDeadLetters(engine, retry),

@@ -19,7 +19,7 @@ from tests.e2e.service import allocation, environment, free_port
 from tests.e2e.waiting import eventually
 
 from allocation.adapters.engine import database_engine
-from allocation.check import Difference, check_books
+from allocation.check import Difference, check_consistency
 from allocation.config import Settings
 from allocation.entrypoints.command_line.check import verdict_in_words
 
@@ -62,8 +62,8 @@ class Stage:
         found: list[Difference] = []
         engine = database_engine(Settings.from_env(self.settings).database_url, connections=1)
         try:
-            verdict = check_books(engine, found.append)
-            if not verdict.is_balanced:
+            verdict = check_consistency(engine, found.append)
+            if not verdict.is_consistent:
                 listed = [str(difference) for difference in found[:20]]
                 yield Violation("books", " ".join([*listed, verdict_in_words(verdict, len(listed))]))
         finally:

@@ -126,7 +126,7 @@ class Client:
             connection.xgroup_destroy(EVENTS, group)
 
     @contextmanager
-    def listening(self, *skus: str) -> Iterator[News]:
+    def listening(self, *skus: str) -> Iterator[Append]:
         """Hear every `line_allocated` of these products from now on."""
         with (
             redis.Redis.from_url(self._redis_url) as connection,
@@ -135,7 +135,7 @@ class Client:
             pubsub.subscribe(LINE_ALLOCATED)
             confirmation = pubsub.get_message(timeout=PATIENCE)
             assert confirmation["type"] == "subscribe"
-            yield News(pubsub, skus)
+            yield Append(pubsub, skus)
 
     def is_ready(self) -> bool:
         """The API is, and so are its surroundings."""
@@ -169,7 +169,7 @@ class Client:
             return session.request(method, self.url + path, json=body, headers=headers, timeout=PATIENCE)
 
 
-class News:
+class Append:
     """What is heard on `line_allocated`, each message once: a repeat has the same id."""
 
     def __init__(self, pubsub: PubSub, skus: Collection[str]) -> None:

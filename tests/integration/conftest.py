@@ -25,7 +25,7 @@ import embedded
 from allocation import migrations
 from allocation.adapters.engine import database_engine
 from allocation.bootstrap import Service, bootstrap
-from allocation.check import open_books
+from allocation.check import open_snapshot
 from allocation.config import Settings, postgres_url
 from embedded.valkey import Redis
 from messaging.redis.client import redis_client
@@ -225,11 +225,11 @@ def database_away(
 
 @pytest.fixture
 def differences(engine: Engine) -> Callable[[], list[str]]:
-    """What `allocation check` would list; empty when the books balance."""
+    """What `allocation check` would list; empty when the data is consistent."""
 
     def found() -> list[str]:
-        with open_books(engine) as books:
-            return [str(difference) for difference in books.differences()]
+        with open_snapshot(engine) as snapshot:
+            return [str(difference) for difference in snapshot.differences()]
 
     return found
 

@@ -27,7 +27,7 @@ from tests.integration.threads import at_work
 
 from allocation.adapters import tables
 from allocation.bootstrap import Service
-from allocation.check import check_books, histories, open_books
+from allocation.check import check_consistency, histories, open_snapshot
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
 from allocation.domain.errors import DomainError
@@ -57,7 +57,7 @@ class Ledger:
         checked = self.check("--all")
         *differences, verdict = checked.output.splitlines()
         many = "1 difference" if len(differences) == 1 else f"{len(differences)} differences"
-        assert (checked.exit_code, verdict.partition(",")[0].rstrip(".")) == (1, f"The books do not balance: {many}")
+        assert (checked.exit_code, verdict.partition(",")[0].rstrip(".")) == (1, f"The data is not consistent: {many}")
         return differences
 
 
@@ -84,7 +84,7 @@ def test_an_empty_database_balances(settings: Settings) -> None:
 
     assert checked.exit_code == 0
     assert checked.output == (
-        "The books balance: 0 products, 0 batches, 0 allocations, 0 events; 0 effects waiting, 0 dead.\n"
+        "All data is consistent: 0 products, 0 batches, 0 allocations, 0 events; 0 effects waiting, 0 dead.\n"
     )
 
 
@@ -93,7 +93,7 @@ def test_says_that_the_books_balance_and_how_much_was_checked(ledger: Ledger) ->
 
     assert checked.exit_code == 0
     assert checked.output == (
-        "The books balance: 2 products, 3 batches, 3 allocations, 10 events; 1 effects waiting, 0 dead.\n"
+        "All data is consistent: 2 products, 3 batches, 3 allocations, 10 events; 1 effects waiting, 0 dead.\n"
     )
 
 
@@ -129,12 +129,12 @@ def test_says_the_same_as_json(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("part", ["histories", "batches", "order lines", "effects"])
 def test_says_how_far_it_is(ledger: Ledger, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(histories, "_HEARD_EVERY", 4)
+    monkeypatch.setattr(histories, "_PROGRESS_EVERY", 4)
     told: list[tuple[int, str]] = []
 
-    checked = check_books(ledger.service.engine, heard=lambda events, what: told.append((events, what)))
+    checked = check_consistency(ledger.service.engine, on_progress=lambda events, what: told.append((events, what)))
 
-    assert checked.is_balanced
+    assert checked.is_consistent
     assert part in {what for _, what in told}
     assert [events for events, what in told if what == "histories"] == [4, 8]
 
@@ -364,7 +364,7 @@ def test_what_only_a_newer_release_can_check_is_not_called_wrong_and_not_called_
     assert checked.exit_code == 1
     assert checked.output.splitlines() == [
         "event 2 of 'CHAIR': expected one that this release knows, found allocated.v99",
-        "All balances but for what only a newer release can check: 1 event that this one does not know.",
+        "All data is consistent, as far as this release can tell: it does not know 1 event.",
     ]
     assert counted(ledger) == (1, 1)
 
@@ -375,7 +375,7 @@ def test_what_only_a_newer_release_can_check_is_told_from_what_is_wrong(ledger: 
 
     verdict = ledger.check().output.splitlines()[-1]
 
-    assert verdict == "The books do not balance: 2 differences, 1 of them for a newer release to check."
+    assert verdict == "The data is not consistent: 2 differences, 1 of them for a newer release to check."
     assert counted(ledger) == (2, 1)
 
 
@@ -578,28 +578,28 @@ def test_lists_a_hundred_and_says_how_many_more(ledger: Ledger) -> None:
     *differences, verdict = ledger.check().output.splitlines()
 
     assert len(differences) == 100
-    assert verdict == "The books do not balance: 150 differences, 50 of them not listed."
+    assert verdict == "The data is not consistent: 150 differences, 50 of them not listed."
     assert len(ledger.differences()) == 150
 
 
 def test_a_name_can_not_fake_a_line(ledger: Ledger) -> None:
-    ledger.falsify(r"INSERT INTO batch_references (sku, reference) VALUES ('X', E'b9\nThe books balance')")
+    ledger.falsify(r"INSERT INTO batch_references (sku, reference) VALUES ('X', E'b9\nAll data is consistent')")
 
     assert ledger.differences() == [
-        r"batch reference 'b9\nThe books balance', SKU by its batch: expected none, found 'X'"
+        r"batch reference 'b9\nAll data is consistent', SKU by its batch: expected none, found 'X'"
     ]
 
 
 def test_sees_one_moment_of_the_books_and_can_not_write(ledger: Ledger) -> None:
-    with open_books(ledger.service.engine) as books:
-        before = books.figures()
+    with open_snapshot(ledger.service.engine) as snapshot:
+        before = snapshot.figures()
         ledger.service.bus.handle(Allocate("o4", "TABLE", 1))
         ledger.service.relay.deliver(MAIL)
 
-        assert books.figures() == before
-        assert list(books.differences()) == []
+        assert snapshot.figures() == before
+        assert list(snapshot.differences()) == []
         with pytest.raises(DBAPIError, match="read-only transaction"):
-            books.snapshot.execute(text("DELETE FROM outbox"))
+            snapshot.connection.execute(text("DELETE FROM outbox"))
 
 
 skus = st.sampled_from(["TABLE", "CHAIR"])
@@ -618,7 +618,7 @@ happenings = st.one_of(
     max_examples=25, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 @hypothesis.given(st.lists(happenings, max_size=30))
-def test_whatever_is_asked_the_books_balance(service: Service, happenings: list[Command | str]) -> None:
+def test_whatever_is_asked_the_data_is_consistent(service: Service, happenings: list[Command | str]) -> None:
     empty(service.engine)
     for happening in happenings:
         if isinstance(happening, str):
@@ -626,10 +626,10 @@ def test_whatever_is_asked_the_books_balance(service: Service, happenings: list[
         else:
             ask(service, happening)
 
-    assert verdict(service).startswith("The books balance")
+    assert verdict(service).startswith("All data is consistent")
 
 
-def test_the_books_balance_while_the_service_works(service: Service) -> None:
+def test_the_data_is_consistent_while_the_service_works(service: Service) -> None:
     stop = Event()
     verdicts = set[str]()
     with at_work(service.relay.run), ThreadPoolExecutor(3) as pool:
@@ -637,7 +637,7 @@ def test_the_books_balance_while_the_service_works(service: Service) -> None:
 
         def checked_while_much_was_written() -> bool:
             verdicts.add(verdict(service))
-            return len(verdicts) > 10 or any(not each.startswith("The books balance") for each in verdicts)
+            return len(verdicts) > 10 or any(not each.startswith("All data is consistent") for each in verdicts)
 
         try:
             eventually(checked_while_much_was_written, "hardly anything is written between two checks", seconds=60)
@@ -646,7 +646,7 @@ def test_the_books_balance_while_the_service_works(service: Service) -> None:
         assert sum(writer.result() for writer in writers) > 50
         eventually(lambda: "0 effects waiting" in verdict(service), "effects still wait")
 
-    assert [each for each in verdicts if not each.startswith("The books balance")] == []
+    assert [each for each in verdicts if not each.startswith("All data is consistent")] == []
 
 
 def test_a_database_out_of_reach_is_said_plainly() -> None:
@@ -701,7 +701,7 @@ def ask_at_random(service: Service, seed: int, stop: Event) -> int:
 def verdict(service: Service) -> str:
     """All that the check has to say, in one text."""
     said: list[str] = []
-    checked = check_books(service.engine, lambda difference: said.append(str(difference)))
+    checked = check_consistency(service.engine, lambda difference: said.append(str(difference)))
     return "\n".join([*said, verdict_in_words(checked, len(said))])
 
 

@@ -450,7 +450,7 @@ def test_what_was_handled_but_never_acknowledged_keeps_its_first_outcome_however
 def test_a_dead_letter_that_could_not_be_kept_is_not_forgotten(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bury = service.dead_letters.bury
+    bury = service.dead_letters.store
     faults: list[Exception] = [ConcurrencyConflict("a lock is not to be had"), Unavailable("no database")]
 
     def when_possible(**letter: Any) -> None:
@@ -504,7 +504,7 @@ def test_what_was_deleted_before_it_was_handled_is_told(
 
 def test_a_dead_letter_is_kept_once_though_it_is_buried_again(service: Service, sql: Sql) -> None:
     for _ in range(3):
-        service.dead_letters.bury(source=COMMANDS, message_id="1-1", body=b"x", reason="bad", attempts=2)
+        service.dead_letters.store(source=COMMANDS, message_id="1-1", body=b"x", reason="bad", attempts=2)
 
     assert sql("SELECT message_id, attempts FROM dead_letters") == [("1-1", 2)]
 

@@ -297,7 +297,7 @@ def test_a_page_does_not_mind_that_connections_were_cut(
     service: Service, cut_connections: Callable[[], int], page: str
 ) -> None:
     given(service, commands.CreateBatch("b1", "CHAIR", 10), commands.Allocate("o1", "CHAIR", 4))
-    service.dead_letters.bury(source="a channel", body=b"{}", reason="unreadable")
+    service.dead_letters.store(source="a channel", body=b"{}", reason="unreadable")
     browser = create_app(service, OPEN).test_client()
     token = re.search('name="csrf_token" value="([0-9a-f]+)"', browser.get("/console/dead-letters").text)
     assert token
@@ -331,7 +331,7 @@ def test_nor_does_whoever_signs_in_or_out(service: Service, cut_connections: Cal
 
 def test_dead_letters_are_found_one_by_one_or_the_oldest_first(service: Service, sql: Sql) -> None:
     for number in range(3):
-        service.dead_letters.bury(source="a channel", body=b"%d" % number, reason="unreadable")
+        service.dead_letters.store(source="a channel", body=b"%d" % number, reason="unreadable")
     numbers = [letter.number for letter in service.dead_letters.messages()]
     given(service, commands.CreateBatch("b1", "CHAIR:1", 9), commands.Allocate("o1", "CHAIR:1", 1))
     given(service, commands.CreateBatch("b2", "TABLE", 9))
@@ -355,8 +355,8 @@ def test_no_letter_whatever_is_found_by_a_name_that_nothing_has(service: Service
 
 
 def test_of_a_message_only_its_beginning_is_read_for_a_list(service: Service) -> None:
-    service.dead_letters.bury(source="a channel", body=b"x" * 100_000, reason="unreadable")
-    service.dead_letters.bury(source="a channel", body=b"\xff\0", reason="unreadable")
+    service.dead_letters.store(source="a channel", body=b"x" * 100_000, reason="unreadable")
+    service.dead_letters.store(source="a channel", body=b"\xff\0", reason="unreadable")
 
     large, small = service.dead_letters.beginnings(most=2, longest=4096)
 

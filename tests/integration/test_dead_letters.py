@@ -1,4 +1,4 @@
-"""What was given up is listed, tried again or dropped, and the books balance either way."""
+"""What was given up is listed, tried again or dropped, and the data is consistent either way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 from allocation.bootstrap import Service, bootstrap
-from allocation.check import Difference, check_books
+from allocation.check import Difference, check_consistency
 from allocation.config import Settings
 from allocation.domain import commands
 from allocation.entrypoints.cli import main
@@ -183,7 +183,7 @@ def test_a_dropped_effect_never_happens_those_behind_it_go_on_and_the_books_bala
     [(version, reason, by)] = sql("SELECT version, reason, dropped_by FROM dropped_effects")
     assert (version, reason, bool(by)) == (2, "ValueError('no such mailbox')", True)
     found: list[Difference] = []
-    assert check_books(service.engine, found.append).is_balanced, found
+    assert check_consistency(service.engine, found.append).is_consistent, found
 
 
 def test_what_is_tried_again_may_fail_as_often_as_before(

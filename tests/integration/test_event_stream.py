@@ -27,7 +27,7 @@ from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errors import ClaimLost, Unavailable
 from messaging.outbox.claims import Claim
 from messaging.redis.client import redis_client
-from messaging.redis.event_stream import Entry, EventStream, News
+from messaging.redis.event_stream import Append, Entry, EventStream
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 PUBLISH = PUBLISH_EVENT
@@ -106,7 +106,7 @@ def test_what_is_too_old_is_trimmed(redis_server: redis.Redis) -> None:
     for number in range(300):
         redis_server.xadd(EVENTS, {"event": "old"}, id=f"1-{number + 1}")
 
-    EventStream(redis_server, EVENTS, timedelta(days=7)).tell_all([News("LAMP", 1, 0, 1, [Entry(1, b"new")])])
+    EventStream(redis_server, EVENTS, timedelta(days=7)).append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"new")])])
 
     left: Any = redis_server.xrange(EVENTS)
     assert len(left) < 101, "Redis trims whole nodes of a hundred"
@@ -125,7 +125,7 @@ def test_what_is_too_old_by_one_clock_only_stays(redis_server: redis.Redis, ahea
         return int(seconds) + ahead.total_seconds()
 
     stream = EventStream(redis_server, EVENTS, timedelta(days=7), clock)
-    stream.tell_all([News("LAMP", 1, 0, 1, [Entry(1, b"new")])])
+    stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"new")])])
 
     assert redis_server.xlen(EVENTS) == 301
 
@@ -139,17 +139,17 @@ def test_a_step_that_is_refused_leaves_nothing_twice(redis_server: redis.Redis, 
     pool = redis_server.connection_pool.connection_kwargs
     with redis.Redis(host=pool["host"], port=pool["port"], username="relay", password=password) as client:
         stream = EventStream(client, EVENTS, timedelta(days=7))
-        news = [News("LAMP", 1, 0, 2, [Entry(1, b"one", "channel", b"m"), Entry(2, b"two", "channel", b"m")])]
+        news = [Append("LAMP", 1, 0, 2, [Entry(1, b"one", "channel", b"m"), Entry(2, b"two", "channel", b"m")])]
         acl("ACL", "SETUSER", "relay", f"-{command}")
         is_told = False
         for _ in range(3):
             with suppress(Unavailable):
                 if not is_told:
-                    stream.tell_all(news)
+                    stream.append_all(news)
                     is_told = True
         acl("ACL", "SETUSER", "relay", f"+{command}")
         if not is_told:
-            stream.tell_all(news)
+            stream.append_all(news)
 
     redis_server.acl_deluser("relay")
     entries: Any = redis_server.xrange(EVENTS)
@@ -160,11 +160,11 @@ def test_a_step_that_is_refused_leaves_nothing_twice(redis_server: redis.Redis, 
 
 def test_a_field_beside_the_stream_that_is_not_ours_is_no_obstacle(redis_server: redis.Redis) -> None:
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
-    stream.tell_all([News("SOFA", 1, 0, 1, [Entry(1, b"{}")])])
+    stream.append_all([Append("SOFA", 1, 0, 1, [Entry(1, b"{}")])])
     redis_server.hset(f"{{{EVENTS}}}.told", "LAMP", "junk")
 
     assert stream.versions(["LAMP", "SOFA"]) == [0, 1]
-    stream.tell_all([News("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
+    stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
 
     assert stream.versions(["LAMP", "SOFA"]) == [1, 1]
 
@@ -303,7 +303,7 @@ def test_what_happens_after_a_restore_is_told(service: Service, redis_server: re
     """Redis has heard of versions that the restored database will give to other events."""
     a_history(service)
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
-    stream.tell_all([News("LAMP", 1, 0, 70, [Entry(70, b'{"subject": "LAMP", "sequence": "70"}')])])
+    stream.append_all([Append("LAMP", 1, 0, 70, [Entry(70, b'{"subject": "LAMP", "sequence": "70"}')])])
 
     tell_all(service)
 
@@ -333,15 +333,15 @@ def test_what_redis_has_lost_is_told_again_from_the_log(
     a_history(service, "SOFA")
     tell_all(service)
     ids = {event["id"] for event in told(redis_server)}
-    assert service.refill.refill() == 0, "nothing is missing"
+    assert service.backfill.fill() == 0, "nothing is missing"
 
     forget(redis_server)
 
-    assert service.refill.refill() == 10
+    assert service.backfill.fill() == 10
     assert sequences(redis_server, "LAMP") == sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
     assert {event["id"] for event in told(redis_server)} == ids, "under the same ids"
-    assert service.refill.refill() == 0
-    stream = service.refill.stream
+    assert service.backfill.fill() == 0
+    stream = service.backfill.stream
     assert stream.is_complete(stream.home()), "and need not be looked at again"
 
 
@@ -357,7 +357,7 @@ def test_what_is_new_waits_until_the_lost_is_back(
     assert service.relay.deliver(PUBLISH) == 0
     [(reason,)] = sql("SELECT reason FROM outbox WHERE effect = :effect", effect=PUBLISH)
     assert "redis has lost what came before version 6 of LAMP" in reason
-    service.refill.refill()
+    service.backfill.fill()
     sql("UPDATE outbox SET retry_at = clock_timestamp()")
     tell_all(service)
 
@@ -368,7 +368,7 @@ def test_a_lost_tail_is_told_again(service: Service, redis_server: redis.Redis) 
     """As when Redis ends before it has written its last second to disk, or a replica takes over that lags behind."""
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
     tell_all(service)
-    service.refill.refill()
+    service.backfill.fill()
     backup = {key: redis_server.dump(key) for key in (EVENTS, TOLD)}
     service.bus.handle(commands.Allocate("o1", "LAMP", 1))
     service.bus.handle(commands.Allocate("o2", "LAMP", 1))
@@ -378,30 +378,30 @@ def test_a_lost_tail_is_told_again(service: Service, redis_server: redis.Redis) 
         redis_server.restore(key, 0, value, replace=True)  # type: ignore[arg-type]
     redis_server.hset(TOLD, "", "the Redis that has ended")
 
-    assert service.refill.refill() == 2
+    assert service.backfill.fill() == 2
     assert sequences(redis_server, "LAMP") == [1, 2, 3]
 
 
 def test_a_gap_is_seen_though_redis_is_the_same(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
     a_history(service)
     tell_all(service)
-    service.refill.refill()
+    service.backfill.fill()
     redis_server.hset(TOLD, "LAMP", "0:3")
     service.bus.handle(commands.Allocate("o2", "LAMP", 1))
 
     service.relay.deliver(PUBLISH)
 
-    assert service.refill.refill() == 2
+    assert service.backfill.fill() == 2
     sql("UPDATE outbox SET retry_at = clock_timestamp()")
     assert service.relay.deliver(PUBLISH) == 1
 
 
 def test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it(redis_server: redis.Redis) -> None:
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
-    stream.tell_all([News("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
+    stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
     mark = stream.begin_check()
     with pytest.raises(Unavailable, match="has lost what came before version 6"):
-        stream.tell_all([News("LAMP", 1, 5, 6, [Entry(6, b"{}")])])
+        stream.append_all([Append("LAMP", 1, 5, 6, [Entry(6, b"{}")])])
 
     stream.end_check(mark, stream.home())
 
@@ -413,7 +413,7 @@ def test_when_it_is_forgotten_what_was_told_all_is_told_again(service: Service, 
     tell_all(service)
     forget_what_was_told(redis_server)
 
-    assert service.refill.refill() == 5
+    assert service.backfill.fill() == 5
 
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5] * 2, "better twice than never"
 
@@ -428,13 +428,13 @@ def test_what_was_dropped_is_not_told_again_and_leaves_no_gap(
     sql("INSERT INTO deliveries VALUES (:effect, 'LAMP') ON CONFLICT DO NOTHING", effect=PUBLISH)
     service.dead_letters.drop_effect(dead, by="me")
     service.relay.deliver(PUBLISH)
-    service.refill.refill()
+    service.backfill.fill()
     sql("UPDATE outbox SET retry_at = clock_timestamp()")
     tell_all(service)
     assert sequences(redis_server, "LAMP") == [2, 3, 4, 5]
 
     forget_everything(redis_server)
-    service.refill.refill()
+    service.backfill.fill()
 
     assert sequences(redis_server, "LAMP") == [2, 3, 4, 5]
 
@@ -446,7 +446,7 @@ def test_what_never_had_this_effect_is_not_told_again(service: Service, redis_se
     sql("UPDATE event_log SET effects = '[]' WHERE version = 2")
     forget_everything(redis_server)
 
-    assert service.refill.refill() == 4
+    assert service.backfill.fill() == 4
 
     assert sequences(redis_server, "LAMP") == [1, 3, 4, 5]
 
@@ -459,7 +459,7 @@ def test_what_is_older_than_the_stream_keeps_is_not_told_again(
     sql("UPDATE event_log SET time = now() - interval '8 days' WHERE version < 4")
     forget_everything(redis_server)
 
-    assert service.refill.refill() == 2
+    assert service.backfill.fill() == 2
     service.bus.handle(commands.Allocate("o2", "LAMP", 1))
     tell_all(service)
 
@@ -476,7 +476,7 @@ def test_is_told_again_as_far_back_as_the_settings_say(
     sql("UPDATE event_log SET time = now() - interval '2 hours' WHERE version < 4")
     forget_everything(redis_server)
 
-    told_again = service.refill.refill()
+    told_again = service.backfill.fill()
     service.close()
 
     assert told_again == back
@@ -491,7 +491,7 @@ def test_a_redis_that_is_given_nothing_but_old_news_is_complete(
     sql("UPDATE event_log SET time = now() - interval '8 days'")
     forget_everything(redis_server)
 
-    assert service.refill.refill() == 0
+    assert service.backfill.fill() == 0
     service.bus.handle(commands.Allocate("o2", "LAMP", 1))
     tell_all(service)
 
@@ -504,7 +504,7 @@ def test_what_can_not_be_read_does_not_hold_up_the_rest(service: Service, redis_
     sql("UPDATE event_log SET data = data - 'sku' WHERE version = 2")
     forget_everything(redis_server)
 
-    assert service.refill.refill() == 4
+    assert service.backfill.fill() == 4
 
     assert sequences(redis_server, "LAMP") == [1, 3, 4, 5]
 
@@ -520,7 +520,7 @@ def test_what_only_a_newer_release_can_tell_again_is_left_to_it(
 
     for _ in range(2):
         with pytest.raises(Unavailable, match=r"a newer release must tell 1 streams, as LAMP: .* allocated\.v99 "):
-            service.refill.refill()
+            service.backfill.fill()
     service.bus.handle(commands.Allocate("o-new", "LAMP", 1))
     tell_all(service)
 
@@ -529,7 +529,7 @@ def test_what_only_a_newer_release_can_tell_again_is_left_to_it(
 
     sql("UPDATE event_log SET type = 'allocated.v1' WHERE version = 2")  # the newer release knows what that is
     sql("UPDATE outbox SET retry_at = NULL")
-    assert service.refill.refill() == 4
+    assert service.backfill.fill() == 4
     tell_all(service)
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5, 6]
 
@@ -541,13 +541,13 @@ def test_what_another_has_claimed_is_looked_at_again(
     a_history(service)
     tell_all(service)
     forget(redis_server)
-    object.__setattr__(service.refill.deliveries, "lease", 3_600)
+    object.__setattr__(service.backfill.deliveries, "lease", 3_600)
     sql("UPDATE deliveries SET claimed_until = now() + interval '1 hour'")
 
-    assert service.refill.refill() == 0
+    assert service.backfill.fill() == 0
     sql("UPDATE deliveries SET claimed_until = NULL")
 
-    assert service.refill.refill() == 5
+    assert service.backfill.fill() == 5
 
 
 def test_what_another_has_taken_over_meanwhile_is_looked_at_again(
@@ -561,10 +561,10 @@ def test_what_another_has_taken_over_meanwhile_is_looked_at_again(
         raise ClaimLost("another relay was faster")
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.refill.stream, "tell_all", come_late)
-        assert service.refill.refill() == 0
+        patch.setattr(service.backfill.stream, "append_all", come_late)
+        assert service.backfill.fill() == 0
 
-    assert service.refill.refill() == 5
+    assert service.backfill.fill() == 5
 
 
 def test_long_histories_of_many_products_come_back_whole(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
@@ -575,10 +575,10 @@ def test_long_histories_of_many_products_come_back_whole(service: Service, redis
             service.bus.handle(commands.Allocate(f"o{order}", sku, 1))
     tell_all(service)
     forget_everything(redis_server)
-    object.__setattr__(service.refill, "streams_at_once", 3)
-    object.__setattr__(service.refill, "messages_at_once", 20)
+    object.__setattr__(service.backfill, "streams_at_once", 3)
+    object.__setattr__(service.backfill, "messages_at_once", 20)
 
-    assert service.refill.refill() == 7 * 31
+    assert service.backfill.fill() == 7 * 31
 
     assert all(sequences(redis_server, sku) == list(range(1, 32)) for sku in skus)
     assert sql("SELECT count(*) FROM deliveries WHERE claimed_until IS NOT NULL") == [(0,)]
@@ -597,24 +597,24 @@ def test_a_long_refill_stops_between_batches_when_it_is_told_to_and_the_next_one
         a_history(service, sku)
     tell_all(service)
     forget_what_was_told(redis_server)
-    object.__setattr__(service.refill, "streams_at_once", 2)
-    object.__setattr__(service.refill, "messages_at_once", 3)
-    stop, tell = Event(), EventStream.tell_all
+    object.__setattr__(service.backfill, "streams_at_once", 2)
+    object.__setattr__(service.backfill, "messages_at_once", 3)
+    stop, tell = Event(), EventStream.append_all
 
-    def tell_and_stop(self: EventStream, news: Sequence[News]) -> None:
+    def tell_and_stop(self: EventStream, news: Sequence[Append]) -> None:
         tell(self, news)
         stop.set()
 
     with monkeypatch.context() as patch:
-        patch.setattr(EventStream, "tell_all", tell_and_stop)
-        service.refill.run(stop)
+        patch.setattr(EventStream, "append_all", tell_and_stop)
+        service.backfill.run(stop)
 
     assert len(told(redis_server)) == 20 + 3
     assert caplog.messages == [], "it does not say that Redis has all of it again"
-    stream = service.refill.stream
+    stream = service.backfill.stream
     assert not stream.is_complete(stream.home())
     assert sql("SELECT count(*) FROM deliveries WHERE claimed_until IS NOT NULL") == [(0,)]
-    assert service.refill.refill() == 17
+    assert service.backfill.fill() == 17
     assert all(sequences(redis_server, sku) == [1, 2, 3, 4, 5] * 2 for sku in skus)
 
 
@@ -625,13 +625,13 @@ def test_what_is_told_again_follows_on_what_was_told_before_it(
     a_history(service)
     tell_all(service)
     forget_everything(redis_server)
-    told_again: list[News] = []
+    told_again: list[Append] = []
 
-    def note(_: EventStream, news: Sequence[News]) -> None:
+    def note(_: EventStream, news: Sequence[Append]) -> None:
         told_again.extend(news)
 
-    monkeypatch.setattr(EventStream, "tell_all", note)
-    service.refill.refill()
+    monkeypatch.setattr(EventStream, "append_all", note)
+    service.backfill.fill()
 
     assert [(one.after, one.version) for one in told_again] == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
 
@@ -643,7 +643,7 @@ def test_what_is_lost_between_comparing_and_telling_is_told_in_the_next_round(
     a_history(service)
     tell_all(service)
     redis_server.hset(TOLD, "LAMP", "0:3")
-    claim_these = service.refill.deliveries.claim_these
+    claim_these = service.backfill.deliveries.claim_these
     losses = [redis_server]
 
     def lose_and_claim(effect: str, streams: Collection[str]) -> list[Claim]:
@@ -651,13 +651,13 @@ def test_what_is_lost_between_comparing_and_telling_is_told_in_the_next_round(
             forget_everything(losses.pop())
         return claim_these(effect, streams)
 
-    monkeypatch.setattr(service.refill.deliveries, "claim_these", lose_and_claim)
+    monkeypatch.setattr(service.backfill.deliveries, "claim_these", lose_and_claim)
 
     with pytest.raises(Unavailable, match="redis has lost what came before"):
-        service.refill.refill()
+        service.backfill.fill()
     assert sequences(redis_server, "LAMP") == [], "nothing is told without what came before it"
 
-    assert service.refill.refill() == 5
+    assert service.backfill.fill() == 5
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
 
 
@@ -677,11 +677,11 @@ def test_a_lost_tail_is_told_again_though_it_begins_with_what_is_left_out(
     redis_server.hset(TOLD, "LAMP", "0:2")
     sql(left_out, **({"effect": PUBLISH} if ":effect" in left_out else {}))
 
-    assert service.refill.refill() == 2
+    assert service.backfill.fill() == 2
 
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5, 4, 5]
-    stream = service.refill.stream
-    assert service.refill.refill() == 0
+    stream = service.backfill.stream
+    assert service.backfill.fill() == 0
     assert stream.is_complete(stream.home())
 
 
@@ -702,9 +702,9 @@ def test_a_redis_that_comes_back_with_an_older_dump_is_told_what_it_lacks(
     try:
         service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
         tell_all(service)
-        service.refill.refill()
-        home = service.refill.stream.home()
-        assert service.refill.stream.is_complete(home)
+        service.backfill.fill()
+        home = service.backfill.stream.home()
+        assert service.backfill.stream.is_complete(home)
         service.redis.save()
         service.bus.handle(commands.Allocate("o1", "LAMP", 1))
         service.bus.handle(commands.Allocate("o2", "LAMP", 1))
@@ -715,8 +715,8 @@ def test_a_redis_that_comes_back_with_an_older_dump_is_told_what_it_lacks(
         service.redis.connection_pool.disconnect()
 
         assert sequences(service.redis, "LAMP") == [1], "the dump is the older one"
-        assert service.refill.stream.is_complete(home), "or this shows nothing"
-        assert service.refill.refill() == 2
+        assert service.backfill.stream.is_complete(home), "or this shows nothing"
+        assert service.backfill.fill() == 2
         assert sequences(service.redis, "LAMP") == [1, 2, 3]
     finally:
         service.close()
@@ -727,7 +727,7 @@ def test_a_redis_that_comes_back_with_an_older_dump_is_told_what_it_lacks(
 
 def one_event(redis_server: redis.Redis) -> EventStream:
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
-    stream.tell_all([News("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
+    stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
     return stream
 
 
@@ -778,7 +778,7 @@ def test_news_of_many_are_told_in_one_round_trip_though_redis_has_forgotten_the_
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", note)
 
-    stream.tell_all([News(sku, 1, 0, 1, [Entry(1, b"{}")]) for sku in ("SOFA", "TABLE")])
+    stream.append_all([Append(sku, 1, 0, 1, [Entry(1, b"{}")]) for sku in ("SOFA", "TABLE")])
 
     assert len(sent) == 1
     assert stream.versions(["SOFA", "TABLE"]) == [1, 1]
@@ -793,7 +793,7 @@ def test_a_new_address_gets_all_that_is_young_enough(
     elsewhere.start()
     moved = bootstrap(Settings(database_url=settings.database_url, redis_url=elsewhere.url, home=tmp_path))
     try:
-        assert moved.refill.refill() == 5
+        assert moved.backfill.fill() == 5
         assert sequences(moved.redis, "LAMP") == [1, 2, 3, 4, 5]
     finally:
         moved.close()

@@ -204,7 +204,7 @@ def test_the_longest_idempotency_key_of_the_longest_name_is_kept(service: Servic
 
 def test_a_dead_letter_that_is_retried_is_put_down_to_whoever_retries_it(service: Service, sql: Sql) -> None:
     source = "change_batch_quantity"
-    service.dead_letters.bury(source=source, body=b'{"batchref": "b1", "qty": 5}', reason="Unknown batch b1")
+    service.dead_letters.store(source=source, body=b'{"batchref": "b1", "qty": 5}', reason="Unknown batch b1")
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
     [letter] = service.dead_letters.messages()
 

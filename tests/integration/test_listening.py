@@ -9,7 +9,7 @@ import redis
 
 from embedded.waiting import wait_for
 from messaging.redis.client import redis_client
-from messaging.redis.listening import Listening, Succeeded, beginnings_of
+from messaging.redis.listening import Listening, Superseded, beginnings_of
 
 CHANNEL = "said"
 
@@ -24,7 +24,7 @@ def test_hears_what_is_said_before_another_begins_and_nothing_after(redis_server
             redis_server.publish(CHANNEL, b"2")
 
             assert heard(first) == [b"1", b""]
-            with pytest.raises(Succeeded):
+            with pytest.raises(Superseded):
                 first.next(5.0)
             assert heard(second) == [b"2"]
 
@@ -47,7 +47,7 @@ def test_knows_that_nobody_else_has_begun_and_keeps_what_was_said_meanwhile(redi
         redis_server.publish(CHANNEL, b"1")
         redis_server.publish(CHANNEL, b"2")
 
-        assert not listening.has_been_succeeded()
+        assert not listening.has_been_superseded()
         assert listening.has_kept_some
         redis_server.publish(CHANNEL, b"3")
 
@@ -63,10 +63,10 @@ def test_knows_that_another_has_begun_though_it_is_gone_again(redis_server: redi
             second.begin()
         redis_server.publish(CHANNEL, b"2")
 
-        assert first.has_been_succeeded()
-        assert first.has_been_succeeded(), "for good"
+        assert first.has_been_superseded()
+        assert first.has_been_superseded(), "for good"
         assert heard(first) == [b"1"]
-        with pytest.raises(Succeeded):
+        with pytest.raises(Superseded):
             first.next(0)
 
 
@@ -79,7 +79,7 @@ def test_who_listens_for_another_database_of_the_same_redis_succeeds_nobody(
             second.begin()
             redis_server.publish(CHANNEL, b"1")
 
-            assert not first.has_been_succeeded()
+            assert not first.has_been_superseded()
             assert heard(first) == heard(second) == [b"1"]
 
 
@@ -88,7 +88,7 @@ def test_whose_subscription_was_broken_can_not_know(redis_server: redis.Redis) -
         listening.begin()
         redis_server.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
 
-        assert listening.has_been_succeeded()
+        assert listening.has_been_superseded()
 
 
 def test_whose_subscription_was_broken_and_mended_is_told(redis_server: redis.Redis) -> None:
@@ -97,7 +97,7 @@ def test_whose_subscription_was_broken_and_mended_is_told(redis_server: redis.Re
         listening.begin()
         redis_server.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
 
-        with pytest.raises(Succeeded):
+        with pytest.raises(Superseded):
             wait_for(lambda: hears_something(listening), within=5)
 
 
@@ -109,7 +109,7 @@ def test_who_is_not_brought_its_own_word_can_not_know(
         listening.begin()
         monkeypatch.setattr(redis_server, "publish", lambda *_: 0)
 
-        assert listening.has_been_succeeded()
+        assert listening.has_been_superseded()
 
 
 def test_what_is_said_while_redis_confirms_is_heard(redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +143,6 @@ def heard(listening: Listening) -> list[bytes]:
     try:
         while (one := listening.next(0.3)) is not None:
             found.append(one)
-    except Succeeded:
+    except Superseded:
         listening._kept.appendleft(("another", b""))
     return found

@@ -11,7 +11,7 @@ from tests.integration.partitions import partition
 
 from allocation import migrations
 from allocation.bootstrap import Service, bootstrap
-from allocation.check import open_books
+from allocation.check import open_snapshot
 from allocation.config import Settings
 from allocation.domain import commands
 from messaging.sql.connections import connection
@@ -70,5 +70,5 @@ def test_the_books_balance(service: Service) -> None:
             service.bus.handle(commands.Allocate(f"o{number}-{line}", f"LAMP-{number}", 3))
         service.bus.handle(commands.ChangeBatchQuantity(f"b{number}", 4))
 
-    with open_books(service.engine) as books:
-        assert list(books.differences()) == []
+    with open_snapshot(service.engine) as snapshot:
+        assert list(snapshot.differences()) == []

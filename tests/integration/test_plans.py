@@ -28,7 +28,7 @@ from messaging.sql.backlog import backlogs, waiting
 from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_WORK
 from messaging.sql.log_reader import EventFilter, LogPosition
-from messaging.sql.retelling import SqlTold
+from messaging.sql.redelivery import SqlDelivered
 
 EFFECT = "publish_event"
 NEWEST = 1_001 + LINES
@@ -53,8 +53,8 @@ def rehearse(service: Service) -> None:
         service.relay.deliveries.extend(EFFECT, claims)
         claims[0].delivered.append(NEWEST)  # the driver has a statement for each size of numbers
         service.relay.deliveries.settle(EFFECT, claims)
-        service.refill.deliveries.claim_these(EFFECT, ["EARLY"])
-        service.refill.told.last_versions(EFFECT, "", 1)
+        service.backfill.deliveries.claim_these(EFFECT, ["EARLY"])
+        service.backfill.delivered.last_versions(EFFECT, "", 1)
         service.housekeeping.forget_old_messages()
 
 
@@ -120,8 +120,8 @@ def by_key(service: Service) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def told(by_key: Engine) -> SqlTold:
-    return SqlTold(by_key, CODEC)
+def told(by_key: Engine) -> SqlDelivered:
+    return SqlDelivered(by_key, CODEC)
 
 
 def touches(plans: list[Plan], *, rows: int, pages: int) -> None:
@@ -364,19 +364,19 @@ def test_a_claim_and_its_end(service: Service) -> None:
 
 def test_streams_claimed_by_name(service: Service) -> None:
     with explained() as plans:
-        assert len(service.refill.deliveries.claim_these(EFFECT, ["SKU-8", "SKU-9"])) == 2
+        assert len(service.backfill.deliveries.claim_these(EFFECT, ["SKU-8", "SKU-9"])) == 2
 
     touches(plans, rows=4, pages=30)
 
 
 def test_how_far_some_streams_have_been_told(service: Service) -> None:
     with explained() as plans:
-        assert len(service.refill.told.last_versions(EFFECT, "SKU-1", 10)) == 10
+        assert len(service.backfill.delivered.last_versions(EFFECT, "SKU-1", 10)) == 10
 
     touches(plans, rows=10, pages=20)
 
 
-def test_what_is_told_again(told: SqlTold) -> None:
+def test_what_is_told_again(told: SqlDelivered) -> None:
     spans = {"HOT": (20_000, 20_100), "SKU-9": (1, 5)}
 
     with explained() as plans:
@@ -385,7 +385,7 @@ def test_what_is_told_again(told: SqlTold) -> None:
     touches(plans, rows=104, pages=6 * 104)
 
 
-def test_what_was_dropped_is_not_told_again(told: SqlTold) -> None:
+def test_what_was_dropped_is_not_told_again(told: SqlDelivered) -> None:
     with explained() as plans:
         assert not list(told.messages(EFFECT, {"HOT": (2_000, 2_100)}, timedelta(days=7)))
 
@@ -421,6 +421,6 @@ def test_a_dead_letter_that_is_settled(service: Service) -> None:
     letter = service.dead_letters.messages()[0]
 
     with explained() as plans:
-        service.dead_letters.settle_message(letter)
+        service.dead_letters.resolve(letter)
 
     touches(plans, rows=1, pages=6)

@@ -225,7 +225,7 @@ def test_a_message_that_can_be_neither_handled_nor_kept_is_logged_and_the_next_o
 def test_a_message_whose_dead_letter_meets_a_lock_is_kept_when_that_is_gone(
     service: Service, redis_server: redis.Redis, stop: Event, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bury, faults = service.dead_letters.bury, [ConcurrencyConflict("a lock is not to be had")]
+    bury, faults = service.dead_letters.store, [ConcurrencyConflict("a lock is not to be had")]
 
     def when_possible(**letter: Any) -> None:
         if faults:

@@ -1,4 +1,4 @@
-"""A backup, restored into another cluster: nothing is lost, nothing is stuck, and the books balance."""
+"""A backup, restored into another cluster: nothing is lost, nothing is stuck, and the data is consistent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import redis
 
 from allocation.adapters.redis_channels import EVENTS
 from allocation.bootstrap import Service, bootstrap
-from allocation.check import open_books
+from allocation.check import open_snapshot
 from allocation.config import Settings, postgres_url
 from allocation.domain import commands
 from allocation.domain.errors import InvalidSku
@@ -81,8 +81,8 @@ def tell_all(service: Service) -> None:
 
 
 def differences(service: Service) -> list[str]:
-    with open_books(service.engine) as books:
-        return [str(difference) for difference in books.differences()]
+    with open_snapshot(service.engine) as snapshot:
+        return [str(difference) for difference in snapshot.differences()]
 
 
 def sequences(redis_server: redis.Redis) -> list[int]:
@@ -102,7 +102,7 @@ def test_everything_goes_on_where_the_backup_was_taken(
     tell_all(service)
     bus.handle(commands.Allocate("o2", "LAMP", 4))
     bus.handle(commands.Allocate("o3", "LAMP", 4))
-    service.dead_letters.bury(source="change_batch_quantity", body=b"?", reason="bad")
+    service.dead_letters.store(source="change_batch_quantity", body=b"?", reason="bad")
     [claim] = service.relay.deliveries.claim(PUBLISH_EVENT)
     assert [letter.version for letter in claim.messages] == [3, 4]
     backup = back_up()
@@ -141,11 +141,11 @@ def test_after_the_documented_restore_whoever_reads_from_the_beginning_is_told_w
     restored = restore(backup)
     assert redis_server.delete(*what_the_page_has_redis_forget()) == 2
     restored.bus.handle(commands.Allocate("new", "LAMP", 10))
-    restored.refill.refill()
+    restored.backfill.fill()
     tell_all(restored)
 
     assert heard(redis_server) == [("LAMP", "b1"), ("LAMP", "new")]
-    assert restored.refill.refill() == 0, "and no more is missing"
+    assert restored.backfill.fill() == 0, "and no more is missing"
 
 
 def what_the_page_has_redis_forget() -> list[str]:
@@ -177,7 +177,7 @@ def test_a_new_redis_gets_the_stream_too(
     redis_server.flushall()
 
     restored = restore(backup)
-    restored.refill.refill()
+    restored.backfill.fill()
 
     assert sequences(redis_server) == [1, 2]
 

@@ -72,7 +72,7 @@ def test_what_is_dead_is_counted_and_not_taken_for_old(service: Service, sql: Sq
     service.bus.handle(CreateBatch("b2", "DESK", 1))
     sql("UPDATE event_log SET time = now() - interval '1 hour' WHERE stream = 'LAMP'")
     sql("UPDATE outbox SET dead_at = now(), reason = 'as a test' WHERE stream = 'LAMP'")
-    service.dead_letters.bury(source="channel", body=b"", reason="as a test")
+    service.dead_letters.store(source="channel", body=b"", reason="as a test")
 
     found = waiting(service.engine)
     [published] = found.backlogs

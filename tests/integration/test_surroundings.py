@@ -22,7 +22,7 @@ from werkzeug.test import TestResponse
 from allocation import migrations
 from allocation.adapters.engine import database_engine
 from allocation.bootstrap import Service, bootstrap
-from allocation.check import check_books
+from allocation.check import check_consistency
 from allocation.config import Settings, postgres_url
 from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
@@ -32,7 +32,7 @@ from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 from messaging.sql.connections import connection
 from messaging.sql.limits import FOR_CALLERS, FOR_WORK
-from messaging.sql.watch import Patience, Watch
+from messaging.sql.watchdog import Timeouts, Watchdog
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 Serve = Callable[[str], FlaskClient]
@@ -120,7 +120,7 @@ def assert_works_again(client: FlaskClient) -> None:
 def books_balance(url: str) -> bool:
     engine = database_engine(url, connections=1)
     try:
-        return check_books(engine).is_balanced
+        return check_consistency(engine).is_consistent
     finally:
         engine.dispose()
 
@@ -172,7 +172,7 @@ def test_who_never_had_a_connection_is_told_in_time_too(serve: Serve, proxy: Fau
 
 
 def test_who_hangs_is_cut_also_when_another_noticed_the_silence_first(proxy: FaultProxy) -> None:
-    through = Watch(Patience(connect=0.2)).over(database_engine(proxy.url, connections=2))
+    through = Watchdog(Timeouts(connect=0.2)).over(database_engine(proxy.url, connections=2))
     with ExitStack() as stack:
         hanging = stack.enter_context(connection(through, "READ COMMITTED"))
         hanging.execute(text("SELECT 1"))

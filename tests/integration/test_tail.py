@@ -25,7 +25,7 @@ from allocation.entrypoints.cli import main
 from embedded.valkey import Redis
 from messaging.errors import Unavailable
 from messaging.redis.client import redis_client
-from messaging.redis.event_stream import Entry, News
+from messaging.redis.event_stream import Append, Entry
 from messaging.redis.tail import Tail
 
 SOON = 0.01
@@ -36,8 +36,8 @@ def tell(client: redis.Redis, subject: str, *versions: int, again: bool = False)
     for version in versions:
         body = {"id": f"{subject}:{version}", "subject": subject, "sequence": str(version)}
         after = 0 if again else version - 1
-        event_stream(client, EVENTS_STAY).tell_all(
-            [News(subject, 1, after, version, [Entry(version, json.dumps(body).encode())])]
+        event_stream(client, EVENTS_STAY).append_all(
+            [Append(subject, 1, after, version, [Entry(version, json.dumps(body).encode())])]
         )
 
 

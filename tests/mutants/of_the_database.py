@@ -239,7 +239,7 @@ HOUSEKEEPING = Part(
 )
 
 RETELLING = Part(
-    "messaging/sql/retelling.py",
+    "messaging/sql/redelivery.py",
     ("integration/test_event_stream.py",),
     (
         Mutant(

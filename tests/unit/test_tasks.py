@@ -79,7 +79,7 @@ def test_all_end_when_told_to_and_nothing_is_said() -> None:
 
 def of_relay(task: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Event], None]:
     monkeypatch.setattr(outbox_relay, "settle_memory", lambda: None)
-    tasks: dict[str, Any] = {name: SimpleNamespace(run=Lives()) for name in ("relay", "refill", "housekeeping")}
+    tasks: dict[str, Any] = {name: SimpleNamespace(run=Lives()) for name in ("relay", "backfill", "housekeeping")}
     tasks[task].run = dies
     return lambda stop: outbox_relay.run(cast(Service, SimpleNamespace(**tasks)), stop)
 
@@ -96,7 +96,7 @@ def of_consumer(task: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[Event],
     ("process", "task"),
     [
         (of_relay, "relay"),
-        (of_relay, "refill"),
+        (of_relay, "backfill"),
         (of_relay, "housekeeping"),
         (of_consumer, "listener"),
         (of_consumer, "commands"),

@@ -12,7 +12,7 @@ from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.domain.events import Allocated, Event
 from messaging.cloud_events import CloudEvents
 from messaging.envelope import Delivery, Recorded
-from messaging.redis.event_stream import Entry, EventStream, News
+from messaging.redis.event_stream import Append, Entry, EventStream
 
 
 class RedisEventPublisher:
@@ -24,11 +24,11 @@ class RedisEventPublisher:
         """Append to the stream `allocation.events`; publish allocations on the channel `line_allocated`, which reaches
         only those who listen at that moment."""
         by_subject = groupby(deliveries, key=lambda delivery: delivery.recorded.stream)
-        return self._stream.tell([self._news(list(of_one_subject)) for _, of_one_subject in by_subject])
+        return self._stream.append([self._append_of(list(of_one_subject)) for _, of_one_subject in by_subject])
 
-    def _news(self, deliveries: Sequence[Delivery[Event]]) -> News:
+    def _append_of(self, deliveries: Sequence[Delivery[Event]]) -> Append:
         first, last = deliveries[0], deliveries[-1]
-        return News(
+        return Append(
             subject=first.recorded.stream,
             token=first.token,
             after=first.after,

@@ -1,10 +1,10 @@
-"""Proves that the books balance: whatever is stored twice, or follows from something else, is compared with that.
+"""Proves that the data is consistent: whatever is stored twice, or follows from something else, is compared with that.
 
 All of it is read in one snapshot, so that a service may go on writing, and in streams, so that memory does not grow
 with the database.
 """
 
-from allocation.check.books import Figures, Verdict, check_books, open_books
 from allocation.check.difference import Difference
+from allocation.check.snapshot import Figures, Verdict, check_consistency, open_snapshot
 
-__all__ = ["Difference", "Figures", "Verdict", "check_books", "open_books"]
+__all__ = ["Difference", "Figures", "Verdict", "check_consistency", "open_snapshot"]

@@ -1,4 +1,4 @@
-"""Where the books do not balance."""
+"""Where the data is not consistent."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Difference:
         return f"{self.what}: expected {expected}, found {found}"
 
 
-class BeyondUs(Difference):
-    """Written by a newer release, maybe. Whether the books balance there, this one can't tell."""
+class UnknownEvent(Difference):
+    """Written by a newer release, maybe. Whether the data is consistent there, this one can't tell."""
 
 
 def the_batch(reference: str, sku: str) -> str:

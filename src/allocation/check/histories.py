@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, select
 
 from allocation.adapters.tables import allocations, batches, products
 from allocation.adapters.wire_names import CODEC
-from allocation.check.difference import BeyondUs, Difference, the_batch, the_event, the_line
+from allocation.check.difference import Difference, UnknownEvent, the_batch, the_event, the_line
 from allocation.check.streams import pairs, side_by_side, stream
 from allocation.domain.batches import Batch
 from allocation.domain.events import Event
@@ -31,13 +31,13 @@ _BATCHES = select(batches).order_by(batches.c.sku, batches.c.reference)
 _ALLOCATIONS = select(allocations).order_by(allocations.c.sku, allocations.c.version)
 
 
-Heard: TypeAlias = Callable[[int, str], None]
+OnProgress: TypeAlias = Callable[[int, str], None]
 """Takes how many events were replayed up to now, and what is being looked at."""
 
-_HEARD_EVERY = 1_000
+_PROGRESS_EVERY = 1_000
 
 
-def differences(connection: Connection, heard: Heard) -> Iterator[Difference]:
+def differences(connection: Connection, on_progress: OnProgress) -> Iterator[Difference]:
     events = 0
     streams = (stream(connection, statement) for statement in (_EVENTS, _PRODUCTS, _BATCHES, _ALLOCATIONS))
     for sku, (log, product, batches_of_sku, allocations_of_sku) in side_by_side(*streams):
@@ -45,8 +45,8 @@ def differences(connection: Connection, heard: Heard) -> Iterator[Difference]:
         for row in log:
             yield from history.take(row)
             events += 1
-            if events % _HEARD_EVERY == 0:
-                heard(events, "histories")
+            if events % _PROGRESS_EVERY == 0:
+                on_progress(events, "histories")
         yield from history.version_differences(next(iter(product), None))
         if history.is_whole:
             yield from history.batch_differences(batches_of_sku)
@@ -80,7 +80,7 @@ class History:
         try:
             event = cast(Event, CODEC.decode(row.type, row.data))
         except UnknownMessage:
-            yield BeyondUs(what, "one that this release knows", row.type)
+            yield UnknownEvent(what, "one that this release knows", row.type)
             return
         except UnreadableMessage as error:
             yield Difference(what, "one that can be read", " ".join(str(error).split()))

@@ -18,6 +18,7 @@ import click
 from allocation.adapters.metrics_folder import metrics_folder
 from allocation.config import Settings
 from allocation.entrypoints.bulk.commands import export, import_
+from allocation.entrypoints.command_line.backing_services import backing_services
 from allocation.entrypoints.command_line.catalogue import catalogue
 from allocation.entrypoints.command_line.check import check
 from allocation.entrypoints.command_line.completion import completion
@@ -26,7 +27,6 @@ from allocation.entrypoints.command_line.group import CommandLine
 from allocation.entrypoints.command_line.keys import keys
 from allocation.entrypoints.command_line.output import go_on_unheard, in_json, json_option
 from allocation.entrypoints.command_line.status import status
-from allocation.entrypoints.command_line.surroundings import surroundings
 from allocation.entrypoints.command_line.watch import watch
 from allocation.entrypoints.demo.command import demo
 from allocation.logs import configure_logging
@@ -91,7 +91,7 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int,
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
     _look_at_address(settings)
     stop = _stop_on_signals()
-    with surroundings(settings) as around:
+    with backing_services(settings) as around:
         settings = around.settings
         require_keys(settings, migrate_first=True)
         parts = [  # all start at once: who comes before the migration is done waits for it
@@ -122,7 +122,7 @@ def serve(settings: Settings, port: int | None, workers: int | None, threads: in
 
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
     _look_at_address(settings)
-    with surroundings(settings) as around:
+    with backing_services(settings) as around:
         require_keys(around.settings)
         api_server.serve(around.settings, threads)
 
@@ -134,7 +134,7 @@ def relay(settings: Settings) -> None:
     from allocation.entrypoints import outbox_relay
     from allocation.observers import observed
 
-    with surroundings(settings) as around, closing(observed(around.settings)) as service:
+    with backing_services(settings) as around, closing(observed(around.settings)) as service:
         outbox_relay.run(service, _stop_on_signals())
 
 
@@ -145,7 +145,7 @@ def consume(settings: Settings) -> None:
     from allocation.entrypoints import redis_eventconsumer
     from allocation.observers import observed
 
-    with surroundings(settings) as around, closing(observed(around.settings)) as service:
+    with backing_services(settings) as around, closing(observed(around.settings)) as service:
         redis_eventconsumer.run(service, _stop_on_signals())
 
 
@@ -156,7 +156,7 @@ def migrate(settings: Settings, as_json: bool) -> None:
     """Bring the database's schema up to date; safe when several do it at once."""
     from allocation import migrations
 
-    with surroundings(settings, with_redis=False) as around:
+    with backing_services(settings, with_redis=False) as around:
         revision = migrations.upgrade(around.settings.database_url)
     click.echo(in_json({"revision": revision}) if as_json else f"The schema is at revision {revision}.")
 

@@ -124,5 +124,5 @@ def retry(service: Service, letter: DeadMessage, principal: str | None = None) -
     except REFUSED as error:
         service.dead_letters.fail_again(letter, str(error))
         return Unsettled(str(error))
-    service.dead_letters.settle_message(letter)
+    service.dead_letters.resolve(letter)
     return None

@@ -1,4 +1,4 @@
-"""Tells the outside what happened, from the outbox; tells Redis again what it has forgotten; and tidies up."""
+"""Delivers the outbox, fills the stream in Redis again from the log, and removes what is too old."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from allocation.entrypoints.tasks import run_until_one_ends
 
 
 def run(service: Service, stop: Event) -> None:
-    """Carry out effects until told to stop, or until a task of it dies; raises what of."""
+    """Deliver effects until told to stop, or until a task of it dies; raises what of."""
     settle_memory()
-    run_until_one_ends(stop, relay=service.relay.run, housekeeping=service.housekeeping.run, refill=service.refill.run)
+    run_until_one_ends(
+        stop, relay=service.relay.run, housekeeping=service.housekeeping.run, backfill=service.backfill.run
+    )

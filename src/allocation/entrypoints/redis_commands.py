@@ -53,7 +53,7 @@ def run(service: Service, stop: Event) -> None:
 def _take_over(service: Service) -> None:
     lost = service.command_group.take_over()
     for entry in lost:
-        _bury(service, entry, "deleted from the stream before it was handled")
+        _store(service, entry, "deleted from the stream before it was handled")
 
 
 def _work(service: Service, stop: Event) -> None:
@@ -103,7 +103,7 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
             refused.append((entry, str(outcome.refusal), request.metadata.correlation_id))
     for entry, reason, correlation_id in refused:
         with working_on(correlation_id):
-            _bury(service, entry, reason)
+            _store(service, entry, reason)
     service.command_group.acknowledge(entries)
     correlation_ids = list(dict.fromkeys(request.metadata.correlation_id for _, request in requests))
     about = {"messages": len(entries), "refused": len(refused), "correlation_ids": correlation_ids}
@@ -127,7 +127,7 @@ def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
         if entry.tries < MOST_TRIES:
             return False
         reason = str(error) if isinstance(error, Stuck) else repr(error)
-        done = until_possible(partial(_bury, service, entry, reason), stop)
+        done = until_possible(partial(_store, service, entry, reason), stop)
     if done:
         service.command_group.acknowledge([entry])
     return done
@@ -142,9 +142,9 @@ def _settle(service: Service, entry: Entry) -> None:
         elif outcome := service.command_bus.recall(request):  # it took effect, and only that was not told
             outcome.unwrap()
         else:
-            _bury(service, entry, f"read {entry.tries} times and never acknowledged")
+            _store(service, entry, f"read {entry.tries} times and never acknowledged")
     except REFUSED as error:
-        _bury(service, entry, str(error))
+        _store(service, entry, str(error))
 
 
 def _read(entry: Entry) -> Request:
@@ -153,9 +153,9 @@ def _read(entry: Entry) -> Request:
     return read(redis_channels.COMMANDS, entry.body)
 
 
-def _bury(service: Service, entry: Entry, reason: str) -> None:
+def _store(service: Service, entry: Entry, reason: str) -> None:
     log.warning("refused", extra={"stream": redis_channels.COMMANDS, "entry": entry.id, "error": reason})
-    service.dead_letters.bury(
+    service.dead_letters.store(
         source=redis_channels.COMMANDS, message_id=entry.id, body=_content(entry), reason=reason, attempts=entry.tries
     )
 

@@ -20,8 +20,8 @@ from messaging.correlation import WORKING_ON, working_on
 from messaging.errors import StillRunning, Unavailable, UnreadableMessage
 from messaging.loops import StatusLog
 from messaging.redis.client import redis_faults
-from messaging.redis.listening import Listening, Succeeded
-from messaging.sql.exclusive import Occupied, taken_anew_only_if
+from messaging.redis.listening import Listening, Superseded
+from messaging.sql.exclusive import Occupied, reacquire_only_if
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +54,13 @@ def _listen_while_ours(service: Service, stop: Event, status: StatusLog) -> None
     """Until another has it. Whatever was heard before that one listened is handled or kept by us, the rest is its."""
     with (
         Listening(service.redis, redis_channels.CHANGE_BATCH_QUANTITY) as channel,
-        taken_anew_only_if(lambda: not channel.has_been_succeeded()),
+        reacquire_only_if(lambda: not channel.has_been_superseded()),
     ):
         if not service.pubsub_bus.is_ours():  # still; so whoever is next begins after us, and we hear of it
             return
         channel.begin()
         status(logging.INFO, "listening", channel=redis_channels.CHANGE_BATCH_QUANTITY)
-        with suppress(Succeeded):
+        with suppress(Superseded):
             while not stop.is_set():
                 body = channel.next(_LISTEN)
                 if body is not None:
@@ -120,7 +120,7 @@ def _keep(service: Service, body: bytes, reason: str, received: str) -> None:
         outcome = service.bus.recall(request)
         if outcome and not outcome.refusal:
             return
-    _bury(service, body, reason)
+    _store(service, body, reason)
 
 
 def handle(service: Service, body: bytes, message_id: str | None = None) -> None:
@@ -136,13 +136,13 @@ def handle(service: Service, body: bytes, message_id: str | None = None) -> None
         raise
     except REFUSED as error:
         log.warning("refused", extra={"channel": redis_channels.CHANGE_BATCH_QUANTITY, "error": str(error)})
-        _bury(service, body, str(error))
+        _store(service, body, str(error))
     except Exception as error:
         log.exception("a fault in the program", extra={"channel": redis_channels.CHANGE_BATCH_QUANTITY})
-        _bury(service, body, repr(error))
+        _store(service, body, repr(error))
     else:
         log.info("handled", extra={"channel": redis_channels.CHANGE_BATCH_QUANTITY, "command": repr(request.command)})
 
 
-def _bury(service: Service, body: bytes, reason: str) -> None:
-    service.dead_letters.bury(source=redis_channels.CHANGE_BATCH_QUANTITY, body=body, reason=reason)
+def _store(service: Service, body: bytes, reason: str) -> None:
+    service.dead_letters.store(source=redis_channels.CHANGE_BATCH_QUANTITY, body=body, reason=reason)

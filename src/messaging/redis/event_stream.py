@@ -27,7 +27,7 @@ from messaging.redis.client import redis_faults
 # Any step may be refused, for want of memory or permission, and what was done before is true then: whether the hash may
 # be written is tried before anything is appended, and what was appended is noted at once. What is too old by both
 # clocks goes first, by itself, since a full Redis still trims. Whoever may not publish has appended all the same.
-_TELL = """
+_APPEND = """
 local stream, hash = KEYS[1], KEYS[2]
 if redis.call('EXISTS', stream) == 0 then
     redis.call('DEL', hash)
@@ -56,7 +56,7 @@ redis.call('HSET', hash, ARGV[1], ARGV[2] .. ':' .. ARGV[4])
 return result
 """
 
-_TELL_SHA = sha1(_TELL.encode(), usedforsecurity=False).hexdigest()
+_APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
 
 # ARGV: a new mark. A check that goes on is joined: whoever ends first has seen that nothing is missing, and those who
 # always begin before another has ended do not undo each other's.
@@ -88,7 +88,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Append:
     """The entries that bring a subject from the version `after` to this `version`, all told in one step.
 
     Without entries it only says how far the subject has got.
@@ -113,27 +113,27 @@ class EventStream:
         self._begin_check = client.register_script(_BEGIN_CHECK)
         self._end_check = client.register_script(_END_CHECK)
 
-    def tell(self, news: Sequence[News]) -> Mapping[str, MessagingError]:
+    def append(self, appends: Sequence[Append]) -> Mapping[str, MessagingError]:
         """Append and publish, in one round trip. Returns which subjects were refused, and why; the others were told.
 
         ClaimLost: a higher token has told of the subject. Unavailable: what comes before is missing. When Redis fails
         for all of them, as while it is full, that is raised.
         """
         with redis_faults(), self._client.pipeline(transaction=False) as pipeline:
-            pipeline.script_load(_TELL)  # redis-py's own way asks first whether it is there: another round trip
-            for one in news:
-                pipeline.evalsha(_TELL_SHA, len(self._keys), *self._keys, *self._arguments(one))
+            pipeline.script_load(_APPEND)  # redis-py's own way asks first whether it is there: another round trip
+            for one in appends:
+                pipeline.evalsha(_APPEND_SHA, len(self._keys), *self._keys, *self._arguments(one))
             _, *answers = pipeline.execute(raise_on_error=False)
             if answers and all(isinstance(answer, redis.RedisError) for answer in answers):
                 raise answers[0]
         if b"told, not published" in answers:
             log.warning("redis does not let us publish on a channel; the stream has all of it")
-        refusals = ((one.subject, _refusal(answer, one)) for one, answer in zip(news, answers, strict=True))
+        refusals = ((one.subject, _refusal(answer, one)) for one, answer in zip(appends, answers, strict=True))
         return {subject: refusal for subject, refusal in refusals if refusal}
 
-    def tell_all(self, news: Sequence[News]) -> None:
-        """Tell it all, or raise why one of them was refused."""
-        for refusal in self.tell(news).values():
+    def append_all(self, appends: Sequence[Append]) -> None:
+        """Append all of them, or raise why one of them was refused."""
+        for refusal in self.append(appends).values():
             raise refusal
 
     def versions(self, subjects: Sequence[str]) -> list[int]:
@@ -170,11 +170,11 @@ class EventStream:
         with redis_faults():
             self._end_check(keys=self._keys, args=[mark, home])
 
-    def _arguments(self, news: News) -> list[bytes | str | int]:
+    def _arguments(self, append: Append) -> list[bytes | str | int]:
         kept = int(self.keep.total_seconds())
         now = int(self._clock())
-        arguments: list[bytes | str | int] = [news.subject, news.token, news.after, news.version, kept, now]
-        for entry in news.entries:
+        arguments: list[bytes | str | int] = [append.subject, append.token, append.after, append.version, kept, now]
+        for entry in append.entries:
             arguments += entry.version, entry.body, entry.channel, entry.message
         return arguments
 
@@ -190,11 +190,11 @@ def _version(known: bytes | None) -> int:
     return int(version) if version.isdigit() else 0
 
 
-def _refusal(answer: object, news: News) -> MessagingError | None:
+def _refusal(answer: object, append: Append) -> MessagingError | None:
     if isinstance(answer, bytes) and answer.startswith(b"told"):
         return None
     if answer == b"late":
-        return ClaimLost(f"another relay has told of {news.subject} meanwhile")
+        return ClaimLost(f"another relay has told of {append.subject} meanwhile")
     if answer == b"gap":
-        return Unavailable(f"redis has lost what came before version {news.after + 1} of {news.subject}")
+        return Unavailable(f"redis has lost what came before version {append.after + 1} of {append.subject}")
     return Unavailable(f"redis: {answer}")

@@ -23,7 +23,7 @@ Heard: TypeAlias = tuple[Literal["message", "ours", "another"], bytes]
 _ANOTHER: Heard = "another", b""
 
 
-class Succeeded(Exception):
+class Superseded(Exception):
     """Another has begun to listen, or the subscription was broken, so that one may have."""
 
 
@@ -65,14 +65,14 @@ class Listening:
         self._kept = deque(heard for heard in until_now if hearers == 1 or heard == _ANOTHER)
 
     def next(self, wait: float) -> bytes | None:
-        """The next message; None if within so many seconds there is none. Raises Succeeded instead of any that is
+        """The next message; None if within so many seconds there is none. Raises Superseded instead of any that is
         another's."""
         heard = self._kept.popleft() if self._kept else self._read(wait)
         if heard == _ANOTHER:
-            raise Succeeded
+            raise Superseded
         return heard[1] if heard and heard[0] == "message" else None
 
-    def has_been_succeeded(self) -> bool:
+    def has_been_superseded(self) -> bool:
         """Whether another has begun to listen by now, or may have."""
         self.hear_out()
         return _ANOTHER in self._kept

@@ -11,7 +11,7 @@ from sqlalchemy.engine.interfaces import IsolationLevel
 
 from messaging.errors import OutcomeUnknown
 from messaging.sql.errors import Faults, is_misplaced, translated
-from messaging.sql.watch import OPTION
+from messaging.sql.watchdog import OPTION
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def connection(engine: Engine, isolation_level: IsolationLevel = "AUTOCOMMIT") -
     The engine's own level is AUTOCOMMIT: to leave it at that costs nothing.
     """
     if watch := engine.get_execution_options().get(OPTION):
-        watch.admit()
+        watch.require_available()
     try:
         with engine.connect() as open_connection:
             try:

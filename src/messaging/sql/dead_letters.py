@@ -108,7 +108,7 @@ class SqlDeadLetters:
         self._engine = engine
         self._retry = retry
 
-    def bury(self, *, source: str, body: bytes, reason: str, message_id: str | None = None, attempts: int = 1) -> None:
+    def store(self, *, source: str, body: bytes, reason: str, message_id: str | None = None, attempts: int = 1) -> None:
         """Keep a message; one with a `message_id` once, however often it is buried."""
         row = {"source": source, "message_id": message_id, "body": body, "reason": reason, "attempts": attempts}
         with self._transaction() as transaction:
@@ -145,7 +145,7 @@ class SqlDeadLetters:
         """The oldest first; `most` of them, if so many."""
         return self._effects(most)
 
-    def settle_message(self, letter: DeadMessage) -> None:
+    def resolve(self, letter: DeadMessage) -> None:
         """Forget a message: it was handled after all, or dropped."""
         with self._transaction() as transaction:
             transaction.execute(delete(_letters).where(_letters.c.id == letter.number))

@@ -97,7 +97,7 @@ def make_exclusive(engine: Engine, name: str) -> Engine:
 
 
 @contextmanager
-def taken_anew_only_if(it_may_be: Callable[[], bool]) -> Iterator[None]:
+def reacquire_only_if(it_may_be: Callable[[], bool]) -> Iterator[None]:
     """Within it this thread gets a lock that it has lost only if this is true once nobody else can have it any more."""
     token = _MAY_TAKE.set(it_may_be)
     try:

@@ -19,10 +19,10 @@ from messaging.sql.connections import connection
 from messaging.sql.errors import Faults, translated
 from messaging.sql.event_log import SqlEventLog
 from messaging.sql.inbox import SqlInbox
-from messaging.sql.lanes import lock_lanes
 from messaging.sql.outbox import SqlOutbox
 from messaging.sql.round_trip import RoundTrips, Sent
 from messaging.sql.statements import Query, Rows, Writer, as_json, joined
+from messaging.sql.stripes import lock_stripes
 
 U = TypeVar("U")
 
@@ -65,7 +65,7 @@ class SqlTransaction:
 
     def lock_first(self, locks: Query, wait_for_turn: Collection[str] = ()) -> None:
         """When anything is read: first wait in the queues of these streams, then lock."""
-        self._turn = [(lock_lanes(wait_for_turn), ())] if wait_for_turn else []
+        self._turn = [(lock_stripes(wait_for_turn), ())] if wait_for_turn else []
         self._locks = [locks]
 
     def commit(self) -> None:

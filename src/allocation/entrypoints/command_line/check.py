@@ -1,4 +1,4 @@
-"""`allocation check`: the proof that the books balance, as it is printed."""
+"""`allocation check`: the proof that the data is consistent, as it is printed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from allocation.entrypoints.command_line.sessions import database
 
 if TYPE_CHECKING:
     from allocation.check import Difference, Figures, Verdict
-    from allocation.check.histories import Heard
+    from allocation.check.histories import OnProgress
 
 _MOST_LISTED = 100
 
 
-@click.command(short_help="Prove that the books balance, or say what differs.")
+@click.command(short_help="Prove that the data is consistent, or say what differs.")
 @click.option("--all", "every", is_flag=True, help=f"List every difference, not just the first {_MOST_LISTED}.")
 @json_option("Print JSON: one difference a line, then the verdict.")
 @click.pass_obj
 def check(settings: Settings, every: bool, as_json: bool) -> None:
-    """Prove that the books balance, while the service runs or not; exit 1 and say what differs if they do not."""
-    from allocation.check import check_books
+    """Prove that the data is consistent, while the service runs or not; exit 1 and say what differs if it is not."""
+    from allocation.check import check_consistency
     from messaging.sql.estimates import rows_about
 
     listed = 0
@@ -38,27 +38,27 @@ def check(settings: Settings, every: bool, as_json: bool) -> None:
             listed += 1
             click.echo(in_json(asdict(difference)) if as_json else str(difference))
 
-    with database(settings) as engine, _progress(rows_about(engine, "event_log")) as heard:
-        verdict = check_books(engine, list_it, heard)
+    with database(settings) as engine, _progress(rows_about(engine, "event_log")) as on_progress:
+        verdict = check_consistency(engine, list_it, on_progress)
     click.echo(
-        in_json({"balanced": verdict.is_balanced} | asdict(verdict)) if as_json else verdict_in_words(verdict, listed)
+        in_json({"balanced": verdict.is_consistent} | asdict(verdict)) if as_json else verdict_in_words(verdict, listed)
     )
-    if not verdict.is_balanced:
+    if not verdict.is_consistent:
         raise SystemExit(1)
 
 
 def verdict_in_words(verdict: Verdict, listed: int) -> str:
     """A sentence to come after the differences, of which so many are `listed`."""
-    if verdict.is_balanced:
-        return f"The books balance: {_figures(verdict.checked)}."
+    if verdict.is_consistent:
+        return f"All data is consistent: {_figures(verdict.checked)}."
     found, unknown = verdict.differences, verdict.unknown_events
     if found == unknown:
         events = "1 event" if found == 1 else f"{found:,} events"
-        return f"All balances but for what only a newer release can check: {events} that this one does not know."
+        return f"All data is consistent, as far as this release can tell: it does not know {events}."
     differences = "1 difference" if found == 1 else f"{found:,} differences"
     newer = f", {unknown:,} of them for a newer release to check" if unknown else ""
     unlisted = f", {found - listed:,} of them not listed" if found > listed else ""
-    return f"The books do not balance: {differences}{newer}{unlisted}."
+    return f"The data is not consistent: {differences}{newer}{unlisted}."
 
 
 def _figures(checked: Figures) -> str:
@@ -69,16 +69,16 @@ def _figures(checked: Figures) -> str:
 
 
 @contextmanager
-def _progress(events: int | None) -> Iterator[Heard]:
+def _progress(events: int | None) -> Iterator[OnProgress]:
     """How far it is, on a terminal, and nothing elsewhere."""
     from allocation.entrypoints.bulk.progress import progress
 
     done = 0
     with progress(events, seconds_between_lines=math.inf) as show:
 
-        def heard(so_far: int, of_what: str) -> None:
+        def on_progress(so_far: int, of_what: str) -> None:
             nonlocal done
             done = max(done, so_far)
             show(done, of_what)
 
-        yield heard
+        yield on_progress

@@ -108,7 +108,7 @@ def drop(settings: Settings, letter_id: str | None, every: bool, as_json: bool) 
             if isinstance(letter, DeadEffect):
                 service.dead_letters.drop_effect(letter, by=login_name())
             else:
-                service.dead_letters.settle_message(letter)
+                service.dead_letters.resolve(letter)
             _say(letter, "dropped", as_json)
 
 

@@ -16,7 +16,7 @@ import click
 
 import embedded
 from allocation.config import Settings
-from allocation.entrypoints.command_line.surroundings import surroundings
+from allocation.entrypoints.command_line.backing_services import backing_services
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -56,7 +56,7 @@ def _prepared(settings: Settings) -> Iterator[Settings]:
     if not (settings.database_url or embedded.keeps_data(settings.home)):
         elsewhere = "set DATABASE_URL or ALLOCATION_HOME if yours is elsewhere"
         click.echo(f"Nothing was kept in {settings.home}: this is a new, empty database; {elsewhere}.", err=True)
-    with surroundings(settings, with_redis=False) as around:
+    with backing_services(settings, with_redis=False) as around:
         if not settings.database_url:
             from allocation import migrations
 

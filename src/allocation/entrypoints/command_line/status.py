@@ -8,8 +8,8 @@ import click
 
 from allocation.config import Settings
 from allocation.entrypoints.command_line.addresses import api_url
+from allocation.entrypoints.command_line.backing_services import running_services
 from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
-from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
     from allocation.overview import Overview
@@ -29,7 +29,7 @@ def status(settings: Settings, as_json: bool) -> None:
     from allocation.entrypoints.command_line.status_screen import WIDE, as_object, screen
     from allocation.overview import problems
 
-    settings = at_hand(settings)
+    settings = running_services(settings)
     overview = _look(settings)
     found = problems(overview)
     if as_json:

@@ -14,8 +14,8 @@ import click
 
 from allocation.config import Settings
 from allocation.durations import duration, in_short
+from allocation.entrypoints.command_line.backing_services import running_services
 from allocation.entrypoints.command_line.output import echo_json, in_json, json_option
-from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
     from messaging.redis.tail import Entry, Tail
@@ -88,7 +88,7 @@ def _entries(settings: Settings, sku: str | None, since: timedelta | None, *, fo
     if since is not None and since > settings.events_stay:
         kept = in_short(settings.events_stay)
         click.echo(f"only the last {kept} are kept (EVENTS_STAY): older events may be missing", err=True)
-    settings = at_hand(settings)
+    settings = running_services(settings)
     if not settings.redis_url:
         raise click.ClickException(f"no servers run in {settings.home}: start them with `allocation run`")
     tail = Tail(redis_client(settings.redis_url), EVENTS, subject=sku)

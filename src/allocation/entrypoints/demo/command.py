@@ -15,9 +15,9 @@ import click
 
 from allocation.config import Settings
 from allocation.entrypoints.command_line.addresses import api_url, without_password
+from allocation.entrypoints.command_line.backing_services import running_services
 from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, json_option
-from allocation.entrypoints.command_line.surroundings import at_hand
 
 if TYPE_CHECKING:
     from allocation.entrypoints.demo.story import TradingDay
@@ -65,7 +65,7 @@ def demo(settings: Settings, url: str | None, fast: bool, as_json: bool) -> None
     from messaging.redis.tail import Tail
 
     begun = time.time()
-    settings = at_hand(settings)
+    settings = running_services(settings)
     with redis_client(settings.redis_url or "redis://") as broker:
         client = DemoClient(url or api_url(settings), broker, os.environ.get("ALLOCATION_API_KEY", ""))
         found = client.require_service()

@@ -70,7 +70,7 @@ def _behind(proxy: P) -> P:
 
 def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
     @cache
-    def surroundings() -> SurroundingsCollector:
+    def backing_services() -> SurroundingsCollector:
         look = Probe(service.waiting, service.command_group.lag)
         return SurroundingsCollector(CachedProbe(look, shared_folder()), version("allocation"))
 
@@ -78,5 +78,5 @@ def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
     def metrics() -> ResponseReturnValue:
         registry = CollectorRegistry()
         registry.register(of_all_processes(own))
-        registry.register(surroundings())
+        registry.register(backing_services())
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

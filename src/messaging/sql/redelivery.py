@@ -30,7 +30,7 @@ _MESSAGES = text("""
 """)
 
 
-class SqlTold:
+class SqlDelivered:
     """All of it raises Unavailable."""
 
     def __init__(self, engine: Engine, codec: Codec) -> None:

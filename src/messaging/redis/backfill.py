@@ -1,4 +1,4 @@
-"""Tells again what Redis has forgotten, from the log: after a restart, a failover, a flush, or at a new address.
+"""Appends again, from the log, what Redis has lost: after a restart, a failover, a flush, or at a new address.
 
 Each stream is claimed while it is refilled, so that what is new waits behind what is old.
 """
@@ -16,7 +16,7 @@ from messaging.envelope import Recorded
 from messaging.errors import ClaimLost, Unavailable, UnknownMessage, UnreadableMessage
 from messaging.loops import StatusLog, repeat
 from messaging.outbox.claims import Claim, Deliveries, OutboxMessage
-from messaging.redis.event_stream import Entry, EventStream, News
+from messaging.redis.event_stream import Append, Entry, EventStream
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class ClaimsByName(Deliveries, Protocol):
         ...
 
 
-class Told(Protocol):
+class Delivered(Protocol):
     """What was told, as the database remembers it."""
 
     def last_versions(self, effect: str, beyond: str, most: int) -> Mapping[str, int]:
@@ -42,13 +42,13 @@ class Told(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Refill:
+class Backfill:
     """`encode` gives the body of an entry."""
 
     effect: str
     stream: EventStream
     deliveries: ClaimsByName
-    told: Told
+    delivered: Delivered
     encode: Callable[[Recorded[object]], bytes]
     every: float = 1.0
     streams_at_once: int = 100
@@ -58,13 +58,13 @@ class Refill:
         """Look now and then whether Redis has lost anything, until told to stop."""
 
         def step() -> float:
-            if (events := self.refill(stop)) and not stop.is_set():
+            if (events := self.fill(stop)) and not stop.is_set():
                 log.warning("redis had lost events, and has them again", extra={"events": events})
             return self.every
 
-        repeat(step, stop, StatusLog(log), "the refill", self.every)
+        repeat(step, stop, StatusLog(log), "the backfill", self.every)
 
-    def refill(self, stop: Event | None = None) -> int:
+    def fill(self, stop: Event | None = None) -> int:
         """Tell what is missing, or as much of it as there is until told to stop; returns how many events.
 
         Raises Unavailable, also when some are for a newer release.
@@ -77,7 +77,7 @@ class Refill:
         events, complete, beyond = 0, True, ""
         beyond_us: dict[str, UnknownMessage] = {}
         while not stop.is_set() and (
-            last_versions := self.told.last_versions(self.effect, beyond, self.streams_at_once)
+            last_versions := self.delivered.last_versions(self.effect, beyond, self.streams_at_once)
         ):
             beyond = max(last_versions)
             here = dict(zip(last_versions, self.stream.versions(list(last_versions)), strict=True))
@@ -86,7 +86,7 @@ class Refill:
                 claims = self.deliveries.claim_these(self.effect, behind)
                 complete = complete and len(claims) == len(behind)
                 try:
-                    events += self._tell_again(claims, behind, beyond_us, stop)
+                    events += self._append_again(claims, behind, beyond_us, stop)
                 except ClaimLost:
                     complete = False
                 finally:
@@ -98,28 +98,28 @@ class Refill:
             self.stream.end_check(mark, home)
         return events
 
-    def _tell_again(
+    def _append_again(
         self, claims: Sequence[Claim], here: Mapping[str, int], beyond_us: dict[str, UnknownMessage], stop: Event
     ) -> int:
         """`beyond_us` takes in the streams whose rest is left to a newer release, so that nothing is passed over."""
         by_stream = {claim.stream: claim for claim in claims}
         spans = {claim.stream: (here[claim.stream], claim.after) for claim in claims}
-        events, batch = 0, list[News]()
+        events, batch = 0, list[Append]()
         after = dict(here)  # what Redis has lost since it was compared is a gap, which the next round fills
-        messages = self.told.messages(self.effect, spans, self.stream.keep)
+        messages = self.delivered.messages(self.effect, spans, self.stream.keep)
         for stream, version, body in self._bodies(messages, beyond_us):
-            batch.append(News(stream, by_stream[stream].token, after[stream], version, [Entry(version, body)]))
+            batch.append(Append(stream, by_stream[stream].token, after[stream], version, [Entry(version, body)]))
             after[stream] = version
             events += 1
             if len(batch) == self.messages_at_once:
-                self.stream.tell_all(batch)
+                self.stream.append_all(batch)
                 self.deliveries.extend(self.effect, claims)
                 batch.clear()
                 if stop.is_set():
                     return events
         told = [claim for claim in claims if claim.stream not in beyond_us]
-        caught_up = [News(claim.stream, claim.token, after[claim.stream], claim.after) for claim in told]
-        self.stream.tell_all([*batch, *caught_up])
+        caught_up = [Append(claim.stream, claim.token, after[claim.stream], claim.after) for claim in told]
+        self.stream.append_all([*batch, *caught_up])
         return events
 
     def _bodies(

@@ -14,7 +14,7 @@ import pytest
 from psycopg.errors import ConnectionTimeout
 
 from embedded.waiting import wait_for
-from messaging.sql.watch import Patience, Watch, turned, within
+from messaging.sql.watchdog import Timeouts, Watchdog, turned, within
 
 
 def test_each_of_several_hosts_is_in_front_once() -> None:
@@ -85,14 +85,14 @@ def test_whoever_looks_after_the_database_goes_on_whatever_happens(caplog: pytes
     looks: list[float] = []
     stop = Event()
 
-    class Clumsy(Watch):
+    class Clumsy(Watchdog):
         def _look(self, stop: Event) -> None:
             looks.append(time.monotonic())
             if len(looks) == 1:
                 raise RuntimeError("can't start new thread")
             stop.set()
 
-    Clumsy(Patience(look=0.001))._look_until(stop)
+    Clumsy(Timeouts(look=0.001))._look_until(stop)
 
     assert len(looks) == 2
     assert "could not look after the database, and goes on" in caplog.messages

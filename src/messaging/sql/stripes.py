@@ -14,7 +14,7 @@ from zlib import crc32
 from messaging.sql.tables import lanes
 
 
-def lock_lanes(streams: Iterable[str]) -> str:
+def lock_stripes(streams: Iterable[str]) -> str:
     """The statement that waits for the turn of these streams. Two of them may share a lane."""
     numbers = sorted({crc32(stream.encode()) % len(lanes) for stream in streams})
     return f"LOCK TABLE {', '.join(lanes[number].name for number in numbers)} IN EXCLUSIVE MODE"

@@ -36,7 +36,7 @@ OPTION = "watch"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """In seconds."""
 
     outage: float = 1.0  # callers wait so long for a database that went away
@@ -47,11 +47,11 @@ class Patience:
     look: float = 0.05
 
 
-class Watch:
+class Watchdog:
     """Over one engine. Its thread starts with the first connection, so after a fork, and ends with `dispose`."""
 
-    def __init__(self, patience: Patience | None = None) -> None:
-        self._patience = patience or Patience()
+    def __init__(self, timeouts: Timeouts | None = None) -> None:
+        self._timeouts = timeouts or Timeouts()
         self._out: dict[ConnectionPoolEntry, float] = {}  # since when
         self._lines: dict[ConnectionPoolEntry, socket.socket] = {}
         self._back = Condition()
@@ -73,14 +73,14 @@ class Watch:
         event.listen(engine, "engine_disposed", self._end)
         return engine
 
-    def admit(self) -> None:
+    def require_available(self) -> None:
         """Returns at once when the database is there, or when it is back in time. Raises Unavailable."""
         if not self._away:
             return
         with self._back:
             if self._away:
                 since, _ = self._away
-                self._back.wait_for(lambda: not self._away, max(0.0, since + self._patience.outage - time.monotonic()))
+                self._back.wait_for(lambda: not self._away, max(0.0, since + self._timeouts.outage - time.monotonic()))
             if self._away:
                 raise Unavailable(f"the database is away: {self._away[1]}")
 
@@ -92,7 +92,7 @@ class Watch:
         self._begin()
         begun = time.monotonic()
         try:
-            return within(self._patience.connect, self._connect)
+            return within(self._timeouts.connect, self._connect)
         except psycopg.Error as error:
             self._turn += 1
             if isinstance(error, ConnectionTimeout) or not self._any_is_connected():  # else those that we have are good
@@ -137,7 +137,7 @@ class Watch:
         self._open()
 
     def _look_until(self, stop: Event) -> None:
-        while not stop.wait(self._patience.look):
+        while not stop.wait(self._timeouts.look):
             try:
                 self._look(stop)
             except Exception:  # such as no room for another thread; nobody else would ever let callers in again
@@ -147,28 +147,28 @@ class Watch:
         now = time.monotonic()
         if self._away:
             if self._probe():
-                self._cut(older_than=self._patience.suspect)
+                self._abort(older_than=self._timeouts.suspect)
             elif not stop.is_set():
                 self._open()
             return
         oldest = min(self._out.copy().values(), default=now)
-        if now - oldest > self._patience.suspect and now - self._answered > 1.0:
+        if now - oldest > self._timeouts.suspect and now - self._answered > 1.0:
             if isinstance(error := self._probe(), ConnectionTimeout):
                 self._close(oldest, str(error))
-                self._cut(older_than=0.0)
+                self._abort(older_than=0.0)
             self._answered = time.monotonic()
-        self._cut(older_than=self._patience.longest)
+        self._abort(older_than=self._timeouts.longest)
 
     def _probe(self) -> psycopg.Error | None:
         assert self._connect, "a connection was tried before"
         try:
-            within(self._patience.probe, self._connect).close()
+            within(self._timeouts.probe, self._connect).close()
         except psycopg.Error as error:
             self._turn += 1
             return error
         return None
 
-    def _cut(self, older_than: float) -> None:
+    def _abort(self, older_than: float) -> None:
         """A connection that came back at this very moment may be among them: who gets it next runs again."""
         now = time.monotonic()
         for entry, since in self._out.copy().items():

@@ -11,7 +11,7 @@ from allocation.config import Settings, postgres_url
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class BackingServices:
     """`settings` with every URL filled in; `products` names what is embedded; `look_after` brings it back if killed."""
 
     settings: Settings
@@ -20,10 +20,10 @@ class Surroundings:
 
 
 @contextmanager
-def surroundings(settings: Settings, *, with_redis: bool = True) -> Iterator[Surroundings]:
+def backing_services(settings: Settings, *, with_redis: bool = True) -> Iterator[BackingServices]:
     """Raises EmbeddedServersError."""
     if settings.database_url and (settings.redis_url or not with_redis):
-        yield Surroundings(settings, products="", look_after=lambda: None)
+        yield BackingServices(settings, products="", look_after=lambda: None)
         return
     with embedded.servers(settings.home) as servers:
         filled = replace(
@@ -32,10 +32,10 @@ def surroundings(settings: Settings, *, with_redis: bool = True) -> Iterator[Sur
             redis_url=settings.redis_url or servers.redis_url,
         )
         products = f"{servers.postgres}, {servers.redis}"
-        yield Surroundings(filled, products, lambda: embedded.ensure_running(settings.home))
+        yield BackingServices(filled, products, lambda: embedded.ensure_running(settings.home))
 
 
-def at_hand(settings: Settings) -> Settings:
+def running_services(settings: Settings) -> Settings:
     """With the URLs of embedded servers where they run already, for who only looks: nothing is started.
 
     Raises EmbeddedServersError.
