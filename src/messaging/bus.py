@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from hashlib import sha256
 from typing import Any, Generic, Literal, TypeVar
 
@@ -47,7 +48,7 @@ class MessageBus(Generic[U]):
     def __post_init__(self) -> None:
         self._contention = Contention()
         self._coalescer: Coalescer[Request, Outcome] = Coalescer(
-            self._handle_independent, self._contention.is_fresh, self.transactions
+            partial(self._handle, independent=True), LEFT_OUT, self._contention.is_fresh, at_once=self.transactions
         )
 
     def handle(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Any:
@@ -64,15 +65,14 @@ class MessageBus(Generic[U]):
             outcome = self._coalescer.run(streams, request)
             if not isinstance(outcome.refusal, StillRunning):  # the others of its group did not wait for that
                 return outcome
-        return self._handle(_Group([request], lock="wait"))[0]
+        return self._handle([request], wait=True)[0]
 
     def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
         """Do all that was asked, in this order, in one transaction; a refused request changes nothing.
 
         Raises MessageIdReused, StillRunning and Unavailable for all of them.
         """
-        streams = self._streams_of(requests)
-        return self._handle(_Group(requests, lock="wait" if self._contention.is_fresh(streams) else None))
+        return self._handle(requests, wait=self._contention.is_fresh(self._streams_of(requests)))
 
     @contextmanager
     def preview(self) -> Iterator[Callable[[Sequence[Request]], tuple[list[Outcome], list[Recorded[object]]]]]:
@@ -109,15 +109,14 @@ class MessageBus(Generic[U]):
 
     # --- observed, run again after conflicts, in one transaction ------------------
 
-    def _handle_independent(self, requests: Sequence[Request], *, wait: bool) -> list[Outcome | None]:
-        outcomes = self._handle(_Group(requests, independent=len(requests) > 1, lock="wait" if wait else "skip"))
-        return [None if outcome is LEFT_OUT else outcome for outcome in outcomes]
-
-    def _handle(self, group: _Group) -> list[Outcome]:
+    def _handle(self, requests: Sequence[Request], *, wait: bool, independent: bool = False) -> list[Outcome]:
+        """With `wait` for the locks of what they will write. Those of `independent` callers leave out what others have
+        locked; the others find out at the commit."""
+        group = _Group(requests, independent, "wait" if wait else "skip" if independent else None)
         with working_on(group.correlation_id):
             end = guarded(self.observer.handling, group.requests)
             try:
-                outcomes = self.retry(lambda: self._in_transaction(group))
+                outcomes = self.retry(partial(self._in_transaction, group))
             except BaseException as error:
                 if end:
                     guarded(end, error)
@@ -177,7 +176,7 @@ class MessageBus(Generic[U]):
             try:
                 known = self._first_outcome(request, uow)
             except (MessageIdReused, StillRunning) as error:
-                if not group.independent:
+                if not group.independent or len(group.requests) == 1:
                     raise
                 known = Outcome(refusal=error)
             outcomes.append(known or self._run(request, uow, log, writes=writes))

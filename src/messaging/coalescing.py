@@ -26,9 +26,9 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class RunTogether(Protocol[T_contra, R_co]):
-    def __call__(self, group: Sequence[T_contra], /, *, wait: bool) -> Sequence[R_co | None]:
-        """The answer to each, None for one whose stream is locked by another process; with `wait` it waits for the
-        lock. What it raises counts for all of them."""
+    def __call__(self, group: Sequence[T_contra], /, *, wait: bool) -> Sequence[R_co]:
+        """The answer to each; `left_out` for one whose stream is locked by another process, unless it may `wait` for
+        the lock. What it raises counts for all of them."""
         ...
 
 
@@ -52,12 +52,15 @@ class Coalescer(Generic[T, R]):
     def __init__(
         self,
         run_together: RunTogether[T, R],
+        left_out: R,
         contended: Callable[[Collection[str]], bool] = lambda _: False,
+        *,
         at_once: int = 1,
         at_locks: int = 4,
         most: int = 50,
     ) -> None:
         self._run_together = run_together
+        self._left_out = left_out
         self._contended = contended
         self._room = {False: at_once, True: at_locks}  # for groups that wait for a lock, and for others
         self._most = most
@@ -116,10 +119,19 @@ class Coalescer(Generic[T, R]):
                 return
 
     def _lead(self, group: list[_Waiter[T, R]]) -> None:
-        """Run the group, our own item among it."""
+        """Run the group, our own item among it. Those that were left out come again."""
         again: list[_Waiter[T, R]] = []
         try:
-            again = self._answer(group)
+            answers = self._run_together([waiter.item for waiter in group], wait=group[0].waits_for_lock)
+            again = [waiter for waiter, answer in zip(group, answers, strict=True) if answer is self._left_out]
+            for waiter, answer in zip(group, answers, strict=True):
+                waiter.answer = answer
+        except BaseException as error:  # noqa: BLE001 - it is raised again by each whose it is
+            if len(group) > 1 and isinstance(error, Exception) and not isinstance(error, Unavailable):
+                again = self._run_alone(group)  # it is the fault of one of them
+            else:
+                for waiter in group:
+                    waiter.error = error if waiter is group[0] else _copy(error)
         finally:
             with self._lock:
                 self._room[group[0].waits_for_lock] += 1
@@ -132,22 +144,14 @@ class Coalescer(Generic[T, R]):
                 if waiter not in again:
                     waiter.called.set()
 
-    def _answer(self, group: list[_Waiter[T, R]]) -> list[_Waiter[T, R]]:
-        """Returns those that have to come again, since their stream is locked."""
-        try:
-            answers = self._run_together([waiter.item for waiter in group], wait=group[0].waits_for_lock)
-        except BaseException as error:  # noqa: BLE001 - it is raised again by each whose it is
-            if len(group) > 1 and isinstance(error, Exception) and not isinstance(error, Unavailable):
-                return [one for waiter in group for one in self._answer([waiter])]  # it is the fault of one of them
-            for waiter in group:
-                waiter.error = error if waiter is group[0] else _copy(error)
-            return []
-        again = []
-        for waiter, answer in zip(group, answers, strict=True):
-            if answer is None:
-                again.append(waiter)
-            waiter.answer = answer
-        return again
+    def _run_alone(self, group: list[_Waiter[T, R]]) -> list[_Waiter[T, R]]:
+        """Each by itself; returns those that were left out."""
+        for waiter in group:
+            try:
+                [waiter.answer] = self._run_together([waiter.item], wait=waiter.waits_for_lock)
+            except Exception as error:  # noqa: BLE001 - it is raised again by whose it is
+                waiter.error = error
+        return [waiter for waiter in group if waiter.answer is self._left_out and not waiter.error]
 
 
 def _go_together(one: _Waiter[T, R], other: _Waiter[T, R]) -> bool:

@@ -16,6 +16,7 @@ from messaging.coalescing import Coalescer
 from messaging.errors import Unavailable
 
 PATIENCE = 10.0
+LEFT_OUT = 1 << 40
 
 
 @dataclass
@@ -28,17 +29,17 @@ class Counter:
     locked: set[int] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, group: Sequence[int], *, wait: bool) -> list[int | None]:
+    def __call__(self, group: Sequence[int], *, wait: bool) -> list[int]:
         with self.lock:
             self.groups.append(list(group))
             self.waited.append(wait)
         assert self.gate.wait(PATIENCE)
         return [self.answer(number, wait=wait) for number in group]
 
-    def answer(self, number: int, *, wait: bool) -> int | None:
+    def answer(self, number: int, *, wait: bool) -> int:
         if number < 0:
             raise ValueError(f"not {number}")
-        return None if number in self.locked and not wait else number * 10
+        return LEFT_OUT if number in self.locked and not wait else number * 10
 
 
 class Callers:
@@ -66,7 +67,7 @@ def calling(counter: Counter, at_once: int = 1, most: int = 50, contended: Colle
     def is_contended(streams: Collection[str]) -> bool:
         return not set(contended).isdisjoint(streams)
 
-    coalescer: Coalescer[int, int] = Coalescer(counter, is_contended, at_once, most=most)
+    coalescer: Coalescer[int, int] = Coalescer(counter, LEFT_OUT, is_contended, at_once=at_once, most=most)
     with ThreadPoolExecutor(16) as pool:
         try:
             yield Callers(coalescer, counter, pool)
@@ -79,11 +80,11 @@ def calling(counter: Counter, at_once: int = 1, most: int = 50, contended: Colle
 def test_who_finds_nobody_waiting_runs_at_once_and_in_its_own_thread() -> None:
     threads: list[int] = []
 
-    def note(group: Sequence[int], *, wait: bool) -> list[int | None]:
+    def note(group: Sequence[int], *, wait: bool) -> list[int]:
         threads.append(threading.get_ident())
         return [number * 10 for number in group]
 
-    coalescer: Coalescer[int, int] = Coalescer(note)
+    coalescer: Coalescer[int, int] = Coalescer(note, LEFT_OUT)
 
     assert [coalescer.run(["a"], number) for number in (1, 2)] == [10, 20]
     assert threads == [threading.get_ident()] * 2
@@ -128,8 +129,8 @@ def test_a_stream_that_another_process_has_locked_holds_up_its_own_only_and_wait
     counter = Counter(locked={2, 12})
     answer = counter.answer
 
-    def note_contention(number: int, *, wait: bool) -> int | None:
-        if (found := answer(number, wait=wait)) is None:
+    def note_contention(number: int, *, wait: bool) -> int:
+        if (found := answer(number, wait=wait)) is LEFT_OUT:
             contended.add(str(number % 10))
         return found
 
@@ -196,7 +197,7 @@ def test_a_fault_of_one_is_not_the_others_fault() -> None:
 class Failing(Counter):
     error: BaseException = field(default_factory=Exception)
 
-    def __call__(self, group: Sequence[int], *, wait: bool) -> list[int | None]:
+    def __call__(self, group: Sequence[int], *, wait: bool) -> list[int]:
         answers = super().__call__(group, wait=wait)
         if len(self.groups) > 1:
             raise self.error
@@ -221,7 +222,7 @@ def test_many_threads_all_get_their_own_answers() -> None:
     in_flight: set[int] = set()
     lock = threading.Lock()
 
-    def ten_times(group: Sequence[int], *, wait: bool) -> list[int | None]:
+    def ten_times(group: Sequence[int], *, wait: bool) -> list[int]:
         streams = {number % 7 for number in group}
         with lock:
             assert in_flight.isdisjoint(streams), "one at a time"
@@ -230,7 +231,7 @@ def test_many_threads_all_get_their_own_answers() -> None:
             in_flight.difference_update(streams)
         return [number * 10 for number in group]
 
-    coalescer: Coalescer[int, int] = Coalescer(ten_times, at_once=3, most=5)
+    coalescer: Coalescer[int, int] = Coalescer(ten_times, LEFT_OUT, at_once=3, most=5)
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda number: coalescer.run([str(number % 7)], number), range(2_000)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -14,7 +13,7 @@ from tests import fakes
 
 from allocation.adapters.metrics import Metrics
 from allocation.adapters.metrics_folder import FOLDER, metrics_folder
-from allocation.adapters.server_metrics import CachedProbe, Probe, Snapshot, SurroundingsCollector
+from allocation.adapters.server_metrics import BackingServicesCollector, CachedProbe, Probe, Snapshot
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.domain.errors import DomainError
 from messaging.errors import Overtaken, Unavailable
@@ -140,7 +139,7 @@ def redis_is_away() -> Lag:
 
 def exposed(look: Probe) -> str:
     registry = CollectorRegistry()
-    registry.register(SurroundingsCollector(look, "1.2.3"))
+    registry.register(BackingServicesCollector(look, "1.2.3"))
     return generate_latest(registry).decode()
 
 
@@ -165,11 +164,6 @@ def test_says_what_waits_by_effect_and_what_was_given_up() -> None:
         assert line in said.splitlines()
 
 
-@pytest.mark.parametrize("found", [Snapshot(), Snapshot(Outbox()(), Lag(1, 2, 3.5, ("host:1",), is_complete=False))])
-def test_what_is_found_reaches_other_processes_as_it_is(found: Snapshot) -> None:
-    assert Snapshot.from_json(found.to_json()) == found
-
-
 @pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a fault in the program")])
 def test_what_cannot_be_reached_is_down_and_the_rest_is_told(error: Exception) -> None:
     no_database = exposed(Probe(Outbox(away=error), lambda: Lag(3, 0, None)))
@@ -183,25 +177,22 @@ def test_what_cannot_be_reached_is_down_and_the_rest_is_told(error: Exception) -
     assert "allocation_commands_unread" not in no_redis
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_the_surroundings_are_looked_at_once_a_second_whoever_is_asked(tmp_path: Path, shared: bool) -> None:
+def test_database_and_redis_are_looked_at_once_a_second() -> None:
     outbox, clock = Outbox(), Clock()
-    look = Probe(outbox, redis_is_away)
-    one = CachedProbe(look, tmp_path if shared else None, clock)
-    other = CachedProbe(look, tmp_path, clock) if shared else one
+    look = CachedProbe(Probe(outbox, redis_is_away), clock)
 
-    assert one() == other() == one() == Snapshot(Outbox()(), None)
+    assert look() == look() == Snapshot(Outbox()(), None)
     assert outbox.asked == 1
     clock.now += 0.99
-    other()
+    look()
     assert outbox.asked == 1
     clock.now += 0.01
-    other()
-    one()
+    look()
+    look()
     assert outbox.asked == 2
 
 
-def test_who_comes_while_another_process_looks_waits_for_what_that_finds(tmp_path: Path) -> None:
+def test_who_comes_while_another_looks_waits_for_what_that_finds() -> None:
     outbox, looking, go_on = Outbox(), Event(), Event()
 
     def slowly() -> Lag:
@@ -209,8 +200,8 @@ def test_who_comes_while_another_process_looks_waits_for_what_that_finds(tmp_pat
         assert go_on.wait(10)
         return Lag(0, 0, None)
 
-    look = Probe(outbox, slowly)
-    threads = [Thread(target=CachedProbe(look, tmp_path, Clock()), daemon=True) for _ in range(2)]
+    look = CachedProbe(Probe(outbox, slowly), Clock())
+    threads = [Thread(target=look, daemon=True) for _ in range(2)]
     threads[0].start()
     assert looking.wait(10)
     threads[1].start()
@@ -220,18 +211,3 @@ def test_who_comes_while_another_process_looks_waits_for_what_that_finds(tmp_pat
         thread.join(10)
 
     assert outbox.asked == 1
-
-
-@pytest.mark.parametrize("left", ["", "1000000.0\n{", "nonsense", "1000000.0\n", '1000000.0\n{"lag": {"old": 1}}'])
-def test_who_was_killed_while_writing_hides_nothing(tmp_path: Path, left: str) -> None:
-    (tmp_path / "surroundings.json").write_text(left)
-    look = CachedProbe(Probe(Outbox(), redis_is_away), tmp_path, Clock())
-
-    assert look().waiting == Outbox()()
-    assert json.loads((tmp_path / "surroundings.json").read_text().partition("\n")[2])
-
-
-def test_a_folder_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
-    look = CachedProbe(Probe(Outbox(), redis_is_away), tmp_path / "gone", Clock())
-
-    assert look().waiting == Outbox()()

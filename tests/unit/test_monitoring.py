@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from allocation.adapters.metrics import Metrics
-from allocation.adapters.server_metrics import Probe, SurroundingsCollector
+from allocation.adapters.server_metrics import BackingServicesCollector, Probe
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Backlog, Waiting
 
@@ -35,7 +35,7 @@ def exposed() -> dict[str, set[str]]:
             for ending in endings:
                 found[family.name + ending] = set(metric._labelnames)
     look = Probe(lambda: Waiting([Backlog("mail")], 0), lambda: Lag(0, 0, None))
-    for gauge in SurroundingsCollector(look, "1").collect():
+    for gauge in BackingServicesCollector(look, "1").collect():
         found[gauge.name] = {label for sample in gauge.samples for label in sample.labels}
     return found
 

@@ -1,25 +1,21 @@
-"""What Prometheus is told of the database and Redis: asked when it asks, once a second at most, whoever it asks.
+"""Metrics of the database and Redis, measured at a scrape, once a second at most in each process.
 
-These numbers are the same for all processes, so one of them finds them out and the others read them from the folder
-that they share. What can't be reached is said to be down, and what is known is told all the same.
+What can't be reached is down, and what is known of the others is there all the same.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from pydantic import TypeAdapter
 
 from messaging.errors import Unavailable
 from messaging.redis.lag import Lag
@@ -37,23 +33,10 @@ class Snapshot:
     waiting: Waiting | None = None
     lag: Lag | None = None
 
-    def to_json(self) -> str:
-        return _snapshots().dump_json(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str) -> Snapshot:
-        """Raises ValueError."""
-        return _snapshots().validate_json(text)
-
-
-@cache
-def _snapshots() -> TypeAdapter[Snapshot]:
-    return TypeAdapter(Snapshot)
-
 
 @dataclass(slots=True)
 class Probe:
-    """Looks at the surroundings. Raises nothing."""
+    """Looks at the database and Redis. Raises nothing."""
 
     waiting: Callable[[], Waiting]
     lag: Callable[[], Lag]
@@ -80,49 +63,23 @@ def _whatever_fails(what: str) -> Iterator[None]:
 
 @dataclass(slots=True)
 class CachedProbe:
-    """What `look` found less than a second ago, by whichever process that shares the folder; who comes meanwhile
-    waits for it. Without a folder: by this process."""
+    """What `look` found less than a second ago; who comes meanwhile waits for it."""
 
     look: Callable[[], Snapshot]
-    folder: Path | None = None
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
     _lock: Lock = field(default_factory=Lock, init=False)
-    _last: tuple[float, str] = field(default=(0.0, ""), init=False)
+    _last: Snapshot = field(default_factory=Snapshot, init=False)
+    _fresh_until: float = field(default=-math.inf, init=False)
 
     def __call__(self) -> Snapshot:
         with self._lock:
-            try:
-                self._last = self._shared(self.folder) if self.folder else self._fresh(self._last)
-            except OSError:  # the folder is gone, or full
-                self._last = self._fresh(self._last)
-            return Snapshot.from_json(self._last[1])
-
-    def _shared(self, folder: Path) -> tuple[float, str]:
-        with (folder / "surroundings.json").open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-            file.seek(0)
-            moment, found = self._fresh(_kept(file.read()))
-            file.truncate(0)
-            file.write(f"{moment}\n{found}")
-        return moment, found
-
-    def _fresh(self, last: tuple[float, str]) -> tuple[float, str]:
-        if 0 <= self.clock() - last[0] < _FRESH:
-            return last
-        found = self.look().to_json()
-        return self.clock(), found
+            if self.clock() >= self._fresh_until:
+                self._last = self.look()
+                self._fresh_until = self.clock() + _FRESH
+            return self._last
 
 
-def _kept(text: str) -> tuple[float, str]:
-    moment, _, found = text.partition("\n")
-    try:
-        Snapshot.from_json(found)
-        return float(moment), found
-    except ValueError:  # nobody has looked, or was killed while writing, or is of another release
-        return 0.0, ""
-
-
-class SurroundingsCollector(Collector):
+class BackingServicesCollector(Collector):
     def __init__(self, look: Callable[[], Snapshot], version: str) -> None:
         self._look = look
         self._version = version
@@ -131,7 +88,7 @@ class SurroundingsCollector(Collector):
         found = self._look()
         yield _gauge("allocation_build_info", "Always 1; which release this is.", ["version"], {(self._version,): 1})
         parts: dict[Any, float] = {("database",): found.waiting is not None, ("redis",): found.lag is not None}
-        yield _gauge("allocation_up", "Whether the part of the surroundings answers.", ["part"], parts)
+        yield _gauge("allocation_up", "Whether the database, or Redis, answers.", ["part"], parts)
         if found.waiting:
             yield from _of_outbox(found.waiting)
         if found.lag:

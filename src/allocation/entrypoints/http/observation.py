@@ -12,9 +12,9 @@ from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from allocation.adapters.metrics import Metrics, of_all_processes, shared_folder
+from allocation.adapters.metrics import Metrics, of_all_processes
 from allocation.adapters.metrics import metrics as of_this_process
-from allocation.adapters.server_metrics import CachedProbe, Probe, SurroundingsCollector
+from allocation.adapters.server_metrics import BackingServicesCollector, CachedProbe, Probe
 from allocation.bootstrap import Service
 from allocation.entrypoints.http.back_pressure import WAITED
 from messaging.correlation import WORKING_ON
@@ -70,9 +70,9 @@ def _behind(proxy: P) -> P:
 
 def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
     @cache
-    def backing_services() -> SurroundingsCollector:
+    def backing_services() -> BackingServicesCollector:
         look = Probe(service.waiting, service.command_group.lag)
-        return SurroundingsCollector(CachedProbe(look, shared_folder()), version("allocation"))
+        return BackingServicesCollector(CachedProbe(look), version("allocation"))
 
     @app.get("/metrics")
     def metrics() -> ResponseReturnValue:
