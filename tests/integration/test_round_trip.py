@@ -63,6 +63,17 @@ def test_much_goes_there_and_comes_back(trips: RoundTrips) -> None:
     assert trips.go(*there_and_back) == [[(text, 1), (text, 2), (text, 3)]] * 3
 
 
+def test_no_more_statements_are_prepared_than_the_server_should_keep(
+    trips: RoundTrips, driver: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(round_trip, "MOST_PREPARED", 2)
+
+    for number in range(4):
+        assert trips.go((f"SELECT $1::int + {number}", [b"1"])) == [[(number + 1,)]]
+
+    assert len(prepared(driver)) == 2
+
+
 def test_what_has_parameters_is_prepared_once(trips: RoundTrips, driver: psycopg.Connection[Any]) -> None:
     other = "SELECT $1::text"
     for number in (b"1", b"2", b"3"):

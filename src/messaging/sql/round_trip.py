@@ -23,6 +23,10 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 Sent: TypeAlias = tuple[str, Sequence[bytes]]
 """A statement, and its parameters as encoded texts for `$1` and so on."""
 
+MOST_PREPARED = 100
+"""Statements on one connection, each of which the server keeps with its plan. What is written to other combinations of
+tables, seldom, is not prepared."""
+
 _FORGOTTEN = "26000"  # invalid_sql_statement_name: a pooler has given us another session
 
 
@@ -54,11 +58,11 @@ class RoundTrips:
 
     def _send(self, pgconn: PGconn, text: str, values: Sequence[bytes]) -> bytes:
         """The name under which it is being prepared, if it is. Nothing leaves before the sync, unless it is much."""
-        if not values or self._driver.prepare_threshold is None:
-            pgconn.send_query_params(text.encode(), values or None)
-            return b""
         if known := self._prepared.get(text):
             pgconn.send_query_prepared(known, values)
+            return b""
+        if not values or self._driver.prepare_threshold is None or len(self._prepared) >= MOST_PREPARED:
+            pgconn.send_query_params(text.encode(), values or None)
             return b""
         name = next(self._names)
         pgconn.send_prepare(name, text.encode())
