@@ -31,6 +31,7 @@ def database_engine(
         connect_args={
             "connect_timeout": 2,
             "application_name": "allocation",
+            "client_encoding": "utf8",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

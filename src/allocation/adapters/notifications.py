@@ -95,8 +95,9 @@ class FileNotifications:
             body=body,
         )
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             unfinished = self._folder / f".{message_id}.{os.getpid()}"
+            unfinished.touch(mode=0o600)  # an order is nobody else's to read
             unfinished.write_bytes(mail.as_bytes())
             unfinished.replace(self._folder / f"{message_id}.eml")
         except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from messaging.errors import Unavailable
 from messaging.retry import Retry
@@ -12,15 +12,23 @@ REVISION = "0008"
 
 
 def require_current_schema(engine: Engine) -> None:
-    """Raises Unavailable when the database can't be reached, or its schema is older than the one we need.
+    """Raises Unavailable when the database can't be reached or used, or its schema is older than the one we need.
 
     Revisions are numbered. A later one is for the next release, beside which this one still works for a while.
     """
 
     def ask() -> str | None:
         with connection(engine) as open_connection:
+            require_utf8(open_connection)
             return open_connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
     found = Retry()(ask)  # a connection that was cut while it was at rest says nothing about the database
     if not (found and found.isdigit() and found >= REVISION):
         raise Unavailable(f"the database's schema is at revision {found}, not {REVISION}; migrate it first")
+
+
+def require_utf8(open_connection: Connection) -> None:
+    """Raises Unavailable for a database in which not every name can be stored."""
+    encoding = open_connection.execute(text("SELECT current_setting('server_encoding')")).scalar()
+    if encoding != "UTF8":
+        raise Unavailable(f"the database's encoding is {encoding}, not UTF8; create one with ENCODING 'UTF8'")

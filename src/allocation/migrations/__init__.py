@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, text
 
-from allocation.adapters.schema import REVISION
+from allocation.adapters.schema import REVISION, require_utf8
 from allocation.migrations.online import LOCK_TIMEOUT
 from messaging.errors import ConcurrencyConflict
 from messaging.retry import Retry
@@ -40,7 +40,7 @@ def downgrade(database_url: str, revision: str) -> None:
 
 
 def _migrate(database_url: str, step: Callable[[Config], None], patience: float) -> None:
-    engine = create_engine(database_url, connect_args={"connect_timeout": 5})
+    engine = create_engine(database_url, connect_args={"connect_timeout": 5, "client_encoding": "utf8"})
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     retry = Retry(conflict_deadline=patience, first_wait=0.1, longest_wait=1.0)
@@ -52,6 +52,8 @@ def _migrate(database_url: str, step: Callable[[Config], None], patience: float)
 
 def _step_alone(engine: Engine, config: Config, step: Callable[[Config], None]) -> None:
     with connection(engine, "READ COMMITTED") as open_connection, _alone(open_connection):
+        require_utf8(open_connection)
+        open_connection.commit()
         config.attributes["connection"] = open_connection
         step(config)
 
