@@ -19,6 +19,7 @@ from allocation import migrations
 from allocation.adapters.engine import database_engine
 from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service
+from allocation.check import open_snapshot
 from allocation.domain import allocating, commands
 from allocation.domain.errors import InvalidSku
 from allocation.domain.events import Allocated, OutOfStock
@@ -341,6 +342,34 @@ def test_what_failed_is_tried_again_when_its_time_has_come_and_not_before(
     sql("UPDATE outbox SET retry_at = clock_timestamp()")
     assert relay.deliver(PUBLISH) == 1
     assert tries == [publisher.told[0].metadata.id] * 3, "with the same id on every repeat"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "time = 'infinity'",
+        "time = '-infinity'",
+        "time = '0044-03-15 12:00:00+00 BC'",
+        """data = ('{"deep": ' || repeat('[', 5000) || repeat(']', 5000) || '}')::jsonb""",
+        "data = '[]'",
+    ],
+)
+def test_a_damaged_row_holds_back_its_own_sku_only_and_is_named_by_check(
+    service: Service, engine: Engine, publisher: Publisher, sql: Sql, damage: str
+) -> None:
+    for sku in ("DESK", "LAMP", "SOFA"):
+        allocated(service, sku, "o1")
+    sql(f"UPDATE event_log SET {damage} WHERE stream = 'LAMP' AND version = 2")
+
+    deliver_all(relay_on(engine, publisher), PUBLISH)
+
+    assert sorted(recorded.stream for recorded in publisher.told) == ["DESK", "SOFA"]
+    assert sql("SELECT stream, version, dead_at IS NOT NULL FROM outbox WHERE effect = :effect", effect=PUBLISH) == [
+        ("LAMP", 2, True)
+    ]
+    with open_snapshot(engine) as snapshot:
+        named = [str(difference) for difference in snapshot.differences()]
+    assert any("event 2 of 'LAMP'" in one for one in named)
 
 
 def test_what_cannot_be_read_is_dead_at_once_and_holds_its_stream(service: Service, engine: Engine, sql: Sql) -> None:

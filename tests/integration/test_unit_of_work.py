@@ -32,7 +32,7 @@ from messaging.envelope import Metadata, NewEvent, Outcome, Recorded, Request
 from messaging.errors import ConcurrencyConflict, MessageIdReused
 from messaging.retry import Retry
 from messaging.sql import tables
-from messaging.sql.event_log import recorded_from
+from messaging.sql.event_log import RECORDED, recorded_from
 
 AtOnce = Callable[..., list[Any]]
 
@@ -81,9 +81,9 @@ class RealWorld:
         self.unit_of_work = service.bus.unit_of_work
 
     def log(self, sku: str) -> list[Recorded[object]]:
-        query = select(tables.event_log).where(tables.event_log.c.stream == sku).order_by("version")
+        query = text(f"SELECT stream, version, {RECORDED} FROM event_log WHERE stream = :sku ORDER BY version")
         with self._engine.connect() as connection:
-            return [recorded_from(row, CODEC) for row in connection.execute(query)]
+            return [recorded_from(row, CODEC) for row in connection.execute(query, {"sku": sku})]
 
     def allocations(self) -> list[tuple[str, str, str, int, str]]:
         view = allocations_view.c

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Text, cast, select
 
 from allocation.adapters.tables import allocations, batches, products
 from allocation.adapters.wire_names import CODEC
@@ -21,11 +21,16 @@ from allocation.domain.events import Event
 from allocation.domain.lines import Allocation, OrderLine
 from allocation.domain.product import Product
 from messaging.errors import UnknownMessage, UnreadableMessage
+from messaging.sql.event_log import data_from, time_from
 from messaging.sql.tables import event_log
 
-_EVENTS = select(event_log.c.stream, event_log.c.version, event_log.c.type, event_log.c.data).order_by(
-    event_log.c.stream, event_log.c.version
-)
+_EVENTS = select(
+    event_log.c.stream,
+    event_log.c.version,
+    event_log.c.type,
+    cast(event_log.c.data, Text).label("data"),
+    cast(event_log.c.time, Text).label("time"),
+).order_by(event_log.c.stream, event_log.c.version)
 _PRODUCTS = select(products.c.sku, products.c.version_number).order_by(products.c.sku)
 _BATCHES = select(batches).order_by(batches.c.sku, batches.c.reference)
 _ALLOCATIONS = select(allocations).order_by(allocations.c.sku, allocations.c.version)
@@ -78,7 +83,8 @@ class History:
             yield Difference(f"history of {self._sku!r}, version after {self._last_version}", following, row.version)
         what = the_event(row.version, self._sku)
         try:
-            event = cast(Event, CODEC.decode(row.type, row.data))
+            time_from(row.time)
+            event: Event = CODEC.decode(row.type, data_from(row.data))  # type: ignore[assignment]  # it knows no others
         except UnknownMessage:
             yield UnknownEvent(what, "one that this release knows", row.type)
             return

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, Row, text
 from messaging.codec import Codec
 from messaging.outbox.claims import Claim, Failure, OutboxMessage
 from messaging.sql.connections import connection
-from messaging.sql.event_log import recorded_from
+from messaging.sql.event_log import RECORDED, recorded_from
 
 # A token is the moment of its claim in microseconds: it rises even when the database was restored from a backup.
 _MOMENT = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
@@ -95,7 +95,7 @@ _EXTEND = text("""
 
 # A head that another relay has just settled a failure of is dead, or not due: known only now.
 _MESSAGES = text(f"""
-    SELECT message.*, id, type, data, correlation_id, causation_id, source, time, principal
+    SELECT message.*, {RECORDED}
     FROM unnest(CAST(:streams AS text[])) AS claimed(stream)
     CROSS JOIN LATERAL (
         SELECT stream, version, attempts, faults,
@@ -103,7 +103,7 @@ _MESSAGES = text(f"""
         WHERE effect = :effect AND stream = claimed.stream ORDER BY version LIMIT :messages) AS message
     LEFT JOIN event_log ON event_log.stream = message.stream AND event_log.version = message.version
     ORDER BY message.stream, message.version
-""")  # noqa: S608 - the piece is our own
+""")  # noqa: S608 - the pieces are our own
 
 _DELIVERED = text("""
     WITH settled AS (

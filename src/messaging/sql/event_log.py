@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, select
 
-from messaging.codec import Codec
+from messaging.codec import Codec, JsonObject
 from messaging.envelope import Metadata, Recorded
 from messaging.errors import UnreadableMessage
 from messaging.sql import tables
@@ -87,9 +89,34 @@ class SqlEventLog:
             yield _APPEND, self._rows
 
 
+RECORDED = """
+    id, type, CAST(data AS text) AS data, correlation_id, causation_id, source, CAST(time AS text) AS time, principal
+"""
+"""Columns of the log for `recorded_from`. What the driver can't read, such as a time without end, would fail for all
+rows that are fetched with it; as text it fails for its own."""
+
+
 def recorded_from(row: Any, codec: Codec) -> Recorded[object]:
     """The event in a row of the log. Raises UnreadableMessage."""
     if row.id is None:
         raise UnreadableMessage(f"the log has no version {row.version} of {row.stream}")
-    metadata = Metadata(str(row.id), row.correlation_id, row.causation_id, row.source, row.time, row.principal)
-    return Recorded(row.stream, row.version, codec.decode(row.type, row.data), metadata)
+    time = time_from(row.time)
+    metadata = Metadata(str(row.id), row.correlation_id, row.causation_id, row.source, time, row.principal)
+    return Recorded(row.stream, row.version, codec.decode(row.type, data_from(row.data)), metadata)
+
+
+def time_from(text: str) -> datetime:
+    """Raises UnreadableMessage."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UnreadableMessage(f"time: {text!r} is no time that can be used") from error
+
+
+def data_from(text: str) -> JsonObject:
+    """Raises UnreadableMessage."""
+    try:
+        data: JsonObject = json.loads(text)  # whether it is one the codec will say
+    except (ValueError, RecursionError) as error:
+        raise UnreadableMessage(f"data: {error}") from error
+    return data
