@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from allocation.config import Settings
 from allocation.entrypoints.http.bridge import Bridge
-from allocation.entrypoints.http.input import LARGEST_BODY
+from allocation.entrypoints.http.routes import LARGEST_BODY
 from allocation.entrypoints.http.server import serve
 from benchmarks import bare
 from benchmarks.processes import HOST

@@ -107,43 +107,63 @@ ORDERS = Part(
 )
 
 CONDITIONS = Part(
-    "allocation/entrypoints/v1/conditions.py",
+    "allocation/entrypoints/http/conditions.py",
     ("unit/test_v1.py",),
     (
         Mutant('return f"{batch.qty}-{batch.allocated}"', 'return f"{batch.qty}-0"', "an allocation goes unseen"),
         Mutant(
-            "        raise ConditionMissing(problems",
-            "        return None\n        raise ConditionMissing(problems",
+            "        raise PreconditionRequired(problems",
+            "        return None\n        raise PreconditionRequired(problems",
             "who has seen nothing may change all",
         ),
         Mutant("request.if_match.as_set()", "request.if_match.as_set(include_weak=True)", "a weak ETag counts"),
     ),
 )
 
-ROUTES = Part(
-    "allocation/entrypoints/v1/routes.py",
+READING_COMMANDS = Part(
+    "allocation/entrypoints/http/routes.py",
     ("unit/test_v1.py", "integration/test_v1.py"),
     (
+        Mutant("schema, self.largest_body, **given)", "schema, self.largest_body)", "no batch is changed by its path"),
+        Mutant("replace(command, **expected) if expected else command", "command", "a condition is not looked at"),
+    ),
+)
+
+BATCHES = Part(
+    "allocation/entrypoints/v1/batches.py",
+    ("integration/test_v1.py",),
+    (
         Mutant(
-            "bus.handle(replace(command, seen=expected), ",
-            "bus.handle(replace(command, seen=None if expected and (b := service.views.batch(ref)) and "
-            "(b.qty, b.allocated) in expected else expected), ",
+            "        service.bus.handle(command, g.metadata, message_id)\n",
+            "        now = stored(command.ref)\n"
+            "        as_seen = command.seen is not None and (now.qty, now.allocated) in command.seen\n"
+            "        kind, asked = type(command), (command.ref, command.qty)\n"
+            "        service.bus.handle(kind(*asked) if as_seen else command, g.metadata, message_id)\n",
             "the condition is looked at before the change",
             seen_by="test_of_many_who_have_seen_the_same_batch_one_changes_it",
         ),
-        Mutant(
-            "body(validation.CHANGE_BATCH_QUANTITY, batchref=_name(ref))",
-            "body(validation.CHANGE_BATCH_QUANTITY)",
-            "a batch is changed by another's path",
-        ),
+    ),
+)
+
+EVENTS = Part(
+    "allocation/entrypoints/v1/events.py",
+    ("integration/test_v1.py",),
+    (
         Mutant(
             "following = resume if len(found) > asked.limit else None",
             "following = None",
             "the log ends after its first page",
         ),
+    ),
+)
+
+ALLOCATIONS = Part(
+    "allocation/entrypoints/v1/allocations.py",
+    ("unit/test_v1.py",),
+    (
         Mutant(
-            "is_first_answer=outcome.changed",
-            "is_first_answer=True",
+            "service.views.room(command.sku), outcome.changed,",
+            "service.views.room(command.sku), True,",
             "who repeats a request is told to repeat it, for a day",
             seen_by="test_a_shortage_that_is_told_again_says_how_to_try_anew",
         ),

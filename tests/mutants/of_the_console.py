@@ -30,7 +30,7 @@ VISITORS = Part(
             seen_by="test_a_new_token_is_given_with_the_session_so_that_nobody_knows_it_before",
         ),
         Mutant(
-            "        return self.doors.keys.principal_named(name) if name else None",
+            "        return self.policy.keys.principal_named(name) if name else None",
             "        return Principal(name, frozenset(Scope)) if name else None",
             "a session outlives its key, and may do everything",
             seen_by="test_a_session_ends_with_its_key",
@@ -57,13 +57,13 @@ DOOR = Part(
             seen_by="test_signing_in_leads_to_no_other_site",
         ),
         Mutant(
-            "            _count(principal, visitors.doors)\n        if",
+            "            _count(principal, visitors.policy)\n        if",
             "            pass\n        if",
             "one key takes all there is, through the console",
             seen_by="test_the_rate_of_a_key_counts_in_the_console_too",
         ),
         Mutant(
-            "        _count(principal, visitors.doors)\n        g.visitor",
+            "        _count(principal, visitors.policy)\n        g.visitor",
             "        g.visitor",
             "one key opens sessions without end",
             seen_by="test_no_session_is_opened_for_a_key_that_asks_too_often",

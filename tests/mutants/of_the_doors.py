@@ -1,28 +1,17 @@
-"""Mutants of the doors: who is let in, how often, and who is waited for."""
+"""Mutants of access control, rate limits and the server: who may do what, how often, and who is waited for."""
 
 from __future__ import annotations
 
 from tests.mutants.part import Mutant, Part
 
-_IN_MEMORY = ("unit/test_doors.py",)
+_IN_MEMORY = ("unit/test_access.py",)
 
-TABLE = Part(
-    "allocation/entrypoints/http/doors.py",
+ACCESS = Part(
+    "allocation/entrypoints/http/access.py",
     _IN_MEMORY,
     (
         Mutant("        if scope and not principal.may(scope):", "        if False:", "a key opens every door"),
-        Mutant(
-            '    Door(READING, "/", Scope.READ),',
-            '    Door(READING | WRITING, "/", Scope.READ),',
-            "a new route that writes is open to readers",
-        ),
-        Mutant("not self.alone and ", "", "whoever comes reads everything"),
         Mutant("        if principal is None:", "        if False:", "a wrong key is a fault of ours, not a refusal"),
-        Mutant(
-            "rule.startswith(f\"{self.path.rstrip('/')}/\")",
-            'rule.startswith(self.path.rstrip("/"))',
-            "a route is open because its name begins like another's",
-        ),
         Mutant(
             "            g.metadata = replace(g.metadata, principal=str(g.principal))",
             "            pass",
@@ -32,6 +21,25 @@ TABLE = Part(
             'return {"status": readiness["status"]} if self.keys else readiness',
             "return readiness",
             "strangers learn which servers and users there are",
+        ),
+    ),
+)
+
+ROUTES = Part(
+    "allocation/entrypoints/http/routes.py",
+    _IN_MEMORY,
+    (
+        Mutant("        raise NotDeclared(endpoint)", "        return PUBLIC", "a route without a scope is public"),
+        Mutant(
+            'if endpoint.partition(".")[0] in',
+            "if endpoint in",
+            "nobody can sign in to the console",
+            seen_by="test_every_route_declares_what_it_needs",
+        ),
+        Mutant(
+            'return Scope.READ if route.needs and method == "OPTIONS" else route.needs',
+            "return route.needs",
+            "who may only read is refused what a route allows",
         ),
     ),
 )
@@ -57,23 +65,23 @@ KEYS = Part(
     ),
 )
 
-KEY_RING = Part(
-    "allocation/adapters/key_ring.py",
+KEY_CACHE = Part(
+    "allocation/adapters/key_cache.py",
     _IN_MEMORY,
     (
         Mutant("if key.revoked_at is None]", "]", "a revoked key works for ever"),
-        Mutant("_READ_EVERY = 1.0", "_READ_EVERY = 10.0", "a revoked key works for longer than was said"),
-        Mutant("            if age > holds_for:", "            if True:", "no metrics in an outage"),
-        Mutant("            if age > holds_for:", "            if False:", "revoked keys work in an outage"),
-        Mutant("min(STILL_WORKS, holds_for))", "holds_for)", "revoked keys work after a long silence"),
-        Mutant("min(STILL_WORKS, holds_for))", "STILL_WORKS)", "a new key is wrong while the keys are read"),
+        Mutant("_REFRESH_EVERY = 1.0", "_REFRESH_EVERY = 10.0", "a revoked key works for longer than was said"),
+        Mutant("            if age > valid_for:", "            if True:", "no metrics in an outage"),
+        Mutant("            if age > valid_for:", "            if False:", "revoked keys work in an outage"),
+        Mutant("min(REVOCATION_DELAY, valid_for))", "valid_for)", "revoked keys work after a long silence"),
+        Mutant("min(REVOCATION_DELAY, valid_for))", "REVOCATION_DELAY)", "a new key is wrong while the keys are read"),
         Mutant(
-            "_current(_LOOK_FOR_NEW_ONES, holds_for=_LOOK_FOR_NEW_ONES)",
-            "_current(_LOOK_FOR_NEW_ONES)",
+            "_current(_REFRESH_FOR_NEW_KEYS, valid_for=_REFRESH_FOR_NEW_KEYS)",
+            "_current(_REFRESH_FOR_NEW_KEYS)",
             "a new key is wrong in an outage",
             seen_by="test_what_can_not_be_looked_up_is_no_wrong_key_either",
         ),
-        Mutant("_LOOK_FOR_NEW_ONES = 0.25", "_LOOK_FOR_NEW_ONES = -1", "guessing keeps the database busy"),
+        Mutant("_REFRESH_FOR_NEW_KEYS = 0.25", "_REFRESH_FOR_NEW_KEYS = -1", "guessing keeps the database busy"),
     ),
 )
 
@@ -122,7 +130,7 @@ BACK_PRESSURE = Part(
             seen_by="test_whoever_asks_whether_it_is_alive_is_answered_however_long_it_took",
         ),
         Mutant(
-            'if not said.wait("crowded", per_second=1):',
+            'if not logged.wait("crowded", per_second=1):',
             "if True:",
             "the log is flooded",
             seen_by="test_that_there_is_too_much_to_do_is_said_once_a_second",

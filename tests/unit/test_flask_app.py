@@ -16,9 +16,9 @@ from tests import fakes
 
 from allocation.bootstrap import Service
 from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
-from allocation.entrypoints.http.doors import OPEN
-from allocation.entrypoints.http.input import LARGEST_BODY
+from allocation.entrypoints.http.routes import LARGEST_BODY
 from messaging.errors import OutcomeUnknown, StillRunning, Unavailable
 
 
@@ -30,7 +30,7 @@ class Api:
         self.bus = self.service.bus
         self.views = self
         self.state = {"status": "ready"}
-        self.client: FlaskClient = create_app(cast(Service, self), OPEN).test_client()
+        self.client: FlaskClient = create_app(cast(Service, self), UNRESTRICTED).test_client()
 
     def allocations(self, orderid: str) -> list[dict[str, str]]:
         found = [event for (order, _), event in self.service.view.items() if order == orderid]
@@ -252,7 +252,7 @@ def test_a_fault_in_the_surroundings_is_an_honest_503(
 
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
-    assert answer.json == {"message": "the service can't do this right now; try again"}
+    assert answer.json == {"message": "the service is unavailable; try again"}
 
 
 # --- the first address -----------------------------------------------------------
@@ -288,7 +288,7 @@ def test_who_has_waited_too_long_is_asked_to_come_later_and_changes_nothing(api:
 
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
-    assert answer.json == {"message": "the service has more to do than it can; try again"}
+    assert answer.json == {"message": "the service is overloaded; try again"}
     assert api.client.post("/allocate", json=LINE).status_code == 400, "there is no batch"
 
 

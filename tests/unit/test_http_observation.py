@@ -17,8 +17,8 @@ from allocation.adapters.metrics import metrics
 from allocation.bootstrap import Service
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http import observation as http_observation
+from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
-from allocation.entrypoints.http.doors import OPEN
 from messaging.correlation import WORKING_ON
 from messaging.errors import Unavailable
 from messaging.redis.lag import Lag
@@ -41,7 +41,7 @@ class Api:
         self.engine = create_engine(nowhere, connect_args={"connect_timeout": 1})
         self.waiting = partial(waiting, self.engine)
         self.command_group = SimpleNamespace(lag=self.lag)
-        self.client: FlaskClient = create_app(cast(Service, self), OPEN).test_client()
+        self.client: FlaskClient = create_app(cast(Service, self), UNRESTRICTED).test_client()
 
     def lag(self) -> Lag:
         raise Unavailable("redis is away")
@@ -111,7 +111,7 @@ def test_a_failure_is_one_line_under_its_id_and_a_success_none(api: Api) -> None
     finally:
         logging.getLogger().removeHandler(listen)
 
-    assert seen == [("a fault in the program", "till-5/4711")]
+    assert seen == [("internal error", "till-5/4711")]
     assert WORKING_ON.get() == ""
 
 

@@ -12,11 +12,13 @@ from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from allocation.adapters.keys import Scope
 from allocation.adapters.metrics import Metrics, of_all_processes, shared_folder
 from allocation.adapters.metrics import metrics as of_this_process
 from allocation.adapters.server_metrics import CachedProbe, Probe, SurroundingsCollector
 from allocation.bootstrap import Service
 from allocation.entrypoints.http.back_pressure import WAITED
+from allocation.entrypoints.http.routes import Answer, Route
 from messaging.correlation import WORKING_ON
 from messaging.trace_context import sent_in
 
@@ -74,7 +76,16 @@ def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
         look = Probe(service.waiting, service.command_group.lag)
         return SurroundingsCollector(CachedProbe(look, shared_folder()), version("allocation"))
 
-    @app.get("/metrics")
+    @Route(
+        app,
+        "GET",
+        "/metrics",
+        needs=Scope.READ,
+        answers={200: Answer("The metrics.", "# HELP ...")},
+        summary="Metrics",
+        description="Of all processes, in the text format of Prometheus.",
+        tag="health",
+    )
     def metrics() -> ResponseReturnValue:
         registry = CollectorRegistry()
         registry.register(of_all_processes(own))
