@@ -45,7 +45,14 @@ def application(url: str) -> WSGIApplication:
 
 
 def load(url: str, threads: int) -> Bridge:
-    return Bridge(application(url), threads, LARGEST_BODY, end_streams=lambda: None, close=lambda: None)
+    return Bridge(
+        application(url),
+        threads,
+        LARGEST_BODY,
+        is_trusted_proxy=lambda _: False,
+        end_streams=lambda: None,
+        close=lambda: None,
+    )
 
 
 if __name__ == "__main__":

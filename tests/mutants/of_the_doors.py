@@ -147,6 +147,12 @@ BRIDGE = Part(
         Mutant("                left -= len(piece)", "                left = 0", "who sends too much loses the answer"),
         Mutant("if is_too_large else piece", "and piece", "chunks are lost"),
         Mutant('if "_" not in name', "if name", "a header passes for another"),
+        Mutant(
+            ' and self._is_trusted_proxy(environ["REMOTE_ADDR"])',
+            "",
+            "anybody says that they came by TLS",
+            seen_by="test_a_proxy_that_is_not_trusted_is_not_believed",
+        ),
         Mutant(" if values else _UNREADABLE", "", "a key that can't be read is no key"),
         Mutant("            if self.at_end:", "            if False:", "streams hold up the end"),
         Mutant(

@@ -31,8 +31,14 @@ def load(settings: Settings, threads: int) -> Bridge:
     add_traces(app, service.bus.observer)
     console.limit_streams(app, threads // 4)
     settle_memory()
-    largest_body = declarations(app).largest_body()
-    return Bridge(app, threads, largest_body, partial(console.end_streams, app), partial(_send_traces, service))
+    return Bridge(
+        app,
+        threads,
+        declarations(app).largest_body(),
+        is_trusted_proxy=settings.trusts_proxy,
+        end_streams=partial(console.end_streams, app),
+        close=partial(_send_traces, service),
+    )
 
 
 def _send_traces(service: Service) -> None:
