@@ -421,6 +421,16 @@ def test_what_is_no_json_or_too_large_or_of_another_type_is_said_so(api: Api) ->
     is_problem(large, problems.TOO_LARGE)
 
 
+def test_a_route_says_how_large_a_body_it_takes(api: Api) -> None:
+    declared = declarations(api.app)
+    declared.by_endpoint["v1.create_batch"].largest_body = 100
+
+    answer = api.client.post("/v1/batches", data=b" " * 101, content_type="application/json")
+
+    assert is_problem(answer, problems.TOO_LARGE)["detail"] == "the body is larger than 100 bytes"
+    assert declared.largest_body() == LARGEST_BODY, "the server takes what the largest route does"
+
+
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/nix", "/v1/batches/", "/v1/batches/nix", "/v1/batches/%20"])
 def test_what_is_not_there_is_a_problem_too(api: Api, path: str) -> None:
     is_problem(api.client.get(path), problems.NOT_FOUND)
@@ -499,6 +509,7 @@ def test_every_route_is_declared_and_in_the_document(api: Api, document: dict[st
     routes = {(method.lower(), rule.rule) for rule in rules for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
     documented = {(method, path) for path, methods in document["paths"].items() for method in methods}
 
+    assert all(route.summary and route.description for route in declarations(api.app).by_endpoint.values())
     assert {rule.endpoint for rule in rules} == declarations(api.app).by_endpoint.keys()
     assert {(method, re.sub(r"<\w+:(\w+)>", r"{\1}", rule)) for method, rule in routes} == documented
 

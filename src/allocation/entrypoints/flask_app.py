@@ -70,67 +70,34 @@ class Outcome:
 
 
 _BOOK = "the book's"
-
-
-def _refused(message: str) -> dict[int, Answer]:
-    return {status: Answer("Refused.", Message(message)) for status in (400, 409, 413, 415, 422)}
+_CREATED = Answer("Created.", "OK")
+_DECIDED = Answer("Allocated, or out of stock.", Outcome("allocated", "batch-1", "order-1", "RED-CHAIR"), or_text="OK")
+_LINES = Answer("The lines.", [SkuAndBatch("RED-CHAIR", "batch-1")], kind=list[SkuAndBatch])
+_NO_LINES = Answer("None is allocated.", "not found")
+_REFUSED = {status: Answer("Refused.", Message("qty: is missing")) for status in (400, 409, 413, 415, 422)}
 
 
 def _add_routes_of_the_book(app: Flask, service: Service) -> None:
     bus = service.bus
 
-    @Route(
-        app,
-        "POST",
-        "/add_batch",
-        needs=Scope.OPERATE,
-        takes=stock.CREATE_BATCH,
-        answers={201: Answer("Created.", "OK")} | _refused("ref: is missing"),
-        summary="Create a batch, as in the book",
-        description="The identical batch again changes nothing.",
-        tag=_BOOK,
-    )
+    @Route(app, "POST", "/add_batch", Scope.OPERATE, {201: _CREATED, **_REFUSED}, takes=stock.CREATE_BATCH, tag=_BOOK)
     def add_batch(command: CreateBatch, message_id: str | None) -> ResponseReturnValue:
+        """Create a batch, as in the book. The identical batch again changes nothing."""
         bus.handle(command, g.metadata, message_id)
         return _text("OK", 201)
 
-    @Route(
-        app,
-        "POST",
-        "/allocate",
-        needs=Scope.ALLOCATE,
-        takes=ordering.ALLOCATE,
-        answers={
-            202: Answer(
-                "Allocated, or out of stock.", Outcome("allocated", "batch-1", "order-1", "RED-CHAIR"), or_text="OK"
-            )
-        }
-        | _refused("Invalid sku RED-CHIAR"),
-        summary="Allocate an order line, as in the book",
-        description="The outcome is in the body for clients that accept application/json.",
-        tag=_BOOK,
-    )
+    @Route(app, "POST", "/allocate", Scope.ALLOCATE, {202: _DECIDED, **_REFUSED}, takes=ordering.ALLOCATE, tag=_BOOK)
     def allocate(command: Allocate, message_id: str | None) -> ResponseReturnValue:
+        """Allocate an order line, as in the book. The outcome is in the body for who accepts application/json."""
         batchref = bus.handle(command, g.metadata, message_id)
         if any(mimetype == "application/json" for mimetype, _ in request.accept_mimetypes):
             outcome = "allocated" if batchref else "out of stock"
             return jsonify(outcome=outcome, batchref=batchref, orderid=command.orderid, sku=command.sku), 202
         return _text("OK", 202)
 
-    @Route(
-        app,
-        "GET",
-        "/allocations/<any_text:orderid>",
-        needs=Scope.READ,
-        answers={
-            200: Answer("The lines.", [SkuAndBatch("RED-CHAIR", "batch-1")], kind=list[SkuAndBatch]),
-            404: Answer("None is allocated.", "not found"),
-        },
-        summary="List the allocated lines of an order, as in the book",
-        description="In the order of allocation.",
-        tag=_BOOK,
-    )
+    @Route(app, "GET", "/allocations/<any_text:orderid>", Scope.READ, {200: _LINES, 404: _NO_LINES}, tag=_BOOK)
     def allocations(orderid: str) -> ResponseReturnValue:
+        """List the allocated lines of an order, as in the book. In the order of allocation."""
         if "\0" not in orderid and (found := service.views.allocations(orderid)):  # which no text in the database has
             return jsonify(found)
         return _text("not found", 404)
@@ -160,19 +127,16 @@ class Addresses:
     readyz: str
 
 
+_ADDRESSES = Answer("The addresses.", Addresses("/console", "/docs", "/openapi.json", "/readyz"))
+_ALIVE = Answer("Alive.", Health("alive"))
+_READY = Answer("Ready.", Health("ready", "ok", "ok"))
+_NOT_READY = Answer("Not ready, with the reason.", Health("not ready", "no answer within a second", "ok"))
+
+
 def _add_health(app: Flask, service: Service, policy: AccessPolicy) -> None:
-    @Route(
-        app,
-        "GET",
-        "/",
-        needs=PUBLIC,
-        answers={200: Answer("The addresses.", Addresses("/console", "/docs", "/openapi.json", "/readyz"))},
-        summary="Index",
-        description="Browsers, which ask for text/html, are redirected to the console.",
-        tag="health",
-    )
+    @Route(app, "GET", "/", PUBLIC, {200: _ADDRESSES}, tag="health")
     def home() -> ResponseReturnValue:
-        """The address that people are given first: browsers go on to the console, programs learn where to."""
+        """Index. Browsers, which ask for text/html, are redirected to the console."""
         if request.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html":
             answer = redirect(url_for("console.stock"))
         else:
@@ -181,34 +145,15 @@ def _add_health(app: Flask, service: Service, policy: AccessPolicy) -> None:
         answer.vary.add("Accept")
         return answer
 
-    @Route(
-        app,
-        "GET",
-        "/healthz",
-        needs=PUBLIC,
-        answers={200: Answer("Alive.", Health("alive"))},
-        summary="Liveness",
-        description="Depends on nothing else.",
-        tag="health",
-    )
+    @Route(app, "GET", "/healthz", PUBLIC, {200: _ALIVE}, tag="health")
     def healthz() -> ResponseReturnValue:
+        """Liveness. Depends on nothing else."""
         return jsonify(status="alive")
 
-    @Route(
-        app,
-        "GET",
-        "/readyz",
-        needs=PUBLIC,
-        answers={
-            200: Answer("Ready.", Health("ready", "ok", "ok")),
-            503: Answer("Not ready, with the reason.", Health("not ready", "no answer within a second", "ok")),
-        },
-        summary="Readiness",
-        description="Whether the database answers and has the schema that is needed. Without Redis the service is "
-        "degraded, and works.",
-        tag="health",
-    )
+    @Route(app, "GET", "/readyz", PUBLIC, {200: _READY, 503: _NOT_READY}, tag="health")
     def readyz() -> ResponseReturnValue:
+        """Readiness. Whether the database answers and has the schema that is needed. Without Redis the service is
+        degraded, and works."""
         readiness = service.readiness()
         return jsonify(policy.public_view(readiness)), 200 if readiness["status"] != "not ready" else 503
 

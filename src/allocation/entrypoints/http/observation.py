@@ -76,17 +76,9 @@ def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
         look = Probe(service.waiting, service.command_group.lag)
         return SurroundingsCollector(CachedProbe(look, shared_folder()), version("allocation"))
 
-    @Route(
-        app,
-        "GET",
-        "/metrics",
-        needs=Scope.READ,
-        answers={200: Answer("The metrics.", "# HELP ...")},
-        summary="Metrics",
-        description="Of all processes, in the text format of Prometheus.",
-        tag="health",
-    )
+    @Route(app, "GET", "/metrics", Scope.READ, {200: Answer("The metrics.", "# HELP ...")}, tag="health")
     def metrics() -> ResponseReturnValue:
+        """Metrics. Of all processes, in the text format of Prometheus."""
         registry = CollectorRegistry()
         registry.register(of_all_processes(own))
         registry.register(surroundings())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, TypeVar
 
 from flask import Blueprint, Flask
@@ -41,18 +41,18 @@ class NotDeclared(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An example, and by it the type; plain text is an example without one. `headers` are beside what all have."""
+    """An example, and by it the type; plain text is an example without one. `has_location`: of what was made."""
 
     description: str
     example: Any
     kind: Any = None
-    headers: Mapping[str, str] = field(default_factory=dict)
     or_text: str | None = None
+    has_location: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Route:
-    """Declares the function that it decorates.
+    """Declares the function that it decorates. The first sentence of its docstring is the summary, the rest describes.
 
     A route that `takes` a command is called with that and the message id: fields of the command are read from the path
     where it has them, and from the body. With `if_match` a change must name the ETag of what it is based on, which
@@ -62,19 +62,22 @@ class Route:
     where: Flask | Blueprint
     method: str
     path: str
-    needs: Scope | None = field(kw_only=True)
-    summary: str = field(kw_only=True)
-    description: str = field(kw_only=True)
-    answers: Mapping[int, Answer] = field(kw_only=True)
-    takes: CommandRow[Any] | None = field(default=None, kw_only=True)
-    query: type[BaseModel] | None = field(default=None, kw_only=True)
-    if_match: bool = field(default=False, kw_only=True)
-    raises: Sequence[Problem] = field(default=(), kw_only=True)
-    largest_body: int = field(default=LARGEST_BODY, kw_only=True)
-    tag: str = field(default="v1", kw_only=True)
+    needs: Scope | None
+    answers: Mapping[int, Answer]
+    _: KW_ONLY
+    takes: CommandRow[Any] | None = None
+    query: type[BaseModel] | None = None
+    if_match: bool = False
+    raises: Sequence[Problem] = ()
+    largest_body: int = LARGEST_BODY
+    tag: str = "v1"
+    summary: str = field(init=False)
+    description: str = field(init=False)
 
     def __call__(self, view: V) -> V:
         name = view.__name__
+        summary, _, self.description = " ".join((view.__doc__ or "").split()).partition(". ")
+        self.summary = summary.rstrip(".")
         function = self._reading_the_command(self.takes, view) if self.takes else view
         self.where.add_url_rule(self.path, name, function, methods=[self.method])
         if isinstance(self.where, Blueprint):
@@ -100,7 +103,7 @@ class Route:
         if not self.takes:
             of_path = [problems.NOT_FOUND] if self.parameters else []
             return [*of_path, *([problems.INVALID_VALUES] if self.query else []), *self.raises]
-        of_rules = (problems.OF_REFUSALS[refusal] for refusal in self.takes.refuses)
+        of_rules = dict.fromkeys(problems.OF_REFUSALS[refusal] for refusal in self.takes.refuses)
         of_header = [problems.PRECONDITION_REQUIRED] if self.if_match else []
         return [*problems.OF_EVERY_COMMAND, *of_rules, *of_header, *self.raises]
 

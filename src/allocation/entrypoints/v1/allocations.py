@@ -14,7 +14,7 @@ from allocation.bootstrap import Service
 from allocation.domain.commands import Allocate
 from allocation.entrypoints.http import problems
 from allocation.entrypoints.http.routes import Answer, Route
-from allocation.entrypoints.v1.answers import LOCATED, answer, found_or_404
+from allocation.entrypoints.v1.answers import answer, found_or_404
 from allocation.service_layer.messages import ordering
 from allocation.views import Room
 
@@ -34,6 +34,8 @@ class Allocation:
 
 
 _ALLOCATION = Allocation("order-1", "line-1", "RED-CHAIR", 12, "batch-1", None)
+_ALLOCATED = Answer("Allocated.", _ALLOCATION, has_location=True)
+_EXISTED = Answer("It was allocated before.", _ALLOCATION, has_location=True)
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
@@ -41,18 +43,14 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         v1,
         "POST",
         "/allocations",
-        needs=Scope.ALLOCATE,
+        Scope.ALLOCATE,
+        {201: _ALLOCATED, 200: _EXISTED},
         takes=ordering.ALLOCATE,
-        answers={
-            201: Answer("Allocated.", _ALLOCATION, headers=LOCATED),
-            200: Answer("It was allocated before.", _ALLOCATION, headers=LOCATED),
-        },
         raises=[problems.OUT_OF_STOCK],
-        summary="Allocate an order line",
-        description="From the best batch that has room: warehouse first, then the earliest delivery. The whole line or "
-        "nothing.",
     )
     def allocate(command: Allocate, message_id: str | None) -> ResponseReturnValue:
+        """Allocate an order line. From the best batch that has room: warehouse first, then the earliest delivery. The
+        whole line or nothing."""
         outcome = service.bus.outcome(command, g.metadata, message_id)
         ref: str | None = outcome.unwrap()
         if ref is None:

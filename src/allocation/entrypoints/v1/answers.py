@@ -15,11 +15,6 @@ from allocation.views import Batch
 
 F = TypeVar("F")
 
-TAGGED = {"ETag": "The version of what is here: for If-None-Match, and of a batch for If-Match."}
-LOCATED = {"Location": "Where to find it again."}
-CREATED = {**TAGGED, **LOCATED}
-PAGED = {**TAGGED, "Link": "The next page, as rel=next, if there is one."}
-
 
 def found_or_404(what: F | None, otherwise: str) -> F:
     if what is None:

@@ -15,7 +15,7 @@ from allocation.domain.commands import ChangeBatchQuantity, CreateBatch
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
-from allocation.entrypoints.v1.answers import CREATED, PAGED, TAGGED, answer, found_or_404
+from allocation.entrypoints.v1.answers import answer, found_or_404
 from allocation.entrypoints.v1.queries import AT_BATCH, OfBatches, cursor_at, link_to, place_of
 from allocation.service_layer.messages import stock
 from allocation.views import Batch
@@ -31,25 +31,21 @@ class Batches:
 
 
 _BATCH = Batch("batch-1", "RED-CHAIR", 20, 0, 20, date(2031, 1, 1))
-_CHANGED = Batch("batch-1", "RED-CHAIR", 10, 0, 10, date(2031, 1, 1))
+_PAGE = Answer("A page.", Batches([_BATCH], cursor_at("RED-CHAIR", "batch-1")))
+_FOUND = Answer("The batch.", _BATCH)
+_CREATED = Answer("Created.", _BATCH, has_location=True)
+_EXISTED = Answer("The identical batch was created before; as it is now.", _BATCH, has_location=True)
+_CHANGED = Answer("The batch as it is now.", Batch("batch-1", "RED-CHAIR", 10, 0, 10, date(2031, 1, 1)))
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
     def stored(ref: str) -> Batch:
         return found_or_404(service.views.batch(ref), f"no batch has the reference {ref}")
 
-    @Route(
-        v1,
-        "GET",
-        "/batches",
-        needs=Scope.READ,
-        query=OfBatches,
-        answers={200: Answer("A page.", Batches([_BATCH], cursor_at("RED-CHAIR", "batch-1")), headers=PAGED)},
-        summary="List the batches of a product",
-        description="In the order of allocation: warehouse first, then the earliest delivery. Exhausted batches are "
-        "among them.",
-    )
+    @Route(v1, "GET", "/batches", Scope.READ, {200: _PAGE}, query=OfBatches)
     def batches() -> ResponseReturnValue:
+        """List the batches of a product. In the order of allocation: warehouse first, then the earliest delivery.
+        Exhausted batches are among them."""
         asked = queries.read(OfBatches)
         sku, after = place_of(asked.cursor, AT_BATCH) if asked.cursor else (asked.sku, None)
         if sku != asked.sku:
@@ -59,32 +55,14 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         following = cursor_at(sku, items[-1].ref) if len(found) > asked.limit else None
         return answer(Batches(items, following), headers=link_to(following))
 
-    @Route(
-        v1,
-        "GET",
-        "/batches/<any_text:ref>",
-        needs=Scope.READ,
-        answers={200: Answer("The batch.", _BATCH, headers=TAGGED)},
-        summary="Get a batch",
-        description="What it holds, and how much of it is promised.",
-    )
+    @Route(v1, "GET", "/batches/<any_text:ref>", Scope.READ, {200: _FOUND})
     def batch(ref: str) -> ResponseReturnValue:
+        """Get a batch. What it holds, and how much of it is promised."""
         return answer(stored(name_in_path(ref)))
 
-    @Route(
-        v1,
-        "POST",
-        "/batches",
-        needs=Scope.OPERATE,
-        takes=stock.CREATE_BATCH,
-        answers={
-            201: Answer("Created.", _BATCH, headers=CREATED),
-            200: Answer("The identical batch was created before; as it is now.", _BATCH, headers=CREATED),
-        },
-        summary="Create a batch",
-        description="Purchased stock; without an `eta` it is in the warehouse already.",
-    )
+    @Route(v1, "POST", "/batches", Scope.OPERATE, {201: _CREATED, 200: _EXISTED}, takes=stock.CREATE_BATCH)
     def create_batch(command: CreateBatch, message_id: str | None) -> ResponseReturnValue:
+        """Create a batch. Purchased stock; without an `eta` it is in the warehouse already."""
         outcome = service.bus.outcome(command, g.metadata, message_id)
         outcome.unwrap()
         location = {"Location": f"/v1/batches/{quote(command.ref, safe='')}"}
@@ -96,14 +74,13 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         v1,
         "PATCH",
         "/batches/<any_text:ref>",
-        needs=Scope.OPERATE,
+        Scope.OPERATE,
+        {200: _CHANGED},
         takes=stock.CHANGE_BATCH_QUANTITY,
         if_match=True,
-        answers={200: Answer("The batch as it is now.", _CHANGED, headers=TAGGED)},
-        summary="Change the quantity of a batch",
-        description="If that is less than is promised from it, its newest promises are broken and placed again from "
-        "other batches, in the same transaction.",
     )
     def change_batch(command: ChangeBatchQuantity, message_id: str | None) -> ResponseReturnValue:
+        """Change the quantity of a batch. If that is less than is promised from it, its newest promises are broken and
+        placed again from other batches, in the same transaction."""
         service.bus.handle(command, g.metadata, message_id)
         return answer(stored(command.ref))

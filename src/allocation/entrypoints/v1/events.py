@@ -14,7 +14,7 @@ from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.bootstrap import Service
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
-from allocation.entrypoints.v1.answers import PAGED, answer
+from allocation.entrypoints.v1.answers import answer
 from allocation.entrypoints.v1.queries import AT_EVENT, OfEvents, cursor_at, link_to, place_of
 from messaging.sql.log_reader import EventFilter, LoggedEvent, LogPosition, UnknownPosition
 
@@ -73,20 +73,14 @@ _EVENT = Event(
     {"orderid": "order-1", "sku": "RED-CHAIR", "qty": 12, "batchref": "batch-1", "lineid": "line-1"},
 )
 
+_PAGE = Answer("A page.", Events([_EVENT], None, cursor_at("RED-CHAIR", 3)))
+
 
 def add_routes(v1: Blueprint, service: Service) -> None:
-    @Route(
-        v1,
-        "GET",
-        "/events",
-        needs=Scope.READ,
-        query=OfEvents,
-        answers={200: Answer("A page.", Events([_EVENT], None, cursor_at("RED-CHAIR", 3)), headers=PAGED)},
-        summary="List events",
-        description="From the log, in the order of commits, so that whoever goes on from a cursor misses nothing. "
-        "Filters combine.",
-    )
+    @Route(v1, "GET", "/events", Scope.READ, {200: _PAGE}, query=OfEvents)
     def events() -> ResponseReturnValue:
+        """List events. From the log, in the order of commits, so that whoever goes on from a cursor misses nothing.
+        Filters combine."""
         asked = queries.read(OfEvents)
         after = LogPosition(*place_of(asked.cursor, AT_EVENT)) if asked.cursor else None
         wanted = EventFilter(stream=asked.sku, subject=asked.orderid, since=asked.since, until=asked.until)

@@ -16,6 +16,7 @@ from allocation.entrypoints.http import problems
 from allocation.entrypoints.http.problems import Problem, ProblemDetails
 from allocation.entrypoints.http.routes import Answer, Route, declarations
 from allocation.validation import SCHEMAS, Text
+from allocation.views import Batch
 from messaging.envelope import LONGEST_TEXT
 
 Json: TypeAlias = dict[str, Any]
@@ -138,7 +139,7 @@ def _without_null(schema: Json) -> Json:
 
 def _responses(route: Route) -> Iterator[tuple[str, Json]]:
     for status, answer in route.answers.items():
-        yield str(status), _answer(answer)
+        yield str(status), _answer(answer, dict(_headers(route, answer)))
     if route.tag == "v1":
         if not route.takes:
             yield "304", {"description": "Not modified: it is still what If-None-Match says."}
@@ -163,7 +164,20 @@ def _message(problem: Problem) -> Json:
     return {"description": f"{problem.title}.", "content": content}
 
 
-def _answer(answer: Answer) -> Json:
+def _headers(route: Route, answer: Answer) -> Iterator[tuple[str, Json]]:
+    if route.tag == "v1" and (route.method == "GET" or isinstance(answer.example, Batch)):
+        yield "ETag", _text("The version of what is here: for If-None-Match, and of a batch for If-Match.")
+    if answer.has_location:
+        yield "Location", _text("Where to find it again.")
+    if route.query:
+        yield "Link", _text("The next page, as rel=next, if there is one.")
+
+
+def _text(description: str) -> Json:
+    return {"description": description, "schema": {"type": "string"}}
+
+
+def _answer(answer: Answer, headers: Json) -> Json:
     if isinstance(answer.example, str):
         content: Json = {"text/plain": {"schema": {"type": "string"}, "example": answer.example}}
     else:
@@ -171,7 +185,6 @@ def _answer(answer: Answer) -> Json:
         content = {"application/json": {"schema": _schema_of(answer.kind or type(answer.example)), "example": example}}
     if answer.or_text:
         content["text/plain"] = {"schema": {"type": "string"}, "example": answer.or_text}
-    headers = {name: {"description": says, "schema": {"type": "string"}} for name, says in answer.headers.items()}
     return {"description": answer.description, "content": content} | ({"headers": headers} if headers else {})
 
 
