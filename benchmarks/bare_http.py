@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from allocation.config import Settings
 from allocation.entrypoints.http.bridge import Bridge
-from allocation.entrypoints.http.input import LARGEST_BODY
+from allocation.entrypoints.http.routes import LARGEST_BODY
 from allocation.entrypoints.http.server import serve
 from benchmarks import bare
 from benchmarks.processes import HOST
@@ -45,7 +45,14 @@ def application(url: str) -> WSGIApplication:
 
 
 def load(url: str, threads: int) -> Bridge:
-    return Bridge(application(url), threads, LARGEST_BODY, end_streams=lambda: None, close=lambda: None)
+    return Bridge(
+        application(url),
+        threads,
+        LARGEST_BODY,
+        is_trusted_proxy=lambda _: False,
+        end_streams=lambda: None,
+        close=lambda: None,
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tests import fakes
 from tests.one_app import client_of
 from werkzeug.test import TestResponse
 
-from allocation.adapters.key_ring import KeyRing
+from allocation.adapters.key_cache import ApiKeyCache
 from allocation.adapters.keys import Scope, StoredKey
 from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service
@@ -22,7 +22,7 @@ from allocation.domain.product import Product
 from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http.doors import OPEN, Doors
+from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy
 from allocation.entrypoints.http.rates import Rates
 from allocation.views import AllocatedLine, Batch, Order
 from allocation.views.stock_history import Balance, History, Step, reckoned
@@ -40,7 +40,7 @@ A_MOMENT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 class FakeKeys:
     def __init__(self) -> None:
         self.stored: dict[str, StoredKey] = {}
-        self.ring = KeyRing(lambda: [*self.stored.values()], clock=self._later)
+        self.cache = ApiKeyCache(lambda: [*self.stored.values()], clock=self._later)
         self._now = 0.0
 
     def create(self, name: str, *scopes: Scope, rate: int | None = None) -> str:
@@ -165,8 +165,8 @@ class Console:
         self.log = FakeLog(self.service)
         self.dead_letters = FakeDeadLetters()
         self.console_sessions = FakeSessions()
-        doors = Doors(keys.ring, rates=Rates(lambda: self.now)) if keys else OPEN
-        self.browser = create_app(cast(Service, self), doors).test_client() if own_app else client_of(self, doors)
+        policy = AccessPolicy(keys.cache, rates=Rates(lambda: self.now)) if keys else UNRESTRICTED
+        self.browser = create_app(cast(Service, self), policy).test_client() if own_app else client_of(self, policy)
         self.app = self.browser.application
 
     @property

@@ -14,23 +14,23 @@ from werkzeug.test import TestResponse
 
 from allocation.bootstrap import Service
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http.doors import OPEN, Doors
+from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy
 
 
 @dataclass(frozen=True)
 class _Wiring:
     service: object
-    doors: Doors
+    policy: AccessPolicy
 
 
 _WIRING: ContextVar[_Wiring] = ContextVar("_WIRING")
 
 
-def client_of(service: object, doors: Doors = OPEN) -> FlaskClient:
-    """As `create_app(service, doors).test_client()`, for tests that neither change the app nor count what it logs."""
-    wiring = _Wiring(service, doors)
+def client_of(service: object, policy: AccessPolicy = UNRESTRICTED) -> FlaskClient:
+    """As `create_app(service, policy).test_client()`, for tests that neither change the app nor count what it logs."""
+    wiring = _Wiring(service, policy)
     _WIRING.set(wiring)  # what is looked up while the app is made
-    app = _app(behind_doors=doors.keys is not None)
+    app = _app(asks_for_keys=policy.keys is not None)
     client = _Client(app, app.response_class)
     client.wiring = wiring
     return client
@@ -58,6 +58,6 @@ class _Later:
 
 
 @cache
-def _app(*, behind_doors: bool) -> Flask:
-    """An app asks at its making whether there are doors."""
-    return create_app(cast(Service, _Later()), cast(Doors, LocalProxy(lambda: _WIRING.get().doors)))
+def _app(*, asks_for_keys: bool) -> Flask:
+    """An app asks at its making whether there are keys."""
+    return create_app(cast(Service, _Later()), cast(AccessPolicy, LocalProxy(lambda: _WIRING.get().policy)))

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from allocation.adapters.console_sessions import SqlConsoleSessions
 from allocation.adapters.engine import database_engine
-from allocation.adapters.key_ring import KeyRing
+from allocation.adapters.key_cache import ApiKeyCache
 from allocation.adapters.keys import SqlKeys
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
 from allocation.adapters.redis_channels import BRIDGE_LOCK, COMMAND_STREAM_LOCK, command_group, event_stream
@@ -65,7 +65,7 @@ class Service:
     housekeeping: Housekeeping
     waiting: Callable[[], Waiting]
     console_sessions: SqlConsoleSessions
-    keys: KeyRing
+    keys: ApiKeyCache
 
     def readiness(self) -> dict[str, str]:
         """`status` is ready, degraded (Redis is away: orders are taken, news waits) or not ready; the rest says why.
@@ -145,7 +145,7 @@ def bootstrap(
         housekeeping=Housekeeping(engine),
         waiting=partial(retry, partial(waiting, engine, list(table.all_effect_names()))),
         console_sessions=SqlConsoleSessions(engine, retry),
-        keys=KeyRing(SqlKeys(engine, retry).all),
+        keys=ApiKeyCache(SqlKeys(engine, retry).all),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import quote, urlsplit
 
 from allocation.durations import duration, in_short
@@ -20,6 +21,9 @@ LOG_FORMATS = ("console", "json")
 WHO_IS_ASKED = ("required", "trust-everybody")
 RATE_ELSEWHERE = 500
 """Requests a second for each key in each API process, where the service is not on loopback and nobody said more."""
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+THIS_MACHINE = (ipaddress.ip_network("127.0.0.1"), ipaddress.ip_network("::1"))
 
 EVENTS_STAY = timedelta(days=7)
 """In the Redis stream, where nobody said otherwise."""
@@ -50,6 +54,7 @@ class Settings:
     port: int = 5005
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    trusted_proxies: tuple[Network, ...] = THIS_MACHINE
     workers: int = 2
     api_keys: str = ""
     rate_limit: int = 0
@@ -75,6 +80,7 @@ class Settings:
             port=_number(given, "PORT", default=5005, most=65535),
             tls_certificate=_file(given, "TLS_CERTIFICATE", beside="TLS_KEY"),
             tls_key=_file(given, "TLS_KEY", beside="TLS_CERTIFICATE"),
+            trusted_proxies=_networks(given, "FORWARDED_ALLOW_IPS", default=THIS_MACHINE),
             workers=_number(given, "WEB_CONCURRENCY", default=2, most=1000),
             api_keys=_one_of(given, "API_KEYS", WHO_IS_ASKED, default=""),
             rate_limit=_number(given, "RATE_LIMIT", default=0, most=1_000_000),
@@ -97,6 +103,14 @@ class Settings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    def trusts_proxy(self, address: str) -> bool:
+        """Whether a client at this address is believed how it was reached; one at a Unix socket has none, and is."""
+        if not address:
+            return True
+        ip = ipaddress.ip_address(address.partition("%")[0])
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        return any(ip in network for network in self.trusted_proxies)
 
     @property
     def asks_for_keys(self) -> bool:
@@ -124,6 +138,7 @@ class Settings:
             "PORT": str(self.port),
             "TLS_CERTIFICATE": str(self.tls_certificate or ""),
             "TLS_KEY": str(self.tls_key or ""),
+            "FORWARDED_ALLOW_IPS": ",".join(map(str, self.trusted_proxies)),
             "WEB_CONCURRENCY": str(self.workers),
             "API_KEYS": self.api_keys,
             "RATE_LIMIT": str(self.rate_limit or ""),
@@ -241,6 +256,19 @@ def _file(env: Mapping[str, str], name: str, beside: str) -> Path | None:
     if given and not Path(given).is_file():
         raise SettingError(f"{name} is {given!r}; there is no such file")
     return Path(given).absolute() if given else None
+
+
+def _networks(env: Mapping[str, str], name: str, default: tuple[Network, ...]) -> tuple[Network, ...]:
+    given = env.get(name)
+    if given is None:
+        return default
+    if given == "*":
+        return ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")
+    try:
+        return tuple(ipaddress.ip_network(one.strip()) for one in given.split(","))
+    except ValueError:
+        expected = "addresses or networks with commas between, such as 10.0.0.7,172.16.0.0/12, or * for all"
+        raise SettingError(f"{name} is {given!r}; expected {expected}") from None
 
 
 def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:

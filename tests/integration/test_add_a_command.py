@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/add-a-command.md"
 NEW_TEST = "tests/unit/test_recall.py"
+MOST_SOURCE_FILES = 9
+"""For a command with its event, its refusal and its route."""
 _NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "var", "build", "dist", "__pycache__", ".*_cache", ".hypothesis")
 _BLOCK = re.compile(r"^```(python|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -57,18 +59,26 @@ def copy(tmp_path: Path) -> Copy:
 def test_the_steps_lead_where_the_page_says(copy: Copy) -> None:
     pytest_quietly = ("pytest", "-q", "-p", "no:cacheprovider")
     blocks = _BLOCK.findall(PAGE.read_text("utf-8"))
-    assert [kind for kind, _ in blocks] == ["python", *["diff"] * 5]
+    assert [kind for kind, _ in blocks] == ["python", *["diff"] * 7]
 
     [(_, test), *changes] = blocks
     copy.write(NEW_TEST, test)
     assert "cannot import name 'RecallBatch'" in copy.run(*pytest_quietly, NEW_TEST)[1]
     for number, (_, change) in enumerate(changes, start=1):
         copy.change(change)
-        if number == 4:
+        if number == 5:
             assert copy.run(*pytest_quietly, NEW_TEST)[0] == 0, "the page says that the test is green now"
     assert copy.run("tests.catalogue") == (0, "")
 
-    concerned = ("catalogue", "handlers", "routing", "validation", "inbound", "docs")
+    concerned = ("access", "catalogue", "codec", "docs", "handlers", "inbound", "product_laws", "routing", "v1")
     status, said = copy.run(*pytest_quietly, NEW_TEST, *(f"tests/unit/test_{name}.py" for name in concerned))
 
     assert status == 0, said[-5_000:]
+
+
+def test_the_page_says_how_many_source_files_are_touched() -> None:
+    page = PAGE.read_text("utf-8")
+    touched = set(re.findall(r"^\+\+\+ b/(src/.+)$", page, re.MULTILINE))
+
+    assert f"**{len(touched)} source files**" in page
+    assert len(touched) <= MOST_SOURCE_FILES

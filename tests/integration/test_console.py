@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http.doors import OPEN
+from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.views import stock_history, stock_list
 from allocation.views.stock_history import Balance, History
 from embedded.waiting import wait_for
@@ -276,7 +276,7 @@ def test_an_order_is_found_whatever_became_of_it(service: Service, order: str) -
         commands.Allocate("lost-it", "CHAIR", 6),
         commands.ChangeBatchQuantity("b1", 4),
     )
-    browser = create_app(service, OPEN).test_client()
+    browser = create_app(service, UNRESTRICTED).test_client()
 
     def hits() -> str:
         return browser.get(f"/console?q={order}").text.partition("Latest events")[0]
@@ -298,7 +298,7 @@ def test_a_page_does_not_mind_that_connections_were_cut(
 ) -> None:
     given(service, commands.CreateBatch("b1", "CHAIR", 10), commands.Allocate("o1", "CHAIR", 4))
     service.dead_letters.store(source="a channel", body=b"{}", reason="unreadable")
-    browser = create_app(service, OPEN).test_client()
+    browser = create_app(service, UNRESTRICTED).test_client()
     token = re.search('name="csrf_token" value="([0-9a-f]+)"', browser.get("/console/dead-letters").text)
     assert token
     (letter,) = service.dead_letters.messages()
@@ -387,7 +387,7 @@ _FILL = f"""
 def test_pages_are_quick_with_a_hundred_thousand_skus(service: Service, sql: Sql) -> None:
     """Far quicker on any machine that is left alone; the limit is for one that is not."""
     sql(_FILL)
-    browser = create_app(service, OPEN).test_client()
+    browser = create_app(service, UNRESTRICTED).test_client()
 
     for page, expected in (
         ("/console", "SKU-000001"),

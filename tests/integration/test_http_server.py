@@ -252,6 +252,11 @@ def test_a_proxy_on_this_machine_is_believed_that_it_speaks_tls(site: Web) -> No
     assert site.heard_of("/", "X-Forwarded-Proto: ftp")["wsgi.url_scheme"] == "http"
 
 
+def test_a_proxy_that_is_not_trusted_is_not_believed(tmp_path: Path) -> None:
+    with web(tmp_path, trusted_proxies=()) as site:
+        assert site.heard_of("/", "X-Forwarded-Proto: https")["wsgi.url_scheme"] == "http"
+
+
 def test_head_has_no_body_and_the_length_of_one(site: Web) -> None:
     status, headers, body = site.ask(method="HEAD")
 

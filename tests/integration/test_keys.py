@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 from tests.integration.conftest import Sql
 
-from allocation.adapters.key_ring import KeyRing
+from allocation.adapters.key_cache import ApiKeyCache
 from allocation.adapters.keys import NameTaken, Principal, Scope, SqlKeys
 from allocation.adapters.redis_channels import EVENTS
 from allocation.bootstrap import Service
@@ -23,7 +23,7 @@ from allocation.domain import commands
 from allocation.entrypoints import inbound
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http.doors import Doors
+from allocation.entrypoints.http.access import AccessPolicy
 from allocation.entrypoints.http.key_check import require_keys
 from allocation.service_layer.routing import PUBLISH_EVENT
 from messaging.envelope import LONGEST_TEXT, Metadata
@@ -52,7 +52,7 @@ def test_a_key_is_kept_as_a_hash_and_found_by_what_is_shown(keys: SqlKeys, sql: 
     [row] = sql("SELECT name, id, hash, scopes, rate, created_by, revoked_at FROM api_keys")
     assert row == ("shop", stored.id, sha256(key.encode()).digest(), ["read", "allocate"], 7, "anna", None)
     assert key.rpartition("_")[2] not in "".join(text for (text,) in sql("SELECT api_keys::text FROM api_keys"))
-    assert KeyRing(keys.all).principal_of(key) == Principal("shop", frozenset({Scope.READ, Scope.ALLOCATE}), 7)
+    assert ApiKeyCache(keys.all).principal_of(key) == Principal("shop", frozenset({Scope.READ, Scope.ALLOCATE}), 7)
 
 
 def test_a_name_is_given_once_even_after_its_key_was_revoked(keys: SqlKeys) -> None:
@@ -158,7 +158,7 @@ def test_it_starts_while_the_database_is_away_and_says_that_it_can_not_tell(
     with database_away():
         require_keys(replace(settings, host="0.0.0.0"))
 
-    assert "can't tell whether there are API keys; nobody is let in without one" in caplog.messages
+    assert "can't tell whether there are API keys; all requests need one" in caplog.messages
 
 
 # --- who asked -------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_it_starts_while_the_database_is_away_and_says_that_it_can_not_tell(
 
 def test_whoever_asked_is_in_the_log_and_in_what_the_world_is_told(service: Service, keys: SqlKeys, sql: Sql) -> None:
     key, _ = keys.create("shop", [Scope.ADMIN], rate=None, by="anna")
-    client = create_app(service, Doors(service.keys)).test_client()
+    client = create_app(service, AccessPolicy(service.keys)).test_client()
     headers = {"Authorization": f"Bearer {key}"}
     client.post("/add_batch", json={"ref": "b1", "sku": "LAMP", "qty": 10}, headers=headers)
     client.post("/allocate", json={"orderid": "o1", "sku": "LAMP", "qty": 1}, headers=headers)
@@ -190,7 +190,7 @@ def test_whoever_asked_is_in_the_log_and_in_what_the_world_is_told(service: Serv
 
 
 def test_the_longest_idempotency_key_of_the_longest_name_is_kept(service: Service, keys: SqlKeys, sql: Sql) -> None:
-    client = create_app(service, Doors(service.keys)).test_client()
+    client = create_app(service, AccessPolicy(service.keys)).test_client()
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 0))
 
     for key in [keys.create(digit * 63, [Scope.ALLOCATE], rate=None, by="anna")[0] for digit in "12"]:
@@ -213,11 +213,11 @@ def test_a_dead_letter_that_is_retried_is_put_down_to_whoever_retries_it(service
     assert sql("SELECT principal FROM event_log ORDER BY version") == [(None,), ("user:anna",)]
 
 
-def test_behind_doors_a_database_that_is_away_is_no_wrong_key(
+def test_while_the_database_is_away_a_key_is_not_called_wrong(
     settings: Settings, service: Service, keys: SqlKeys, database_away: Callable[[], AbstractContextManager[None]]
 ) -> None:
     key, _ = keys.create("shop", [Scope.ADMIN], rate=None, by="anna")
-    client = create_app(service, Doors(service.keys)).test_client()
+    client = create_app(service, AccessPolicy(service.keys)).test_client()
     headers = {"Authorization": f"Bearer {key}"}
 
     with database_away():

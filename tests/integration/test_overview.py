@@ -28,7 +28,7 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http.doors import OPEN
+from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.redis_eventconsumer import handle
 from messaging.redis.client import redis_client
 from messaging.redis.lag import Lag, lag_of
@@ -44,7 +44,7 @@ PUBLISH, MAIL = "publish_event", "send_out_of_stock_notification"
 def settings(settings: Settings) -> Iterator[Settings]:
     """With an API at its port, which is asked how the service is."""
     with ThreadPoolExecutor(1) as thread, closing(bootstrap(settings, connections=2)) as service:
-        server = make_server("127.0.0.1", 0, create_app(service, OPEN))
+        server = make_server("127.0.0.1", 0, create_app(service, UNRESTRICTED))
         serving = thread.submit(server.serve_forever, 0.05)
         yield replace(settings, port=server.server_port)
         server.shutdown()

@@ -22,7 +22,7 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints import redis_commands
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http.doors import OPEN
+from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.traces import add_traces
 from embedded.waiting import wait_for
 from messaging.redis.client import redis_client
@@ -109,7 +109,7 @@ def test_metrics_are_told_while_the_database_is_away(
     settings: Settings, database_away: Callable[[], AbstractContextManager[None]]
 ) -> None:
     service = bootstrap(settings, callers_wait=True)
-    client = create_app(service, OPEN).test_client()
+    client = create_app(service, UNRESTRICTED).test_client()
     try:
         assert 'allocation_up{part="database"} 1.0' in client.get("/metrics").text
         assert f'allocation_outbox_waiting{{effect="{MAIL}"}} 0.0' in client.get("/metrics").text
@@ -147,7 +147,7 @@ def test_one_trace_leads_from_http_through_outbox_and_redis_to_the_consumer(
     traced: Service, exporter: InMemorySpanExporter
 ) -> None:
     """What stands for the next service takes the trace from the event, and asks us something over the stream."""
-    app = create_app(traced, OPEN)
+    app = create_app(traced, UNRESTRICTED)
     add_traces(app, traced.bus.observer)
     traced.bus.handle(CreateBatch("b1", "LAMP", 10))
     while traced.relay.deliver(PUBLISH):

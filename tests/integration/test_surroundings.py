@@ -26,7 +26,7 @@ from allocation.check import check_consistency
 from allocation.config import Settings, postgres_url
 from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http.doors import OPEN
+from allocation.entrypoints.http.access import UNRESTRICTED
 from embedded.postgres import Postgres
 from embedded.waiting import wait_for
 from messaging.errors import Unavailable
@@ -47,7 +47,7 @@ def serve(settings: Settings) -> Iterator[Serve]:
         def serve(url: str) -> FlaskClient:
             service = bootstrap(replace(settings, database_url=url), connections=THREADS, callers_wait=True)
             stack.callback(service.close)
-            return create_app(service, OPEN).test_client()
+            return create_app(service, UNRESTRICTED).test_client()
 
         yield serve
 

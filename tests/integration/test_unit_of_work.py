@@ -664,13 +664,8 @@ number_of_example = count()
 
 def renamed(command: Command, suffix: str) -> Command:
     """The same among other names, so that examples do not meet in one database."""
-    match command:
-        case commands.CreateBatch():
-            return commands.CreateBatch(command.ref + suffix, command.sku + suffix, command.qty, command.eta)
-        case commands.Allocate():
-            return commands.Allocate(command.orderid + suffix, command.sku + suffix, command.qty, command.lineid)
-        case commands.ChangeBatchQuantity():
-            return commands.ChangeBatchQuantity(command.ref + suffix, command.qty)
+    names = {name: getattr(command, name) + suffix for name in ("ref", "orderid", "sku") if hasattr(command, name)}
+    return replace(command, **names)
 
 
 @given(asked=groups_of_commands)

@@ -17,7 +17,7 @@ from tests.unit.test_docs import DOCS, blocks, section
 from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http.doors import OPEN
+from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.views import AllocatedLine, Batch, Incoming, Order, Room, Stock
 from embedded.waiting import wait_for
 from messaging.envelope import Request
@@ -35,7 +35,7 @@ def given(service: Service, *asked: commands.Command) -> None:
 
 @pytest.fixture
 def client(service: Service) -> FlaskClient:
-    return create_app(service, OPEN).test_client()
+    return create_app(service, UNRESTRICTED).test_client()
 
 
 # --- stock ---------------------------------------------------------------------

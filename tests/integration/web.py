@@ -76,10 +76,17 @@ def stream(ended: Event) -> Iterator[bytes]:
     yield b"data: the end\n\n"
 
 
-def load(log: Path) -> Bridge:
+def load(settings: Settings, log: Path) -> Bridge:
     configure_logging("INFO", "json")
     ended = Event()
-    return Bridge(application(log, ended), THREADS, LARGEST_BODY, ended.set, log.with_name("closed").touch)
+    return Bridge(
+        application(log, ended),
+        THREADS,
+        LARGEST_BODY,
+        is_trusted_proxy=settings.trusts_proxy,
+        end_streams=ended.set,
+        close=log.with_name("closed").touch,
+    )
 
 
 def run(settings: Settings, log: Path, method: str, errors: Path) -> None:
@@ -87,7 +94,7 @@ def run(settings: Settings, log: Path, method: str, errors: Path) -> None:
     os.dup2(sys.stderr.fileno(), 2)
     multiprocessing.set_start_method(method, force=True)
     configure_logging("INFO", "json")
-    server.serve(settings, THREADS, partial(load, log))
+    server.serve(settings, THREADS, partial(load, settings, log))
 
 
 @dataclass(frozen=True)

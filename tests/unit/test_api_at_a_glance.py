@@ -132,7 +132,7 @@ def test_a_demo_is_not_played_between_two_services(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("status", "challenge", "key", "expected"),
     [
-        (401, "Bearer", "", "asks for an API key: put one into ALLOCATION_API_KEY"),
+        (401, "Bearer", "", "requires an API key: put one into ALLOCATION_API_KEY"),
         (401, "Bearer", "alk_wrong", "the API key in ALLOCATION_API_KEY is not known"),
         (
             403,

@@ -142,11 +142,6 @@ BAD_TEXT = [
     True,
 ]
 BAD: dict[str, list[Any]] = {
-    "ref": BAD_TEXT,
-    "batchref": BAD_TEXT,
-    "sku": BAD_TEXT,
-    "orderid": BAD_TEXT,
-    "lineid": BAD_TEXT,
     "qty": [-1, 1_000_000_001, 1.5, "5", None, True],
     "eta": ["", "tomorrow", "2031-13-01", "2031-1-1", 5, True],
     "specversion": ["0.3", "", 1.0, None],
@@ -156,6 +151,7 @@ BAD: dict[str, list[Any]] = {
     "correlationid": ["", "x" * 256, "a\nb", 5],
     "data": [None, [], "x", {}],
 }
+"""Of all others, which are text, BAD_TEXT."""
 
 
 @each_accepted
@@ -163,7 +159,7 @@ def test_what_breaks_a_limit_is_neither_of_the_schema_nor_read(message: Message)
     def look(at: JsonObject, whole: JsonObject) -> None:
         for name in at:
             good = at[name]
-            for bad in BAD[name]:
+            for bad in BAD.get(name, BAD_TEXT):
                 at[name] = bad
                 assert problems(message, whole), (name, bad)
                 assert not is_accepted(message, whole), (name, bad)

@@ -129,6 +129,11 @@ def test_the_value_and_the_rule_are_told(name: str, value: str, said: str) -> No
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        (
+            {"FORWARDED_ALLOW_IPS": "proxy"},
+            "FORWARDED_ALLOW_IPS is 'proxy'; expected addresses or networks with commas between, such as "
+            "10.0.0.7,172.16.0.0/12, or * for all",
+        ),
         ({"TLS_KEY": __file__}, "TLS_KEY is given without TLS_CERTIFICATE; TLS needs both"),
         ({"TLS_CERTIFICATE": __file__}, "TLS_CERTIFICATE is given without TLS_KEY; TLS needs both"),
         ({"TLS_CERTIFICATE": "/nix", "TLS_KEY": __file__}, "TLS_CERTIFICATE is '/nix'; there is no such file"),
@@ -157,6 +162,28 @@ def test_events_stay_as_long_as_the_operator_says(stay: str) -> None:
     assert settings.events_stay == duration(stay)
 
 
+@pytest.mark.parametrize(
+    ("setting", "address", "trusted"),
+    [
+        ("", "127.0.0.1", True),
+        ("", "::1", True),
+        ("", "::ffff:127.0.0.1", True),
+        ("", "172.18.0.5", False),
+        ("172.16.0.0/12", "172.18.0.5", True),
+        ("172.16.0.0/12", "::ffff:172.18.0.5", True),
+        ("172.16.0.0/12", "127.0.0.1", False),
+        ("10.0.0.7, fd00::/8", "fd00::7", True),
+        ("10.0.0.7, fd00::/8", "10.0.0.8", False),
+        ("*", "203.0.113.9", True),
+        ("10.0.0.7", "", True),
+    ],
+)
+def test_a_proxy_is_trusted_on_this_machine_or_where_the_operator_says(
+    setting: str, address: str, trusted: bool
+) -> None:
+    assert Settings.from_env({"FORWARDED_ALLOW_IPS": setting}).trusts_proxy(address) is trusted
+
+
 def test_a_child_process_reads_the_same_settings() -> None:
     settings = Settings.from_env(
         {
@@ -173,6 +200,7 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "PORT": "80",
             "TLS_CERTIFICATE": __file__,
             "TLS_KEY": __file__,
+            "FORWARDED_ALLOW_IPS": "10.0.0.7, 172.16.0.0/12",
             "WEB_CONCURRENCY": "4",
             "API_KEYS": "required",
             "RATE_LIMIT": "100",

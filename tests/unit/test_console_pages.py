@@ -400,23 +400,23 @@ def test_a_fault_is_a_page_too_and_is_in_the_log(
     page = asked_for_an_order(console, monkeypatch, error)
 
     assert (page.status_code, page.mimetype) == (500, "text/html")
-    assert "finds it in its log" in page.text
+    assert "in the log of the service" in page.text
     assert "secret" not in page.text
-    assert caplog.messages == ["a fault in the program"]
+    assert caplog.messages == ["internal error"]
 
 
 def test_what_is_still_at_work_is_a_page_too(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     page = asked_for_an_order(console, monkeypatch, StillRunning("m1"))
 
     assert (page.status_code, page.mimetype, page.headers["Retry-After"]) == (409, "text/html", "1")
-    assert "still at work" in page.text
+    assert "still in progress" in page.text
 
 
 def test_with_more_to_do_than_can_be_done_a_page_says_so(console: Console) -> None:
     page = console.browser.get("/console", environ_overrides={WAITED: LONGEST_WAIT + 1})
 
     assert (page.status_code, page.mimetype, page.headers["Retry-After"]) == (503, "text/html", "1")
-    assert "more to do than it can; try again" in page.text
+    assert "overloaded; try again" in page.text
 
 
 def test_a_page_that_is_not_there_is_not_found_in_html(console: Console) -> None:

@@ -19,7 +19,7 @@ def keys() -> FakeKeys:
 
 @pytest.fixture
 def console(keys: FakeKeys) -> Console:
-    """Behind a door."""
+    """With API keys required."""
     return Console(keys)
 
 
@@ -149,7 +149,7 @@ def test_a_key_that_nobody_knows_opens_nothing(console: Console, keys: FakeKeys)
     for wrong in (key[:-1] + "f", "", "x", "alk_", "é"):
         answer = console.sign_in(wrong)
         assert answer.status_code == 401
-        assert "Nobody knows this key" in answer.text
+        assert "Unknown or revoked API key" in answer.text
         assert wrong == "" or f'value="{wrong}"' not in answer.text
     assert console.look().status_code == 303
 

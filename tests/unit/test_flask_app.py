@@ -16,9 +16,9 @@ from tests.one_app import client_of
 
 from allocation.bootstrap import Service
 from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
-from allocation.entrypoints.http.doors import OPEN
-from allocation.entrypoints.http.input import LARGEST_BODY
+from allocation.entrypoints.http.routes import LARGEST_BODY
 from messaging.errors import OutcomeUnknown, StillRunning, Unavailable
 
 
@@ -252,7 +252,7 @@ def test_a_fault_in_the_surroundings_is_an_honest_503(
 
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
-    assert answer.json == {"message": "the service can't do this right now; try again"}
+    assert answer.json == {"message": "the service is unavailable; try again"}
 
 
 # --- the first address -----------------------------------------------------------
@@ -288,7 +288,7 @@ def test_who_has_waited_too_long_is_asked_to_come_later_and_changes_nothing(api:
 
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
-    assert answer.json == {"message": "the service has more to do than it can; try again"}
+    assert answer.json == {"message": "the service is overloaded; try again"}
     assert api.client.post("/allocate", json=LINE).status_code == 400, "there is no batch"
 
 
@@ -302,7 +302,7 @@ def test_whoever_asks_whether_it_is_alive_is_answered_however_long_it_took(api: 
 
 
 def test_that_there_is_too_much_to_do_is_said_once_a_second(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    client = create_app(cast(Service, api), OPEN).test_client()
+    client = create_app(cast(Service, api), UNRESTRICTED).test_client()
 
     for _ in range(100):
         client.get("/allocations/o1", environ_overrides=waited(2))

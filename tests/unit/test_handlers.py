@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import date
 from itertools import pairwise
-from typing import get_args
 
 import pytest
 from tests.fakes import Service
@@ -40,13 +39,12 @@ def test_an_unknown_sku_is_refused(service: Service) -> None:
         service.when(commands.Allocate("o1", "NONEXISTENTSKU", 10))
 
 
-def test_every_event_is_published(service: Service) -> None:
+def test_events_are_published_in_their_order(service: Service) -> None:
     service.given(commands.CreateBatch("b1", "LAMP", 5), commands.Allocate("o1", "LAMP", 5))
 
     service.when(commands.ChangeBatchQuantity("b1", 4))
 
     assert [one.event for one in service.publisher.published] == service.history("LAMP")
-    assert {type(one.event) for one in service.publisher.published} == {*get_args(events.Event)}
 
 
 def test_an_allocation_is_published_with_its_metadata(service: Service) -> None:

@@ -17,8 +17,8 @@ from allocation.adapters.metrics import metrics
 from allocation.bootstrap import Service
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http import observation as http_observation
+from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
-from allocation.entrypoints.http.doors import OPEN
 from messaging.correlation import WORKING_ON
 from messaging.errors import Unavailable
 from messaging.redis.lag import Lag
@@ -111,7 +111,7 @@ def test_a_failure_is_one_line_under_its_id_and_a_success_none(api: Api) -> None
     finally:
         logging.getLogger().removeHandler(listen)
 
-    assert seen == [("a fault in the program", "till-5/4711")]
+    assert seen == [("internal error", "till-5/4711")]
     assert WORKING_ON.get() == ""
 
 
@@ -129,7 +129,7 @@ def test_what_takes_long_has_a_line(
 
 def test_every_request_has_a_line_for_whoever_wants_to_see_all(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        app = create_app(cast(Service, Api()), OPEN)  # it asks at its making whether anybody wants them
+        app = create_app(cast(Service, Api()), UNRESTRICTED)  # it asks at its making whether anybody wants them
         app.test_client().post("/add_batch", json=BATCH)
 
     assert "answered" in caplog.messages

@@ -32,17 +32,17 @@ requests = st.lists(commands, max_size=30)
 
 def ask(product: Product, command: Command) -> None:
     """As the handlers and policies do it."""
+    before = len(product.events)
     match command:
         case CreateBatch():
             add_batch(product, command.ref, command.qty, command.eta)
         case Allocate():
             allocate(product, OrderLine.of(command))
         case ChangeBatchQuantity():
-            seen = len(product.events)
             change_batch_quantity(product, command.ref, command.qty)
-            for event in product.events[seen:]:
-                if isinstance(event, Deallocated):
-                    allocate(product, OrderLine.of(event))
+    for event in product.events[before:]:
+        if isinstance(event, Deallocated):
+            allocate(product, OrderLine.of(event))
 
 
 def after(asked: list[Command]) -> Product:

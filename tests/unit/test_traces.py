@@ -24,7 +24,7 @@ from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.domain.errors import DomainError
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http.doors import OPEN
+from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.traces import add_traces
 from allocation.entrypoints.inbound import read
 from allocation.observers import observer_for
@@ -67,7 +67,7 @@ def test_a_request_its_command_what_happened_and_what_was_told_are_one_trace(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter, "traces", lambda: world.traces)
-    app = create_app(cast(Service, world), OPEN)
+    app = create_app(cast(Service, world), UNRESTRICTED)
     add_traces(app, world.bus.observer)
     world.service.given(CreateBatch("b1", "LAMP", 10))
     world.service.relay.deliver("publish_event")
@@ -92,7 +92,7 @@ def test_a_request_its_command_what_happened_and_what_was_told_are_one_trace(
 
 def test_whoever_asks_whether_it_is_alive_leaves_no_trace(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter, "traces", lambda: world.traces)
-    app = create_app(cast(Service, world), OPEN)
+    app = create_app(cast(Service, world), UNRESTRICTED)
     add_traces(app, world.bus.observer)
 
     app.test_client().get("/healthz")

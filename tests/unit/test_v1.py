@@ -24,11 +24,11 @@ from allocation.bootstrap import Service
 from allocation.domain import errors
 from allocation.domain.errors import DomainError
 from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http import conditions, problems
+from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
-from allocation.entrypoints.http.doors import OPEN
-from allocation.entrypoints.http.input import LARGEST_BODY
-from allocation.entrypoints.v1 import conditions, problems, queries
-from allocation.entrypoints.v1.operations import OPERATIONS
+from allocation.entrypoints.http.routes import LARGEST_BODY, declarations
+from allocation.entrypoints.v1 import queries
 from allocation.validation import BadInput, Text
 from allocation.views import Batch, Room
 from messaging.errors import StillRunning, Unavailable
@@ -42,6 +42,7 @@ class Api:
         self.bus = self.service.bus
         self.views = self
         self.client = client_of(self)
+        self.app = self.client.application
 
     def batch(self, reference: str) -> Batch | None:
         with self.service.unit_of_work() as uow:
@@ -92,6 +93,18 @@ def test_a_batch_is_created_once_and_found_again(api: Api) -> None:
     assert first.json == {"ref": "b/1", "sku": "TABLE", "qty": 10, "allocated": 0, "available": 10, "eta": None}
     assert first.headers["Location"] == "/v1/batches/b%2F1"
     assert api.client.get(first.headers["Location"]).json == first.json
+
+
+def test_a_batch_that_was_created_is_answered_though_the_database_is_away_right_after(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def batch(reference: str) -> Batch:
+        raise Unavailable(reference)
+
+    monkeypatch.setattr(api, "batch", batch)
+
+    assert api.client.post("/v1/batches", json=BATCH | {"eta": "2031-01-01"}).status_code == 201
+    is_problem(api.client.post("/v1/batches", json=BATCH | {"eta": "2031-01-01"}), problems.UNAVAILABLE)
 
 
 def test_another_batch_under_its_reference_is_a_conflict(api: Api) -> None:
@@ -408,6 +421,16 @@ def test_what_is_no_json_or_too_large_or_of_another_type_is_said_so(api: Api) ->
     is_problem(large, problems.TOO_LARGE)
 
 
+def test_a_route_says_how_large_a_body_it_takes(api: Api) -> None:
+    declared = declarations(api.app)
+    declared.by_endpoint["v1.create_batch"].largest_body = 100
+
+    answer = api.client.post("/v1/batches", data=b" " * 101, content_type="application/json")
+
+    assert is_problem(answer, problems.TOO_LARGE)["detail"] == "the body is larger than 100 bytes"
+    assert declared.largest_body() == LARGEST_BODY, "the server takes what the largest route does"
+
+
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/nix", "/v1/batches/", "/v1/batches/nix", "/v1/batches/%20"])
 def test_what_is_not_there_is_a_problem_too(api: Api, path: str) -> None:
     is_problem(api.client.get(path), problems.NOT_FOUND)
@@ -454,7 +477,7 @@ def test_who_has_waited_too_long_is_told_so_in_the_same_words(api: Api) -> None:
 
 
 def test_an_error_that_is_none_of_ours_is_known_by_its_status(api: Api) -> None:
-    app = create_app(cast(Service, api), OPEN)
+    app = create_app(cast(Service, api), UNRESTRICTED)
 
     @app.get("/v1/teapot")
     def teapot() -> str:
@@ -482,11 +505,15 @@ def test_the_document_is_valid(document: dict[str, Any]) -> None:
     OpenAPIV31SpecValidator(document).validate()
 
 
-def test_every_route_is_in_the_document(api: Api) -> None:
-    routes = {rule.endpoint for rule in api.client.application.url_map.iter_rules()}
-    pages = {route for route in routes if route.startswith(("about.", "console."))}
+def test_every_route_is_declared_and_in_the_document(api: Api, document: dict[str, Any]) -> None:
+    pages = declarations(api.app).public_blueprints
+    rules = [rule for rule in api.app.url_map.iter_rules() if rule.endpoint.partition(".")[0] not in pages]
+    routes = {(method.lower(), rule.rule) for rule in rules for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+    documented = {(method, path) for path, methods in document["paths"].items() for method in methods}
 
-    assert routes - pages == OPERATIONS.keys()
+    assert all(route.summary and route.description for route in declarations(api.app).by_endpoint.values())
+    assert {rule.endpoint for rule in rules} == declarations(api.app).by_endpoint.keys()
+    assert {(method, re.sub(r"<\w+:(\w+)>", r"{\1}", rule)) for method, rule in routes} == documented
 
 
 def test_every_change_and_every_problem_of_it_is_in_the_document(document: dict[str, Any]) -> None:
@@ -494,7 +521,7 @@ def test_every_change_and_every_problem_of_it_is_in_the_document(document: dict[
 
     statuses = "200 400 401 403 404 409 412 413 415 422 428 429 500 503"
     assert patch["responses"].keys() == {*statuses.split()}
-    assert patch["description"].endswith("Where keys are asked for it needs the scope `operate`.")
+    assert patch["description"].endswith("Where API keys are required it needs the scope `operate`.")
     assert list(patch["requestBody"]["content"]["application/json"]["schema"]["properties"]) == ["qty"]
     assert [parameter["name"] for parameter in patch["parameters"]] == ["ref", "Idempotency-Key", "If-Match"]
 
@@ -556,14 +583,14 @@ def test_the_page_about_the_api_lists_every_route_and_every_problem(document: di
         if path.startswith("/v1/"):
             for method in methods:
                 assert f"`{method.upper()} {path.replace('{', '<').replace('}', '>')}`" in page
-    for problem in problems.PROBLEMS:
+    for problem in problems.PROBLEMS.values():
         assert re.search(rf"^\| {problem.status} \| .*`{problem.type}`", page, re.MULTILINE), problem.name
 
 
 # --- pages -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("problem", problems.PROBLEMS, ids=lambda problem: problem.name)
+@pytest.mark.parametrize("problem", problems.PROBLEMS.values(), ids=lambda problem: problem.name)
 def test_the_type_of_a_problem_leads_to_what_it_means(api: Api, problem: problems.Problem) -> None:
     page = api.client.get(problem.type)
 
@@ -572,12 +599,11 @@ def test_the_type_of_a_problem_leads_to_what_it_means(api: Api, problem: problem
     assert f'href="{problem.type}"' in api.client.get("/problems").text
 
 
-def test_every_problem_that_is_declared_is_listed_once() -> None:
+def test_no_two_problems_have_one_name() -> None:
     declared = {value for value in vars(problems).values() if isinstance(value, problems.Problem)}
     declared |= set(problems.OF_REFUSALS.values())
 
-    assert sorted(declared, key=lambda problem: problem.name) == sorted(problems.PROBLEMS, key=lambda p: p.name)
-    assert len({problem.name for problem in declared}) == len(declared)
+    assert len(problems.PROBLEMS) == len(declared)
 
 
 def test_swagger_ui_fetches_nothing_from_elsewhere(api: Api) -> None:

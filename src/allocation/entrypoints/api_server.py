@@ -9,9 +9,9 @@ from allocation.config import Settings
 from allocation.entrypoints import console
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http import server
+from allocation.entrypoints.http.access import access_policy
 from allocation.entrypoints.http.bridge import Bridge
-from allocation.entrypoints.http.doors import doors_of
-from allocation.entrypoints.http.input import LARGEST_BODY
+from allocation.entrypoints.http.routes import declarations
 from allocation.entrypoints.http.traces import add_traces
 from allocation.entrypoints.memory import settle_memory
 from allocation.logs import configure_logging
@@ -31,11 +31,18 @@ def load(settings: Settings, threads: int) -> Bridge:
     """Called in each process: nothing with a connection is shared between them."""
     configure_logging(settings.log_level, settings.log_format)
     service = observed(settings, connections=min(threads, CONNECTIONS), callers_wait=True)
-    app = create_app(service, doors_of(settings, service.keys))
+    app = create_app(service, access_policy(settings, service.keys))
     add_traces(app, service.bus.observer)
     console.limit_streams(app, threads // 4)
     settle_memory()
-    return Bridge(app, threads, LARGEST_BODY, partial(console.end_streams, app), partial(_send_traces, service))
+    return Bridge(
+        app,
+        threads,
+        declarations(app).largest_body(),
+        is_trusted_proxy=settings.trusts_proxy,
+        end_streams=partial(console.end_streams, app),
+        close=partial(_send_traces, service),
+    )
 
 
 def _send_traces(service: Service) -> None:

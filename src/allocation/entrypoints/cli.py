@@ -39,9 +39,9 @@ def main(ctx: click.Context) -> None:
     """Promise stock to order lines: warehouse first, then the earliest delivery. Never oversells, never loses an event.
 
     Settings come from the environment: DATABASE_URL, DATABASE_POOLER_URL, DATABASE_POOLER_PREPARES, REDIS_URL,
-    EVENTS_STAY, SMTP_URL, MAIL_FROM, MAIL_TO, ALLOCATION_HOME, HOST, PORT, TLS_CERTIFICATE, TLS_KEY, WEB_CONCURRENCY,
-    API_KEYS, RATE_LIMIT, LOG_LEVEL, LOG_FORMAT, OTEL_EXPORTER_OTLP_ENDPOINT. Without URLs, commands use servers of
-    their own under ALLOCATION_HOME.
+    EVENTS_STAY, SMTP_URL, MAIL_FROM, MAIL_TO, ALLOCATION_HOME, HOST, PORT, TLS_CERTIFICATE, TLS_KEY,
+    FORWARDED_ALLOW_IPS, WEB_CONCURRENCY, API_KEYS, RATE_LIMIT, LOG_LEVEL, LOG_FORMAT, OTEL_EXPORTER_OTLP_ENDPOINT.
+    Without URLs, commands use servers of their own under ALLOCATION_HOME.
 
     Results go to standard output, with --json as JSON; logs, progress and errors to standard error. Exit status: 0 when
     all is done or fine, 1 when something failed or needs a person, 2 when a command or option is not understood, 130

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, Response, g, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import NotFound
 
-from allocation import validation
+from allocation.adapters.keys import Scope
 from allocation.bootstrap import Service
-from allocation.domain.errors import DomainError, Kind
+from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints import console, v1
+from allocation.entrypoints.http.access import AccessPolicy, add_access_control
 from allocation.entrypoints.http.back_pressure import add_back_pressure
-from allocation.entrypoints.http.doors import Doors, add_doors
-from allocation.entrypoints.http.input import LARGEST_BODY, AnyText, body, message_id
+from allocation.entrypoints.http.errors import add_errors
+from allocation.entrypoints.http.input import AnyText
 from allocation.entrypoints.http.observation import add_observation
-from allocation.entrypoints.v1 import problems
-from allocation.validation import BadInput
+from allocation.entrypoints.http.problems import Message
+from allocation.entrypoints.http.routes import PUBLIC, Answer, Route, declarations
+from allocation.service_layer.messages import ordering, stock
 from messaging.envelope import Metadata, usable_id
-from messaging.errors import MessageIdReused, StillRunning, Unavailable
-
-log = logging.getLogger(__name__)
 
 
 class _App(Flask):
@@ -33,50 +31,112 @@ class _App(Flask):
         return func
 
 
-def create_app(service: Service, doors: Doors) -> Flask:
+def create_app(service: Service, policy: AccessPolicy) -> Flask:
     """The WSGI application."""
     app = _App(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1  # by one byte it is known for too large
     app.url_map.merge_slashes = False
     app.url_map.converters["any_text"] = AnyText
-    _add_routes(app, service, doors)
+    _add_routes_of_the_book(app, service)
+    _add_health(app, service, policy)
     v1.add_to(app, service)
-    console.add_to(app, service, doors)
-    _add_errors(app)
+    console.add_to(app, service, policy)
+    app.config["MAX_CONTENT_LENGTH"] = declarations(app).largest_body() + 1  # by one byte it is known for too large
+    add_errors(app)
     _add_request_ids(app)
     add_observation(app, service)
     _add_path_check(app)
     add_back_pressure(app)
-    add_doors(app, doors)
+    add_access_control(app, policy)
     return app
 
 
-def _add_routes(app: Flask, service: Service, doors: Doors) -> None:
+# --- the book's routes ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SkuAndBatch:
+    sku: str
+    batchref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`outcome` is allocated or out of stock, and then `batchref` is null."""
+
+    outcome: str
+    batchref: str | None
+    orderid: str
+    sku: str
+
+
+_BOOK = "the book's"
+_CREATED = Answer("Created.", "OK")
+_DECIDED = Answer("Allocated, or out of stock.", Outcome("allocated", "batch-1", "order-1", "RED-CHAIR"), or_text="OK")
+_LINES = Answer("The lines.", [SkuAndBatch("RED-CHAIR", "batch-1")], kind=list[SkuAndBatch])
+_NO_LINES = Answer("None is allocated.", "not found")
+_REFUSED = {status: Answer("Refused.", Message("qty: is missing")) for status in (400, 409, 413, 415, 422)}
+
+
+def _add_routes_of_the_book(app: Flask, service: Service) -> None:
     bus = service.bus
 
-    @app.post("/add_batch")
-    def add_batch() -> ResponseReturnValue:
-        bus.handle(body(validation.CREATE_BATCH), g.metadata, message_id())
+    @Route(app, "POST", "/add_batch", Scope.OPERATE, {201: _CREATED, **_REFUSED}, takes=stock.CREATE_BATCH, tag=_BOOK)
+    def add_batch(command: CreateBatch, message_id: str | None) -> ResponseReturnValue:
+        """Create a batch, as in the book. The identical batch again changes nothing."""
+        bus.handle(command, g.metadata, message_id)
         return _text("OK", 201)
 
-    @app.post("/allocate")
-    def allocate() -> ResponseReturnValue:
-        command = body(validation.ALLOCATE)
-        batchref = bus.handle(command, g.metadata, message_id())
-        if _asks_for_json():
+    @Route(app, "POST", "/allocate", Scope.ALLOCATE, {202: _DECIDED, **_REFUSED}, takes=ordering.ALLOCATE, tag=_BOOK)
+    def allocate(command: Allocate, message_id: str | None) -> ResponseReturnValue:
+        """Allocate an order line, as in the book. The outcome is in the body for who accepts application/json."""
+        batchref = bus.handle(command, g.metadata, message_id)
+        if any(mimetype == "application/json" for mimetype, _ in request.accept_mimetypes):
             outcome = "allocated" if batchref else "out of stock"
             return jsonify(outcome=outcome, batchref=batchref, orderid=command.orderid, sku=command.sku), 202
         return _text("OK", 202)
 
-    @app.get("/allocations/<any_text:orderid>")
+    @Route(app, "GET", "/allocations/<any_text:orderid>", Scope.READ, {200: _LINES, 404: _NO_LINES}, tag=_BOOK)
     def allocations(orderid: str) -> ResponseReturnValue:
+        """List the allocated lines of an order, as in the book. In the order of allocation."""
         if "\0" not in orderid and (found := service.views.allocations(orderid)):  # which no text in the database has
             return jsonify(found)
         return _text("not found", 404)
 
-    @app.get("/")
+
+def _text(body: str, status: int) -> Response:
+    return Response(body, status, mimetype="text/plain")
+
+
+# --- health -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    status: str
+    database: str | None = None
+    redis: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where people and programs begin."""
+
+    console: str
+    docs: str
+    openapi: str
+    readyz: str
+
+
+_ADDRESSES = Answer("The addresses.", Addresses("/console", "/docs", "/openapi.json", "/readyz"))
+_ALIVE = Answer("Alive.", Health("alive"))
+_READY = Answer("Ready.", Health("ready", "ok", "ok"))
+_NOT_READY = Answer("Not ready, with the reason.", Health("not ready", "no answer within a second", "ok"))
+
+
+def _add_health(app: Flask, service: Service, policy: AccessPolicy) -> None:
+    @Route(app, "GET", "/", PUBLIC, {200: _ADDRESSES}, tag="health")
     def home() -> ResponseReturnValue:
-        """The address that people are given first: browsers go on to the console, programs learn where to."""
+        """Index. Browsers, which ask for text/html, are redirected to the console."""
         if request.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html":
             answer = redirect(url_for("console.stock"))
         else:
@@ -85,53 +145,20 @@ def _add_routes(app: Flask, service: Service, doors: Doors) -> None:
         answer.vary.add("Accept")
         return answer
 
-    @app.get("/healthz")
+    @Route(app, "GET", "/healthz", PUBLIC, {200: _ALIVE}, tag="health")
     def healthz() -> ResponseReturnValue:
+        """Liveness. Depends on nothing else."""
         return jsonify(status="alive")
 
-    @app.get("/readyz")
+    @Route(app, "GET", "/readyz", PUBLIC, {200: _READY, 503: _NOT_READY}, tag="health")
     def readyz() -> ResponseReturnValue:
+        """Readiness. Whether the database answers and has the schema that is needed. Without Redis the service is
+        degraded, and works."""
         readiness = service.readiness()
-        return jsonify(doors.told_to_strangers(readiness)), 200 if readiness["status"] != "not ready" else 503
+        return jsonify(policy.public_view(readiness)), 200 if readiness["status"] != "not ready" else 503
 
 
-def _add_errors(app: Flask) -> None:
-    @app.errorhandler(BadInput)
-    def bad_input(error: BadInput) -> ResponseReturnValue:
-        return _refusal(str(error), 400)
-
-    @app.errorhandler(DomainError)
-    def refused(error: DomainError) -> ResponseReturnValue:
-        return _refusal(str(error), 409 if error.kind is Kind.CONFLICT else 400)
-
-    @app.errorhandler(MessageIdReused)
-    def reused(_: MessageIdReused) -> ResponseReturnValue:
-        return _refusal(problems.KEY_USED_BEFORE, 422)
-
-    @app.errorhandler(StillRunning)
-    def still_running(_: StillRunning) -> ResponseReturnValue:
-        return _later(problems.STILL_AT_WORK, 409)
-
-    @app.errorhandler(Unavailable)
-    def unavailable(error: Unavailable) -> ResponseReturnValue:
-        log.warning("unavailable", extra={"error": str(error)})
-        return _later(problems.NOT_RIGHT_NOW, 503)
-
-    @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> ResponseReturnValue:
-        answer = _refusal(_said(error), error.code or 500)
-        further = ((name, value) for name, value in error.get_headers() if name != "Content-Type")  # such as Allow
-        answer.headers.extend(further)
-        return answer
-
-    @app.errorhandler(RequestEntityTooLarge)
-    def too_large(_: RequestEntityTooLarge) -> ResponseReturnValue:
-        return _refusal(f"the body is larger than {LARGEST_BODY} bytes", 413)
-
-    @app.errorhandler(Exception)
-    def fault(error: Exception) -> ResponseReturnValue:
-        log.exception("a fault in the program", extra={"error": repr(error)})
-        return _refusal(problems.A_FAULT, 500)
+# --- what all of them need --------------------------------------------------------
 
 
 def _add_path_check(app: Flask) -> None:
@@ -154,32 +181,3 @@ def _add_request_ids(app: Flask) -> None:
     def give_request_id(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.metadata.correlation_id
         return response
-
-
-def _said(error: HTTPException) -> str:
-    """What is wrong, in our words where werkzeug's do not name it."""
-    if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        return f"{request.method} is not allowed at {request.path}; allowed: {', '.join(sorted(error.valid_methods))}"
-    if error.description == NotFound.description:
-        return f"there is nothing at {request.path}; /docs shows what there is"
-    return error.description or ""
-
-
-def _asks_for_json() -> bool:
-    return any(mimetype == "application/json" for mimetype, _ in request.accept_mimetypes)
-
-
-def _text(body: str, status: int) -> Response:
-    return Response(body, status, mimetype="text/plain")
-
-
-def _later(message: str, status: int) -> Response:
-    answer = _refusal(message, status)
-    answer.headers["Retry-After"] = "1"
-    return answer
-
-
-def _refusal(message: str, status: int) -> Response:
-    if problems.are_spoken_here():
-        return problems.answer_by_status(status, message)
-    return Response(json.dumps({"message": message}), status, mimetype="application/json")

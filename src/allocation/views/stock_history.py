@@ -126,7 +126,8 @@ def _changes(
         if stock is None:
             yield Balance(0, 0)
             continue
-        ref, qty = getattr(step.event, stock.batch), step.event.qty
+        event: Any = step.event  # one that changes stock has a `qty`
+        ref, qty = getattr(event, stock.batch), event.qty
         if stock.purchased == "keeps":
             yield of_batch(ref, -qty * stock.allocated)
         elif stock.purchased == "adds":

@@ -23,7 +23,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Stock": ("import", "export"),
     "Looking": ("status", "watch", "demo", "catalogue"),
     "Repairing": ("check", "dead-letters"),
-    "Doors": ("keys",),
+    "Authentication": ("keys",),
 }
 """What is in none of them is listed last."""
 

@@ -99,7 +99,7 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 @click.pass_obj
 def revoke(settings: Settings, name: str, as_json: bool) -> None:
     """Revoke a key for good; safe to repeat."""
-    from allocation.adapters.key_ring import STILL_WORKS
+    from allocation.adapters.key_cache import REVOCATION_DELAY
 
     with _stored_keys(settings) as stored_keys:
         stored = stored_keys.revoke(name, by=login_name())
@@ -108,7 +108,7 @@ def revoke(settings: Settings, name: str, as_json: bool) -> None:
     if as_json:
         echo_json(_fields(stored))
         return
-    click.echo(f"The key {name!r} is revoked. Within {STILL_WORKS:.0f} seconds no process takes it any more.")
+    click.echo(f"The key {name!r} is revoked. Within {REVOCATION_DELAY:.0f} seconds no process takes it any more.")
 
 
 @contextmanager

@@ -8,14 +8,14 @@ from allocation.bootstrap import Service
 from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.pages import blueprint
 from allocation.entrypoints.console.visitors import Visitors
-from allocation.entrypoints.http.doors import Doors
+from allocation.entrypoints.http.access import AccessPolicy
 
 _STREAMS = "console.streams"
 
 
-def add_to(app: Flask, service: Service, doors: Doors) -> None:
+def add_to(app: Flask, service: Service, policy: AccessPolicy) -> None:
     streams = app.extensions[_STREAMS] = Streams()
-    app.register_blueprint(blueprint(service, Visitors(doors, service), streams))
+    app.register_blueprint(blueprint(service, Visitors(policy, service), streams))
 
 
 def limit_streams(app: Flask, most: int) -> None:

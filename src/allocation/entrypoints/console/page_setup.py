@@ -96,12 +96,12 @@ def add_errors(console: Blueprint) -> None:
 
     @console.errorhandler(StillRunning)
     def still_running(_: StillRunning) -> ResponseReturnValue:
-        return refused(Conflict("The same was asked before, and is still at work. Try again in a moment."))
+        return refused(Conflict("The first request is still in progress. Try again in a moment."))
 
     @console.errorhandler(Exception)
     def fault(error: Exception) -> ResponseReturnValue:
-        log.exception("a fault in the program", extra={"error": repr(error)})
-        return refused(InternalServerError("The service has a fault. Whoever looks after it finds it in its log."))
+        log.exception("internal error", extra={"error": repr(error)})
+        return refused(InternalServerError("Internal error. The details are in the log of the service."))
 
     @console.route("/<any_text:_>")
     def nowhere(_: str) -> ResponseReturnValue:

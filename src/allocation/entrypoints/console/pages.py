@@ -14,7 +14,7 @@ from allocation.bootstrap import Service
 from allocation.entrypoints.console.dead_letters import add_dead_letters
 from allocation.entrypoints.console.feed import NEWEST, Streams, newer, stream, told
 from allocation.entrypoints.console.page_setup import add_errors, add_looks
-from allocation.entrypoints.console.sign_in import add_door
+from allocation.entrypoints.console.sign_in import add_sign_in
 from allocation.entrypoints.console.visitors import Visitors
 from messaging.envelope import LONGEST_TEXT
 from messaging.sql.log_reader import EventFilter
@@ -26,7 +26,7 @@ BATCHES_A_PAGE = 100
 
 def blueprint(service: Service, visitors: Visitors, streams: Streams) -> Blueprint:
     console = Blueprint("console", __name__, url_prefix="/console", template_folder="templates", static_folder="static")
-    add_door(console, visitors)
+    add_sign_in(console, visitors)
     add_looks(console)
     _add_stock(console, service)
     _add_feed(console, service, visitors, streams)

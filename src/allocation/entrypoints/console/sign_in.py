@@ -1,4 +1,4 @@
-"""The console's own door: who is let in, and how people sign in and out."""
+"""Access to the console: who may see it, and how people sign in and out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from werkzeug.exceptions import Forbidden, TooManyRequests
 
 from allocation.adapters.keys import Principal, Scope
 from allocation.entrypoints.console.visitors import Visitor, Visitors
-from allocation.entrypoints.http.doors import Doors
+from allocation.entrypoints.http.access import AccessPolicy
+from allocation.entrypoints.http.routes import declare_public
 
 _WITHOUT_A_VISITOR = ("console.static", "console.stock_by_another_name")
 _WITHOUT_SIGNING_IN = ("console.sign_in", "console.sign_in_form", "console.sign_out")
@@ -24,14 +25,16 @@ _FEED_RATE = 2
 missed and then at once for a stream, or else every three seconds."""
 
 
-def add_door(console: Blueprint, visitors: Visitors) -> None:
+def add_sign_in(console: Blueprint, visitors: Visitors) -> None:
+    declare_public(console)  # as far as API keys go
+
     @console.before_request
-    def let_in() -> ResponseReturnValue | None:
+    def authorize() -> ResponseReturnValue | None:
         if request.endpoint in _WITHOUT_A_VISITOR:
             return None
         g.visitor = visitors.who_asks(request)
         if principal := visitor().principal:
-            _count(principal, visitors.doors)
+            _count(principal, visitors.policy)
         if request.method == "POST" and not visitor().has_sent(request):
             raise Forbidden("The form is out of date, or did not come from this console. Go back, reload, try again.")
         if request.endpoint in _WITHOUT_SIGNING_IN or visitor().may(Scope.READ):
@@ -51,15 +54,15 @@ def add_door(console: Blueprint, visitors: Visitors) -> None:
 
     @console.post("/sign-in")
     def sign_in() -> ResponseReturnValue:
-        keys = visitors.doors.keys
+        keys = visitors.policy.keys
         if keys is None:
             return redirect(url_for("console.stock"), HTTPStatus.SEE_OTHER)
         principal = keys.principal_of(request.form.get("key", "").strip())
         if principal is None or not principal.may(Scope.READ):
-            wrong = "This key lacks the scope read." if principal else "Nobody knows this key, or it was revoked."
+            wrong = "This key lacks the scope read." if principal else "Unknown or revoked API key."
             page = render_template("console/sign_in.html", next=_next(request.form), wrong=wrong)
             return page, HTTPStatus.FORBIDDEN if principal else HTTPStatus.UNAUTHORIZED
-        _count(principal, visitors.doors)
+        _count(principal, visitors.policy)
         g.visitor = visitors.sign_in(visitor(), principal)
         return redirect(_next(request.form), HTTPStatus.SEE_OTHER)
 
@@ -79,14 +82,14 @@ def require(scope: Scope) -> None:
         raise _lacks(scope)
 
 
-def _count(principal: Principal, doors: Doors) -> None:
+def _count(principal: Principal, policy: AccessPolicy) -> None:
     """With what the key asks of the API. Raises TooManyRequests."""
-    rate, name = doors.rate_of(principal), principal.name
+    rate, name = policy.rate_of(principal), principal.name
     if rate is None:
         return
     if request.endpoint in _ASKED_BY_PAGES:
         rate, name = _FEED_RATE, f"{name}: live events"  # a name that no key has
-    if seconds := doors.rates.wait(name, rate):
+    if seconds := policy.rates.wait(name, rate):
         what = f"Your key may send {rate} requests a second. Wait a moment, then try again."
         raise TooManyRequests(what, retry_after=math.ceil(seconds))
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from flask import Request, Response
 
 from allocation.adapters.keys import Principal, Scope
-from allocation.entrypoints.http.doors import Doors
+from allocation.entrypoints.http.access import AccessPolicy
 
 COOKIE = "allocation_console"
 
@@ -37,7 +37,7 @@ class KeepsSessions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """`principal` None: somebody at an open door, or who has not signed in."""
+    """`principal` None: nobody has to sign in, or this one has not."""
 
     token: str
     is_new: bool
@@ -65,7 +65,7 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class Visitors:
-    doors: Doors
+    policy: AccessPolicy
     service: KeepsSessions
 
     def who_asks(self, request: Request) -> Visitor:
@@ -73,8 +73,8 @@ class Visitors:
         token = request.cookies.get(COOKIE, "")
         is_new = not _TOKEN.fullmatch(token)
         if is_new:
-            return Visitor(_new_token(), True, None, self.doors.keys is None)
-        return Visitor(token, False, self._principal(token), self.doors.keys is None)
+            return Visitor(_new_token(), True, None, self.policy.keys is None)
+        return Visitor(token, False, self._principal(token), self.policy.keys is None)
 
     def sign_in(self, visitor: Visitor, principal: Principal) -> Visitor:
         """Under a new token, so that nobody else knows it. Raises Unavailable."""
@@ -86,13 +86,13 @@ class Visitors:
     def sign_out(self, visitor: Visitor) -> Visitor:
         """Raises Unavailable."""
         self.service.console_sessions.close(visitor.token)
-        return Visitor(_new_token(), True, None, self.doors.keys is None)
+        return Visitor(_new_token(), True, None, self.policy.keys is None)
 
     def _principal(self, token: str) -> Principal | None:
-        if not self.doors.keys:
+        if not self.policy.keys:
             return None
         name = self.service.console_sessions.principal(token)
-        return self.doors.keys.principal_named(name) if name else None
+        return self.policy.keys.principal_named(name) if name else None
 
 
 def keep_cookie(response: Response, visitor: Visitor, *, is_secure: bool) -> None:

@@ -111,7 +111,7 @@ class DemoClient:
         if error.code == 401 and "Authorization" in self._headers:
             return click.ClickException("the API key in ALLOCATION_API_KEY is not known: see `allocation keys list`")
         if error.code == 401:
-            return click.ClickException("the service asks for an API key: put one into ALLOCATION_API_KEY")
+            return click.ClickException("the service requires an API key: put one into ALLOCATION_API_KEY")
         if error.code == 403:
             missing = _SCOPE.search(error.headers.get("WWW-Authenticate", ""))
             lacks = f"lacks the scope {missing[1]}" if missing else f"may not use {path}"

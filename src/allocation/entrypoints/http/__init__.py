@@ -1,1 +1,1 @@
-"""How HTTP comes in: the server, the bridge to our threads, the doors, and what every route shares."""
+"""How HTTP comes in: the server, the bridge to our threads, access control, and what every route shares."""

@@ -1,4 +1,4 @@
-"""Who has waited too long is asked to come later, rather than have all who come after wait longer."""
+"""Sheds load: a request that has waited too long is refused, so that those after it need not wait longer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROBES = ("healthz", "readyz", "metrics")
 
 
 def add_back_pressure(app: Flask) -> None:
-    said = Rates()  # once a second, however many come
+    logged = Rates()  # once a second, however many come
     counted = metrics()
 
     @app.before_request
@@ -32,6 +32,6 @@ def add_back_pressure(app: Flask) -> None:
         if waited <= LONGEST_WAIT or request.endpoint in PROBES:
             return
         counted.shed()
-        if not said.wait("crowded", per_second=1):
+        if not logged.wait("crowded", per_second=1):
             log.warning("more requests than can be answered in time", extra={"waited": round(waited, 3)})
-        raise ServiceUnavailable("the service has more to do than it can; try again", retry_after=1)
+        raise ServiceUnavailable("the service is overloaded; try again", retry_after=1)

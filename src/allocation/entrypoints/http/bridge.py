@@ -35,7 +35,6 @@ _FOR_TOO_LARGE = 1.0
 _MOST_TAKEN = 16 * 1024 * 1024
 _MORE_THAN_ANYBODY_TAKES = str(1 << 62)
 _UNREADABLE = "\xff"
-_THIS_MACHINE = ("127.0.0.1", "::1", "")  # the last one by a Unix socket
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -106,18 +105,21 @@ class _Request:
 
 class Bridge:
     """The RSGI application. It is made in the process that serves. When that is to end `end_streams` is called, and
-    `close` when all is answered."""
+    `close` when all is answered. A client whose address is that of a trusted proxy says itself how it was reached."""
 
     def __init__(
         self,
         application: WSGIApplication,
         threads: int,
         largest_body: int,
+        *,
+        is_trusted_proxy: Callable[[str], bool],
         end_streams: Callable[[], None],
         close: Callable[[], None],
     ) -> None:
         self._application = application
         self._largest_body = largest_body
+        self._is_trusted_proxy = is_trusted_proxy
         self._end_streams = end_streams
         self._close = close
         self._requests = SimpleQueue[_Request]()
@@ -214,6 +216,8 @@ class Bridge:
             return _write
 
         environ = _environ(request)
+        if environ.get("HTTP_X_FORWARDED_PROTO") == "https" and self._is_trusted_proxy(environ["REMOTE_ADDR"]):
+            environ["wsgi.url_scheme"] = "https"
         answer = self._application(environ, start_response)
         try:
             if any(name.lower() == "content-length" for name, _ in headers):
@@ -248,8 +252,6 @@ def _environ(request: _Request) -> WSGIEnvironment:
         "wsgi.run_once": False,
         WAITED: time.monotonic() - request.arrived,
     }
-    if client in _THIS_MACHINE and environ.get("HTTP_X_FORWARDED_PROTO") == "https":
-        environ["wsgi.url_scheme"] = "https"
     environ["CONTENT_LENGTH"] = _MORE_THAN_ANYBODY_TAKES if request.body is None else str(len(request.body))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     return environ

@@ -6,15 +6,16 @@ import json
 from typing import TypeVar
 
 from flask import g, request
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from pydantic import TypeAdapter, ValidationError
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
-from allocation.validation import BadInput, Schema
+from allocation.validation import BadInput, Schema, Text
 from messaging.envelope import LONGEST_TEXT, Metadata, usable_id
 
-LARGEST_BODY = 64 * 1024
-
 C = TypeVar("C")
+
+_TEXT: TypeAdapter[str] = TypeAdapter(Text)
 
 
 class AnyText(BaseConverter):
@@ -24,12 +25,20 @@ class AnyText(BaseConverter):
     part_isolating = False
 
 
-def body(schema: Schema[C], **known: object) -> C:
-    """The command in the body, with what is known from elsewhere."""
+def name_in_path(given: str) -> str:
+    """Raises NotFound for what nothing may be called."""
+    try:
+        return _TEXT.validate_python(given)
+    except ValidationError:
+        raise NotFound(f"nothing may be called {given!r}") from None
+
+
+def body(schema: Schema[C], largest: int, **known: object) -> C:
+    """The command in the body of at most `largest` bytes, with what is known from elsewhere."""
     if request.mimetype != "application/json":
         raise UnsupportedMediaType(f"the content type must be application/json, not {request.mimetype or 'missing'!r}")
     given = request.get_data(cache=False)
-    if len(given) > LARGEST_BODY:
+    if len(given) > largest:
         raise RequestEntityTooLarge
     return schema.read_json(given, **known)
 

@@ -1,4 +1,4 @@
-"""Refuses to open a door to the world when nobody could come in, or everybody."""
+"""Refuses to serve others than this machine when nobody could sign in, or everybody."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 def require_keys(settings: Settings, *, migrate_first: bool = False) -> None:
-    """Raises SettingError when keys are asked for and there is none.
+    """Raises SettingError when API keys are required and there is none.
 
-    A database that can't be asked is no reason not to start: until it can, nobody is let in.
+    A database that is unavailable is no reason not to start: until it is back, every key is refused.
     """
     if not settings.asks_for_keys:
         return
@@ -25,14 +25,14 @@ def require_keys(settings: Settings, *, migrate_first: bool = False) -> None:
         if migrate_first:
             migrations.upgrade(settings.database_url)
         with short_lived_engine(settings.database_url) as engine:
-            is_anybody_let_in = SqlKeys(engine, Retry()).any_holds()
+            has_valid_key = SqlKeys(engine, Retry()).any_holds()
     except Unavailable as error:
-        log.warning("can't tell whether there are API keys; nobody is let in without one", extra={"error": str(error)})
+        log.warning("can't tell whether there are API keys; all requests need one", extra={"error": str(error)})
         return
-    if not is_anybody_let_in:
+    if not has_valid_key:
         why = "API_KEYS is 'required'" if settings.is_on_loopback else f"HOST is {settings.host!r}"
         raise SettingError(
-            f"{why}, and there is no API key, so nobody could come in; create one with "
+            f"{why}, and there is no API key, so no request could be authorized; create one with "
             "`allocation keys create NAME --scope SCOPE`, or set API_KEYS=trust-everybody if whoever reaches "
             "the API may do everything"
         )

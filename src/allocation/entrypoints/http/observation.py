@@ -12,11 +12,13 @@ from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from allocation.adapters.keys import Scope
 from allocation.adapters.metrics import Metrics, of_all_processes
 from allocation.adapters.metrics import metrics as of_this_process
 from allocation.adapters.server_metrics import BackingServicesCollector, CachedProbe, Probe
 from allocation.bootstrap import Service
 from allocation.entrypoints.http.back_pressure import WAITED
+from allocation.entrypoints.http.routes import Answer, Route
 from messaging.correlation import WORKING_ON
 from messaging.trace_context import sent_in
 
@@ -74,8 +76,9 @@ def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
         look = Probe(service.waiting, service.command_group.lag)
         return BackingServicesCollector(CachedProbe(look), version("allocation"))
 
-    @app.get("/metrics")
+    @Route(app, "GET", "/metrics", Scope.READ, {200: Answer("The metrics.", "# HELP ...")}, tag="health")
     def metrics() -> ResponseReturnValue:
+        """Metrics. Of all processes, in the text format of Prometheus."""
         registry = CollectorRegistry()
         registry.register(of_all_processes(own))
         registry.register(backing_services())

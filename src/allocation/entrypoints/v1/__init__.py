@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from flask import Blueprint, Flask
 
 from allocation.bootstrap import Service
-from allocation.entrypoints.v1 import pages, routes
+from allocation.entrypoints.v1 import allocations, batches, events, orders, pages, products
 
 
 def add_to(app: Flask, service: Service) -> None:
-    app.register_blueprint(routes.blueprint(service))
+    v1 = Blueprint("v1", __name__, url_prefix="/v1")
+    for resource in (products, batches, orders, events, allocations):
+        resource.add_routes(v1, service)
+    app.register_blueprint(v1)
     app.register_blueprint(pages.blueprint())

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
+from typing import TypeVar
 
 from flask import Response, request
 from pydantic_core import to_json
+from werkzeug.exceptions import NotFound
 
-from allocation.entrypoints.v1.conditions import etag_of
+from allocation.entrypoints.http.conditions import etag_of
 from allocation.views import Batch
+
+F = TypeVar("F")
+
+
+def found_or_404(what: F | None, otherwise: str) -> F:
+    if what is None:
+        raise NotFound(otherwise)
+    return what
 
 
 def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

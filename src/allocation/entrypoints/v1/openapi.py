@@ -1,30 +1,32 @@
-"""The OpenAPI document: paths and methods from the application's routes, shapes from the types that validate."""
+"""The OpenAPI document: from the declarations of the routes, with the types that validate."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
+from flask import Flask
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
-from werkzeug.routing import Map, Rule
 
-from allocation.adapters.keys import Scope
-from allocation.entrypoints.http.doors import scope_for
-from allocation.entrypoints.v1 import problems
-from allocation.entrypoints.v1.operations import ANYWHERE, OPERATIONS, Answer, Operation
-from allocation.entrypoints.v1.problems import Problem, ProblemDetails
-from allocation.validation import Text
+from allocation.entrypoints.http import problems
+from allocation.entrypoints.http.problems import Problem, ProblemDetails
+from allocation.entrypoints.http.routes import Answer, Route, declarations
+from allocation.validation import SCHEMAS, Text
+from allocation.views import Batch
 from messaging.envelope import LONGEST_TEXT
 
 Json: TypeAlias = dict[str, Any]
 
 _REF = "#/components/schemas/{model}"
-_IN_PATH = re.compile(r"<(?:\w+:)?(\w+)>")
+_TAGS = {
+    "v1": "Products, batches, orders, events.",
+    "the book's": "The routes of the book's chapter 13, for callers who know them.",
+    "health": "",
+}
 
 _ABOUT = """
 Promises order lines from batches of purchased stock: from the warehouse first, then by the earliest delivery.
@@ -32,8 +34,8 @@ Promises order lines from batches of purchased stock: from the warehouse first, 
 Errors under `/v1` are problem details (RFC 9457). A request with an `Idempotency-Key` may be sent again and changes
 nothing more. Lists have pages: `next` is the cursor of the next one, and the `Link` header its address.
 
-Where the service is reached from elsewhere it asks for an API key, `Authorization: Bearer KEY`; on loopback it does
-not.
+Where the service is reached from other machines it requires an API key, `Authorization: Bearer KEY`; on loopback it
+does not.
 """
 
 _KEY: Json = {"type": "http", "scheme": "bearer", "description": "An API key: `allocation keys create`."}
@@ -56,20 +58,22 @@ _IF_MATCH: Json = {
 _IF_NONE_MATCH: Json = {
     "name": "If-None-Match",
     "in": "header",
-    "description": "The ETag of what you have already: if it is still so, the answer is 304 and has no body.",
+    "description": "The ETag of what you have already: if it still matches, the answer is 304 and has no body.",
     "schema": {"type": "string"},
 }
 _RETRY_AFTER: Json = {"description": "Seconds.", "schema": {"type": "integer"}}
 
 
-def document(routes: Map) -> Json:
-    """Of all routes that OPERATIONS knows, in its order."""
+def document(app: Flask) -> Json:
+    """Of all routes that are declared, by their tags."""
+    declared = declarations(app).by_endpoint
     paths: defaultdict[str, Json] = defaultdict(dict)
-    for endpoint, operation in OPERATIONS.items():
-        for rule in routes.iter_rules(endpoint):
-            path = _IN_PATH.sub(r"{\1}", rule.rule)
-            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-                paths[path][method.lower()] = _operation(rule, operation, scope_for(method, rule.rule))
+    for endpoint, route in sorted(declared.items(), key=lambda item: list(_TAGS).index(item[1].tag)):
+        [rule] = app.url_map.iter_rules(endpoint)
+        path = rule.rule
+        for name in route.parameters:
+            path = re.sub(rf"<(\w+:)?{name}>", f"{{{name}}}", path)
+        paths[path][route.method.lower()] = _operation(endpoint, route)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -79,50 +83,48 @@ def document(routes: Map) -> Json:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "tags": [
-            {"name": "v1", "description": "Products, batches, orders, events."},
-            {"name": "the book's", "description": "The routes of the book's chapter 13, for callers who know them."},
-            {"name": "health"},
-        ],
+        "tags": [{"name": name, "description": says} if says else {"name": name} for name, says in _TAGS.items()],
         "paths": dict(paths),
-        "components": {"schemas": _components(), "securitySchemes": {"key": _KEY}},
+        "components": {"schemas": _components(declared.values()), "securitySchemes": {"key": _KEY}},
         "security": [{}, {"key": []}],
     }
 
 
-def _operation(rule: Rule, operation: Operation, scope: Scope | None) -> Json:
-    needs = f"Where keys are asked for it needs the scope `{scope}`." if scope else "It is open to everybody."
+def _operation(endpoint: str, route: Route) -> Json:
+    needs = f"Where API keys are required it needs the scope `{route.needs}`." if route.needs else "Public."
+    name = endpoint.rpartition(".")[2]
     described: Json = {
-        "operationId": f"book_{rule.endpoint}" if operation.tag == "the book's" else rule.endpoint.removeprefix("v1."),
-        "tags": [operation.tag],
-        "summary": operation.summary,
-        "description": f"{operation.description} {needs}".strip(),
+        "operationId": f"book_{name}" if route.tag == "the book's" else name,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "description": f"{route.description} {needs}",
     }
-    if not scope:
+    if not route.needs:
         described["security"] = []
-    if parameters := list(_parameters(rule, operation)):
+    if parameters := list(_parameters(route)):
         described["parameters"] = parameters
-    if body := operation.body:
-        schema = body.schema.json_schema(body.known)
-        content = {"application/json": {"schema": schema, "example": dict(body.example)}}
+    if row := route.takes:
+        known = route.known.values()
+        example = {name: value for name, value in row.example.items() if name not in known}
+        content = {"application/json": {"schema": SCHEMAS[row.name].json_schema(known), "example": example}}
         described["requestBody"] = {"required": True, "content": content}
-    described["responses"] = dict(sorted((*_responses(operation), *(_at_the_door(operation) if scope else ()))))
+    described["responses"] = dict(sorted((*_responses(route), *(_of_access_control(route) if route.needs else ()))))
     return described
 
 
-def _parameters(rule: Rule, operation: Operation) -> Iterator[Json]:
-    for name in _IN_PATH.findall(rule.rule):
+def _parameters(route: Route) -> Iterator[Json]:
+    for name in route.parameters:
         yield {"name": name, "in": "path", "required": True, "schema": TypeAdapter(Text).json_schema()}
-    if operation.query:
-        asked = operation.query.model_json_schema()
-        for name, schema in asked["properties"].items():
-            is_required = {"required": True} if name in asked.get("required", ()) else {}
+    if route.query:
+        schemas = route.query.model_json_schema()
+        for name, schema in schemas["properties"].items():
+            is_required = {"required": True} if name in schemas.get("required", ()) else {}
             yield {"name": name, "in": "query", **is_required, **_without_null(schema)}
-    if operation.body:
+    if route.takes:
         yield _IDEMPOTENCY_KEY
-    if operation.if_match:
+    if route.if_match:
         yield _IF_MATCH
-    if operation.tag == "v1" and not operation.body:
+    if route.tag == "v1" and not route.takes:
         yield _IF_NONE_MATCH
 
 
@@ -135,39 +137,47 @@ def _without_null(schema: Json) -> Json:
     return {"schema": {**said, **default}} | ({"description": description} if description else {})
 
 
-def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
-    for status, answer in operation.answers.items():
-        yield str(status), _answer(answer)
-    if operation.tag == "v1":
-        if not operation.body:
-            yield "304", {"description": "You have it already: it is still what If-None-Match says."}
+def _responses(route: Route) -> Iterator[tuple[str, Json]]:
+    for status, answer in route.answers.items():
+        yield str(status), _answer(answer, dict(_headers(route, answer)))
+    if route.tag == "v1":
+        if not route.takes:
+            yield "304", {"description": "Not modified: it is still what If-None-Match says."}
         by_status: defaultdict[int, list[Problem]] = defaultdict(list)
-        for problem in (*operation.problems, *ANYWHERE):
+        for problem in (*route.problems, *problems.OF_EVERY_ROUTE):
             by_status[problem.status].append(problem)
         for status, kinds in by_status.items():
             yield str(status), _problems(kinds)
-    elif "503" not in map(str, operation.answers):
-        yield from ((str(status), _later(status)) for status in (500, 503))
+    elif problems.UNAVAILABLE.status not in route.answers:
+        for problem in problems.OF_EVERY_ROUTE:
+            headers = {"headers": {"Retry-After": _RETRY_AFTER}} if problem is problems.UNAVAILABLE else {}
+            yield str(problem.status), _message(problem) | headers
 
 
-def _at_the_door(operation: Operation) -> Iterator[tuple[str, Json]]:
-    for problem in problems.AT_THE_DOOR:
-        yield str(problem.status), _problems([problem]) if operation.tag == "v1" else _message(problem.title)
+def _of_access_control(route: Route) -> Iterator[tuple[str, Json]]:
+    for problem in problems.OF_ACCESS_CONTROL:
+        yield str(problem.status), _problems([problem]) if route.tag == "v1" else _message(problem)
 
 
-def _message(says: str) -> Json:
+def _message(problem: Problem) -> Json:
     content = {"application/json": {"schema": {"$ref": _REF.format(model="Message")}}}
-    return {"description": f"{says}.", "content": content}
+    return {"description": f"{problem.title}.", "content": content}
 
 
-def _later(status: int) -> Json:
-    content = {"application/json": {"schema": {"$ref": _REF.format(model="Message")}}}
-    headers = {"Retry-After": _RETRY_AFTER} if status == problems.UNAVAILABLE.status else {}
-    says = "Not right now." if headers else "A fault in the program."
-    return {"description": says, "content": content} | ({"headers": headers} if headers else {})
+def _headers(route: Route, answer: Answer) -> Iterator[tuple[str, Json]]:
+    if route.tag == "v1" and (route.method == "GET" or isinstance(answer.example, Batch)):
+        yield "ETag", _text("The version of what is here: for If-None-Match, and of a batch for If-Match.")
+    if answer.has_location:
+        yield "Location", _text("Where to find it again.")
+    if route.query:
+        yield "Link", _text("The next page, as rel=next, if there is one.")
 
 
-def _answer(answer: Answer) -> Json:
+def _text(description: str) -> Json:
+    return {"description": description, "schema": {"type": "string"}}
+
+
+def _answer(answer: Answer, headers: Json) -> Json:
     if isinstance(answer.example, str):
         content: Json = {"text/plain": {"schema": {"type": "string"}, "example": answer.example}}
     else:
@@ -175,8 +185,7 @@ def _answer(answer: Answer) -> Json:
         content = {"application/json": {"schema": _schema_of(answer.kind or type(answer.example)), "example": example}}
     if answer.or_text:
         content["text/plain"] = {"schema": {"type": "string"}, "example": answer.or_text}
-    headers = {name: {"description": says, "schema": {"type": "string"}} for name, says in answer.headers.items()}
-    return {"description": answer.says, "content": content} | ({"headers": headers} if headers else {})
+    return {"description": answer.description, "content": content} | ({"headers": headers} if headers else {})
 
 
 def _problems(kinds: Iterable[Problem]) -> Json:
@@ -211,7 +220,7 @@ def example_of(problem: Problem) -> Json:
 
 
 def _component_of(problem: Problem) -> str:
-    return f"{problems.EXTENSIONS[problem].__name__}Problem" if problem in problems.EXTENSIONS else "Problem"
+    return f"{problem.extension.__name__}Problem" if problem.extension else "Problem"
 
 
 def _schema_of(kind: Any) -> Json:
@@ -222,18 +231,18 @@ def _schema_of(kind: Any) -> Json:
     return schema
 
 
-@cache
-def _components() -> Json:
-    answers = [answer for operation in OPERATIONS.values() for answer in operation.answers.values()]
+def _components(routes: Iterable[Route]) -> Json:
+    answers = [answer for route in routes for answer in route.answers.values()]
     kinds = {answer.kind or type(answer.example) for answer in answers} - {str}
+    extended = {problem: problem.extension for problem in problems.PROBLEMS.values() if problem.extension}
     found: Json = {}
-    for kind in (*kinds, ProblemDetails, *problems.EXTENSIONS.values()):
+    for kind in (*kinds, ProblemDetails, *extended.values()):
         schema = TypeAdapter(kind).json_schema(mode="serialization", ref_template=_REF)
         found |= schema.pop("$defs", {})
         if schema.get("type") == "object":
             found[kind.__name__] = schema
     found["Problem"] = found.pop("ProblemDetails")
-    for problem, extension in problems.EXTENSIONS.items():
-        both: list[Mapping[str, str]] = [{"$ref": _REF.format(model=name)} for name in ("Problem", extension.__name__)]
-        found[_component_of(problem)] = {"allOf": both}
+    for problem, extension in extended.items():
+        names = ("Problem", extension.__name__)
+        found[_component_of(problem)] = {"allOf": [{"$ref": _REF.format(model=name)} for name in names]}
     return dict(sorted(found.items()))

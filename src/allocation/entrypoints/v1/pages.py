@@ -16,8 +16,9 @@ from flask import Blueprint, Response, current_app
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
+from allocation.entrypoints.http.problems import PROBLEMS, Problem
+from allocation.entrypoints.http.routes import declare_public
 from allocation.entrypoints.v1.openapi import document
-from allocation.entrypoints.v1.problems import PROBLEMS, Problem
 
 _FILES = {
     "swagger-ui.css": ("css", "text/css"),
@@ -59,6 +60,7 @@ _PROBLEM = """<!doctype html>
 
 def blueprint() -> Blueprint:
     about = Blueprint("about", __name__)
+    declare_public(about)  # they say what the source says
 
     written: list[bytes] = []
     writing = Lock()
@@ -67,7 +69,7 @@ def blueprint() -> Blueprint:
     def openapi() -> ResponseReturnValue:
         with writing:  # a second of work, which sixteen threads need not do beside each other
             if not written:
-                written.append(json.dumps(document(current_app.url_map), ensure_ascii=False).encode())
+                written.append(json.dumps(document(current_app), ensure_ascii=False).encode())
         return Response(written[0], mimetype="application/json")
 
     @about.get("/docs")
@@ -87,15 +89,16 @@ def blueprint() -> Blueprint:
 
     @about.get("/problems")
     def problems() -> ResponseReturnValue:
-        listed = "".join(f'<dt><a href="{p.type}">{p.name}</a> ({p.status})<dd>{escape(p.title)}' for p in PROBLEMS)
+        listed = "".join(
+            f'<dt><a href="{p.type}">{p.name}</a> ({p.status})<dd>{escape(p.title)}' for p in PROBLEMS.values()
+        )
         return _page("Problems", f"<h1>Problems</h1><dl>{listed}</dl>")
 
     @about.get("/problems/<name>")
     def problem(name: str) -> ResponseReturnValue:
-        for known in PROBLEMS:
-            if known.name == name:
-                return _page(known.title, _explained(known))
-        raise NotFound
+        if name not in PROBLEMS:
+            raise NotFound
+        return _page(PROBLEMS[name].title, _explained(PROBLEMS[name]))
 
     return about
 

@@ -13,7 +13,8 @@ from flask import request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from allocation.validation import BadInput, FieldProblem, Text, bad_input
+from allocation.entrypoints.http.errors import BadParameter
+from allocation.validation import FieldProblem, Text, bad_input
 
 USUAL_LIMIT = 50
 HIGHEST_LIMIT = 200
@@ -26,10 +27,6 @@ AT_BATCH: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Text, Text])
 AT_EVENT: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Text, Annotated[int, Field(ge=1, lt=2**63)]])
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
-class BadParameter(BadInput):
-    pass
 
 
 def _number(given: object) -> object:
@@ -72,7 +69,7 @@ def read(kind: type[Q]) -> Q:
     """Raises BadParameter. What we do not know is refused: a filter that is not heeded is a wrong answer."""
     for name, values in request.args.lists():
         if name not in kind.model_fields:
-            raise _bad(name, f"is not asked for here; these are: {', '.join(kind.model_fields)}")
+            raise _bad(name, f"unknown query parameter; allowed: {', '.join(kind.model_fields)}")
         if len(values) > 1:
             raise _bad(name, "is given more than once")
     try:

@@ -6,22 +6,22 @@ each member of the unions `Command` and `Event`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from allocation.domain.errors import DomainError
 from allocation.service_layer.messages import ordering, stock
 from allocation.service_layer.messages.table import CommandRow, EventRow
 from allocation.service_layer.ports import Lookups
 
-COMMANDS: tuple[CommandRow[Any], ...] = (stock.CREATE_BATCH, ordering.ALLOCATE, stock.CHANGE_BATCH_QUANTITY)
+R = TypeVar("R", CommandRow[Any], EventRow[Any])
 
-EVENTS: tuple[EventRow[Any], ...] = (
-    stock.BATCH_CREATED,
-    ordering.ALLOCATED,
-    stock.BATCH_QUANTITY_CHANGED,
-    ordering.DEALLOCATED,
-    ordering.OUT_OF_STOCK,
-)
+
+def _rows(kind: type[R]) -> tuple[R, ...]:
+    return tuple(row for family in (stock, ordering) for row in vars(family).values() if isinstance(row, kind))
+
+
+COMMANDS = _rows(CommandRow)
+EVENTS = _rows(EventRow)
 
 REFUSALS: dict[str, type[DomainError]] = {refusal.code: refusal for row in COMMANDS for refusal in row.refuses}
 """By the code under which they are stored."""

@@ -1,4 +1,4 @@
-"""Who is let in, and what is answered to those who are not."""
+"""Access control: who may use which route, and what is answered to those who may not."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from tests import fakes
 from tests.one_app import client_of
 from tests.unit.test_flask_app import BATCH, LINE
 
-from allocation.adapters.key_ring import STILL_WORKS, KeyRing
+from allocation.adapters.key_cache import REVOCATION_DELAY, ApiKeyCache
 from allocation.adapters.keys import NAME, Principal, Scope, StoredKey, id_of
 from allocation.bootstrap import Service
 from allocation.config import SettingError, Settings
 from allocation.domain.commands import CreateBatch
 from allocation.entrypoints.flask_app import create_app
-from allocation.entrypoints.http.doors import DOORS, OPEN, Doors, NotDecided, doors_of, scope_for
+from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy, access_policy
 from allocation.entrypoints.http.input import message_id
 from allocation.entrypoints.http.rates import Rates
+from allocation.entrypoints.http.routes import PUBLIC, declarations
 from messaging.cloud_events import CloudEvent
 from messaging.envelope import Metadata
 from messaging.errors import Unavailable
@@ -40,7 +41,7 @@ class FakeKeys:
         self.reads = 0
         self.is_away = False
         self.now = 1000.0
-        self.ring = KeyRing(self.read_all, clock=lambda: self.now)
+        self.cache = ApiKeyCache(self.read_all, clock=lambda: self.now)
 
     def create(self, name: str, *scopes: Scope, rate: int | None = None) -> str:
         key_id = f"{len(self.stored):012x}"
@@ -60,14 +61,14 @@ class FakeKeys:
 
 
 class Api:
-    """The app behind doors, in memory."""
+    """The app with API keys required, in memory."""
 
     def __init__(self, keys: FakeKeys, rate: int | None = None) -> None:
         self.service = fakes.Service()
         self.state = {"status": "ready"}
         self.bus = self.service.bus
         self.views = self
-        self.client = client_of(self, Doors(keys.ring, rate, Rates(clock=lambda: keys.now)))
+        self.client = client_of(self, AccessPolicy(keys.cache, rate, Rates(clock=lambda: keys.now)))
 
     def allocations(self, _: str) -> list[dict[str, str]]:
         return [{"sku": "TABLE", "batchref": "b1"}]
@@ -90,69 +91,62 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-# --- which door ------------------------------------------------------------------
+# --- what each route declares ----------------------------------------------------
 
 
-def test_somebody_has_decided_who_may_use_each_route(api: Api) -> None:
-    rules = api.client.application.url_map.iter_rules()
-    routes = {(method, rule.rule) for rule in rules for method in rule.methods or ()}
-
-    assert {("POST", "/allocate"), ("GET", "/metrics")} <= routes
-    assert [route for route in sorted(routes) if not is_decided(*route)] == []
-
-
-def is_decided(method: str, rule: str) -> bool:
-    try:
-        scope_for(method, rule)
-    except NotDecided:
-        return False
-    return True
-
-
-def test_what_the_issue_says_is_in_the_table() -> None:
-    assert scope_for("GET", "/allocations/<any_text:orderid>") is Scope.READ
-    assert scope_for("GET", "/v1/products") is Scope.READ
-    assert scope_for("GET", "/v1/batches") is Scope.READ
-    assert scope_for("POST", "/v1/batches") is Scope.OPERATE
-    assert scope_for("GET", "/metrics") is Scope.READ
-    assert scope_for("GET", "/what-nobody-thought-of") is Scope.READ
-    assert scope_for("POST", "/allocate") is Scope.ALLOCATE
-    assert scope_for("POST", "/v1/allocations") is Scope.ALLOCATE
-    assert scope_for("POST", "/add_batch") is Scope.OPERATE
-    assert scope_for("POST", "/v1/batches") is Scope.OPERATE
-    assert scope_for("PATCH", "/v1/batches/<any_text:ref>") is Scope.OPERATE
-
-
-def test_only_these_are_open() -> None:
-    assert {door.path for door in DOORS if door.scope is None} == {
-        "/",
-        "/healthz",
-        "/readyz",
-        "/docs",
-        "/openapi.json",
-        "/console",
-        "/problems",
+def scopes(app: Flask) -> dict[tuple[str, str], Scope | None]:
+    """By method and rule, of all routes. Raises NotDeclared."""
+    declared = declarations(app)
+    return {
+        (method, rule.rule): declared.scope(rule.endpoint, method)
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
     }
 
 
-@pytest.mark.parametrize("rule", ["/allocates", "/new", "/v1/batchesque", "/healthz", "/"])
-def test_a_route_that_writes_and_that_nobody_has_thought_of_is_closed(rule: str) -> None:
-    with pytest.raises(NotDecided):
-        scope_for("POST", rule)
+def test_every_route_declares_what_it_needs(api: Api) -> None:
+    needs = scopes(api.client.application)
+
+    assert needs["GET", "/allocations/<any_text:orderid>"] is Scope.READ
+    assert needs["HEAD", "/v1/products"] is Scope.READ
+    assert needs["GET", "/v1/batches"] is Scope.READ
+    assert needs["GET", "/metrics"] is Scope.READ
+    assert needs["POST", "/allocate"] is Scope.ALLOCATE
+    assert needs["POST", "/v1/allocations"] is Scope.ALLOCATE
+    assert needs["POST", "/add_batch"] is Scope.OPERATE
+    assert needs["POST", "/v1/batches"] is Scope.OPERATE
+    assert needs["PATCH", "/v1/batches/<any_text:ref>"] is Scope.OPERATE
+    assert needs["OPTIONS", "/allocate"] is Scope.READ
 
 
-def test_a_route_that_nobody_has_thought_of_is_refused_even_to_an_administrator(keys: FakeKeys) -> None:
-    app = create_app(cast(Service, Api(keys)), Doors(keys.ring))
+def test_only_these_are_public(api: Api) -> None:
+    public = {rule for (_, rule), scope in scopes(api.client.application).items() if scope is PUBLIC}
+
+    assert {rule for rule in public if not rule.startswith(("/console", "/docs", "/problems"))} == {
+        "/",
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+    }
+    assert declarations(api.client.application).public_blueprints == {"about", "console"}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+@pytest.mark.parametrize("rule", ["/allocates", "/new", "/v1/batchesque", "/v1/batches/new", "/consoles"])
+def test_a_route_without_a_declaration_is_closed_even_to_an_administrator(
+    keys: FakeKeys, method: str, rule: str
+) -> None:
+    app = create_app(cast(Service, Api(keys)), AccessPolicy(keys.cache))
     admin = keys.create("root", Scope.ADMIN)
-    app.add_url_rule("/new", view_func=lambda: "done", methods=["POST"])
+    app.add_url_rule(rule, "new", view_func=lambda: "done", methods=[method])
 
-    answer = app.test_client().post("/new", headers=bearer(admin))
+    answer = app.test_client().open(rule, method=method, headers=bearer(admin))
 
     assert answer.status_code == 403
-    assert (answer.json or {})["message"] == "nobody may do this yet; it is not in the table of doors"
+    assert "this route is closed: it does not declare which scope it needs" in answer.text
 
 
-# --- who is let in ---------------------------------------------------------------
+# --- who is authorized------------------------------------------------------------
 
 
 def test_without_a_key_one_learns_what_to_do_and_nothing_else(api: Api) -> None:
@@ -161,7 +155,7 @@ def test_without_a_key_one_learns_what_to_do_and_nothing_else(api: Api) -> None:
 
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="allocation"'
-        assert answer.json == {"message": "this needs an API key; send it as `Authorization: Bearer KEY`"}
+        assert answer.json == {"message": "an API key is required; send it as `Authorization: Bearer KEY`"}
 
 
 def test_health_is_told_to_everybody(api: Api) -> None:
@@ -194,20 +188,20 @@ def test_who_is_refused_is_in_the_log_once_a_second_with_the_reason(
 ) -> None:
     key = keys.create("shop", Scope.READ)
     keys.revoke("shop")
-    client = create_app(cast(Service, api), Doors(keys.ring)).test_client()
+    client = create_app(cast(Service, api), AccessPolicy(keys.cache)).test_client()
 
     for _ in range(20):
         client.get("/allocations/o1", headers=bearer(key))
 
-    refused = [record for record in caplog.records if record.getMessage() == "refused at the door"]
+    refused = [record for record in caplog.records if record.getMessage() == "request rejected"]
     assert len(refused) in (1, 2)
-    assert vars(refused[0])["error"] == "nobody knows the API key alk_000000000000, or it was revoked"
+    assert vars(refused[0])["error"] == "unknown or revoked API key alk_000000000000"
     assert vars(refused[0])["path"] == "/allocations/o1"
     assert vars(refused[0])["address"] == "127.0.0.1"
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f")))
-def test_no_header_whatever_opens_or_breaks_a_door(header: str) -> None:
+def test_no_header_whatever_is_authorized_or_causes_an_error(header: str) -> None:
     assert guarded_api().client.get("/allocations/o1", headers={"Authorization": header}).status_code == 401
 
 
@@ -227,7 +221,7 @@ def test_a_key_opens_what_its_scope_is_for(api: Api, keys: FakeKeys, kind: str) 
 
 
 @pytest.mark.parametrize("scope", Scope)
-def test_each_scope_opens_its_own_doors_and_admin_all(keys: FakeKeys, scope: Scope) -> None:
+def test_each_scope_opens_its_own_routes_and_admin_all(keys: FakeKeys, scope: Scope) -> None:
     api = Api(keys)
     key = bearer(keys.create("shop", scope))
     statuses = {
@@ -251,7 +245,7 @@ def test_who_may_not_is_told_which_scope_is_missing(api: Api, keys: FakeKeys) ->
         'Bearer realm="allocation", error="insufficient_scope", scope="operate"'
     )
     assert answer.json == {
-        "message": "the key 'shop' has not the scope 'operate', which this needs; it has allocate, read"
+        "message": "the key 'shop' lacks the scope 'operate', which this needs; it has allocate, read"
     }
     assert "TABLE" not in api.service.memory.log
 
@@ -329,7 +323,7 @@ def test_the_answers_name_a_key_but_never_show_one(api: Api, keys: FakeKeys) -> 
         assert key[:-1] not in answer.text + str(answer.headers)
 
 
-# --- keys at hand ------------------------------------------------------------------
+# --- the cache of keys---------------------------------------------------------------
 
 
 def test_the_database_is_not_asked_for_each_request(api: Api, keys: FakeKeys) -> None:
@@ -350,32 +344,32 @@ def test_guessing_does_not_keep_the_database_busy(api: Api, keys: FakeKeys) -> N
 
 
 def test_a_new_key_is_known_within_a_moment(keys: FakeKeys) -> None:
-    assert keys.ring.principal_of(keys.create("one", Scope.READ))
+    assert keys.cache.principal_of(keys.create("one", Scope.READ))
     two = keys.create("two", Scope.READ)
     keys.now += 0.3
 
-    assert keys.ring.principal_of(two) == Principal("two", frozenset({Scope.READ}))
+    assert keys.cache.principal_of(two) == Principal("two", frozenset({Scope.READ}))
 
 
 def test_a_revoked_key_works_for_two_seconds_at_most(keys: FakeKeys) -> None:
     key = keys.create("shop", Scope.READ)
-    assert keys.ring.principal_of(key)
-    assert keys.ring.principal_named("shop")
+    assert keys.cache.principal_of(key)
+    assert keys.cache.principal_named("shop")
 
     keys.revoke("shop")
-    keys.now += STILL_WORKS
+    keys.now += REVOCATION_DELAY
 
-    assert keys.ring.principal_of(key) is None
-    assert keys.ring.principal_named("shop") is None
+    assert keys.cache.principal_of(key) is None
+    assert keys.cache.principal_named("shop") is None
 
 
-@pytest.mark.parametrize("silence", [STILL_WORKS + 0.1, 3600])
+@pytest.mark.parametrize("silence", [REVOCATION_DELAY + 0.1, 3600])
 def test_whoever_comes_after_a_long_silence_does_not_get_in_on_what_was_known_before(
     keys: FakeKeys, silence: float
 ) -> None:
     """Though somebody else is reading the keys at that moment: then they wait."""
     key = keys.create("shop", Scope.READ)
-    assert keys.ring.principal_of(key)
+    assert keys.cache.principal_of(key)
     keys.revoke("shop")
     keys.now += silence
     is_reading, may_go_on = Event(), Event()
@@ -385,11 +379,11 @@ def test_whoever_comes_after_a_long_silence_does_not_get_in_on_what_was_known_be
         assert may_go_on.wait(10)
         return keys.read_all()
 
-    keys.ring.read_all = read_all
+    keys.cache.read_all = read_all
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(keys.ring.principal_of, key)
+        first = threads.submit(keys.cache.principal_of, key)
         assert is_reading.wait(10)
-        second = threads.submit(keys.ring.principal_of, key)
+        second = threads.submit(keys.cache.principal_of, key)
         with pytest.raises(TimeoutError):
             second.result(0.05)
         may_go_on.set()
@@ -399,11 +393,11 @@ def test_whoever_comes_after_a_long_silence_does_not_get_in_on_what_was_known_be
 
 def test_whoever_comes_while_the_keys_are_read_again_need_not_wait(keys: FakeKeys) -> None:
     key = keys.create("shop", Scope.READ)
-    assert keys.ring.principal_of(key)
-    keys.now += STILL_WORKS
+    assert keys.cache.principal_of(key)
+    keys.now += REVOCATION_DELAY
 
-    with keys.ring._reading:
-        assert keys.ring.principal_of(key)
+    with keys.cache._reading:
+        assert keys.cache.principal_of(key)
 
 
 def test_while_the_database_is_away_a_key_that_nobody_knows_is_no_wrong_key(api: Api, keys: FakeKeys) -> None:
@@ -419,7 +413,7 @@ def test_while_the_database_is_away_a_key_that_nobody_knows_is_no_wrong_key(api:
 def test_what_can_not_be_looked_up_is_no_wrong_key_either(api: Api, keys: FakeKeys, seconds: float) -> None:
     """It may be a new one. A key that is known with another secret is wrong."""
     shop = keys.create("shop", Scope.READ)
-    assert keys.ring.principal_of(shop)
+    assert keys.cache.principal_of(shop)
     new = keys.create("new", Scope.READ)
     keys.is_away = True
     keys.now += seconds
@@ -432,7 +426,7 @@ def test_what_can_not_be_looked_up_is_no_wrong_key_either(api: Api, keys: FakeKe
 
 
 def test_whoever_comes_with_a_new_key_while_the_keys_are_read_waits_for_that(keys: FakeKeys) -> None:
-    assert keys.ring.principal_of(keys.create("shop", Scope.READ))
+    assert keys.cache.principal_of(keys.create("shop", Scope.READ))
     keys.now += 1.5
     new = keys.create("new", Scope.READ)
     is_reading, may_go_on = Event(), Event()
@@ -442,11 +436,11 @@ def test_whoever_comes_with_a_new_key_while_the_keys_are_read_waits_for_that(key
         assert may_go_on.wait(10)
         return keys.read_all()
 
-    keys.ring.read_all = read_all
+    keys.cache.read_all = read_all
     with ThreadPoolExecutor(2) as threads:
-        threads.submit(keys.ring.principal_of, new)
+        threads.submit(keys.cache.principal_of, new)
         assert is_reading.wait(10)
-        second = threads.submit(keys.ring.principal_of, new)
+        second = threads.submit(keys.cache.principal_of, new)
         with pytest.raises(TimeoutError):
             second.result(0.05)
         may_go_on.set()
@@ -456,23 +450,23 @@ def test_whoever_comes_with_a_new_key_while_the_keys_are_read_waits_for_that(key
 
 def test_while_the_database_is_away_what_was_known_holds_for_a_minute(keys: FakeKeys) -> None:
     key = keys.create("shop", Scope.READ)
-    assert keys.ring.principal_of(key)
+    assert keys.cache.principal_of(key)
     keys.is_away = True
 
     keys.now += 59
-    assert keys.ring.principal_of(key)
+    assert keys.cache.principal_of(key)
 
     keys.now += 2
     with pytest.raises(Unavailable):
-        keys.ring.principal_of(key)
+        keys.cache.principal_of(key)
 
 
 def test_a_key_is_compared_as_a_whole(keys: FakeKeys) -> None:
     key = keys.create("shop", Scope.READ)
 
     assert id_of(key)
-    assert not keys.ring.principal_of(f"{key[:-1]}f")
-    assert not keys.ring.principal_of(f"{key} ")
+    assert not keys.cache.principal_of(f"{key[:-1]}f")
+    assert not keys.cache.principal_of(f"{key} ")
 
 
 @pytest.mark.parametrize("name", ["shop", "shop-2", "a.b_C", "7"])
@@ -579,7 +573,7 @@ def test_keys_are_asked_for_wherever_others_can_reach_unless_told_otherwise(
     settings = Settings.from_env({"HOST": host, "API_KEYS": api_keys})
 
     assert settings.asks_for_keys is asked
-    assert (doors_of(settings, FakeKeys().ring) is OPEN) is not asked
+    assert (access_policy(settings, FakeKeys().cache) is UNRESTRICTED) is not asked
 
 
 def test_the_rate_is_unlimited_on_loopback_and_limited_elsewhere_unless_told_otherwise() -> None:
@@ -592,12 +586,12 @@ def test_the_rate_is_unlimited_on_loopback_and_limited_elsewhere_unless_told_oth
 
 
 @pytest.mark.parametrize(("name", "value"), [("API_KEYS", "no"), ("RATE_LIMIT", "0"), ("RATE_LIMIT", "fast")])
-def test_a_setting_of_the_doors_that_can_not_be_read_is_named(name: str, value: str) -> None:
+def test_a_setting_of_access_control_that_can_not_be_read_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingError, match=f"^{name} is '{value}'; expected "):
         Settings.from_env({name: value})
 
 
-def test_under_v1_a_refusal_at_the_door_is_a_problem_that_says_which(keys: FakeKeys) -> None:
+def test_under_v1_a_rejected_request_is_a_problem_that_says_which(keys: FakeKeys) -> None:
     client = Api(keys, rate=1).client
     key = {"Authorization": f"Bearer {keys.create('till', Scope.READ)}"}
 

@@ -1,4 +1,4 @@
-"""The doors of a running service: who is let in, and that nobody hears its secrets."""
+"""Access control of a running service, and that it tells nobody its secrets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_client_that_sends_far_too_much_hears_that_it_was_too_much(api: Client
 # --- keys ------------------------------------------------------------------------------
 
 
-def test_a_key_opens_the_doors_until_it_is_revoked(service: Service) -> None:
+def test_a_key_is_accepted_until_it_is_revoked(service: Service) -> None:
     name, order = random_orderid("key"), random_orderid()
     service.command("keys", "create", f"{name}-another", "--scope", "admin")  # without any it would not start
     with service.second_api(API_KEYS="required") as (_, api):

@@ -9,15 +9,12 @@ from __future__ import annotations
 import re
 
 from flask import request
+from werkzeug.exceptions import PreconditionRequired
 
-from allocation.entrypoints.v1 import problems
+from allocation.entrypoints.http import problems
 from allocation.views import Batch
 
 _ETAG = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
-
-
-class ConditionMissing(Exception):
-    """A change that must say what its caller has seen, and does not."""
 
 
 def etag_of(batch: Batch) -> str:
@@ -27,10 +24,10 @@ def etag_of(batch: Batch) -> str:
 def seen() -> tuple[tuple[int, int], ...] | None:
     """The quantities of a batch that If-Match names, any of which will do; None: whatever they are.
 
-    Raises ConditionMissing.
+    Raises PreconditionRequired.
     """
     if not request.if_match:
-        raise ConditionMissing(problems.SAY_WHAT_YOU_HAVE_SEEN)
+        raise PreconditionRequired(problems.NO_IF_MATCH)
     if request.if_match.star_tag:
         return None
     named = (_ETAG.fullmatch(etag) for etag in request.if_match.as_set())

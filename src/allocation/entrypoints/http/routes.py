@@ -1,0 +1,154 @@
+"""Routes declare themselves: what a route takes, answers and needs is said once, where its function stands.
+
+Access control, the reading of commands and the OpenAPI document are derived from these declarations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, TypeVar
+
+from flask import Blueprint, Flask
+from flask.sansio.app import App
+from flask.typing import ResponseReturnValue
+from pydantic import BaseModel
+
+from allocation.adapters.keys import Scope
+from allocation.entrypoints.http import problems
+from allocation.entrypoints.http.conditions import seen
+from allocation.entrypoints.http.input import body, message_id, name_in_path
+from allocation.entrypoints.http.problems import Problem
+from allocation.service_layer.messages.table import CommandRow
+from allocation.validation import SCHEMAS
+
+V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
+
+LARGEST_BODY = 64 * 1024
+"""Bytes, where a route does not say otherwise."""
+
+PUBLIC = None
+"""What a route needs that is open to everybody."""
+
+_IN_PATH = re.compile(r"<(?:\w+:)?(\w+)>")
+_DECLARATIONS = "allocation.routes"
+
+
+class NotDeclared(LookupError):
+    """The route has no declaration, so nobody has decided who may use it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An example, and by it the type; plain text is an example without one. `has_location`: of what was made."""
+
+    description: str
+    example: Any
+    kind: Any = None
+    or_text: str | None = None
+    has_location: bool = False
+
+
+@dataclass(eq=False)
+class Route:
+    """Declares the function that it decorates. The first sentence of its docstring is the summary, the rest describes.
+
+    A route that `takes` a command is called with that and the message id: fields of the command are read from the path
+    where it has them, and from the body. With `if_match` a change must name the ETag of what it is based on, which
+    becomes the command's field `seen`. `raises` are problems beside those that follow from all this.
+    """
+
+    where: Flask | Blueprint
+    method: str
+    path: str
+    needs: Scope | None
+    answers: Mapping[int, Answer]
+    _: KW_ONLY
+    takes: CommandRow[Any] | None = None
+    query: type[BaseModel] | None = None
+    if_match: bool = False
+    raises: Sequence[Problem] = ()
+    largest_body: int = LARGEST_BODY
+    tag: str = "v1"
+    summary: str = field(init=False)
+    description: str = field(init=False)
+
+    def __call__(self, view: V) -> V:
+        name = view.__name__
+        summary, _, self.description = " ".join((view.__doc__ or "").split()).partition(". ")
+        self.summary = summary.rstrip(".")
+        function = self._reading_the_command(self.takes, view) if self.takes else view
+        self.where.add_url_rule(self.path, name, function, methods=[self.method])
+        if isinstance(self.where, Blueprint):
+            endpoint = f"{self.where.name}.{name}"
+            self.where.record_once(lambda state: declarations(state.app).by_endpoint.update({endpoint: self}))
+        else:
+            declarations(self.where).by_endpoint[name] = self
+        return view
+
+    @property
+    def parameters(self) -> list[str]:
+        """Those in the path."""
+        return _IN_PATH.findall(self.path)
+
+    @property
+    def known(self) -> dict[str, str]:
+        """Fields of the command that stand in the path, each with its name in a message: no body has them."""
+        fields = self.takes.fields if self.takes else {}
+        return {name: fields[name].wire or name for name in self.parameters if name in fields}
+
+    @property
+    def problems(self) -> list[Problem]:
+        if not self.takes:
+            of_path = [problems.NOT_FOUND] if self.parameters else []
+            return [*of_path, *([problems.INVALID_VALUES] if self.query else []), *self.raises]
+        of_rules = dict.fromkeys(problems.OF_REFUSALS[refusal] for refusal in self.takes.refuses)
+        of_header = [problems.PRECONDITION_REQUIRED] if self.if_match else []
+        return [*problems.OF_EVERY_COMMAND, *of_rules, *of_header, *self.raises]
+
+    def _reading_the_command(
+        self, row: CommandRow[Any], view: Callable[..., ResponseReturnValue]
+    ) -> Callable[..., ResponseReturnValue]:
+        schema, known = SCHEMAS[row.name], self.known
+
+        def read(**path: str) -> ResponseReturnValue:
+            expected = {"seen": seen()} if self.if_match else {}
+            given = {wire: name_in_path(path.pop(name)) for name, wire in known.items()}
+            command = body(schema, self.largest_body, **given)
+            return view(replace(command, **expected) if expected else command, message_id(), **path)
+
+        return read
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What is declared of an application's routes."""
+
+    by_endpoint: dict[str, Route] = field(default_factory=dict)
+    public_blueprints: set[str] = field(default_factory=set)
+
+    def scope(self, endpoint: str, method: str) -> Scope | None:
+        """What a request needs; PUBLIC: nothing. Raises NotDeclared."""
+        route = self.by_endpoint.get(endpoint)
+        if route:
+            return Scope.READ if route.needs and method == "OPTIONS" else route.needs
+        if endpoint.partition(".")[0] in self.public_blueprints:
+            return PUBLIC
+        raise NotDeclared(endpoint)
+
+    def largest_body(self, endpoint: str | None = None) -> int:
+        """Of a route, or of all."""
+        if endpoint:
+            return self.by_endpoint[endpoint].largest_body if endpoint in self.by_endpoint else LARGEST_BODY
+        return max(route.largest_body for route in self.by_endpoint.values())
+
+
+def declarations(app: App) -> Declarations:
+    found: Declarations = app.extensions.setdefault(_DECLARATIONS, Declarations())
+    return found
+
+
+def declare_public(blueprint: Blueprint) -> None:
+    """Its routes are pages for people and need no API key: they hold nothing stored, or have a sign-in of their own."""
+    blueprint.record_once(lambda state: declarations(state.app).public_blueprints.add(blueprint.name))

@@ -1,0 +1,94 @@
+"""Events: what has happened, from the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from allocation.adapters.keys import Scope
+from allocation.adapters.wire_names import CLOUD_EVENTS
+from allocation.bootstrap import Service
+from allocation.entrypoints.http.routes import Answer, Route
+from allocation.entrypoints.v1 import queries
+from allocation.entrypoints.v1.answers import answer
+from allocation.entrypoints.v1.queries import AT_EVENT, OfEvents, cursor_at, link_to, place_of
+from messaging.sql.log_reader import EventFilter, LoggedEvent, LogPosition, UnknownPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that has happened to a SKU: the `version`-th. `type` and `data` are those of the event stream.
+
+    `principal` is who asked for it, as `api_key:shop`; null where nobody had to say.
+    """
+
+    id: str
+    type: str
+    sku: str
+    version: int
+    time: datetime
+    correlation_id: str
+    causation_id: str | None
+    principal: str | None
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, entry: LoggedEvent) -> Event:
+        return cls(
+            entry.id,
+            CLOUD_EVENTS.type_named(entry.type),
+            entry.stream,
+            entry.version,
+            entry.time,
+            entry.correlation_id,
+            entry.causation_id,
+            entry.principal,
+            entry.data,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """A page of events, in the order of their commits. `next` is the cursor of the next page, null when there is none
+    yet; `resume` is the cursor for what comes after this page, whenever it comes."""
+
+    items: list[Event]
+    next: str | None
+    resume: str | None
+
+
+_EVENT = Event(
+    "8f0cbb3d-5f0a-4a53-9c1e-0d3a4a1a7b11",
+    "allocation.allocated.v1",
+    "RED-CHAIR",
+    3,
+    datetime(2030, 11, 20, 9, 30, 0, 250_000, UTC),
+    "till-5/4711",
+    "3f9f3c8e-7a64-4c0f-8a52-5b6ad9f2f5c0",
+    "api_key:till-5",
+    {"orderid": "order-1", "sku": "RED-CHAIR", "qty": 12, "batchref": "batch-1", "lineid": "line-1"},
+)
+
+_PAGE = Answer("A page.", Events([_EVENT], None, cursor_at("RED-CHAIR", 3)))
+
+
+def add_routes(v1: Blueprint, service: Service) -> None:
+    @Route(v1, "GET", "/events", Scope.READ, {200: _PAGE}, query=OfEvents)
+    def events() -> ResponseReturnValue:
+        """List events. From the log, in the order of commits, so that whoever goes on from a cursor misses nothing.
+        Filters combine."""
+        asked = queries.read(OfEvents)
+        after = LogPosition(*place_of(asked.cursor, AT_EVENT)) if asked.cursor else None
+        wanted = EventFilter(stream=asked.sku, subject=asked.orderid, since=asked.since, until=asked.until)
+        try:
+            found = service.log.read(wanted, after, asked.limit + 1)
+        except UnknownPosition:
+            raise queries.unknown_cursor() from None
+        shown = found[: asked.limit]
+        resume = cursor_at(shown[-1].stream, shown[-1].version) if shown else asked.cursor
+        following = resume if len(found) > asked.limit else None
+        return answer(Events([Event.of(entry) for entry in shown], following, resume), headers=link_to(following))
