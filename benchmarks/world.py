@@ -14,9 +14,9 @@ import psycopg
 import redis
 
 import embedded
-from allocation import migrations
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings, postgres_url
+from allocation.database import migrations
 from allocation.domain.commands import CreateBatch
 from allocation.entrypoints.memory import settle_memory
 from benchmarks.fill import refresh_statistics

@@ -12,8 +12,9 @@ from tests import fakes
 from tests.one_app import client_of
 from werkzeug.test import TestResponse
 
-from allocation.adapters.key_cache import ApiKeyCache
-from allocation.adapters.keys import Scope, StoredKey
+from allocation.access.key_cache import ApiKeyCache
+from allocation.access.keys import Scope, StoredKey
+from allocation.access.rates import Rates
 from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service
 from allocation.domain.commands import Command
@@ -23,7 +24,6 @@ from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy
-from allocation.entrypoints.http.rates import Rates
 from allocation.views import AllocatedLine, Batch, Order
 from allocation.views.stock_history import Balance, History, Step, reckoned
 from allocation.views.stock_list import Page, Shelf

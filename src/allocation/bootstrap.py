@@ -9,18 +9,18 @@ from functools import partial
 import redis
 from sqlalchemy import Engine
 
-from allocation.adapters.console_sessions import SqlConsoleSessions
-from allocation.adapters.engine import database_engine
-from allocation.adapters.key_cache import ApiKeyCache
-from allocation.adapters.keys import SqlKeys
+from allocation.access.console_sessions import SqlConsoleSessions
+from allocation.access.key_cache import ApiKeyCache
+from allocation.access.keys import SqlKeys
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
 from allocation.adapters.redis_channels import BRIDGE_LOCK, COMMAND_STREAM_LOCK, command_group, event_stream
 from allocation.adapters.redis_eventpublisher import RedisEventPublisher
-from allocation.adapters.schema import require_current_schema
-from allocation.adapters.tables import ORDER_OF_EVENT
 from allocation.adapters.unit_of_work import unit_of_work
 from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.config import Settings
+from allocation.database.engine import database_engine
+from allocation.database.schema import require_current_schema
+from allocation.database.tables import ORDER_OF_EVENT
 from allocation.domain.errors import DomainError
 from allocation.service_layer import messages
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from allocation.adapters.metrics import metrics
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
+from allocation.observability.metrics import metrics
 from messaging.observation import Observer, Observers
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def observer_for(settings: Settings) -> Observer:
     if not settings.traces_to:
         return metrics()
     try:
-        from allocation.adapters.traces import traces
+        from allocation.observability.traces import traces
     except ImportError as error:
         log.warning("no traces are kept; install allocation[otel]", extra={"error": str(error)})
         return metrics()

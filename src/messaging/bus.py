@@ -83,8 +83,10 @@ class MessageBus(Generic[U]):
         with self.unit_of_work() as uow:
 
             def preview(requests: Sequence[Request]) -> tuple[list[Outcome], list[Recorded[object]]]:
-                uow.prefetch([request.command for request in requests], [])
-                return self._run_all(_Group(requests), uow, writes=False)
+                group = _Group(requests)
+                with working_on(group.correlation_id):
+                    uow.prefetch([request.command for request in requests], [])
+                    return self._run_all(group, uow, writes=False)
 
             yield preview
 

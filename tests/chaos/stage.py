@@ -18,9 +18,9 @@ from tests.e2e.client import Client
 from tests.e2e.service import allocation, environment, free_port
 from tests.e2e.waiting import eventually
 
-from allocation.adapters.engine import database_engine
 from allocation.check import Difference, check_consistency
 from allocation.config import Settings
+from allocation.database.engine import database_engine
 from allocation.entrypoints.command_line.check import verdict_in_words
 
 

@@ -22,11 +22,11 @@ from tests.integration.databases import OURS, Databases, SharedDatabase
 from tests.integration.partitions import partition
 
 import embedded
-from allocation import migrations
-from allocation.adapters.engine import database_engine
 from allocation.bootstrap import Service, bootstrap
 from allocation.check import open_snapshot
 from allocation.config import Settings, postgres_url
+from allocation.database import migrations
+from allocation.database.engine import database_engine
 from embedded.valkey import Redis
 from messaging.redis.client import redis_client
 

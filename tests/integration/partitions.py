@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, Index, MetaData, Table, text
 from sqlalchemy.schema import CreateTable, DropTable
 
-from allocation.adapters import tables as ours
+from allocation.database import tables as ours
 from messaging.sql import tables as machinery
 
 KEYS = {

@@ -18,7 +18,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from allocation.adapters import tables
+from allocation.database import tables
 from messaging.sql import tables as messaging_tables
 from messaging.sql.round_trip import Driver, RoundTrips, Rows, Sent
 

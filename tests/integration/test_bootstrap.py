@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from allocation import migrations
-from allocation.adapters.engine import database_engine
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
 from allocation.bootstrap import Service, bootstrap, notifications_for
 from allocation.config import Settings, postgres_url
+from allocation.database import migrations
+from allocation.database.engine import database_engine
 from allocation.domain import commands
 from allocation.service_layer.routing import PUBLISH_EVENT
 from embedded.postgres import Postgres

@@ -25,10 +25,10 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from tests.integration.threads import at_work
 
-from allocation.adapters import tables
 from allocation.bootstrap import Service
 from allocation.check import check_consistency, histories, open_snapshot
 from allocation.config import Settings
+from allocation.database import tables
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
 from allocation.domain.errors import DomainError
 from allocation.entrypoints.command_line.check import check, verdict_in_words

@@ -24,9 +24,9 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine, text
 
 import embedded
-from allocation.adapters import tables
 from allocation.bootstrap import Service
 from allocation.config import Settings
+from allocation.database import tables
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.errors import BatchConflict, LineConflict
 from allocation.entrypoints.bulk.commands import export, import_

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 from tests.integration.conftest import Sql
 
-from allocation.adapters.key_cache import ApiKeyCache
-from allocation.adapters.keys import NameTaken, Principal, Scope, SqlKeys
+from allocation.access.key_cache import ApiKeyCache
+from allocation.access.keys import NameTaken, Principal, Scope, SqlKeys
 from allocation.adapters.redis_channels import EVENTS
 from allocation.bootstrap import Service
 from allocation.config import SettingError, Settings

@@ -19,10 +19,10 @@ from sqlalchemy import text
 from tests.integration.conftest import Sql
 from tests.integration.tls import TlsProxy
 
-from allocation.adapters.engine import database_engine
 from allocation.adapters.redis_channels import CHANGE_BATCH_QUANTITY, COMMANDS, EVENTS
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings, postgres_url
+from allocation.database.engine import database_engine
 from allocation.domain import commands
 from allocation.entrypoints import outbox_relay, redis_eventconsumer
 from embedded.waiting import wait_for

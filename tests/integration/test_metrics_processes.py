@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from allocation.adapters.metrics_folder import FOLDER
+from allocation.observability.metrics_folder import FOLDER
 
 # What several processes count in one folder; the last one is killed, and then the numbers are asked for.
 _PROCESSES = """
 import os, signal, sys
-from allocation.adapters.metrics import metrics, of_all_processes
+from allocation.observability.metrics import metrics, of_all_processes
 from prometheus_client import CollectorRegistry, generate_latest
 
 for number in range(3):
@@ -49,7 +49,7 @@ def test_what_several_processes_count_is_added_up_and_what_a_dead_one_had_in_use
 def test_a_worker_that_ends_leaves_the_folder_to_the_others() -> None:
     program = """
 import os, sys
-from allocation.adapters.metrics_folder import metrics_folder
+from allocation.observability.metrics_folder import metrics_folder
 with metrics_folder({}) as folder:
     if not (pid := os.fork()):
         sys.exit()

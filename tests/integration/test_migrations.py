@@ -16,9 +16,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
-from allocation import migrations
-from allocation.adapters import tables
-from allocation.adapters.schema import REVISION, require_current_schema
+from allocation.database import migrations, tables
+from allocation.database.schema import REVISION, require_current_schema
 from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 from messaging.sql import tables as messaging_tables

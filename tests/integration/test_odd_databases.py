@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import URL, text
 from tests.integration.databases import Databases
 
-from allocation import migrations
-from allocation.adapters.engine import database_engine
-from allocation.adapters.schema import require_current_schema
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
+from allocation.database import migrations
+from allocation.database.engine import database_engine
+from allocation.database.schema import require_current_schema
 from allocation.domain import commands
 from messaging.errors import Unavailable
 

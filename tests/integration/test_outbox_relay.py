@@ -15,11 +15,11 @@ from sqlalchemy import Engine, text
 from tests.fakes import FakeNotifications
 from tests.integration.threads import at_work
 
-from allocation import migrations
-from allocation.adapters.engine import database_engine
 from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service
 from allocation.check import open_snapshot
+from allocation.database import migrations
+from allocation.database.engine import database_engine
 from allocation.domain import allocating, commands
 from allocation.domain.errors import InvalidSku
 from allocation.domain.events import Allocated, OutOfStock

@@ -20,11 +20,11 @@ from tests.integration.conftest import Sql
 from tests.integration.fault_proxy import FaultProxy
 from werkzeug.serving import make_server
 
-from allocation.adapters.engine import database_engine
 from allocation.adapters.redis_channels import BRIDGE_LOCK, COMMANDS, GROUP
-from allocation.adapters.schema import REVISION
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
+from allocation.database.engine import database_engine
+from allocation.database.schema import REVISION
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import create_engine, text
 from tests.integration.partitions import partition
 
-from allocation import migrations
 from allocation.bootstrap import Service, bootstrap
 from allocation.check import open_snapshot
 from allocation.config import Settings
+from allocation.database import migrations
 from allocation.domain import commands
 from messaging.sql.connections import connection
 

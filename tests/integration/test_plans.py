@@ -15,10 +15,10 @@ from tests.integration.large import LINES, analyze_and_leave_alone, fill
 from tests.integration.plans import Plan, explained
 
 import embedded
-from allocation.adapters.engine import database_engine
 from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
+from allocation.database.engine import database_engine
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.views.stock_totals import stock_totals
 from embedded.waiting import wait_for

@@ -14,9 +14,7 @@ import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from allocation.adapters import traces as adapter
 from allocation.adapters.redis_channels import COMMANDS, EVENTS
-from allocation.adapters.traces import Traces
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
@@ -24,6 +22,8 @@ from allocation.entrypoints import redis_commands
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.traces import add_traces
+from allocation.observability import traces as adapter
+from allocation.observability.traces import Traces
 from embedded.waiting import wait_for
 from messaging.redis.client import redis_client
 from messaging.redis.group import ConsumerGroup

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 import embedded
-from allocation import migrations
 from allocation.config import Settings, postgres_url
+from allocation.database import migrations
 from allocation.entrypoints.cli import main
 
 COMMANDS = [

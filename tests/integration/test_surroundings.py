@@ -19,11 +19,11 @@ from sqlalchemy.exc import DBAPIError
 from tests.integration.fault_proxy import FaultProxy
 from werkzeug.test import TestResponse
 
-from allocation import migrations
-from allocation.adapters.engine import database_engine
 from allocation.bootstrap import Service, bootstrap
 from allocation.check import check_consistency
 from allocation.config import Settings, postgres_url
+from allocation.database import migrations
+from allocation.database.engine import database_engine
 from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 from tests import fakes
 
-from allocation.adapters.tables import allocations_view
 from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service
+from allocation.database.tables import allocations_view
 from allocation.domain import allocating, commands, events, receiving
 from allocation.domain.commands import Command
 from allocation.domain.errors import BatchConflict, InvalidSku, LineConflict, UnknownBatch

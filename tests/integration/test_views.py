@@ -8,8 +8,8 @@ from datetime import date
 
 import pytest
 
-from allocation.adapters.engine import database_engine
 from allocation.bootstrap import Service
+from allocation.database.engine import database_engine
 from allocation.domain import commands
 from allocation.views import Views
 from messaging.envelope import Request

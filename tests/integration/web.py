@@ -23,7 +23,7 @@ from allocation.config import Settings
 from allocation.entrypoints.http import server
 from allocation.entrypoints.http.back_pressure import WAITED
 from allocation.entrypoints.http.bridge import Bridge
-from allocation.logs import configure_logging
+from allocation.observability.logs import configure_logging
 
 T = TypeVar("T")
 Answer = tuple[int, dict[str, str], bytes]

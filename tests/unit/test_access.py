@@ -18,15 +18,15 @@ from tests import fakes
 from tests.one_app import client_of
 from tests.unit.test_flask_app import BATCH, LINE
 
-from allocation.adapters.key_cache import REVOCATION_DELAY, ApiKeyCache
-from allocation.adapters.keys import NAME, Principal, Scope, StoredKey, id_of
+from allocation.access.key_cache import REVOCATION_DELAY, ApiKeyCache
+from allocation.access.keys import NAME, Principal, Scope, StoredKey, id_of
+from allocation.access.rates import Rates
 from allocation.bootstrap import Service
 from allocation.config import SettingError, Settings
 from allocation.domain.commands import CreateBatch
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy, access_policy
 from allocation.entrypoints.http.input import message_id
-from allocation.entrypoints.http.rates import Rates
 from allocation.entrypoints.http.routes import PUBLIC, declarations
 from messaging.cloud_events import CloudEvent
 from messaging.envelope import Metadata

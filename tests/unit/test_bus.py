@@ -14,6 +14,7 @@ import pytest
 
 from embedded.waiting import wait_for
 from messaging.bus import MessageBus
+from messaging.correlation import WORKING_ON
 from messaging.envelope import Metadata, NewEvent, Outcome, Recorded, Request
 from messaging.errors import (
     ConcurrencyConflict,
@@ -541,6 +542,7 @@ def test_a_preview_has_outcomes_and_events_and_leaves_nothing() -> None:
     assert [one.event for one in happened] == [Said("hello"), Echoed("hello")]
     assert world.log() == [Said("before"), Echoed("before")]
     assert world.memory.inbox == {}
+    assert WORKING_ON.get() == ""
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.fake_console import Console, FakeKeys, dead_effect, dead_message
 
-from allocation.adapters.keys import Scope
+from allocation.access.keys import Scope
 from allocation.domain.commands import CreateBatch
 from allocation.entrypoints.console.visitors import COOKIE
 

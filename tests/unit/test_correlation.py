@@ -14,7 +14,7 @@ import pytest
 from tests import fakes
 
 from allocation.domain.commands import Allocate, CreateBatch
-from allocation.logs import configure_logging
+from allocation.observability.logs import configure_logging
 from messaging.bus import MessageBus
 from messaging.correlation import WORKING_ON, working_on
 from messaging.envelope import Metadata, Recorded, Request

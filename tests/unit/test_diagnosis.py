@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 from redis import Redis
 
-from allocation.adapters.schema import REVISION
+from allocation.database.schema import REVISION
 from allocation.overview import Api, Overview, Unreachable, glance, problems
 from allocation.overview.diagnosis import LATE, duration_in_words
 from allocation.overview.servers import Broker, Database, Tables

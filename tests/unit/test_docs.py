@@ -18,9 +18,9 @@ from typing import Any, get_args
 import pytest
 
 from allocation.adapters import redis_channels
-from allocation.adapters.schema import REVISION
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.config import LOG_LEVELS
+from allocation.database.schema import REVISION
 from allocation.domain import batches, commands, errors, events, lines, product
 from allocation.entrypoints.cli import main
 from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, SCHEMAS, Schema

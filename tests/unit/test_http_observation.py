@@ -13,12 +13,12 @@ from sqlalchemy import create_engine
 from tests import fakes
 from tests.one_app import client_of
 
-from allocation.adapters.metrics import metrics
 from allocation.bootstrap import Service
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http import observation as http_observation
 from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
+from allocation.observability.metrics import metrics
 from messaging.correlation import WORKING_ON
 from messaging.errors import Unavailable
 from messaging.redis.lag import Lag

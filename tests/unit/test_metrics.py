@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import create_engine, text
 from tests import fakes
 
-from allocation.adapters.metrics import Metrics
-from allocation.adapters.metrics_folder import FOLDER, metrics_folder
-from allocation.adapters.server_metrics import BackingServicesCollector, CachedProbe, Probe, Snapshot
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
 from allocation.domain.errors import DomainError
+from allocation.observability.metrics import Metrics
+from allocation.observability.metrics_folder import FOLDER, metrics_folder
+from allocation.observability.server_metrics import BackingServicesCollector, CachedProbe, Probe, Snapshot
 from messaging.errors import Overtaken, Unavailable
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Backlog, Waiting

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from allocation.adapters.metrics import Metrics
-from allocation.adapters.server_metrics import BackingServicesCollector, Probe
+from allocation.observability.metrics import Metrics
+from allocation.observability.server_metrics import BackingServicesCollector, Probe
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Backlog, Waiting
 

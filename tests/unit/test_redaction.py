@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from allocation.entrypoints.command_line.os_user import login_name, user_principal
-from allocation.redaction import RedactingHandler, without_secrets
+from allocation.observability.redaction import RedactingHandler, without_secrets
 
 KEY = "alk_3f9c2b71a04e_" + "8c" * 32
 

@@ -16,8 +16,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from tests import fakes
 
-from allocation.adapters import traces as adapter
-from allocation.adapters.traces import Traces
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.bootstrap import Service
 from allocation.config import Settings
@@ -27,6 +25,8 @@ from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.traces import add_traces
 from allocation.entrypoints.inbound import read
+from allocation.observability import traces as adapter
+from allocation.observability.traces import Traces
 from allocation.observers import observer_for
 from messaging.envelope import Metadata, Request
 from messaging.errors import Unavailable
@@ -216,7 +216,7 @@ def test_of_a_trace_all_is_kept_or_nothing_in_whatever_process(monkeypatch: pyte
 def test_where_the_extra_is_not_installed_all_goes_on_without_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "allocation.adapters.traces", None)
+    monkeypatch.setitem(sys.modules, "allocation.observability.traces", None)
 
     observer = observer_for(Settings(traces_to="http://127.0.0.1:4318"))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import and_, delete
 
-from allocation.adapters.tables import allocations_view
+from allocation.database.tables import allocations_view
 from allocation.domain.events import Allocated, Deallocated
 from allocation.domain.lines import LineKey
 from messaging.sql.statements import Statement, insert_rows, rows_of, write_rows

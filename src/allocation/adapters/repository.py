@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import and_, delete, literal_column, select, true, union, update
 
-from allocation.adapters.tables import allocations, batch_references, batches, order_lines, products
+from allocation.database.tables import allocations, batch_references, batches, order_lines, products
 from allocation.domain.batches import Batch, Batches
 from allocation.domain.errors import UnknownBatch
 from allocation.domain.events import Event

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Row, Text, cast, select
 
-from allocation.adapters.tables import allocations, batches, products
 from allocation.adapters.wire_names import CODEC
 from allocation.check.difference import Difference, UnknownEvent, the_batch, the_event, the_line
 from allocation.check.streams import pairs, side_by_side, stream
+from allocation.database.tables import allocations, batches, products
 from allocation.domain.batches import Batch
 from allocation.domain.events import Event
 from allocation.domain.lines import Allocation, OrderLine

@@ -14,7 +14,7 @@ from allocation.entrypoints.http.bridge import Bridge
 from allocation.entrypoints.http.routes import declarations
 from allocation.entrypoints.http.traces import add_traces
 from allocation.entrypoints.memory import settle_memory
-from allocation.logs import configure_logging
+from allocation.observability.logs import configure_logging
 from allocation.observers import observed
 
 CONNECTIONS = 12
@@ -48,6 +48,6 @@ def load(settings: Settings, threads: int) -> Bridge:
 def _send_traces(service: Service) -> None:
     """Those that were not sent yet: a process that another has forked ends without what `atexit` would do."""
     if service.bus.observer.keeps_traces:
-        from allocation.adapters.traces import traces
+        from allocation.observability.traces import traces
 
         traces().provider.shutdown()

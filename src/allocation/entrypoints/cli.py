@@ -15,7 +15,6 @@ from threading import Event
 
 import click
 
-from allocation.adapters.metrics_folder import metrics_folder
 from allocation.config import Settings
 from allocation.entrypoints.bulk.commands import export, import_
 from allocation.entrypoints.command_line.backing_services import backing_services
@@ -29,7 +28,8 @@ from allocation.entrypoints.command_line.output import go_on_unheard, in_json, j
 from allocation.entrypoints.command_line.status import status
 from allocation.entrypoints.command_line.watch import watch
 from allocation.entrypoints.demo.command import demo
-from allocation.logs import configure_logging
+from allocation.observability.logs import configure_logging
+from allocation.observability.metrics_folder import metrics_folder
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -154,7 +154,7 @@ def consume(settings: Settings) -> None:
 @click.pass_obj
 def migrate(settings: Settings, as_json: bool) -> None:
     """Bring the database's schema up to date; safe when several do it at once."""
-    from allocation import migrations
+    from allocation.database import migrations
 
     with backing_services(settings, with_redis=False) as around:
         revision = migrations.upgrade(around.settings.database_url)

@@ -10,7 +10,7 @@ from flask import Flask, Response, g, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from allocation.adapters.keys import Scope
+from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints import console, v1

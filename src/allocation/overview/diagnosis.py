@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from allocation.adapters.schema import REVISION
+from allocation.database.schema import REVISION
 from allocation.overview.api import Api
 from allocation.overview.glance import Overview, Unreachable, why
 from allocation.overview.servers import Broker, Database, Tables

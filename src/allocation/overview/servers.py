@@ -9,7 +9,7 @@ import redis
 from sqlalchemy import Connection, Engine, text
 
 from allocation.adapters.redis_channels import BRIDGE_LOCK, CHANGE_BATCH_QUANTITY, COMMAND_STREAM_LOCK, COMMANDS, GROUP
-from allocation.adapters.schema import REVISION
+from allocation.database.schema import REVISION
 from allocation.views.stock_totals import StockTotals, stock_totals
 from messaging.redis.client import redis_faults, run_of
 from messaging.redis.lag import Lag, lag_of

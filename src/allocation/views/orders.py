@@ -7,7 +7,7 @@ from datetime import date
 
 from sqlalchemy import Connection, select, text
 
-from allocation.adapters.tables import allocations_view
+from allocation.database.tables import allocations_view
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import IO
 
 from sqlalchemy import Engine, select
 
-from allocation.adapters.tables import allocations_view
+from allocation.database.tables import allocations_view
 from allocation.entrypoints.bulk.progress import Show
 from messaging.sql.connections import connection
 

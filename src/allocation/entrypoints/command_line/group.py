@@ -12,7 +12,7 @@ import click
 
 from allocation.config import SettingError
 from allocation.entrypoints.command_line import failures
-from allocation.redaction import without_secrets
+from allocation.observability.redaction import without_secrets
 from embedded import EmbeddedServersError
 from messaging.errors import Unavailable
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allocation.adapters.keys import NAME, NameTaken, Scope, SqlKeys, StoredKey
+from allocation.access.keys import NAME, NameTaken, Scope, SqlKeys, StoredKey
 from allocation.config import Settings
 from allocation.entrypoints.command_line.os_user import login_name
 from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
@@ -99,7 +99,7 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 @click.pass_obj
 def revoke(settings: Settings, name: str, as_json: bool) -> None:
     """Revoke a key for good; safe to repeat."""
-    from allocation.adapters.key_cache import REVOCATION_DELAY
+    from allocation.access.key_cache import REVOCATION_DELAY
 
     with _stored_keys(settings) as stored_keys:
         stored = stored_keys.revoke(name, by=login_name())

@@ -29,8 +29,8 @@ _NEVER_SPOKEN_TO = "redis://"
 @contextmanager
 def database(settings: Settings) -> Iterator[Engine]:
     """One connection to it. Raises Unavailable and EmbeddedServersError."""
-    from allocation.adapters.engine import short_lived_engine
-    from allocation.adapters.schema import require_current_schema
+    from allocation.database.engine import short_lived_engine
+    from allocation.database.schema import require_current_schema
 
     with _prepared(settings) as filled, short_lived_engine(filled.database_url) as engine:
         require_current_schema(engine)
@@ -43,8 +43,8 @@ def service(settings: Settings, **parts: Any) -> Iterator[Service]:
 
     Raises Unavailable and EmbeddedServersError.
     """
-    from allocation.adapters.schema import require_current_schema
     from allocation.bootstrap import bootstrap
+    from allocation.database.schema import require_current_schema
 
     with _prepared(settings) as filled, closing(bootstrap(filled, **parts)) as wired:
         require_current_schema(wired.engine)
@@ -58,7 +58,7 @@ def _prepared(settings: Settings) -> Iterator[Settings]:
         click.echo(f"Nothing was kept in {settings.home}: this is a new, empty database; {elsewhere}.", err=True)
     with backing_services(settings, with_redis=False) as around:
         if not settings.database_url:
-            from allocation import migrations
+            from allocation.database import migrations
 
             migrations.upgrade(around.settings.database_url)
         yield replace(around.settings, redis_url=around.settings.redis_url or _NEVER_SPOKEN_TO)

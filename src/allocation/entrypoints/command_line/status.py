@@ -41,7 +41,7 @@ def status(settings: Settings, as_json: bool) -> None:
 
 
 def _look(settings: Settings) -> Overview:
-    from allocation.adapters.engine import database_engine
+    from allocation.database.engine import database_engine
     from allocation.overview import look
     from messaging.redis.client import redis_client
     from messaging.sql.limits import Limits

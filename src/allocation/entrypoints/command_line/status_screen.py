@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from allocation.adapters.redis_channels import CHANGE_BATCH_QUANTITY, COMMANDS
-from allocation.adapters.schema import REVISION
 from allocation.config import Settings
+from allocation.database.schema import REVISION
 from allocation.entrypoints.command_line.addresses import without_password
 from allocation.overview import Api, Overview, Problem, Unreachable, why
 from allocation.overview.diagnosis import duration_in_words

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from allocation.adapters.keys import Scope
+from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.entrypoints import inbound
 from allocation.entrypoints.console.sign_in import require, visitor

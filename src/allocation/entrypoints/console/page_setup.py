@@ -20,7 +20,7 @@ from werkzeug.exceptions import (
     TooManyRequests,
 )
 
-from allocation.adapters.keys import Scope
+from allocation.access.keys import Scope
 from allocation.entrypoints.console.bars import bar
 from allocation.entrypoints.console.sentences import mark_of, sentence_of
 from allocation.entrypoints.console.sign_in import visitor

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from allocation.adapters.keys import Scope
+from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.entrypoints.console.dead_letters import add_dead_letters
 from allocation.entrypoints.console.feed import NEWEST, Streams, newer, stream, told

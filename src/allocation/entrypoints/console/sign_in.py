@@ -11,7 +11,7 @@ from flask import Blueprint, g, jsonify, redirect, render_template, request, url
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import Forbidden, TooManyRequests
 
-from allocation.adapters.keys import Principal, Scope
+from allocation.access.keys import Principal, Scope
 from allocation.entrypoints.console.visitors import Visitor, Visitors
 from allocation.entrypoints.http.access import AccessPolicy
 from allocation.entrypoints.http.routes import declare_public

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from flask import Request, Response
 
-from allocation.adapters.keys import Principal, Scope
+from allocation.access.keys import Principal, Scope
 from allocation.entrypoints.http.access import AccessPolicy
 
 COOKIE = "allocation_console"

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from flask import Flask, g, request
 from werkzeug.exceptions import Forbidden, HTTPException, TooManyRequests, Unauthorized
 
-from allocation.adapters.key_cache import ApiKeyCache
-from allocation.adapters.keys import Principal, Scope, id_of
+from allocation.access.key_cache import ApiKeyCache
+from allocation.access.keys import Principal, Scope, id_of
+from allocation.access.rates import Rates
 from allocation.config import Settings
-from allocation.entrypoints.http.rates import Rates
 from allocation.entrypoints.http.routes import PUBLIC, Declarations, NotDeclared, declarations
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import logging
 from flask import Flask, request
 from werkzeug.exceptions import ServiceUnavailable
 
-from allocation.adapters.metrics import metrics
-from allocation.entrypoints.http.rates import Rates
+from allocation.access.rates import Rates
+from allocation.observability.metrics import metrics
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from allocation import migrations
-from allocation.adapters.engine import short_lived_engine
-from allocation.adapters.keys import SqlKeys
+from allocation.access.keys import SqlKeys
 from allocation.config import SettingError, Settings
+from allocation.database import migrations
+from allocation.database.engine import short_lived_engine
 from messaging.errors import Unavailable
 from messaging.retry import Retry
 

@@ -12,13 +12,13 @@ from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from allocation.adapters.keys import Scope
-from allocation.adapters.metrics import Metrics, of_all_processes
-from allocation.adapters.metrics import metrics as of_this_process
-from allocation.adapters.server_metrics import BackingServicesCollector, CachedProbe, Probe
+from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.entrypoints.http.back_pressure import WAITED
 from allocation.entrypoints.http.routes import Answer, Route
+from allocation.observability.metrics import Metrics, of_all_processes
+from allocation.observability.metrics import metrics as of_this_process
+from allocation.observability.server_metrics import BackingServicesCollector, CachedProbe, Probe
 from messaging.correlation import WORKING_ON
 from messaging.trace_context import sent_in
 

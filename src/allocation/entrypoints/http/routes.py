@@ -15,7 +15,7 @@ from flask.sansio.app import App
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel
 
-from allocation.adapters.keys import Scope
+from allocation.access.keys import Scope
 from allocation.entrypoints.http import problems
 from allocation.entrypoints.http.conditions import seen
 from allocation.entrypoints.http.input import body, message_id, name_in_path

@@ -16,7 +16,7 @@ def add_traces(app: Flask, observer: Observer) -> None:
         return
     from opentelemetry.trace import StatusCode
 
-    from allocation.adapters.traces import traces
+    from allocation.observability.traces import traces
 
     @app.before_request
     def begin_span() -> None:

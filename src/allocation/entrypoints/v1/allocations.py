@@ -9,7 +9,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, g
 from flask.typing import ResponseReturnValue
 
-from allocation.adapters.keys import Scope
+from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.commands import Allocate
 from allocation.entrypoints.http import problems

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
 
-from allocation.adapters.keys import Scope
+from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.commands import ChangeBatchQuantity, CreateBatch
 from allocation.entrypoints.http.input import name_in_path

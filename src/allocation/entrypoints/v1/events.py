@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from allocation.adapters.keys import Scope
+from allocation.access.keys import Scope
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.bootstrap import Service
 from allocation.entrypoints.http.routes import Answer, Route

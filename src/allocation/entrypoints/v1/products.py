@@ -8,7 +8,7 @@ from datetime import date
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
-from allocation.adapters.keys import Scope
+from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from sqlalchemy import Engine, event
 
-from allocation.adapters.metrics_folder import FOLDER
+from allocation.observability.metrics_folder import FOLDER
 from messaging.envelope import LEFT_OUT, Delivery, Outcome, Recorded, Request
 from messaging.errors import (
     ConcurrencyConflict,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from allocation.adapters import tables
+from allocation.database import tables
 from messaging.sql import tables as messaging_tables
 
 context.configure(

@@ -8,7 +8,7 @@ import sys
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from allocation.redaction import RedactingHandler
+from allocation.observability.redaction import RedactingHandler
 from messaging.correlation import WORKING_ON
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 from sqlalchemy import TextClause, text
 
-from allocation.migrations.online import create_index
+from allocation.database.migrations.online import create_index
 
 revision = "0005"
 down_revision = "0004"

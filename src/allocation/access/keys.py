@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Engine, Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from allocation.adapters.tables import api_keys
+from allocation.database.tables import api_keys
 from messaging.retry import Retry
 from messaging.sql.connections import connection
 

@@ -14,8 +14,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, text
 
-from allocation.adapters.schema import REVISION, require_utf8
-from allocation.migrations.online import LOCK_TIMEOUT
+from allocation.database.migrations.online import LOCK_TIMEOUT
+from allocation.database.schema import REVISION, require_utf8
 from messaging.errors import ConcurrencyConflict
 from messaging.retry import Retry
 from messaging.sql.connections import connection

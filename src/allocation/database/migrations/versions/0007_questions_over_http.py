@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from allocation.migrations.online import create_index, drop_index
+from allocation.database.migrations.online import create_index, drop_index
 
 revision = "0007"
 down_revision = "0006"

@@ -7,7 +7,7 @@ from hashlib import sha256
 from sqlalchemy import Engine, Executable, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from allocation.adapters.tables import console_sessions
+from allocation.database.tables import console_sessions
 from messaging.retry import Retry
 from messaging.sql.connections import connection
 

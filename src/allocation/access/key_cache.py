@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-from allocation.adapters.keys import Principal, StoredKey, id_of
+from allocation.access.keys import Principal, StoredKey, id_of
 from messaging.errors import Unavailable
 
 REVOCATION_DELAY = 2.0
