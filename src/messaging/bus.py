@@ -19,7 +19,7 @@ from messaging.coalescing import Coalescer
 from messaging.contention import Contention
 from messaging.correlation import WORKING_ON, working_on
 from messaging.envelope import LEFT_OUT, Metadata, Outcome, Recorded, Request
-from messaging.errors import ConcurrencyConflict, MessageIdReused, OutcomeUnknown, StillRunning
+from messaging.errors import ConcurrencyConflict, MessageIdReused, OutcomeUnknown, RequestInProgress
 from messaging.observation import Observer, guarded
 from messaging.retry import Retry
 from messaging.routes import Routes
@@ -54,7 +54,7 @@ class MessageBus(Generic[U]):
     def handle(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Any:
         """Do what was asked and return the handler's answer.
 
-        Raises the domain's refusal (nothing changed), MessageIdReused, StillRunning, or Unavailable (try again later).
+        Raises the domain's refusal (nothing changed), MessageIdReused, RequestInProgress, or Unavailable (try later).
         """
         return self.outcome(command, metadata, message_id).unwrap()
 
@@ -63,14 +63,14 @@ class MessageBus(Generic[U]):
         request = Request(command, metadata or Metadata.first("internal"), message_id)
         if streams := self.streams(command):
             outcome = self._coalescer.run(streams, request)
-            if not isinstance(outcome.refusal, StillRunning):  # the others of its group did not wait for that
+            if not isinstance(outcome.refusal, RequestInProgress):  # the others of its group did not wait for that
                 return outcome
         return self._handle([request], wait=True)[0]
 
     def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
         """Do all that was asked, in this order, in one transaction; a refused request changes nothing.
 
-        Raises MessageIdReused, StillRunning and Unavailable for all of them.
+        Raises MessageIdReused, RequestInProgress and Unavailable for all of them.
         """
         return self._handle(requests, wait=self._contention.is_fresh(self._streams_of(requests)))
 
@@ -93,7 +93,7 @@ class MessageBus(Generic[U]):
     def recall(self, request: Request) -> Outcome | None:
         """What became of the request's message id when it came before; nothing is done.
 
-        Raises MessageIdReused, StillRunning or Unavailable.
+        Raises MessageIdReused, RequestInProgress or Unavailable.
         """
 
         def ask() -> Outcome | None:
@@ -177,7 +177,7 @@ class MessageBus(Generic[U]):
                 continue
             try:
                 known = self._first_outcome(request, uow)
-            except (MessageIdReused, StillRunning) as error:
+            except (MessageIdReused, RequestInProgress) as error:
                 if not group.independent or len(group.requests) == 1:
                     raise
                 known = Outcome(refusal=error)

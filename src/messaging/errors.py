@@ -1,18 +1,18 @@
 """What can go wrong between a message and its outcome.
 
 MessagingError
-├── RoutingError            the routing table is incomplete or says two things
-├── UnreadableMessage       not of its shape
-│   └── UnknownMessage      ... or of no type that this release knows; a newer one may
-├── MessageIdReused         this message id came before, with another body
-├── StillRunning            this message id came before, and is at work; its outcome can be asked for soon
-├── ConcurrencyConflict     someone was faster; the same again on fresh state may succeed
-│   └── AlreadyThere        ... and made what has to be unique; who tries again sees it
-├── ClaimLost               another relay has taken the stream over; what is left of it is no longer ours to do
-└── Unavailable             the surroundings fail: database, broker, mail; later may do
-    ├── Overtaken           ... or others were faster, for as long as we tried
-    ├── Disconnected        ... before anything was committed: running again is safe
-    └── OutcomeUnknown      ... while committing: the log tells, once it can be read again
+├── RoutingError                 the routing table is incomplete or says two things
+├── UnreadableMessage            not of its shape
+│   └── UnknownMessage           ... or of no type that this release knows; a newer one may
+├── MessageIdReused              this message id came before, with another body
+├── RequestInProgress            this message id came before, and is at work; its outcome can be asked for soon
+├── ConcurrencyConflict          someone was faster; the same again on fresh state may succeed
+│   └── AlreadyThere             ... and made what has to be unique; who tries again sees it
+├── ClaimLost                    another relay has taken the stream over; what is left of it is no longer ours to do
+└── Unavailable                  database, broker or mail server can't be used now; the same later may succeed
+    ├── ConflictRetriesExhausted ... or others were faster, for as long as we tried
+    ├── Disconnected             ... before anything was committed: running again is safe
+    └── OutcomeUnknown           ... while committing: the log tells, once it can be read again
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class MessageIdReused(MessagingError):
         super().__init__(f"message id {message_id} was used before with another body")
 
 
-class StillRunning(MessagingError):
+class RequestInProgress(MessagingError):
     def __init__(self, message_id: str) -> None:
         super().__init__(f"message id {message_id} is still at work")
 
@@ -61,7 +61,7 @@ class Unavailable(MessagingError):
     pass
 
 
-class Overtaken(Unavailable):
+class ConflictRetriesExhausted(Unavailable):
     pass
 
 

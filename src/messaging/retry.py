@@ -11,10 +11,10 @@ from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_ty
 
 from messaging.errors import (
     ConcurrencyConflict,
+    ConflictRetriesExhausted,
     Disconnected,
     OutcomeUnknown,
-    Overtaken,
-    StillRunning,
+    RequestInProgress,
     Unavailable,
 )
 
@@ -36,7 +36,7 @@ class Retry:
 
     def __post_init__(self) -> None:
         retrying = Retrying(
-            retry=retry_if_exception_type((ConcurrencyConflict, Disconnected, OutcomeUnknown, StillRunning)),
+            retry=retry_if_exception_type((ConcurrencyConflict, Disconnected, OutcomeUnknown, RequestInProgress)),
             wait=wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait),
             stop=self._too_late,
             sleep=self.sleep,
@@ -45,15 +45,15 @@ class Retry:
         object.__setattr__(self, "_retrying", retrying)  # threads may share it
 
     def __call__(self, attempt: Callable[[], R]) -> R:
-        """What the attempt returned; raises Unavailable, or StillRunning, when none succeeded in time."""
+        """What the attempt returned; raises Unavailable, or RequestInProgress, when none succeeded in time."""
         try:
             return self._retrying(attempt)
         except RetryError as given_up:
             error = given_up.last_attempt.exception()
-            if isinstance(error, StillRunning):
+            if isinstance(error, RequestInProgress):
                 raise error from None
             tries = given_up.last_attempt.attempt_number
-            kind = Overtaken if isinstance(error, ConcurrencyConflict) else Unavailable
+            kind = ConflictRetriesExhausted if isinstance(error, ConcurrencyConflict) else Unavailable
             raise kind(f"given up after {tries} {'try' if tries == 1 else 'tries'}: {error}") from error
 
     def _tell(self, state: RetryCallState) -> None:

@@ -33,7 +33,7 @@ class Inbox(Protocol):
         ...
 
     def recall(self, message_id: str) -> tuple[str, Outcome] | None:
-        """The fingerprint and outcome kept under this id. Raises StillRunning when another transaction is about to."""
+        """The fingerprint and outcome kept under this id. Raises RequestInProgress while another has it."""
         ...
 
 

@@ -19,7 +19,7 @@ from allocation.domain.errors import BatchConflict, DomainError, InvalidSku, Lin
 from allocation.service_layer.ports import UnitOfWork
 from messaging.bus import MessageBus
 from messaging.envelope import Outcome, Request
-from messaging.errors import Disconnected, MessageIdReused, OutcomeUnknown, StillRunning, Unavailable
+from messaging.errors import Disconnected, MessageIdReused, OutcomeUnknown, RequestInProgress, Unavailable
 from messaging.retry import Retry
 
 AtOnce = Callable[..., list[Any]]
@@ -261,7 +261,7 @@ def test_what_is_still_at_work_is_not_begun_again(service: Service, sql: Sql) ->
 
     with service.bus.unit_of_work() as at_work:
         assert at_work.inbox.recall("m1") is None
-        with pytest.raises(StillRunning, match="m1"):
+        with pytest.raises(RequestInProgress, match="m1"):
             impatient.handle(commands.Allocate("o1", "LAMP", 1), message_id="m1")
         assert impatient.handle(commands.Allocate("o2", "LAMP", 1), message_id="m2") == "b1", "another does not wait"
 

@@ -18,12 +18,12 @@ from messaging.correlation import WORKING_ON
 from messaging.envelope import Metadata, NewEvent, Outcome, Recorded, Request
 from messaging.errors import (
     ConcurrencyConflict,
+    ConflictRetriesExhausted,
     Disconnected,
     MessageIdReused,
     OutcomeUnknown,
-    Overtaken,
+    RequestInProgress,
     RoutingError,
-    StillRunning,
     Unavailable,
 )
 from messaging.observation import HandlingEnded, Observer
@@ -201,7 +201,7 @@ def test_a_refusal_after_a_change_takes_the_change_back() -> None:
     assert world.log() == [Said("again"), Echoed("again")]
 
 
-@pytest.mark.parametrize("fault", [ConcurrencyConflict("too slow"), Disconnected("gone"), StillRunning("m1")])
+@pytest.mark.parametrize("fault", [ConcurrencyConflict("too slow"), Disconnected("gone"), RequestInProgress("m1")])
 def test_runs_the_whole_unit_of_work_again_after(fault: Exception) -> None:
     world, _ = failing(fault, fault)
 
@@ -309,7 +309,7 @@ def test_gives_up_in_the_end_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("fault", "retry", "kind"),
     [
-        (ConcurrencyConflict("too slow"), Retry(conflict_deadline=0, outage_deadline=9), Overtaken),
+        (ConcurrencyConflict("too slow"), Retry(conflict_deadline=0, outage_deadline=9), ConflictRetriesExhausted),
         (Disconnected("gone"), Retry(conflict_deadline=9, outage_deadline=0), Unavailable),
     ],
 )
@@ -453,7 +453,7 @@ def test_commands_that_wait_at_the_same_time_share_a_transaction_whatever_their_
     assert world.transactions == 2
 
 
-@pytest.mark.parametrize("later", [StillRunning("m1"), MessageIdReused("m1")])
+@pytest.mark.parametrize("later", [RequestInProgress("m1"), MessageIdReused("m1")])
 def test_whose_message_id_is_in_its_way_does_not_delay_those_who_came_with_it(later: Exception) -> None:
     """Nothing of it has happened yet, so the transaction of the others goes on."""
     entered, door = Event(), Event()
@@ -491,7 +491,7 @@ def test_whose_message_id_is_in_its_way_does_not_delay_those_who_came_with_it(la
         door.set()
 
     assert (first.result(), other.result()) == ("said first", "said other")
-    if isinstance(later, StillRunning):
+    if isinstance(later, RequestInProgress):
         assert busy.result().result == "said busy"
         assert transactions[2].said == [Said("busy")], "it was asked again, alone"
     else:

@@ -25,7 +25,7 @@ from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
 from allocation.validation import BadInput
 from allocation.views import Batch
 from messaging.envelope import Metadata
-from messaging.errors import StillRunning
+from messaging.errors import RequestInProgress
 
 NASTY = "<script>alert(1)</script>\"'&"
 
@@ -263,7 +263,7 @@ def test_a_message_whose_first_try_is_still_at_work_is_left_as_it_is(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def at_work(_command: object, _metadata: Metadata, message_id: str) -> None:
-        raise StillRunning(message_id)
+        raise RequestInProgress(message_id)
 
     console.dead_letters.letters = [dead_message(7, b'{"batchref": "b1", "qty": 4}')]
     monkeypatch.setattr(console, "bus", SimpleNamespace(handle=at_work))
@@ -406,7 +406,7 @@ def test_a_fault_is_a_page_too_and_is_in_the_log(
 
 
 def test_what_is_still_at_work_is_a_page_too(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = asked_for_an_order(console, monkeypatch, StillRunning("m1"))
+    page = asked_for_an_order(console, monkeypatch, RequestInProgress("m1"))
 
     assert (page.status_code, page.mimetype, page.headers["Retry-After"]) == (409, "text/html", "1")
     assert "still in progress" in page.text

@@ -19,7 +19,7 @@ from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
 from allocation.entrypoints.http.routes import LARGEST_BODY
-from messaging.errors import OutcomeUnknown, StillRunning, Unavailable
+from messaging.errors import OutcomeUnknown, RequestInProgress, Unavailable
 
 
 class Api:
@@ -362,7 +362,7 @@ def test_an_idempotency_key_that_cannot_be_kept_is_refused(api: Api, key: str) -
 
 def test_a_key_whose_first_request_is_at_work_is_a_conflict(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     def at_work(_: object, message_id: str) -> None:
-        raise StillRunning(message_id)
+        raise RequestInProgress(message_id)
 
     monkeypatch.setattr(fakes.FakeUnitOfWork, "recall", at_work)
 

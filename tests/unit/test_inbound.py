@@ -14,8 +14,8 @@ from allocation.entrypoints.inbound import Stuck, read, until_possible
 from messaging.errors import (
     AlreadyThere,
     ConcurrencyConflict,
-    Overtaken,
-    StillRunning,
+    ConflictRetriesExhausted,
+    RequestInProgress,
     Unavailable,
     UnreadableMessage,
 )
@@ -87,7 +87,7 @@ class Unhurried(Event):
 
 def test_tries_again_while_the_surroundings_fail() -> None:
     stop = Unhurried()
-    faults: list[Exception] = [Unavailable("away"), StillRunning("m1")]
+    faults: list[Exception] = [Unavailable("away"), RequestInProgress("m1")]
 
     def attempt() -> None:
         if faults:
@@ -97,7 +97,9 @@ def test_tries_again_while_the_surroundings_fail() -> None:
     assert stop.pauses == [0.1, 0.2]
 
 
-@pytest.mark.parametrize("error", [Overtaken("by others"), ConcurrencyConflict("a lock is not to be had")])
+@pytest.mark.parametrize(
+    "error", [ConflictRetriesExhausted("by others"), ConcurrencyConflict("a lock is not to be had")]
+)
 def test_tries_again_after_a_moment_when_others_were_faster(error: Exception) -> None:
     stop = Unhurried()
     faults = [error] * 20
@@ -116,7 +118,7 @@ def test_says_once_in_a_while_what_it_waits_for_and_that_it_is_possible_again(
     caplog.set_level("INFO")
     moments = iter(range(0, 10_000, 25))
     monkeypatch.setattr("allocation.entrypoints.inbound.time", SimpleNamespace(monotonic=lambda: next(moments)))
-    faults = [Overtaken("a row is locked")] * 8
+    faults = [ConflictRetriesExhausted("a row is locked")] * 8
 
     def attempt() -> None:
         if faults:
@@ -128,8 +130,8 @@ def test_says_once_in_a_while_what_it_waits_for_and_that_it_is_possible_again(
     assert said == [("will try again", 1), ("will try again", 4), ("will try again", 7), ("possible again", 9)]
 
 
-def overtaken_by(conflict: Exception) -> Overtaken:
-    error = Overtaken("given up after 300 tries")
+def overtaken_by(conflict: Exception) -> ConflictRetriesExhausted:
+    error = ConflictRetriesExhausted("given up after 300 tries")
     error.__cause__ = conflict
     return error
 

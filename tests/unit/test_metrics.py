@@ -16,7 +16,7 @@ from allocation.domain.errors import DomainError
 from allocation.observability.metrics import Metrics
 from allocation.observability.metrics_folder import FOLDER, metrics_folder
 from allocation.observability.server_metrics import BackingServicesCollector, CachedProbe, Probe, Snapshot
-from messaging.errors import Overtaken, Unavailable
+from messaging.errors import ConflictRetriesExhausted, Unavailable
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Backlog, Waiting
 
@@ -55,7 +55,8 @@ def test_commands_are_counted_by_kind_and_by_how_they_ended(metrics: Metrics) ->
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome"), [(Overtaken("x"), "overtaken"), (Unavailable("x"), "unavailable"), (KeyError("x"), "fault")]
+    ("error", "outcome"),
+    [(ConflictRetriesExhausted("x"), "overtaken"), (Unavailable("x"), "unavailable"), (KeyError("x"), "fault")],
 )
 def test_a_command_that_could_not_be_handled_says_why(metrics: Metrics, error: Exception, outcome: str) -> None:
     service = fakes.Service()

@@ -31,7 +31,7 @@ from allocation.entrypoints.http.routes import LARGEST_BODY, declarations
 from allocation.entrypoints.v1 import queries
 from allocation.validation import BadInput, Text
 from allocation.views import Batch, Room
-from messaging.errors import StillRunning, Unavailable
+from messaging.errors import RequestInProgress, Unavailable
 
 
 class Api:
@@ -452,7 +452,7 @@ def test_the_book_s_routes_speak_as_they_did(api: Api) -> None:
     ("error", "kind"),
     [
         (Unavailable("the database is away"), problems.UNAVAILABLE),
-        (StillRunning("k1"), problems.STILL_RUNNING),
+        (RequestInProgress("k1"), problems.STILL_RUNNING),
         (ZeroDivisionError("secret"), problems.INTERNAL_ERROR),
     ],
 )

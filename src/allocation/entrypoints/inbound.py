@@ -19,9 +19,9 @@ from messaging.envelope import Metadata, Request, usable_id
 from messaging.errors import (
     AlreadyThere,
     ConcurrencyConflict,
+    ConflictRetriesExhausted,
     MessageIdReused,
-    Overtaken,
-    StillRunning,
+    RequestInProgress,
     Unavailable,
     UnreadableMessage,
 )
@@ -62,7 +62,7 @@ class Stuck(Exception):
 
 
 def until_possible(attempt: Callable[[], None], stop: Event, longest_pause: float = _LONGEST_PAUSE) -> bool:
-    """Try at least once, and again while the surroundings fail, as long as it takes; whether it was done at last.
+    """Try at least once, and again while database or Redis are away, as long as it takes; whether it was done at last.
 
     Raises Occupied when another process has come to be at work instead, and Stuck.
     """
@@ -73,7 +73,7 @@ def until_possible(attempt: Callable[[], None], stop: Event, longest_pause: floa
             attempt()
         except Occupied:
             raise
-        except (Unavailable, StillRunning, ConcurrencyConflict) as error:
+        except (Unavailable, RequestInProgress, ConcurrencyConflict) as error:
             if isinstance(error.__cause__, AlreadyThere):  # who tries again sees what another made, if it can be seen
                 in_the_way.append(str(error.__cause__))
                 if in_the_way[-_SO_OFTEN:] == [in_the_way[-1]] * _SO_OFTEN:
@@ -86,7 +86,7 @@ def until_possible(attempt: Callable[[], None], stop: Event, longest_pause: floa
                 say_at = now + _SAY_AGAIN
             if stop.wait(pause):
                 return False
-            if not isinstance(error, Overtaken):  # others are at work, so there may be a place for us soon
+            if not isinstance(error, ConflictRetriesExhausted):  # else others are at work, and done soon
                 pause = min(pause * 2, longest_pause)
         else:
             if tries:
@@ -119,7 +119,7 @@ def retry(service: Service, letter: DeadMessage, principal: str | None = None) -
             service.bus.handle(request.command, metadata, request.message_id or anew)
         except DomainError:  # its refusal is remembered under its own id, and may be out of date
             service.bus.handle(request.command, metadata, anew)
-    except StillRunning:  # not counted: the next attempt would have another id, and another effect
+    except RequestInProgress:  # not counted: the next attempt would have another id, and another effect
         return Unsettled("its first try is still at work; retry it in a moment", is_at_work=True)
     except REFUSED as error:
         service.dead_letters.fail_again(letter, str(error))

@@ -17,7 +17,7 @@ from allocation.entrypoints.leadership import AWAY, run_as_leader
 from allocation.entrypoints.memory import settle_memory
 from allocation.entrypoints.tasks import run_until_one_ends
 from messaging.correlation import WORKING_ON, working_on
-from messaging.errors import StillRunning, Unavailable, UnreadableMessage
+from messaging.errors import RequestInProgress, Unavailable, UnreadableMessage
 from messaging.loops import StatusLog
 from messaging.redis.client import redis_faults
 from messaging.redis.listening import Listening, Superseded
@@ -132,7 +132,7 @@ def handle(service: Service, body: bytes, message_id: str | None = None) -> None
         request = read(redis_channels.CHANGE_BATCH_QUANTITY, body)
         WORKING_ON.set(request.metadata.correlation_id)
         service.pubsub_bus.handle(request.command, request.metadata, message_id)
-    except (Unavailable, StillRunning):
+    except (Unavailable, RequestInProgress):
         raise
     except REFUSED as error:
         log.warning("refused", extra={"channel": redis_channels.CHANGE_BATCH_QUANTITY, "error": str(error)})

@@ -21,11 +21,11 @@ from allocation.observability.metrics_folder import FOLDER
 from messaging.envelope import LEFT_OUT, Delivery, Outcome, Recorded, Request
 from messaging.errors import (
     ConcurrencyConflict,
+    ConflictRetriesExhausted,
     Disconnected,
     MessageIdReused,
     OutcomeUnknown,
-    Overtaken,
-    StillRunning,
+    RequestInProgress,
     Unavailable,
 )
 from messaging.observation import DeliveryEnded, HandlingEnded, Observer
@@ -35,16 +35,16 @@ _WAITS = (0.001, 0.01, 0.1, 0.5, 1.0, 2.5)
 _TOGETHER = (1, 2, 5, 10, 20, 50)
 
 _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
-    (Overtaken, "overtaken"),
+    (ConflictRetriesExhausted, "overtaken"),
     (Unavailable, "unavailable"),
     (MessageIdReused, "message_id_reused"),
-    (StillRunning, "still_running"),
+    (RequestInProgress, "still_running"),
 )
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (ConcurrencyConflict, "conflict"),
     (Disconnected, "disconnected"),
     (OutcomeUnknown, "outcome_unknown"),
-    (StillRunning, "still_running"),
+    (RequestInProgress, "still_running"),
 )
 
 
@@ -138,7 +138,7 @@ class Metrics(Observer):
             return
         self._together.observe(len(requests))
         for request, outcome in zip(requests, ended, strict=True):
-            if outcome is LEFT_OUT or isinstance(outcome.refusal, StillRunning):
+            if outcome is LEFT_OUT or isinstance(outcome.refusal, RequestInProgress):
                 continue  # it runs again, in another transaction
             if outcome.refusal is None:
                 self._ended(request, "done" if outcome.changed else "unchanged")

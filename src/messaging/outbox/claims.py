@@ -13,7 +13,7 @@ from messaging.envelope import Recorded
 class OutboxMessage:
     """An effect to carry out: `read` gives the event, or raises UnreadableMessage.
 
-    Of the `attempts` that failed so far, `faults` were not the surroundings' doing.
+    Of the `attempts` that failed so far, `faults` were none of an outage.
     """
 
     version: int

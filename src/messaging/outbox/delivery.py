@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long to wait after a failure (seconds), and how often one may come that is not the surroundings' doing.
+    """How long to wait after a failure (seconds), and how often one may come that is no outage.
 
     An outage ends for all streams at once, and should be noticed soon. An event of a newer release is never given up:
     it waits, and holds its stream, until a relay that knows it comes by.

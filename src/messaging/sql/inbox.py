@@ -9,7 +9,7 @@ from sqlalchemy import func, literal_column, select
 
 from messaging.codec import JsonObject
 from messaging.envelope import Outcome
-from messaging.errors import StillRunning
+from messaging.errors import RequestInProgress
 from messaging.refusals import Refusals
 from messaging.sql import tables
 from messaging.sql.statements import Ask, Query, Row, Rows, Statement, compiled, insert_rows, rows_of
@@ -48,7 +48,7 @@ class SqlInbox:
         if fingerprint is not None:
             return fingerprint, self._decode(outcome)
         if not is_ours:
-            raise StillRunning(message_id)
+            raise RequestInProgress(message_id)
         return None
 
     def queries(self, message_ids: Sequence[str]) -> Iterator[Query]:

@@ -26,7 +26,7 @@ from allocation.entrypoints.console.sentences import mark_of, sentence_of
 from allocation.entrypoints.console.sign_in import visitor
 from allocation.entrypoints.console.visitors import keep_cookie
 from allocation.service_layer.routing import PUBLISH_EVENT, SEND_OUT_OF_STOCK_NOTIFICATION
-from messaging.errors import StillRunning, Unavailable
+from messaging.errors import RequestInProgress, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +94,8 @@ def add_errors(console: Blueprint) -> None:
         log.warning("unavailable", extra={"error": str(error)})
         return refused(ServiceUnavailable("The service can’t answer this right now. Try again in a moment."))
 
-    @console.errorhandler(StillRunning)
-    def still_running(_: StillRunning) -> ResponseReturnValue:
+    @console.errorhandler(RequestInProgress)
+    def still_running(_: RequestInProgress) -> ResponseReturnValue:
         return refused(Conflict("The first request is still in progress. Try again in a moment."))
 
     @console.errorhandler(Exception)

@@ -14,7 +14,7 @@ from allocation.entrypoints.http import problems
 from allocation.entrypoints.http.problems import Problem
 from allocation.entrypoints.http.routes import declarations
 from allocation.validation import BadInput
-from messaging.errors import MessageIdReused, StillRunning, Unavailable
+from messaging.errors import MessageIdReused, RequestInProgress, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ def add_errors(app: Flask) -> None:
     def reused(_: MessageIdReused) -> Response:
         return _answer(problems.IDEMPOTENCY_KEY_REUSED, problems.KEY_USED_BEFORE)
 
-    @app.errorhandler(StillRunning)
-    def still_running(_: StillRunning) -> Response:
+    @app.errorhandler(RequestInProgress)
+    def still_running(_: RequestInProgress) -> Response:
         return _later(_answer(problems.STILL_RUNNING, problems.STILL_AT_WORK))
 
     @app.errorhandler(Unavailable)
