@@ -20,7 +20,6 @@ import redis
 from embedded import EmbeddedServersError, Servers, ensure_running, servers
 from embedded.binaries import postgres_programs, redis_server
 from embedded.files import open_private, try_lock
-from embedded.identity import can_run
 from embedded.leftovers import processes_in
 from embedded.notice import read_notice
 from embedded.postgres import Postgres
@@ -453,16 +452,7 @@ if os.geteuid() == 0:  # all of the above has run as an ordinary user, if we are
     def user_of(pid: int) -> int:
         return Path(f"/proc/{pid}").stat().st_uid
 
-    if can_run(postgres_programs() / "postgres", Path("/"), "namespace"):
-
-        def test_files_stay_roots_where_a_user_namespace_is_allowed(home: Path) -> None:
-            with servers(home):
-                assert user_of(pids(home)["postgres"]) == 0
-                assert {path.stat().st_uid for path in home.rglob("*")} == {0}
-
-    def test_postgres_runs_as_another_user_where_root_cannot_pretend(
-        open_folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_postgres_runs_as_another_user_if_we_are_root(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("EMBEDDED_POSTGRES_USER", "nobody")
         server = Postgres(open_folder / "server", durable=False)
         server.start()
