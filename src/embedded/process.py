@@ -107,12 +107,12 @@ class Process:
         self._process.wait()
 
 
-def version_of(program: Path, pattern: str) -> tuple[str, str]:
+def version_of(program: Path, pattern: str) -> str:
     """The product and its version, as the groups of `pattern` find them in what `--version` prints."""
     said = Launcher().run(program, "--version")
     if not (found := re.search(pattern, said)):
         raise EmbeddedServersError(f"{program} is not what it should be: --version says {_complaint(said)!r}")
-    return found[1], found[2]
+    return " ".join(found.groups())
 
 
 def _complaint(output: str) -> str:

@@ -19,9 +19,9 @@ import redis
 
 from embedded import EmbeddedServersError, Servers, ensure_running, servers
 from embedded.binaries import postgres_programs, redis_server
+from embedded.connection_file import read_connection
 from embedded.files import open_private, try_lock
 from embedded.leftovers import processes_in
-from embedded.notice import read_notice
 from embedded.postgres import Postgres
 from embedded.valkey import Redis
 from embedded.waiting import wait_for
@@ -139,9 +139,9 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 
 def pids(home: Path) -> dict[str, int]:
-    notice = wait_for(lambda: read_notice(home), within=10)
-    assert notice, f"no servers are up in {home}"
-    return notice.pids
+    connection = wait_for(lambda: read_connection(home), within=10)
+    assert connection, f"no servers are up in {home}"
+    return connection.pids
 
 
 def is_quiet(home: Path) -> bool:
@@ -289,7 +289,7 @@ def test_a_killed_supervisor_takes_the_servers_along_and_all_come_back(home: Pat
         remember(them, "supervisor killed")
         os.kill(pids(home)["supervisor"], signal.SIGKILL)
         assert eventually(lambda: is_quiet(home))
-        assert read_notice(home) is None
+        assert read_connection(home) is None
         assert ensure_running(home) == them
         assert remembered(them, "supervisor killed")
 
@@ -300,7 +300,7 @@ def test_all_come_back_when_all_are_killed_at_once(home: Path) -> None:
         busy.pgconn.send_query(NEVER_LOOKS_UP)
         for pid in pids(home).values():
             os.kill(pid, signal.SIGKILL)
-        assert eventually(lambda: read_notice(home) is None)
+        assert eventually(lambda: read_connection(home) is None)
         assert ensure_running(home) == them
         assert remembered(them, "all killed")
 

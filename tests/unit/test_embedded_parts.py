@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from embedded import EmbeddedServersError, Servers, binaries
+from embedded.connection_file import Connection, ConnectionFile, read_connection
 from embedded.endpoint import PORTS, Endpoint
 from embedded.files import LONG_LOG, open_log, open_private, try_lock, write_private
 from embedded.leftovers import end_leftovers, processes_in
-from embedded.notice import Notice, NoticeBoard, read_notice
 from embedded.process import Launcher
 from embedded.waiting import wait_for
 
@@ -114,17 +114,19 @@ def test_a_long_log_starts_anew(tmp_path: Path) -> None:
     assert (tmp_path / "log.old").stat().st_size == LONG_LOG + 1
 
 
-def test_a_notice_is_true_while_its_writer_lives(tmp_path: Path) -> None:
-    notice = Notice(Servers("postgresql://", "redis://", "PostgreSQL 18", "Valkey 9"), durable=True, pids={"redis": 1})
-    assert read_notice(tmp_path) is None
-    board = NoticeBoard(tmp_path)
-    board.post(notice)
-    assert read_notice(tmp_path) == notice
+def test_a_connection_file_is_true_while_its_writer_lives(tmp_path: Path) -> None:
+    connection = Connection(
+        Servers("postgresql://", "redis://", "PostgreSQL 18", "Valkey 9"), durable=True, pids={"redis": 1}
+    )
+    assert read_connection(tmp_path) is None
+    file = ConnectionFile(tmp_path)
+    file.publish(connection)
+    assert read_connection(tmp_path) == connection
     written = (tmp_path / "servers.json").read_text()
-    board.clear()
-    assert read_notice(tmp_path) is None
+    file.withdraw()
+    assert read_connection(tmp_path) is None
     (tmp_path / "servers.json").write_text(written)
-    assert read_notice(tmp_path) is None, "nobody stands behind it"
+    assert read_connection(tmp_path) is None, "nobody stands behind it"
 
 
 # --- ports ------------------------------------------------------------------------------------------------------------
