@@ -22,6 +22,20 @@ SHELL = Path("/bin/sh")
 LONG = ["sleep", "60"]
 
 
+LOCKS_FORKS_AND_DIES = """
+import os, signal, sys
+from pathlib import Path
+from embedded.files import open_private, try_lock
+
+lock = open_private(Path(sys.argv[1]), "a")
+assert try_lock(lock, shared=True)
+if os.fork():
+    os.kill(os.getpid(), signal.SIGKILL)
+print("the child goes on", flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program at work in the folder."""
@@ -91,6 +105,19 @@ def test_many_may_share_a_lock_and_one_may_have_it_alone(tmp_path: Path) -> None
             one.close()
             two.close()
             assert try_lock(alone)
+
+
+def test_a_forked_child_keeps_a_lock_for_as_long_as_it_lives(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", LOCKS_FORKS_AND_DIES, str(tmp_path / "lock")]
+    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as user:
+        assert user.stdout
+        assert user.stdin
+        user.stdout.readline()
+        assert user.wait() == -signal.SIGKILL
+        with open_private(tmp_path / "lock", "a") as lock:
+            assert not try_lock(lock)
+            user.stdin.close()
+            assert wait_for(lambda: try_lock(lock), within=5)
 
 
 def test_a_program_does_not_inherit_a_lock(tmp_path: Path) -> None:
