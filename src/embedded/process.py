@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,23 +34,7 @@ class Launcher:
 
     def run(self, program: Path, *arguments: str, stdin: str = "") -> str:
         """What the program prints, or an error that quotes the line in which it complains."""
-        try:
-            result = subprocess.run(
-                self.command(program, *arguments),
-                input=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                env=_environment(),
-                timeout=START_WITHIN,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EmbeddedServersError(f"{program} was not done within {START_WITHIN:.0f} s") from error
-        if result.returncode != 0:
-            raise EmbeddedServersError(f"{program} failed: {_complaint(result.stdout)}")
-        return result.stdout
+        return _run(program, self.command(program, *arguments), stdin)
 
 
 class Process:
@@ -109,10 +93,32 @@ class Process:
 
 def version_of(program: Path, pattern: str) -> str:
     """The product and its version, as the groups of `pattern` find them in what `--version` prints."""
-    said = Launcher().run(program, "--version")
+    said = _run(program, [program, "--version"])
     if not (found := re.search(pattern, said)):
         raise EmbeddedServersError(f"{program} is not what it should be: --version says {_complaint(said)!r}")
     return " ".join(found.groups())
+
+
+def _run(program: Path, command: Sequence[str | Path], stdin: str = "") -> str:
+    try:
+        result = subprocess.run(
+            command,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=_environment(),
+            timeout=START_WITHIN,
+            check=False,
+        )
+    except OSError as error:
+        raise EmbeddedServersError(f"cannot run {program}: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise EmbeddedServersError(f"{program} was not done within {START_WITHIN:.0f} s") from error
+    if result.returncode != 0:
+        raise EmbeddedServersError(f"{program} failed: {_complaint(result.stdout)}")
+    return result.stdout
 
 
 def _complaint(output: str) -> str:
