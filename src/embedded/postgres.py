@@ -42,7 +42,7 @@ class Postgres(Server):
     def _end_leftovers(self) -> None:
         postmaster = self._recorded_pid()
         programs = {"postgres", "initdb"}
-        end_leftovers(self._folder, programs, ask=signal.SIGINT, whom=postmaster, title=self._title)
+        end_leftovers(self._folder, programs, stop_signal=signal.SIGINT, leader=postmaster, title=self._title)
         if postmaster and Path(f"/proc/{postmaster}").exists():
             # A zombie or, after a power cut, somebody else with the same pid: PostgreSQL would make way for either.
             self._pid_file.unlink()

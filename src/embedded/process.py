@@ -1,4 +1,4 @@
-"""Programs of a server: run to their end, or kept running. On Linux none outlives the process that started it."""
+"""Child processes, run to their end or kept running. On Linux none outlives the process that started it."""
 
 import os
 import re
@@ -22,15 +22,15 @@ START_WITHIN = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """As whom a program runs (see `launch.become`), where, and which signal ends it when we die."""
+    """Starts a program in a folder, as another user (see `launch.change_user`), tied to our life by a signal."""
 
     folder: Path = Path("/")
     identity: str = ""
-    on_our_death: signal.Signals = signal.SIGTERM
+    end_signal: signal.Signals = signal.SIGTERM
 
     def command(self, program: Path, *arguments: str) -> list[str]:
-        orders = [str(os.getpid()), str(int(self.on_our_death)), self.identity, str(self.folder)]
-        return [sys.executable, "-I", "-S", str(LAUNCH), *orders, str(program), *arguments]
+        how = [str(os.getpid()), str(int(self.end_signal)), self.identity, str(self.folder)]
+        return [sys.executable, "-I", "-S", str(LAUNCH), *how, str(program), *arguments]
 
     def run(self, program: Path, *arguments: str, stdin: str = "") -> str:
         """What the program prints, or an error that quotes the line in which it complains."""
@@ -48,12 +48,12 @@ class Process:
         self, launcher: Launcher, program: Path, *arguments: str, stdin: str = "", ready: Callable[[], bool]
     ) -> None:
         """Returns when the server is `ready`."""
-        with open_log(self._log) as output:
-            said_before = output.tell()
+        with open_log(self._log) as log:
+            log_size = log.tell()
             self._process = subprocess.Popen(
                 launcher.command(program, *arguments),
                 stdin=subprocess.PIPE,
-                stdout=output,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 env=_environment(),
                 start_new_session=True,  # a terminal's Ctrl-C is not meant for it
@@ -63,8 +63,8 @@ class Process:
             pipe.write(stdin.encode())
         wait_for(lambda: not self.alive or ready(), within=START_WITHIN)
         if not self.alive:
-            said = self._log.read_bytes()[said_before:].decode(errors="replace")
-            raise EmbeddedServersError(f"{program} did not start: {_complaint(said)} (more in {self._log})")
+            output = self._log.read_bytes()[log_size:].decode(errors="replace")
+            raise EmbeddedServersError(f"{program} did not start: {_complaint(output)} (more in {self._log})")
         if not ready():
             self.end(signal.SIGKILL)
             raise EmbeddedServersError(f"{program} was not ready within {START_WITHIN:.0f} s (see {self._log})")
@@ -93,9 +93,9 @@ class Process:
 
 def version_of(program: Path, pattern: str) -> str:
     """The product and its version, as the groups of `pattern` find them in what `--version` prints."""
-    said = _run(program, [program, "--version"])
-    if not (found := re.search(pattern, said)):
-        raise EmbeddedServersError(f"{program} is not what it should be: --version says {_complaint(said)!r}")
+    output = _run(program, [program, "--version"])
+    if not (found := re.search(pattern, output)):
+        raise EmbeddedServersError(f"{program} is not what it should be: --version says {_complaint(output)!r}")
     return " ".join(found.groups())
 
 
@@ -123,7 +123,7 @@ def _run(program: Path, command: Sequence[str | Path], stdin: str = "") -> str:
 
 def _complaint(output: str) -> str:
     """The line that most likely says what is wrong."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["nothing was said"]
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
     return next(
         (line for line in reversed(lines) if re.search("fatal|panic|error|fail", line, re.IGNORECASE)), lines[-1]
     )

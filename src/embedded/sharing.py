@@ -28,7 +28,7 @@ READY_WITHIN = 90.0
 def servers(home: Path, *, durable: bool = True) -> Iterator[Servers]:
     """Use the servers that keep their data under `home`; start them if nobody has; they stop with their last user.
 
-    Without `durable` they are faster, and may lose what they were told last if they or the machine die: for tests.
+    Without `durable` they are faster, and may lose what was written last if they or the machine die: for tests.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)

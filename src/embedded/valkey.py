@@ -40,7 +40,9 @@ class Redis(Server):
         return f"redis://:{self._endpoint.password}@{HOST}:{self._endpoint.port}/0"
 
     def _end_leftovers(self) -> None:
-        end_leftovers(self._folder, {"valkey-server", "redis-server", self._program.name[:15]}, ask=signal.SIGTERM)
+        end_leftovers(
+            self._folder, {"valkey-server", "redis-server", self._program.name[:15]}, stop_signal=signal.SIGTERM
+        )
 
     def _create_data(self, launcher: Launcher) -> None:
         """It needs none."""

@@ -225,11 +225,11 @@ if shutil.which("lsof"):  # which macOS has
         assert processes_in(tmp_path, {"postgres"}) == set()
 
 
-def test_leftovers_are_asked_to_end(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    end_leftovers(tmp_path, {"sleep"}, ask=signal.SIGTERM)
+def test_leftovers_are_sent_the_signal_to_stop(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    end_leftovers(tmp_path, {"sleep"}, stop_signal=signal.SIGTERM)
     assert sleeper.wait() == -signal.SIGTERM
 
 
 def test_leftovers_without_their_leader_are_killed(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    end_leftovers(tmp_path, {"sleep"}, ask=signal.SIGTERM, whom=0)
+    end_leftovers(tmp_path, {"sleep"}, stop_signal=signal.SIGTERM, leader=0)
     assert sleeper.wait() == -signal.SIGKILL
