@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from embedded.files import open_private, try_lock
+from embedded.files import try_lock, write_locked
 
 NAME = "servers.json"
 
@@ -46,7 +46,8 @@ def read_connection(home: Path) -> Connection | None:
         content = file.read()
         if try_lock(file, shared=True):
             return None
-    return Connection(**(fields := json.loads(content)) | {"servers": Servers(**fields["servers"])})
+    fields = json.loads(content)
+    return Connection(Servers(**fields["servers"]), fields["durable"], fields["pids"])
 
 
 class ConnectionFile:
@@ -61,14 +62,7 @@ class ConnectionFile:
         return self._published is not None
 
     def publish(self, connection: Connection) -> None:
-        fresh = self._path.with_name("servers.new")
-        fresh.unlink(missing_ok=True)
-        file = open_private(fresh, "x")
-        try_lock(file)
-        json.dump(asdict(connection), file, indent=2)
-        file.flush()
-        fresh.replace(self._path)
-        self._published = file
+        self._published = write_locked(self._path, json.dumps(asdict(connection), indent=2))
 
     def withdraw(self) -> None:
         self._path.unlink(missing_ok=True)
