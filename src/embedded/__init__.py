@@ -3,8 +3,8 @@
 Other programs than the wheels': EMBEDDED_POSTGRES_BIN, a folder, and EMBEDDED_REDIS_SERVER, a file.
 """
 
+from embedded.connection_file import Servers
 from embedded.errors import EmbeddedServersError
-from embedded.notice import Servers
 from embedded.sharing import already_running, ensure_running, keeps_data, servers
 
 __all__ = ["EmbeddedServersError", "Servers", "already_running", "ensure_running", "keeps_data", "servers"]

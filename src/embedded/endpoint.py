@@ -42,27 +42,21 @@ class Endpoint:
         if self._port:
             start_on(self._port)
             return
-        for port in self._candidates():
-            if not is_free(port):
-                continue
+        for port in filter(is_free, self._candidates()):
             try:
                 start_on(port)
             except EmbeddedServersError:
                 if is_free(port):  # then the port was not the reason
                     raise
             else:
-                if port != self._remembered():
-                    write_private(self._port_file, str(port))
+                write_private(self._port_file, str(port))
                 self._port = port
                 return
         raise EmbeddedServersError(f"found no free port between {PORTS.start} and {PORTS.stop} on {HOST}")
 
-    def _remembered(self) -> int | None:
-        return int(self._port_file.read_text()) if self._port_file.exists() else None
-
     def _candidates(self) -> Iterator[int]:
-        if port := self._remembered():
-            yield port
+        if self._port_file.exists():
+            yield int(self._port_file.read_text())
         yield from random.sample(PORTS, 100)
 
 

@@ -25,13 +25,20 @@ def open_log(path: Path) -> IO[str]:
 
 def write_private(path: Path, text: str) -> None:
     """Whole or not at all, also when the machine stops half-way."""
+    write_locked(path, text).close()
+
+
+def write_locked(path: Path, text: str) -> IO[str]:
+    """The same, and nobody ever sees the file unlocked until what is returned has been closed."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
-    with open_private(fresh, "x") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    file = open_private(fresh, "x")
+    try_lock(file)
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
     fresh.replace(path)
+    return file
 
 
 def try_lock(file: IO[str], *, shared: bool = False) -> bool:

@@ -19,16 +19,16 @@ PATIENCE = 10.0
 
 
 def end_leftovers(
-    folder: Path, programs: Collection[str], *, ask: signal.Signals, whom: int | None = None, title: str = ""
+    folder: Path, programs: Collection[str], *, stop_signal: signal.Signals, leader: int | None = None, title: str = ""
 ) -> None:
-    """Ask them to end (all, or only the one that leads them), wait, and kill what remains."""
+    """Send the signal to all, or only to their leader, wait, and kill what remains."""
 
     def remaining() -> set[int]:
         return processes_in(folder, programs, title)
 
     found = remaining()
-    if asked := found if whom is None else found & {whom}:
-        _send(asked, ask)
+    if stoppable := found if leader is None else found & {leader}:
+        _send(stoppable, stop_signal)
         wait_for(lambda: not remaining(), within=PATIENCE)
     _send(remaining(), signal.SIGKILL)
     if not wait_for(lambda: not remaining(), within=PATIENCE):

@@ -8,10 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from embedded.binaries import postgres_programs
-from embedded.endpoint import HOST, Endpoint
-from embedded.identity import identity_for
+from embedded.endpoint import HOST
 from embedded.leftovers import end_leftovers
-from embedded.process import Launcher, Process, version_of
+from embedded.process import Launcher
+from embedded.server import Server
 
 LOCALE = "C.UTF-8" if sys.platform == "linux" else "C"
 NAME = "allocation"
@@ -25,53 +25,24 @@ SETTINGS = {
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-class Postgres:
-    """Everything it keeps is in `folder`, which belongs to the one object that starts it.
-
-    Start it from a thread that stays: on Linux the server ends with the thread that started it.
-    """
+class Postgres(Server):
+    refuses_root = True
+    stop_signals = (signal.SIGINT, signal.SIGQUIT)  # SIGTERM would wait for clients to leave
+    version_pattern = r"(PostgreSQL)\) (\d[\w.]*)"
 
     def __init__(self, folder: Path, *, log: Path | None = None, durable: bool = True) -> None:
-        self._folder = folder.resolve()
+        super().__init__(postgres_programs() / "postgres", folder, log=log, durable=durable)
         self._data = self._folder / "data"
         self._pid_file = self._data / "postmaster.pid"
-        self._durable = durable
-        self._programs = postgres_programs()
-        self.version = " ".join(version_of(self._programs / "postgres", r"(PostgreSQL)\) (\d[\w.]*)"))
-        self._endpoint = Endpoint(self._folder)
-        self._process = Process(log or self._folder / "log")
 
     @property
     def url(self) -> str:
         return f"postgresql://{NAME}:{self._endpoint.password}@{HOST}:{self._endpoint.port}/{NAME}"
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        return self._process.alive
-
-    def start(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._endpoint.make_password()
-        self._end_leftovers()
-        identity = identity_for(self._folder, self._programs / "postgres", refuses_root=True)
-        if not self._data.exists():
-            self._create(identity)
-        self._endpoint.start(lambda port: self._start_on(port, identity))
-
-    def stop(self) -> None:
-        self._process.end(signal.SIGINT, signal.SIGQUIT)  # SIGTERM would wait for clients to leave
-
-    def kill(self) -> None:
-        self._process.end()
-
     def _end_leftovers(self) -> None:
         postmaster = self._recorded_pid()
         programs = {"postgres", "initdb"}
-        end_leftovers(self._folder, programs, ask=signal.SIGINT, whom=postmaster, title=self._title)
+        end_leftovers(self._folder, programs, stop_signal=signal.SIGINT, leader=postmaster, title=self._title)
         if postmaster and Path(f"/proc/{postmaster}").exists():
             # A zombie or, after a power cut, somebody else with the same pid: PostgreSQL would make way for either.
             self._pid_file.unlink()
@@ -81,22 +52,22 @@ class Postgres:
         """Shown by each process of this server, and by no other's; not the password."""
         return "allocation-" + sha256(self._endpoint.password.encode()).hexdigest()[:16]
 
-    def _create(self, identity: str) -> None:
+    def _create_data(self, launcher: Launcher) -> None:
         """In another place first, so that data in its place is whole."""
+        if self._data.exists():
+            return
         fresh = self._folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        launcher = Launcher(self._folder, identity, signal.SIGINT)
         initdb = ["-D", str(fresh), "-U", NAME, "-A", "scram-sha-256", f"--pwfile={self._endpoint.password_file}"]
         initdb += ["-E", "UTF8", f"--locale={LOCALE}", *([] if self._durable else ["--no-sync"])]
-        launcher.run(self._programs / "initdb", *initdb)
+        launcher.run(self._program.with_name("initdb"), *initdb)
         without_clients = ["--single", "-D", str(fresh), *self._settings(exit_on_error="on"), "postgres"]
-        launcher.run(self._programs / "postgres", *without_clients, stdin=f"CREATE DATABASE {NAME}\n")
+        launcher.run(self._program, *without_clients, stdin=f"CREATE DATABASE {NAME}\n")
         fresh.rename(self._data)
 
-    def _start_on(self, port: int, identity: str) -> None:
-        launcher = Launcher(self._folder, identity, signal.SIGINT)
-        command = ["-D", str(self._data), *self._settings(**SETTINGS, port=str(port), cluster_name=self._title)]
-        self._process.start(launcher, self._programs / "postgres", *command, ready=self._is_ready)
+    def _start_on(self, port: int, launcher: Launcher) -> None:
+        settings = self._settings(**SETTINGS, port=str(port), cluster_name=self._title)
+        self._process.start(launcher, self._program, "-D", str(self._data), *settings, ready=self._is_ready)
 
     def _settings(self, **settings: str) -> Iterator[str]:
         for name, value in (settings | ({} if self._durable else NOT_DURABLE)).items():

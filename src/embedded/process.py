@@ -1,11 +1,11 @@
-"""Programs of a server: run to their end, or kept running. On Linux none outlives the process that started it."""
+"""Child processes, run to their end or kept running. On Linux none outlives the process that started it."""
 
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,35 +22,19 @@ START_WITHIN = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """As whom a program runs (see `launch.become`), where, and which signal ends it when we die."""
+    """Starts a program in a folder, as another user (see `launch.change_user`), tied to our life by a signal."""
 
     folder: Path = Path("/")
     identity: str = ""
-    on_our_death: signal.Signals = signal.SIGTERM
+    end_signal: signal.Signals = signal.SIGTERM
 
     def command(self, program: Path, *arguments: str) -> list[str]:
-        orders = [str(os.getpid()), str(int(self.on_our_death)), self.identity, str(self.folder)]
-        return [sys.executable, "-I", "-S", str(LAUNCH), *orders, str(program), *arguments]
+        how = [str(os.getpid()), str(int(self.end_signal)), self.identity, str(self.folder)]
+        return [sys.executable, "-I", "-S", str(LAUNCH), *how, str(program), *arguments]
 
     def run(self, program: Path, *arguments: str, stdin: str = "") -> str:
         """What the program prints, or an error that quotes the line in which it complains."""
-        try:
-            result = subprocess.run(
-                self.command(program, *arguments),
-                input=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                env=_environment(),
-                timeout=START_WITHIN,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EmbeddedServersError(f"{program} was not done within {START_WITHIN:.0f} s") from error
-        if result.returncode != 0:
-            raise EmbeddedServersError(f"{program} failed: {_complaint(result.stdout)}")
-        return result.stdout
+        return _run(program, self.command(program, *arguments), stdin)
 
 
 class Process:
@@ -64,12 +48,12 @@ class Process:
         self, launcher: Launcher, program: Path, *arguments: str, stdin: str = "", ready: Callable[[], bool]
     ) -> None:
         """Returns when the server is `ready`."""
-        with open_log(self._log) as output:
-            said_before = output.tell()
+        with open_log(self._log) as log:
+            log_size = log.tell()
             self._process = subprocess.Popen(
                 launcher.command(program, *arguments),
                 stdin=subprocess.PIPE,
-                stdout=output,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 env=_environment(),
                 start_new_session=True,  # a terminal's Ctrl-C is not meant for it
@@ -79,8 +63,8 @@ class Process:
             pipe.write(stdin.encode())
         wait_for(lambda: not self.alive or ready(), within=START_WITHIN)
         if not self.alive:
-            said = self._log.read_bytes()[said_before:].decode(errors="replace")
-            raise EmbeddedServersError(f"{program} did not start: {_complaint(said)} (more in {self._log})")
+            output = self._log.read_bytes()[log_size:].decode(errors="replace")
+            raise EmbeddedServersError(f"{program} did not start: {_complaint(output)} (more in {self._log})")
         if not ready():
             self.end(signal.SIGKILL)
             raise EmbeddedServersError(f"{program} was not ready within {START_WITHIN:.0f} s (see {self._log})")
@@ -107,17 +91,39 @@ class Process:
         self._process.wait()
 
 
-def version_of(program: Path, pattern: str) -> tuple[str, str]:
+def version_of(program: Path, pattern: str) -> str:
     """The product and its version, as the groups of `pattern` find them in what `--version` prints."""
-    said = Launcher().run(program, "--version")
-    if not (found := re.search(pattern, said)):
-        raise EmbeddedServersError(f"{program} is not what it should be: --version says {_complaint(said)!r}")
-    return found[1], found[2]
+    output = _run(program, [program, "--version"])
+    if not (found := re.search(pattern, output)):
+        raise EmbeddedServersError(f"{program} is not what it should be: --version says {_complaint(output)!r}")
+    return " ".join(found.groups())
+
+
+def _run(program: Path, command: Sequence[str | Path], stdin: str = "") -> str:
+    try:
+        result = subprocess.run(
+            command,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=_environment(),
+            timeout=START_WITHIN,
+            check=False,
+        )
+    except OSError as error:
+        raise EmbeddedServersError(f"cannot run {program}: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise EmbeddedServersError(f"{program} was not done within {START_WITHIN:.0f} s") from error
+    if result.returncode != 0:
+        raise EmbeddedServersError(f"{program} failed: {_complaint(result.stdout)}")
+    return result.stdout
 
 
 def _complaint(output: str) -> str:
     """The line that most likely says what is wrong."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["nothing was said"]
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
     return next(
         (line for line in reversed(lines) if re.search("fatal|panic|error|fail", line, re.IGNORECASE)), lines[-1]
     )

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from embedded.connection_file import READY, Connection, Servers, read_connection
 from embedded.errors import EmbeddedServersError
 from embedded.files import open_log, open_private, try_lock
-from embedded.notice import READY, Notice, Servers, read_notice
 from embedded.waiting import wait_for
 
 READY_WITHIN = 90.0
@@ -28,7 +28,7 @@ READY_WITHIN = 90.0
 def servers(home: Path, *, durable: bool = True) -> Iterator[Servers]:
     """Use the servers that keep their data under `home`; start them if nobody has; they stop with their last user.
 
-    Without `durable` they are faster, and may lose what they were told last if they or the machine die: for tests.
+    Without `durable` they are faster, and may lose what was written last if they or the machine die: for tests.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -49,10 +49,10 @@ def keeps_data(home: Path) -> bool:
 def already_running(home: Path) -> Servers | None:
     """The servers that somebody keeps running under `home`; nobody is counted as their user, and nothing is started."""
     try:
-        notice = read_notice(home)
+        connection = read_connection(home)
     except OSError as error:
         raise EmbeddedServersError(f"cannot see what runs in {home} (ALLOCATION_HOME): {error}") from error
-    return notice.servers if notice else None
+    return connection.servers if connection else None
 
 
 def ensure_running(home: Path, *, durable: bool = True) -> Servers:
@@ -62,38 +62,38 @@ def ensure_running(home: Path, *, durable: bool = True) -> Servers:
     else has taken a port meanwhile.
     """
     try:
-        notice = wait_for(lambda: read_notice(home) or _start_supervisor(home, durable), within=READY_WITHIN)
+        connection = wait_for(lambda: read_connection(home) or _start_supervisor(home, durable), within=READY_WITHIN)
     except OSError as error:
         raise EmbeddedServersError(f"cannot keep servers in {home} (ALLOCATION_HOME): {error}") from error
-    if not notice:
+    if not connection:
         raise EmbeddedServersError(f"the servers in {home} are not ready after {READY_WITHIN:.0f} s (see {_log(home)})")
-    if durable and not notice.durable:
+    if durable and not connection.durable:
         raise EmbeddedServersError(f"the servers in {home} were started for tests, and would lose data in a crash")
-    return notice.servers
+    return connection.servers
 
 
-def _start_supervisor(home: Path, durable: bool) -> Notice | None:
+def _start_supervisor(home: Path, durable: bool) -> Connection | None:
     """Returns when the servers are up, whether this supervisor has started them or found them being started."""
     _log(home).parent.mkdir(exist_ok=True)
+    command = [sys.executable, "-P", "-m", "embedded.supervisor", str(home.resolve()), str(int(durable))]
     with open_log(_log(home)) as log:
-        supervisor = subprocess.Popen(
-            [sys.executable, "-P", "-m", "embedded.supervisor", home.resolve(), str(int(durable))],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            encoding="utf-8",
-            env=_environment(),
-            start_new_session=True,  # a terminal's Ctrl-C must not end the database before those who use it
-        )
-    with supervisor:
         try:
-            said, _ = supervisor.communicate(timeout=READY_WITHIN)
+            supervisor = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                encoding="utf-8",
+                env=_environment(),
+                timeout=READY_WITHIN,
+                check=False,
+                start_new_session=True,  # a terminal's Ctrl-C must not end the database before those who use it
+            )
         except subprocess.TimeoutExpired:
-            supervisor.kill()
             return None
-    if said != READY:
-        raise EmbeddedServersError(said or f"the supervisor ended without a word (see {_log(home)})")
-    return read_notice(home)
+    if supervisor.stdout != READY:
+        raise EmbeddedServersError(supervisor.stdout or f"the supervisor ended without a word (see {_log(home)})")
+    return read_connection(home)
 
 
 def _environment() -> dict[str, str]:

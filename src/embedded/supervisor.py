@@ -1,7 +1,7 @@
-"""The process that looks after the servers of one home: `python -m embedded.supervisor HOME DURABLE`.
+"""The process that runs the servers of one home: `python -m embedded.supervisor HOME DURABLE`.
 
-It starts them, starts them again if they die, and stops them when nobody uses them any more. `sharing` says how it
-comes to be, and what it and the users of the servers owe each other.
+It starts them, starts them again if they die, and stops them when they have no users. `sharing` says how it comes to
+be, and how it and the users find each other.
 """
 
 import logging
@@ -12,35 +12,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
+from embedded.connection_file import READY, Connection, ConnectionFile, Servers, read_connection
 from embedded.errors import EmbeddedServersError
 from embedded.files import open_private, try_lock
-from embedded.notice import READY, Notice, NoticeBoard, Servers, read_notice
 from embedded.postgres import Postgres
 from embedded.valkey import Redis
 from embedded.waiting import wait_for
 
 WAIT_FOR_ANOTHER = 60.0
-LOOK_EVERY = 0.1
+POLL_EVERY = 0.1
 RESTART_EVERY = 1.0
 
 logger = logging.getLogger(__name__)
-
-
-class Server(Protocol):
-    """What is asked of a server here."""
-
-    version: str
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def pid(self) -> int: ...
-    @property
-    def alive(self) -> bool: ...
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
 
 
 class Supervisor:
@@ -49,80 +33,64 @@ class Supervisor:
     def __init__(self, home: Path, *, durable: bool) -> None:
         self._home = home
         self._durable = durable
-        self._postgres: Server = Postgres(home / "postgres", log=home / "log/postgres.log", durable=durable)
-        self._redis: Server = Redis(home / "redis", log=home / "log/redis.log", durable=durable)
-        self._board = NoticeBoard(home)
+        self._redis = Redis(home / "redis", log=home / "log/redis.log", durable=durable)
+        self._postgres = Postgres(home / "postgres", log=home / "log/postgres.log", durable=durable)
+        self._servers = (self._redis, self._postgres)
+        self._connection_file = ConnectionFile(home)
         self._users = open_private(home / "users.lock", "a")
         self._restart_at = 0.0
-        self._told_to_stop = False
+        self._stopping = False
 
     def run(self, when_ready: Callable[[], None]) -> None:
-        self._board.clear()
+        self._connection_file.withdraw()
         try:
-            for server in self._servers:
-                self._start(server)
-            self._post()
+            self._start_servers()
             when_ready()
-            while not self._is_deserted():
-                self._look_after_servers()
-                time.sleep(LOOK_EVERY)
+            while not self._is_done():
+                self._keep_servers_running()
+                time.sleep(POLL_EVERY)
         finally:
-            self._board.clear()
+            self._connection_file.withdraw()
             for server in self._servers:
                 server.stop()
             logger.info("stopped")
 
     def stop(self, *_: object) -> None:
-        self._told_to_stop = True
+        self._stopping = True
 
-    @property
-    def _servers(self) -> tuple[Server, Server]:
-        return self._redis, self._postgres
-
-    def _start(self, server: Server) -> None:
-        begin = time.monotonic()
-        server.start()
-        logger.info("%s started in %.2f s, pid %d", server.version, time.monotonic() - begin, server.pid)
-
-    def _look_after_servers(self) -> None:
-        """While one of them is down there is no notice: users that come now wait for it."""
-        dead = [server for server in self._servers if not server.alive]
+    def _keep_servers_running(self) -> None:
+        """While one of them is down there is no connection file: users that come now wait for it."""
+        if self._connection_file.is_published and all(server.alive for server in self._servers):
+            return
         try:
-            if dead:
-                self._board.clear()
-                self._restart(dead)
-            elif self._board.is_empty:
-                self._post()
+            self._connection_file.withdraw()
+            if time.monotonic() >= self._restart_at:
+                self._restart_at = time.monotonic() + RESTART_EVERY
+                logger.warning("a server is down")
+                self._start_servers()
         except (EmbeddedServersError, OSError):  # a full disk, say: it may pass, and we still have users
             logger.exception("not all servers are up")
 
-    def _restart(self, dead: list[Server]) -> None:
-        if time.monotonic() < self._restart_at:
-            return
-        self._restart_at = time.monotonic() + RESTART_EVERY
-        for server in dead:
-            logger.warning("%s has died", server.version)
-            self._start(server)
-
-    def _post(self) -> None:
+    def _start_servers(self) -> None:
+        for server in self._servers:
+            if not server.alive:
+                begin = time.monotonic()
+                server.start()
+                logger.info("%s started in %.2f s, pid %d", server.version, time.monotonic() - begin, server.pid)
         postgres, redis = self._postgres, self._redis
         servers = Servers(postgres.url, redis.url, postgres.version, redis.version)
         pids = {"supervisor": os.getpid(), "postgres": postgres.pid, "redis": redis.pid}
-        self._board.post(Notice(servers, self._durable, pids))
+        self._connection_file.publish(Connection(servers, self._durable, pids))
 
-    def _is_deserted(self) -> bool:
+    def _is_done(self) -> bool:
         """Once this is true it stays so: we keep the lock, and whoever comes now waits until we have ended."""
-        if self._told_to_stop:
-            logger.info("told to stop")
+        if self._stopping:
             return True
         try:
-            same = os.path.samestat((self._home / "users.lock").stat(), os.fstat(self._users.fileno()))
+            is_ours = os.path.samestat((self._home / "users.lock").stat(), os.fstat(self._users.fileno()))
         except FileNotFoundError:
-            same = False
-        if not same:
-            logger.info("%s was removed", self._home)
-            return True
-        return try_lock(self._users)
+            is_ours = False
+        return not is_ours or try_lock(self._users)
 
 
 def main(home: str, durable: str) -> None:
@@ -135,29 +103,29 @@ def main(home: str, durable: str) -> None:
         supervise(Path(home), durable=bool(int(durable)))
     except (EmbeddedServersError, OSError) as error:
         logger.exception("giving up")
-        _tell_user(str(error))
+        _answer(str(error))
         sys.exit(1)
 
 
 def supervise(home: Path, *, durable: bool) -> None:
     """Unless another supervisor does already: then wait until it is ready, or take its place."""
     with open_private(home / "supervisor.lock", "a") as lock:
-        match wait_for(lambda: try_lock(lock) or read_notice(home), within=WAIT_FOR_ANOTHER):
-            case True:
-                supervisor = Supervisor(home, durable=durable)
-                signal.signal(signal.SIGTERM, supervisor.stop)
-                os.chdir("/")
-                supervisor.run(when_ready=lambda: _tell_user(READY))
-            case Notice():
-                _tell_user(READY)
-            case _:
-                raise EmbeddedServersError(
-                    f"another supervisor cannot get the servers in {home} to run (see {home / 'log'})"
-                )
+        found = wait_for(lambda: try_lock(lock) or read_connection(home), within=WAIT_FOR_ANOTHER)
+        if isinstance(found, Connection):
+            _answer(READY)
+        elif found:
+            supervisor = Supervisor(home, durable=durable)
+            signal.signal(signal.SIGTERM, supervisor.stop)
+            os.chdir("/")
+            supervisor.run(when_ready=lambda: _answer(READY))
+        else:
+            raise EmbeddedServersError(
+                f"another supervisor cannot get the servers in {home} to run (see {home / 'log'})"
+            )
 
 
-def _tell_user(word: str) -> None:
-    """Who waits at the other end of our standard output until we have closed it, or has gone."""
+def _answer(word: str) -> None:
+    """To the user that started us, who waits until our standard output is closed, or has gone."""
     with suppress(BrokenPipeError):
         os.write(1, word.encode(errors="replace"))
     with Path(os.devnull).open("w") as nowhere:

@@ -44,7 +44,7 @@ class PgBouncer:
         self._folder = folder
         self._endpoint = Endpoint(folder)
         self._process = Process(folder / "log")
-        _, version = version_of(self._program, r"(PgBouncer) (\d[\w.]*)")
+        version = version_of(self._program, r"PgBouncer (\d[\w.]*)")
         self.knows_prepared_statements = tuple(map(int, version.split(".")[:2])) >= (1, 21)
 
     def start(self, database_url: str, user: str, password: str) -> str:

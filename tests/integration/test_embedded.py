@@ -19,10 +19,9 @@ import redis
 
 from embedded import EmbeddedServersError, Servers, ensure_running, servers
 from embedded.binaries import postgres_programs, redis_server
+from embedded.connection_file import read_connection
 from embedded.files import open_private, try_lock
-from embedded.identity import can_run
 from embedded.leftovers import processes_in
-from embedded.notice import read_notice
 from embedded.postgres import Postgres
 from embedded.valkey import Redis
 from embedded.waiting import wait_for
@@ -40,19 +39,6 @@ from embedded import servers
 with servers(Path(sys.argv[1]), durable="volatile" not in sys.argv) as them:
     print(json.dumps(asdict(them)), flush=True)
     sys.stdin.read()
-"""
-
-USER_THAT_FORKS_AND_DIES = """
-import os, signal, sys
-from pathlib import Path
-from embedded import servers
-
-with servers(Path(sys.argv[1])):
-    if os.fork():
-        os.kill(os.getpid(), signal.SIGKILL)
-    print("the child goes on", flush=True)
-    sys.stdin.read()
-    os._exit(0)
 """
 
 USER_WITHOUT_POWER_OVER_FILES = """
@@ -140,9 +126,9 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 
 def pids(home: Path) -> dict[str, int]:
-    notice = wait_for(lambda: read_notice(home), within=10)
-    assert notice, f"no servers are up in {home}"
-    return notice.pids
+    connection = wait_for(lambda: read_connection(home), within=10)
+    assert connection, f"no servers are up in {home}"
+    return connection.pids
 
 
 def is_quiet(home: Path) -> bool:
@@ -166,22 +152,26 @@ def home(used_home: Path) -> Iterator[Path]:
 # --- start to end -----------------------------------------------------------------------------------------------------
 
 
-def test_servers_start_and_stop_without_leaving_a_process(home: Path) -> None:
-    with servers(home) as them:
+def test_durable_servers_start_and_stop_without_leaving_a_process(home: Path) -> None:
+    with servers(home) as them, redis.Redis.from_url(them.redis_url) as client:
         assert str(ask(them.database_url, "SELECT version()")).startswith(them.postgres)
-        with redis.Redis.from_url(them.redis_url) as client:
-            assert client.ping()
         assert them.redis.startswith(("Valkey ", "Redis "))
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert ask(them.database_url, f"SHOW {setting}") == "on"
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        assert client.config_get("appendfsync") == {"appendfsync": "everysec"}
         assert processes_in(home, PROGRAMS)
     assert eventually(lambda: is_quiet(home))
     assert not (home / "servers.json").exists()
 
 
-def test_data_and_urls_survive_a_restart(home: Path) -> None:
+def test_data_and_urls_survive_a_restart_even_one_that_is_asked_for_while_they_stop(home: Path) -> None:
     with servers(home) as them:
         remember(them, "restart")
-    assert eventually(lambda: is_quiet(home))
+        stopping = pids(home)
+    assert wait_for(lambda: not (home / "servers.json").exists(), within=5, every=0.001)
     with servers(home) as again:
+        assert pids(home)["supervisor"] != stopping["supervisor"]
         assert again == them
         assert remembered(again, "restart")
 
@@ -197,52 +187,23 @@ def test_a_home_may_have_a_long_name_with_spaces_in_any_language(tmp_path: Path)
     assert eventually(lambda: is_quiet(home))
 
 
-def test_durable_servers_are_set_up_to_be(home: Path) -> None:
-    with servers(home) as them, redis.Redis.from_url(them.redis_url) as client:
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            assert ask(them.database_url, f"SHOW {setting}") == "on"
-        assert client.config_get("appendonly") == {"appendonly": "yes"}
-        assert client.config_get("appendfsync") == {"appendfsync": "everysec"}
-
-
 # --- sharing ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_user_shares_them_and_the_first_may_leave(home: Path) -> None:
-    first = User(home)
-    them = first.servers()
-    before = pids(home)
-    with servers(home) as same:
-        assert same == them
-        first.leave()
-        remember(them, "shared")
-        assert not wait_for(lambda: pids(home) != before, within=0.5, every=0.05)
-        assert remembered(them, "shared")
-
-
-def test_users_that_come_at_once_share_one_supervisor(home: Path) -> None:
-    users = [User(home) for _ in range(5)]
+def test_users_that_come_at_once_share_one_supervisor_until_the_last_has_left_or_was_killed(home: Path) -> None:
+    *leaving, last = [User(home) for _ in range(5)]
     try:
-        assert len({user.servers() for user in users}) == 1
-        assert processes_in(home, PROGRAMS - {"postgres"}) == {pids(home)["redis"]}
+        them = last.servers()
+        assert {user.servers() for user in leaving} == {them}
+        before = pids(home)
+        assert processes_in(home, PROGRAMS - {"postgres"}) == {before["redis"]}
     finally:
-        for user in users:
+        for user in leaving:
             user.leave()
-
-
-def test_a_user_that_comes_while_they_are_stopping_gets_new_ones(home: Path) -> None:
-    with servers(home):
-        stopping = pids(home)
-    assert wait_for(lambda: not (home / "servers.json").exists(), within=5, every=0.001)
-    with servers(home) as them:
-        assert pids(home)["supervisor"] != stopping["supervisor"]
-        remember(them, "new ones")
-
-
-def test_a_killed_user_has_left(home: Path) -> None:
-    user = User(home)
-    user.servers()
-    user.kill()
+    remember(them, "shared")
+    assert not wait_for(lambda: pids(home) != before, within=0.5, every=0.05)
+    assert remembered(them, "shared")
+    last.kill()
     assert eventually(lambda: is_quiet(home))
 
 
@@ -253,35 +214,18 @@ def test_a_user_killed_before_they_are_up_has_left_too(home: Path) -> None:
     assert eventually(lambda: is_quiet(home))
 
 
-def test_a_forked_child_is_a_user_for_as_long_as_it_lives(home: Path) -> None:
-    user = User(home, script=USER_THAT_FORKS_AND_DIES)
-    user.hear()
-    assert user.process.wait() == -signal.SIGKILL
-    assert not wait_for(lambda: is_quiet(home), within=0.5, every=0.05)
-    user.leave()
-    assert eventually(lambda: is_quiet(home))
-
-
-def test_a_program_that_a_user_has_started_is_none(home: Path) -> None:
-    with servers(home):
-        program = subprocess.Popen(["sleep", "60"], close_fds=False)
-    assert eventually(lambda: is_quiet(home))
-    program.kill()
-    program.wait()
-
-
 # --- under fire -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["postgres", "redis"])
-def test_a_killed_server_comes_back_at_the_same_url(home: Path, name: str) -> None:
+def test_a_killed_server_comes_back_at_the_same_url(home: Path) -> None:
     with servers(home) as them, closing(psycopg.connect(them.database_url)) as busy:
-        remember(them, f"{name} killed")
+        remember(them, "killed")
         busy.pgconn.send_query(NEVER_LOOKS_UP)  # a backend that outlives its postmaster, and gets in the way
-        killed = pids(home)
-        os.kill(killed[name], signal.SIGKILL)
-        assert eventually(lambda: pids(home)[name] != killed[name])
-        assert remembered(them, f"{name} killed")
+        for name in ("redis", "postgres"):
+            killed = pids(home)[name]
+            os.kill(killed, signal.SIGKILL)
+            assert eventually(lambda: pids(home)[name] != killed)  # noqa: B023
+            assert remembered(them, "killed")
         assert ensure_running(home) == them
 
 
@@ -290,7 +234,7 @@ def test_a_killed_supervisor_takes_the_servers_along_and_all_come_back(home: Pat
         remember(them, "supervisor killed")
         os.kill(pids(home)["supervisor"], signal.SIGKILL)
         assert eventually(lambda: is_quiet(home))
-        assert read_notice(home) is None
+        assert read_connection(home) is None
         assert ensure_running(home) == them
         assert remembered(them, "supervisor killed")
 
@@ -301,7 +245,7 @@ def test_all_come_back_when_all_are_killed_at_once(home: Path) -> None:
         busy.pgconn.send_query(NEVER_LOOKS_UP)
         for pid in pids(home).values():
             os.kill(pid, signal.SIGKILL)
-        assert eventually(lambda: read_notice(home) is None)
+        assert eventually(lambda: read_connection(home) is None)
         assert ensure_running(home) == them
         assert remembered(them, "all killed")
 
@@ -313,15 +257,6 @@ def test_ctrl_c_is_for_the_users(home: Path) -> None:
         os.kill(before["supervisor"], signal.SIGINT)
         remember(them, "interrupted")
         assert pids(home) == before
-
-
-def test_what_a_dead_supervisor_left_written_is_not_believed(home: Path) -> None:
-    with servers(home) as them:
-        written = (home / "servers.json").read_text()
-    assert eventually(lambda: is_quiet(home))
-    (home / "servers.json").write_text(written.replace("127.0.0.1", "example.org"))
-    with servers(home) as again:
-        assert again == them
 
 
 def test_servers_whose_home_is_taken_away_stop(home: Path) -> None:
@@ -336,8 +271,15 @@ def test_servers_whose_home_is_taken_away_stop(home: Path) -> None:
 # --- keeping others out -----------------------------------------------------------------------------------------------
 
 
-def test_nobody_gets_in_without_the_password(home: Path) -> None:
+def test_nobody_gets_in_without_the_password_which_only_the_owner_can_read(home: Path) -> None:
     with servers(home) as them:
+        passwords = [url.split("@")[0].rsplit(":", 1)[1].encode() for url in (them.database_url, them.redis_url)]
+        files = [path for path in home.rglob("*") if path.is_file()]
+        telling = [path for path in files if any(password in path.read_bytes() for password in passwords)]
+        assert {path.name for path in telling} == {"servers.json", "password"}
+        assert not [path for path in telling if path.stat().st_mode & 0o077]
+        command_lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout
+        assert not [password for password in passwords if password in command_lines]
         for wrong in (":wrong@", "@"):
             with pytest.raises(psycopg.OperationalError, match="password"):
                 psycopg.connect(_with_password(them.database_url, wrong))
@@ -354,33 +296,7 @@ def _with_password(url: str, password: str) -> str:
     return f"{start}://{user}{password}{host}"
 
 
-def test_passwords_are_for_the_owners_eyes(home: Path) -> None:
-    with servers(home) as them:
-        passwords = [url.split("@")[0].rsplit(":", 1)[1].encode() for url in (them.database_url, them.redis_url)]
-        files = [path for path in home.rglob("*") if path.is_file()]
-        telling = [path for path in files if any(password in path.read_bytes() for password in passwords)]
-        assert {path.name for path in telling} == {"servers.json", "password"}
-        assert not [path for path in telling if path.stat().st_mode & 0o077]
-        command_lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout
-        assert not [password for password in passwords if password in command_lines]
-
-
 # --- one server -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", [Postgres, Redis])
-def test_one_server_alone_can_be_killed_and_stopped(home: Path, kind: type[Postgres | Redis]) -> None:
-    server = kind(home / kind.__name__.lower())
-    server.start()
-    url, pid = server.url, server.pid
-    server.kill()
-    assert not server.alive
-    server.start()
-    assert server.alive
-    assert (server.url, server.pid) != (url, pid)
-    assert server.url == url
-    server.stop()
-    assert not processes_in(home, PROGRAMS)
 
 
 def test_another_port_is_taken_only_between_lives(tmp_path: Path) -> None:
@@ -397,17 +313,22 @@ def test_another_port_is_taken_only_between_lives(tmp_path: Path) -> None:
     assert later.url != url
 
 
-def test_a_pid_in_use_again_after_a_power_cut_does_not_keep_postgres_down(home: Path) -> None:
+def test_a_killed_postgres_starts_again_though_its_pid_is_in_use_by_somebody_else(home: Path) -> None:
     server = Postgres(home / "postgres")
     server.start()
+    url, pid = server.url, server.pid
     server.kill()
+    assert not server.alive
     pid_file = home / "postgres/data/postmaster.pid"
     with subprocess.Popen(["sleep", "60"]) as somebody_else:
-        pid_file.write_text(pid_file.read_text().replace(str(server.pid), str(somebody_else.pid), 1))
+        pid_file.write_text(pid_file.read_text().replace(str(pid), str(somebody_else.pid), 1))
         server.start()
+        assert server.alive
+        assert (server.url, server.pid != pid) == (url, True)
         server.stop()
         assert somebody_else.poll() is None
         somebody_else.kill()
+    assert not processes_in(home, PROGRAMS)
 
 
 @pytest.mark.parametrize("broken", ["postgres", "initdb", "redis"])
@@ -453,16 +374,7 @@ if os.geteuid() == 0:  # all of the above has run as an ordinary user, if we are
     def user_of(pid: int) -> int:
         return Path(f"/proc/{pid}").stat().st_uid
 
-    if can_run(postgres_programs() / "postgres", Path("/"), "namespace"):
-
-        def test_files_stay_roots_where_a_user_namespace_is_allowed(home: Path) -> None:
-            with servers(home):
-                assert user_of(pids(home)["postgres"]) == 0
-                assert {path.stat().st_uid for path in home.rglob("*")} == {0}
-
-    def test_postgres_runs_as_another_user_where_root_cannot_pretend(
-        open_folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_postgres_runs_as_another_user_if_we_are_root(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("EMBEDDED_POSTGRES_USER", "nobody")
         server = Postgres(open_folder / "server", durable=False)
         server.start()

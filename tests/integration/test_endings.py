@@ -55,16 +55,15 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, said
 
 
-@pytest.mark.parametrize(
-    "command", [["check"], ["export", "allocations", "-"], ["watch", "--since", "1h"], ["--help"], ["catalogue"]]
-)
-def test_what_is_fine_is_so_when_nobody_reads_it(
-    command: list[str], service: Service, start: Start, nobody_reads: IO[bytes]
-) -> None:
+def test_what_is_fine_is_so_when_nobody_reads_it(service: Service, start: Start, nobody_reads: IO[bytes]) -> None:
     service.bus.handle(CreateBatch("b1", "LAMP", 10))
     service.bus.handle(Allocate("o1", "LAMP", 1))
+    commands = ["check", "export allocations -", "watch --since 1h", "--help", "catalogue"]
 
-    assert ended(start(*command, stdout=nobody_reads)) == (0, "")
+    processes = [start(*command.split(), stdout=nobody_reads) for command in commands]
+
+    ends = dict(zip(commands, map(ended, processes), strict=True))
+    assert ends == dict.fromkeys(commands, (0, ""))
 
 
 def test_what_is_not_fine_is_not_though_nobody_reads_it(start: Start, nobody_reads: IO[bytes]) -> None:
@@ -86,15 +85,17 @@ def test_an_import_goes_on_when_nobody_reads_its_results(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
-@pytest.mark.parametrize("command", [["--help"], ["check"], ["catalogue"], ["export", "allocations", "-"]])
-def test_a_result_that_can_not_be_written_is_said_in_a_line(command: list[str], start: Start) -> None:
-    with Path("/dev/full").open("w") as full:
-        code, said = ended(start(*command, stdout=full))
+def test_a_result_that_can_not_be_written_is_said_in_a_line(start: Start) -> None:
+    commands = ["--help", "check", "catalogue", "export allocations -"]
 
-    assert code == 1
-    assert said.startswith("Error: ")
-    assert "No space left on device" in said
-    assert said.count("\n") == 1
+    with Path("/dev/full").open("w") as full:
+        processes = [start(*command.split(), stdout=full) for command in commands]
+
+    for command, (code, said) in zip(commands, map(ended, processes), strict=True):
+        assert code == 1, command
+        assert said.startswith("Error: "), command
+        assert "No space left on device" in said, command
+        assert said.count("\n") == 1, command
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how far another process has come")

@@ -18,7 +18,7 @@ from allocation.entrypoints.http.access import UNRESTRICTED
 
 CONFIG = SchemathesisConfig.from_dict(
     {
-        "generation": {"max-examples": 20, "mode": "all", "no-shrink": True},
+        "generation": {"max-examples": 10, "mode": "all", "no-shrink": True},
         "checks": {
             # What a schema can't say: an ETag is right or stale, and who sends none is told so with 428.
             "positive_data_acceptance": {"expected-statuses": ["2xx", "304", "404", "409", "412"]},

@@ -11,15 +11,29 @@ from pathlib import Path
 import pytest
 
 from embedded import EmbeddedServersError, Servers, binaries
+from embedded.connection_file import Connection, ConnectionFile, read_connection
 from embedded.endpoint import PORTS, Endpoint
 from embedded.files import LONG_LOG, open_log, open_private, try_lock, write_private
 from embedded.leftovers import end_leftovers, processes_in
-from embedded.notice import Notice, NoticeBoard, read_notice
 from embedded.process import Launcher
 from embedded.waiting import wait_for
 
 SHELL = Path("/bin/sh")
 LONG = ["sleep", "60"]
+
+
+LOCKS_FORKS_AND_DIES = """
+import os, signal, sys
+from pathlib import Path
+from embedded.files import open_private, try_lock
+
+lock = open_private(Path(sys.argv[1]), "a")
+assert try_lock(lock, shared=True)
+if os.fork():
+    os.kill(os.getpid(), signal.SIGKILL)
+print("the child goes on", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -93,6 +107,19 @@ def test_many_may_share_a_lock_and_one_may_have_it_alone(tmp_path: Path) -> None
             assert try_lock(alone)
 
 
+def test_a_forked_child_keeps_a_lock_for_as_long_as_it_lives(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", LOCKS_FORKS_AND_DIES, str(tmp_path / "lock")]
+    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as user:
+        assert user.stdout
+        assert user.stdin
+        user.stdout.readline()
+        assert user.wait() == -signal.SIGKILL
+        with open_private(tmp_path / "lock", "a") as lock:
+            assert not try_lock(lock)
+            user.stdin.close()
+            assert wait_for(lambda: try_lock(lock), within=5)
+
+
 def test_a_program_does_not_inherit_a_lock(tmp_path: Path) -> None:
     with open_private(tmp_path / "lock", "a") as lock:
         assert try_lock(lock)
@@ -114,17 +141,19 @@ def test_a_long_log_starts_anew(tmp_path: Path) -> None:
     assert (tmp_path / "log.old").stat().st_size == LONG_LOG + 1
 
 
-def test_a_notice_is_true_while_its_writer_lives(tmp_path: Path) -> None:
-    notice = Notice(Servers("postgresql://", "redis://", "PostgreSQL 18", "Valkey 9"), durable=True, pids={"redis": 1})
-    assert read_notice(tmp_path) is None
-    board = NoticeBoard(tmp_path)
-    board.post(notice)
-    assert read_notice(tmp_path) == notice
+def test_a_connection_file_is_true_while_its_writer_lives(tmp_path: Path) -> None:
+    connection = Connection(
+        Servers("postgresql://", "redis://", "PostgreSQL 18", "Valkey 9"), durable=True, pids={"redis": 1}
+    )
+    assert read_connection(tmp_path) is None
+    file = ConnectionFile(tmp_path)
+    file.publish(connection)
+    assert read_connection(tmp_path) == connection
     written = (tmp_path / "servers.json").read_text()
-    board.clear()
-    assert read_notice(tmp_path) is None
+    file.withdraw()
+    assert read_connection(tmp_path) is None
     (tmp_path / "servers.json").write_text(written)
-    assert read_notice(tmp_path) is None, "nobody stands behind it"
+    assert read_connection(tmp_path) is None, "nobody stands behind it"
 
 
 # --- ports ------------------------------------------------------------------------------------------------------------
@@ -196,11 +225,11 @@ if shutil.which("lsof"):  # which macOS has
         assert processes_in(tmp_path, {"postgres"}) == set()
 
 
-def test_leftovers_are_asked_to_end(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    end_leftovers(tmp_path, {"sleep"}, ask=signal.SIGTERM)
+def test_leftovers_are_sent_the_signal_to_stop(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    end_leftovers(tmp_path, {"sleep"}, stop_signal=signal.SIGTERM)
     assert sleeper.wait() == -signal.SIGTERM
 
 
 def test_leftovers_without_their_leader_are_killed(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    end_leftovers(tmp_path, {"sleep"}, ask=signal.SIGTERM, whom=0)
+    end_leftovers(tmp_path, {"sleep"}, stop_signal=signal.SIGTERM, leader=0)
     assert sleeper.wait() == -signal.SIGKILL

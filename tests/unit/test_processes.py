@@ -5,22 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 
-from allocation.entrypoints.command_line.processes import _die_with
+from embedded import launch
 
 
-@pytest.mark.parametrize(("asked_by", "status"), [(os.getpid(), 0), (1, 1)], ids=["a parent that lives", "one killed"])
-def test_a_part_whose_parent_was_killed_before_it_could_ask_to_die_with_it_does_not_stay(
-    asked_by: int, status: int
+@pytest.mark.parametrize(("parent", "status"), [(os.getpid(), 0), (1, 1)], ids=["a parent that lives", "one killed"])
+def test_a_child_whose_parent_was_killed_before_it_could_ask_to_die_with_it_does_not_stay(
+    parent: int, status: int
 ) -> None:
     """Who has lost its parent has another: process 1, or one that looks after orphans."""
-    part = subprocess.run(
-        [sys.executable, "-S", "-c", "pass"],
-        check=False,
-        preexec_fn=partial(_die_with, asked_by),
-    )
+    command = [sys.executable, launch.__file__, str(parent), "15", "", "/", sys.executable, "-S", "-c", "pass"]
 
-    assert part.returncode == status
+    assert subprocess.run(command, check=False).returncode == status

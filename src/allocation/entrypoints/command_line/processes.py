@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -11,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from pathlib import Path
 from threading import Event
+
+from embedded.process import Launcher
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 _POLL = 0.1
 _SHORT_LIFE = 5.0
 _LONGEST_PAUSE = 5.0
@@ -87,12 +87,11 @@ class Processes:
     def _start(self, part: Part) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal reaches the parent only, which then ends the parts in order.
         return subprocess.Popen(
-            [sys.executable, "-m", "allocation", *part.arguments],
+            Launcher(Path()).command(Path(sys.executable), "-m", "allocation", *part.arguments),
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
             stdout=None if part.is_heard else subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=partial(_die_with, os.getpid()),  # noqa: PLW1509 - only system calls, and the parent has one thread
         )
 
     def _terminate(self, parts: Sequence[Part], give_up: float) -> None:
@@ -105,14 +104,3 @@ class Processes:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent is killed, so that none is left behind (Linux)."""
-    if _libc:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it was killed before that
-        os._exit(1)
