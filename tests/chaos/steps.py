@@ -121,7 +121,7 @@ def _instrument_relay(orders: Orders) -> None:
     around(SqlDeliveries, "claim", orders, after_something="letters-read")
     _after_the_claim(SqlDeliveries, orders)
     around(RedisEventPublisher, "publish", orders, before="read-before-telling", after="told-before-mark")
-    around(EventStream, "tell_all", orders, after="told-again")
+    around(EventStream, "append_all", orders, after="told-again")
     around(FileNotifications, "send", orders, after="mailed-before-mark")
     around(SqlDeliveries, "settle", orders, after="marked")
     _at_commits_in(SqlDeliveries, "settle", orders, "mark-written-before-commit", "mark-sent-before-reply")
@@ -137,7 +137,7 @@ def _instrument_consumer(orders: Orders) -> None:
     around(SqlTransaction, "commit", orders, before="inbound-handled-before-write")
     _at_each_commit(orders, "inbound-written-before-commit", "inbound-commit-sent-before-reply")
     around(ConsumerGroup, "acknowledge", orders, before="inbound-committed-before-ack", after="inbound-acknowledged")
-    around(SqlDeadLetters, "bury", orders, before="refused-before-burying", after="buried-before-ack")
+    around(SqlDeadLetters, "store", orders, before="refused-before-burying", after="buried-before-ack")
 
 
 def around(

@@ -458,7 +458,7 @@ def test_a_dead_letter_that_could_not_be_kept_is_not_forgotten(
             raise faults.pop()
         bury(**letter)
 
-    monkeypatch.setattr(service.dead_letters, "bury", when_possible)
+    monkeypatch.setattr(service.dead_letters, "store", when_possible)
     producer.send_raw("not json")
 
     with at_work(partial(run, service)):

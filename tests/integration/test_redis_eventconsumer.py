@@ -232,7 +232,7 @@ def test_a_message_whose_dead_letter_meets_a_lock_is_kept_when_that_is_gone(
             raise faults.pop()
         bury(**letter)
 
-    monkeypatch.setattr(service.dead_letters, "bury", when_possible)
+    monkeypatch.setattr(service.dead_letters, "store", when_possible)
 
     with listening(service, redis_server, stop):
         redis_server.publish(CHANNEL, b"not json")
