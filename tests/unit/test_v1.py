@@ -421,9 +421,9 @@ def test_what_is_no_json_or_too_large_or_of_another_type_is_said_so(api: Api) ->
     is_problem(large, problems.TOO_LARGE)
 
 
-def test_a_route_says_how_large_a_body_it_takes(api: Api) -> None:
+def test_a_route_says_how_large_a_body_it_takes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     declared = declarations(api.app)
-    declared.by_endpoint["v1.create_batch"].largest_body = 100
+    monkeypatch.setattr(declared.by_endpoint["v1.create_batch"], "largest_body", 100)
 
     answer = api.client.post("/v1/batches", data=b" " * 101, content_type="application/json")
 
