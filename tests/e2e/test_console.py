@@ -188,7 +188,7 @@ def test_on_a_phone_in_the_dark_nothing_is_wider_than_the_screen(phone: Watched,
         assert wide <= screen == A_PHONE["width"], path
         assert ground == "rgb(20, 23, 22)", path
         page.close()
-    phone.complaints = [said for said in phone.complaints if "404 (NOT FOUND)" not in said]  # of /nix, as it should be
+    phone.complaints = [said for said in phone.complaints if "404 (Not Found)" not in said]  # of /nix, as it should be
 
 
 @pytest.mark.parametrize(("size", "colours"), [(A_DESK, "light"), (A_PHONE, "dark")], ids=["desk", "phone"])
