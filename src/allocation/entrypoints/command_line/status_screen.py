@@ -119,7 +119,7 @@ def _in_words(api: Api | Unreachable) -> Text:
 
 
 def _effects(tables: Tables) -> Table:
-    table = _table("Waiting to be told", "events", "SKUs", "oldest", "failing", "dead", numbers=True)
+    table = _table("Outbox", "waiting", "SKUs", "oldest", "failing", "dead", numbers=True)
     for one in tables.backlogs:
         plus = "" if one.is_complete else "+"
         table.add_row(
@@ -136,7 +136,7 @@ def _effects(tables: Tables) -> Table:
 
 
 def _commands(tables: Tables, broker: Broker | Unreachable | None) -> Table:
-    table = _table("Taken in over Redis", "", "")
+    table = _table("Inbound over Redis", "", "")
     behind, listened = "", ""
     if isinstance(broker, Broker):
         behind, listened = "; ".join(_behind(broker.commands)), f"{broker.listeners} listening"
@@ -148,7 +148,7 @@ def _commands(tables: Tables, broker: Broker | Unreachable | None) -> Table:
 
 def _stock(tables: Tables) -> Table:
     stock, plus = tables.stock, "" if tables.stock.is_complete else "+"
-    table = _table("Batches with room", "batches", "purchased", "allocated", "available", numbers=True)
+    table = _table("Available stock", "batches", "purchased", "allocated", "available", numbers=True)
     on_hand = (stock.open_batches - stock.incoming_batches, stock.on_hand, stock.on_hand_allocated)
     incoming = (stock.incoming_batches, stock.incoming, stock.incoming_allocated)
     for name, (batches, purchased, allocated) in (("on hand", on_hand), ("incoming", incoming)):
