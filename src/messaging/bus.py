@@ -47,6 +47,7 @@ class MessageBus(Generic[U]):
 
     def __post_init__(self) -> None:
         self._contention = Contention()
+        self._brief_retry = replace(self.retry, conflict_deadline=min(self.retry.conflict_deadline, 0.1))
         self._coalescer: Coalescer[Request, Outcome] = Coalescer(
             partial(self._handle, independent=True), LEFT_OUT, self._contention.is_fresh, at_once=self.transactions
         )
@@ -91,10 +92,7 @@ class MessageBus(Generic[U]):
             yield preview
 
     def recall(self, request: Request) -> Outcome | None:
-        """What became of the request's message id when it came before; nothing is done.
-
-        Raises MessageIdReused, RequestInProgress or Unavailable.
-        """
+        """What became of its message id when it came before. Raises MessageIdReused, RequestInProgress, Unavailable."""
 
         def ask() -> Outcome | None:
             with self.unit_of_work() as uow:
@@ -109,16 +107,15 @@ class MessageBus(Generic[U]):
         body = {name: value for name, value, default in given if value != default}
         return sha256(f"{self.name_of(command)}{sorted(body.items())}".encode()).hexdigest()
 
-    # --- observed, run again after conflicts, in one transaction ------------------
-
     def _handle(self, requests: Sequence[Request], *, wait: bool, independent: bool = False) -> list[Outcome]:
         """With `wait` for the locks of what they will write. Those of `independent` callers leave out what others have
         locked; the others find out at the commit."""
         group = _Group(requests, independent, "wait" if wait else "skip" if independent else None)
+        retry = self._brief_retry if independent and len(requests) > 1 else self.retry  # then one by one
         with working_on(group.correlation_id):
             end = guarded(self.observer.handling, group.requests)
             try:
-                outcomes = self.retry(partial(self._in_transaction, group))
+                outcomes = retry(partial(self._in_transaction, group))
             except BaseException as error:
                 if end:
                     guarded(end, error)
@@ -145,28 +142,32 @@ class MessageBus(Generic[U]):
                     if log:
                         group.unanswered.append((log, outcomes))
                     raise
-        except ConcurrencyConflict:
-            self._note_conflict(group)
+        except ConcurrencyConflict as conflict:
+            if self._may_come_again(group):
+                guarded(self.retry.again, conflict)
+                return [LEFT_OUT for _ in group.requests]
             raise
         guarded(self.observer.happened, log)
         return outcomes
 
-    def _note_conflict(self, group: _Group) -> None:
-        """The next attempt waits for a lock, unless it is on many streams by chance: those of a group that shares only
-        the transaction."""
+    def _may_come_again(self, group: _Group) -> bool:
+        """Whether a group that has lost is left for a transaction that waits for a lock; else it runs again, and waits
+        unless its streams are together by chance."""
         streams = self._streams_of(group.requests)
-        if len(streams) <= 1 or not group.independent:
-            self._contention.note(streams)
-            group.lock = "wait"
+        if len(streams) > 1 and group.independent:
+            return False
+        self._contention.note(streams)
+        may_come_again = group.lock == "skip" and not group.unanswered
+        group.lock = "wait"
+        return may_come_again
 
     def _streams_of(self, requests: Sequence[Request]) -> set[str]:
         return {stream for request in requests for stream in self.streams(request.command)}
 
-    # --- one command after another ----------------------------------------------------
-
     def _run_all(self, group: _Group, uow: U, *, writes: bool = True) -> tuple[list[Outcome], list[Recorded[object]]]:
         """The outcome of each request, LEFT_OUT where its stream is locked; and what happened."""
-        locked = uow.locked_elsewhere if group.lock == "skip" else ()
+        # What a lost COMMIT may have written is looked for by this group only, so none of it comes again in another.
+        locked = uow.locked_elsewhere if group.lock == "skip" and not group.unanswered else ()
         log: list[Recorded[object]] = []
         outcomes: list[Outcome] = []
         for request in group.requests:
@@ -178,7 +179,7 @@ class MessageBus(Generic[U]):
             try:
                 known = self._first_outcome(request, uow)
             except (MessageIdReused, RequestInProgress) as error:
-                if not group.independent or len(group.requests) == 1:
+                if not group.independent:
                     raise
                 known = Outcome(refusal=error)
             outcomes.append(known or self._run(request, uow, log, writes=writes))
@@ -186,7 +187,6 @@ class MessageBus(Generic[U]):
         return outcomes, log
 
     def _run(self, request: Request, uow: U, log: list[Recorded[object]], *, writes: bool) -> Outcome:
-        """What happens is added to the `log`."""
         handler = self.routes.handler(type(request.command))
         before = len(log)
         try:
@@ -245,5 +245,4 @@ class _Group:
 
     @property
     def correlation_id(self) -> str:
-        """Whose name the transaction is done in: the first one's, whose thread it is."""
         return self.requests[0].metadata.correlation_id if self.requests else ""

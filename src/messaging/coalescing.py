@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Generic, Protocol, TypeVar
 
-from messaging.errors import Unavailable
+from messaging.errors import ConflictRetriesExhausted, Unavailable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,6 +41,7 @@ class _Waiter(Generic[T, R]):
     waits_for_lock: bool = False
     called: Event = field(default_factory=Event)
     group: list[_Waiter[T, R]] = field(default_factory=list)
+    is_done: bool = False
     answer: R | None = None
     error: BaseException | None = None
 
@@ -125,13 +126,13 @@ class Coalescer(Generic[T, R]):
             answers = self._run_together([waiter.item for waiter in group], wait=group[0].waits_for_lock)
             again = [waiter for waiter, answer in zip(group, answers, strict=True) if answer is self._left_out]
             for waiter, answer in zip(group, answers, strict=True):
-                waiter.answer = answer
+                waiter.answer, waiter.is_done = answer, True
         except BaseException as error:  # noqa: BLE001 - it is raised again by each whose it is
-            if len(group) > 1 and isinstance(error, Exception) and not isinstance(error, Unavailable):
-                again = self._run_alone(group)  # it is the fault of one of them
+            if len(group) > 1 and _is_of_one(error):
+                again = self._run_alone(group)
             else:
                 for waiter in group:
-                    waiter.error = error if waiter is group[0] else _copy(error)
+                    waiter.error, waiter.is_done = error if waiter is group[0] else _copy(error), True
         finally:
             with self._lock:
                 self._room[group[0].waits_for_lock] += 1
@@ -142,6 +143,8 @@ class Coalescer(Generic[T, R]):
                 self._call_leaders()
             for waiter in group:
                 if waiter not in again:
+                    if not waiter.is_done:
+                        waiter.error = Unavailable("the thread that ran it together with others was ended")
                     waiter.called.set()
 
     def _run_alone(self, group: list[_Waiter[T, R]]) -> list[_Waiter[T, R]]:
@@ -151,6 +154,7 @@ class Coalescer(Generic[T, R]):
                 [waiter.answer] = self._run_together([waiter.item], wait=waiter.waits_for_lock)
             except Exception as error:  # noqa: BLE001 - it is raised again by whose it is
                 waiter.error = error
+            waiter.is_done = True
         return [waiter for waiter in group if waiter.answer is self._left_out and not waiter.error]
 
 
@@ -160,11 +164,18 @@ def _go_together(one: _Waiter[T, R], other: _Waiter[T, R]) -> bool:
     return True
 
 
+def _is_of_one(error: BaseException) -> bool:
+    """Whether it is the fault of one of them, or of one that others were faster than, and not of them all."""
+    if isinstance(error, Unavailable):
+        return isinstance(error, ConflictRetriesExhausted)
+    return isinstance(error, Exception)
+
+
 def _copy(error: BaseException) -> BaseException:
     """One error is not raised in several threads: each would add its traceback to those of the others."""
     try:
         other = copy.copy(error)
     except Exception:  # noqa: BLE001 - whatever its class needs
-        other = Unavailable(str(error)) if isinstance(error, Unavailable) else type(error)()
+        other = Unavailable(str(error))
     other.__cause__ = error.__cause__
     return other

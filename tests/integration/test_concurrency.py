@@ -336,6 +336,27 @@ def test_a_product_that_another_process_has_locked_holds_up_its_own_commands_onl
         assert lamp.result(20) == "of-LAMP"
 
 
+def test_a_key_that_a_session_holds_for_long_holds_up_its_own_command_only(service: Service, engine: Engine) -> None:
+    for sku in ("LAMP", "TABLE"):
+        service.bus.handle(commands.CreateBatch(f"of-{sku}", sku, 100))
+
+    with ThreadPoolExecutor(1) as pool, connection(engine, "READ COMMITTED") as other:
+        other.execute(text("INSERT INTO order_lines VALUES ('o1', 'LAMP', 'TABLE', 1)"))
+        held_up = pool.submit(service.bus.handle, commands.Allocate("o1", "LAMP", 1))
+        assert wait_for(partial(somebody_waits, engine), within=20), "it never came"
+        for number in range(20):
+            assert service.bus.handle(commands.Allocate(f"other-{number}", "TABLE", 1)) == "of-TABLE"
+        assert not held_up.done()
+        other.rollback()
+        assert held_up.result(20) == "of-LAMP"
+
+
+def somebody_waits(engine: Engine) -> bool:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted")
+    with connection(engine) as looking:
+        return bool(looking.scalar(waiting))
+
+
 def test_groups_of_two_processes_over_the_same_products_neither_deadlock_nor_time_out(
     processes: Processes, at_once: AtOnce, differences: Differences
 ) -> None:

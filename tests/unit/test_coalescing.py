@@ -13,7 +13,7 @@ import pytest
 
 from embedded.waiting import wait_for
 from messaging.coalescing import Coalescer
-from messaging.errors import Unavailable
+from messaging.errors import ConflictRetriesExhausted, Unavailable
 
 PATIENCE = 10.0
 LEFT_OUT = 1 << 40
@@ -216,6 +216,46 @@ def test_an_outage_or_an_interrupt_is_raised_in_each_thread_as_an_object_of_its_
     raised = [future.exception(PATIENCE) for future in futures[1:]]
     assert [(type(one), str(one)) for one in raised] == [(type(error), str(error))] * 3
     assert len(set(map(id, raised))) == 3
+
+
+def test_whoever_was_not_answered_when_the_leader_was_ended_is_told_so() -> None:
+    @dataclass
+    class Ended(Counter):
+        def __call__(self, group: Sequence[int], *, wait: bool) -> list[int]:
+            answers = super().__call__(group, wait=wait)
+            if len(self.groups) == 2:
+                raise ValueError("so they run one by one")
+            if len(self.groups) == 4:
+                raise SystemExit
+            return answers
+
+    ended = Ended()
+
+    with calling(ended) as callers:
+        futures = [callers.call(number) for number in (1, 2, 3, 4)]
+        ended.gate.set()
+
+    assert futures[1].exception(PATIENCE) is None or isinstance(futures[1].exception(), SystemExit)
+    assert isinstance(futures[3].exception(PATIENCE), Unavailable)
+
+
+def test_when_others_were_faster_than_a_group_its_members_run_one_by_one() -> None:
+    @dataclass
+    class Faster(Counter):
+        def __call__(self, group: Sequence[int], *, wait: bool) -> list[int]:
+            answers = super().__call__(group, wait=wait)
+            if 3 in group:
+                raise ConflictRetriesExhausted("somebody has the key of 3")
+            return answers
+
+    faster = Faster()
+
+    with calling(faster) as callers:
+        futures = [callers.call(number) for number in (1, 2, 3, 4)]
+        faster.gate.set()
+
+    assert [futures[number].result() for number in (0, 1, 3)] == [10, 20, 40]
+    assert isinstance(futures[2].exception(PATIENCE), ConflictRetriesExhausted)
 
 
 def test_many_threads_all_get_their_own_answers() -> None:

@@ -171,10 +171,12 @@ class SqlAlchemyProducts:
         """What differs from what was read, sorted by key, so that two who write the same rows meet at the first."""
         changed = sorted({new.stream for new in self._new})
         versions = {sku: {"sku": sku, "version_number": self._loaded[sku].version_number} for sku in changed}
+        if known := [
+            row for sku, row in versions.items() if self._versions[sku]
+        ]:  # whoever waits for a lock has no key
+            yield _UPDATE_PRODUCTS, known
         if new := [row for sku, row in versions.items() if not self._versions[sku]]:
             yield _INSERT_PRODUCTS, new
-        if known := [row for sku, row in versions.items() if self._versions[sku]]:
-            yield _UPDATE_PRODUCTS, known
         yield from self._batch_statements(sorted(self._batches_of(changed), key=lambda batch: batch.reference))
         yield from self._line_statements()
 

@@ -119,10 +119,11 @@ def _as_one(statements: Sequence[Statement]) -> tuple[str, list[bytes]]:
 
 @lru_cache
 def _join(writes: tuple[Write, ...]) -> str:
-    """PostgreSQL runs the last part, which is our first, before the others. It need not; it's for speed that whoever
-    writes the same rows should meet there."""
+    """PostgreSQL runs the last part first, and then the others from the last to the first. So they are listed
+    backwards, to be run in our order: whoever writes the same rows meets at the first of them."""
     texts = [write.text.replace("$1", f"${number}") for number, write in enumerate(writes, start=1)]
-    others = ", ".join(f"write_{number} AS ({text})" for number, text in enumerate(texts[1:], start=2))
+    named = [f"write_{number} AS ({text})" for number, text in enumerate(texts[1:], start=2)]
+    others = ", ".join(reversed(named))
     return f"WITH {others} {texts[0]}" if others else texts[0]
 
 
