@@ -108,8 +108,7 @@ class MessageBus(Generic[U]):
         return sha256(f"{self.name_of(command)}{sorted(body.items())}".encode()).hexdigest()
 
     def _handle(self, requests: Sequence[Request], *, wait: bool, independent: bool = False) -> list[Outcome]:
-        """With `wait` for the locks of what they will write. Those of `independent` callers leave out what others have
-        locked; the others find out at the commit."""
+        """`independent` callers leave out what others have locked; else, without `wait`, it shows at the commit."""
         group = _Group(requests, independent, "wait" if wait else "skip" if independent else None)
         retry = self._brief_retry if independent and len(requests) > 1 else self.retry  # then one by one
         with working_on(group.correlation_id):
@@ -119,6 +118,8 @@ class MessageBus(Generic[U]):
             except BaseException as error:
                 if end:
                     guarded(end, error)
+                if group.unanswered and len(requests) > 1 and isinstance(error, Exception):
+                    raise OutcomeUnknown("a commit had no answer, and then there was a fault") from error
                 raise
             if end:
                 guarded(end, outcomes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, make_dataclass, replace
 from datetime import timedelta
 from itertools import count
@@ -286,6 +286,23 @@ def test_what_another_committed_meanwhile_is_not_taken_for_ones_own() -> None:
     assert unanswered(world.memory, committed=False, meanwhile=meanwhile).handle(Say("hello")) == "said hello"
 
     assert world.log() == [Said("hello"), Echoed("hello")] * 2
+
+
+def test_a_fault_after_a_commit_without_an_answer_does_not_have_the_members_of_a_group_run_again() -> None:
+    world = World()
+    bus = unanswered(world.memory, committed=True)
+    units = iter([bus.unit_of_work()])
+
+    def one_and_then_a_fault() -> AbstractContextManager[Talk]:
+        try:
+            return next(units)
+        except StopIteration:
+            raise ZeroDivisionError("ours") from None
+
+    with pytest.raises(OutcomeUnknown, match="a commit had no answer"):
+        replace(bus, unit_of_work=one_and_then_a_fault).handle_together([Request(Say("a")), Request(Say("b"))])
+
+    assert world.log() == [Said("a"), Echoed("a"), Said("b"), Echoed("b")]
 
 
 def test_does_not_say_what_it_does_not_know() -> None:
