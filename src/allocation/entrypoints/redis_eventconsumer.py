@@ -114,7 +114,7 @@ def _settle(service: Service, body: bytes, stop: Event) -> None:
 
 
 def _keep(service: Service, body: bytes, reason: str, received: str) -> None:
-    """Bury it, unless it took effect after all: the answer to its COMMIT may have been lost."""
+    """Make it a dead letter, unless it took effect after all: the answer to its COMMIT may have been lost."""
     with suppress(UnreadableMessage):
         request = replace(read(redis_channels.CHANGE_BATCH_QUANTITY, body), message_id=received)
         outcome = service.bus.recall(request)

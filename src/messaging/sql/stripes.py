@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from zlib import crc32
 
-from messaging.sql.tables import lanes
+from messaging.sql.tables import stripes
 
 
 def lock_stripes(streams: Iterable[str]) -> str:
-    """The statement that waits for the turn of these streams. Two of them may share a lane."""
-    numbers = sorted({crc32(stream.encode()) % len(lanes) for stream in streams})
-    return f"LOCK TABLE {', '.join(lanes[number].name for number in numbers)} IN EXCLUSIVE MODE"
+    """The statement that waits for the turn of these streams. Two of them may share a stripe."""
+    numbers = sorted({crc32(stream.encode()) % len(stripes) for stream in streams})
+    return f"LOCK TABLE {', '.join(stripes[number].name for number in numbers)} IN EXCLUSIVE MODE"

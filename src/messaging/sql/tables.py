@@ -114,7 +114,7 @@ dead_letters = Table(
     comment="Messages from outside that could not be read or were refused, as they came.",
 )
 
-lanes = [
+stripes = [
     Table(f"lane_{number:02}", metadata, comment="Nobody's rows: a queue for those who write hot streams.")
     for number in range(16)
 ]
