@@ -158,8 +158,7 @@ class MessageBus(Generic[U]):
         if len(streams) > 1 and group.independent:
             return False
         self._contention.note(streams)
-        may_come_again = group.lock == "skip" and not group.unanswered
-        group.lock = "wait"
+        may_come_again, group.lock = group.lock == "skip" and not group.unanswered, "wait"
         return may_come_again
 
     def _streams_of(self, requests: Sequence[Request]) -> set[str]:
@@ -184,6 +183,8 @@ class MessageBus(Generic[U]):
                     raise
                 known = Outcome(refusal=error)
             outcomes.append(known or self._run(request, uow, log, writes=writes))
+            if request.position:
+                uow.inbox.advance(request.position)
         WORKING_ON.set(group.correlation_id)
         return outcomes, log
 
@@ -201,12 +202,11 @@ class MessageBus(Generic[U]):
         return replace(outcome, changed=len(log) > before)
 
     def _first_outcome(self, request: Request, uow: U) -> Outcome | None:
-        remembered = uow.inbox.recall(request.message_id) if request.message_id else None
-        if remembered is None:
+        if not request.message_id or not (remembered := uow.inbox.recall(request.message_id)):
             return None
         fingerprint, outcome = remembered
         if fingerprint != self.fingerprint(request.command):
-            raise MessageIdReused(request.message_id or "")
+            raise MessageIdReused(request.message_id)
         return outcome
 
     def _follow_up(self, uow: U, cause: Metadata, *, writes: bool) -> Iterator[Recorded[object]]:

@@ -41,12 +41,24 @@ class Metadata:
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """How far a stream from outside was handled. The `fingerprint` of that entry tells whether a stream that has such
+    an id is the same one, or was made anew."""
+
+    stream: str
+    entry_id: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """A command with what came along. A `message_id` makes it safe to send again: its first outcome stands."""
+    """A command with what came along. A `message_id` makes it safe to send again: its first outcome stands. The
+    `position` is how far its stream is handled with it."""
 
     command: object
     metadata: Metadata = field(default_factory=lambda: Metadata.first("internal"))
     message_id: str | None = None
+    position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)

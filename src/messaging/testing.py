@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-from messaging.envelope import Outcome, Recorded
+from messaging.envelope import Outcome, Position, Recorded
 from messaging.errors import ConcurrencyConflict
 from messaging.outbox.claims import Claim, OutboxMessage
 
@@ -34,6 +34,7 @@ class Memory:
     log: defaultdict[str, list[Recorded[object]]] = field(default_factory=lambda: defaultdict(list))
     outbox: list[Waiting] = field(default_factory=list)
     inbox: dict[str, tuple[str, Outcome]] = field(default_factory=dict)
+    positions: dict[str, Position] = field(default_factory=dict)
     delivered: dict[tuple[str, str], int] = field(default_factory=dict)  # the last version, by effect and stream
     lock: Lock = field(default_factory=Lock)
 
@@ -46,6 +47,7 @@ class MemoryTransaction:
         self._log: list[Recorded[object]] = []
         self._outbox: list[Waiting] = []
         self._inbox: dict[str, tuple[str, Outcome]] = {}
+        self._positions: dict[str, Position] = {}
 
     @property
     def event_log(self) -> MemoryTransaction:
@@ -88,6 +90,12 @@ class MemoryTransaction:
     def recall(self, message_id: str) -> tuple[str, Outcome] | None:
         return self._inbox.get(message_id) or self.memory.inbox.get(message_id)
 
+    def advance(self, position: Position) -> None:
+        self._positions[position.stream] = position
+
+    def position(self, stream: str) -> Position | None:
+        return self.memory.positions.get(stream)
+
     def commit(self) -> None:
         memory = self.memory
         with memory.lock:
@@ -102,6 +110,7 @@ class MemoryTransaction:
                 memory.log[recorded.stream].append(recorded)
             memory.outbox.extend(self._outbox)
             memory.inbox.update(self._inbox)
+            memory.positions.update(self._positions)
 
 
 class MemoryDeliveries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
-from messaging.envelope import NewEvent, Outcome, Recorded
+from messaging.envelope import NewEvent, Outcome, Position, Recorded
 
 
 class EventLog(Protocol):
@@ -34,6 +34,14 @@ class Inbox(Protocol):
 
     def recall(self, message_id: str) -> tuple[str, Outcome] | None:
         """The fingerprint and outcome kept under this id. Raises RequestInProgress while another has it."""
+        ...
+
+    def advance(self, position: Position) -> None:
+        """Keep that a stream was handled up to here."""
+        ...
+
+    def position(self, stream: str) -> Position | None:
+        """How far a stream was handled."""
         ...
 
 

@@ -23,6 +23,7 @@ KEYS = {
     machinery.deliveries: "stream",
     machinery.dropped_effects: "stream",
     machinery.inbox: "message_id",
+    machinery.stream_positions: "stream",
 }
 
 

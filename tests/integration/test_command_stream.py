@@ -632,3 +632,208 @@ def test_a_refused_message_can_be_handled_after_all(
 
     assert events(sql) == ["batch_created.v1", "allocated.v1"]
     assert service.dead_letters.messages() == []
+
+
+# --- a group that is lost, or set to another place ----------------------------
+
+
+def age(redis_server: redis.Redis, sql: Sql, days: float = 3) -> None:
+    """All that is in the stream, and all that is remembered of it, becomes older."""
+    moved = int(days * 86_400_000)
+    entries: Any = redis_server.xrange(COMMANDS)
+    groups: Any = redis_server.xinfo_groups(COMMANDS)
+    redis_server.delete(COMMANDS)
+    for entry_id, fields in entries:
+        redis_server.xadd(COMMANDS, fields, id=earlier(entry_id, moved))
+    for group in groups:
+        redis_server.xgroup_create(COMMANDS, group["name"], id=earlier(group["last-delivered-id"], moved))
+    for (entry_id,) in sql("SELECT entry_id FROM stream_positions"):
+        sql(f"UPDATE stream_positions SET entry_id = '{earlier(entry_id.encode(), moved)}'")
+    sql(f"UPDATE inbox SET received_at = received_at - interval '{days} days'")
+
+
+def earlier(entry_id: bytes, milliseconds: int) -> str:
+    moment, _, number = entry_id.decode().partition("-")
+    return f"{int(moment) - milliseconds}-{number}"
+
+
+def quantities(sql: Sql) -> list[int]:
+    found = sql("SELECT (data ->> 'qty')::int FROM event_log WHERE type = 'batch_quantity_changed.v1' ORDER BY version")
+    return [qty for (qty,) in found]
+
+
+LOSSES: dict[str, Callable[[redis.Redis], object]] = {
+    "destroyed": lambda server: server.xgroup_destroy(COMMANDS, GROUP),
+    "set back": lambda server: server.xgroup_setid(COMMANDS, GROUP, "0"),
+    "set forward": lambda server: server.xgroup_setid(COMMANDS, GROUP, "$"),
+    "made anew at the beginning": lambda server: (
+        server.xgroup_destroy(COMMANDS, GROUP),
+        server.xgroup_create(COMMANDS, GROUP, id="0"),
+    ),
+    "made anew at the end": lambda server: (
+        server.xgroup_destroy(COMMANDS, GROUP),
+        server.xgroup_create(COMMANDS, GROUP, id="$"),
+    ),
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES.keys())
+def test_a_group_that_is_lost_or_moved_has_nothing_take_effect_again_and_passes_nothing_over(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, lose: Callable[[redis.Redis], object]
+) -> None:
+    """Though all of it is older than outcomes are kept."""
+    producer.create_batch("b1", "LAMP", 10)
+    for qty in range(100, 140):
+        producer.change_batch_quantity("b1", qty)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    age(redis_server, sql)
+    assert service.housekeeping.forget_old_messages() == 41
+    service.bus.handle(commands.ChangeBatchQuantity("b1", 5000))
+    producer.change_batch_quantity("b1", 5001)
+
+    lose(redis_server)
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: quantities(sql)[-1] == 5001, within=PATIENCE)
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [*range(100, 140), 5000, 5001]
+    assert dead_letters(sql) == []
+
+
+@pytest.mark.parametrize("lose", ["destroyed", "set back", "made anew at the beginning"])
+def test_a_group_may_be_lost_or_set_back_under_the_eyes_of_a_consumer(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, lose: str
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    for qty in range(100, 140):
+        producer.change_batch_quantity("b1", qty)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    age(redis_server, sql)
+    assert service.housekeeping.forget_old_messages() == 41
+    with at_work(partial(run, service)):
+        producer.change_batch_quantity("b1", 5000)
+        assert wait_for(lambda: quantities(sql)[-1] == 5000, within=PATIENCE)
+        until_all_is_done(redis_server)
+
+        LOSSES[lose](redis_server)
+        producer.change_batch_quantity("b1", 5001)
+        assert wait_for(lambda: quantities(sql)[-1] == 5001, within=PATIENCE)
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [*range(100, 140), 5000, 5001]
+    assert dead_letters(sql) == []
+
+
+def test_what_was_given_up_stays_so_when_the_group_is_lost(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_commands, "_PAUSE_AFTER_A_FAULT", 0.01)
+    sql("ALTER TABLE batches ADD CONSTRAINT unexpected CHECK (purchased_quantity <> 7)")
+    producer.create_batch("b1", "LAMP", 7)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    [letter] = service.dead_letters.messages()
+    sql("ALTER TABLE batches DROP CONSTRAINT unexpected")
+    service.dead_letters.resolve(letter)
+
+    redis_server.xgroup_destroy(COMMANDS, GROUP)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    assert events(sql) == []
+    assert dead_letters(sql) == []
+
+
+def test_of_an_older_stream_what_is_known_has_no_second_effect_and_what_nobody_knows_any_more_is_a_dead_letter(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """An old dump: the stream ends before what was handled last."""
+    producer.create_batch("b1", "LAMP", 10)
+    for qty in (11, 12):
+        producer.change_batch_quantity("b1", qty)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    age(redis_server, sql)
+    service.housekeeping.forget_old_messages()
+    for qty in (13, 14, 15):
+        producer.change_batch_quantity("b1", qty)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    entries: Any = redis_server.xrange(COMMANDS)
+    last = entries[-1][0]
+    redis_server.xdel(COMMANDS, last)
+
+    redis_server.xgroup_setid(COMMANDS, GROUP, "0")
+    producer.change_batch_quantity("b1", 16)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [11, 12, 13, 14, 15, 16]
+    assert [reason for reason, _ in dead_letters(sql)] == [
+        "nobody knows any more whether it was handled: the stream is another than it was"
+    ] * 3
+
+
+def test_a_stream_made_anew_with_lower_ids_is_handled_from_its_beginning(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """The clock of Redis was ahead when it lost it."""
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    age(redis_server, sql, days=-8)
+    redis_server.delete(COMMANDS)
+
+    for qty in (11, 12, 13):
+        producer.change_batch_quantity("b1", qty)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [11, 12, 13]
+    assert dead_letters(sql) == []
+
+
+def test_a_position_that_no_release_has_kept_is_taken_from_the_group(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    producer.change_batch_quantity("b1", 11)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    sql("DELETE FROM stream_positions")
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: sql("SELECT stream FROM stream_positions") == [(COMMANDS,)], within=PATIENCE)
+    sql("DELETE FROM inbox")
+
+    redis_server.xgroup_destroy(COMMANDS, GROUP)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [11]
+
+
+def test_how_far_the_stream_is_handled_is_committed_with_what_was_handled(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    entries: Any = redis_server.xrange(COMMANDS)
+
+    assert sql("SELECT entry_id FROM stream_positions") == [(entries[-1][0].decode(),)]
+    assert sql("SELECT (SELECT xmin FROM stream_positions)::text = (SELECT xmin FROM inbox)::text") == [(True,)]
+
+
+def test_how_far_the_stream_is_handled_counts_what_was_repeated_refused_and_unreadable_too(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    changed = producer.change_batch_quantity("b1", 11)
+    for body in (json.dumps(changed), "not json"):
+        producer.send_raw(body)
+        with at_work(partial(run, service)):
+            until_all_is_done(redis_server)
+        entries: Any = redis_server.xrange(COMMANDS)
+        assert sql("SELECT entry_id FROM stream_positions") == [(entries[-1][0].decode(),)]

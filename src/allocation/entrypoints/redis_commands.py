@@ -1,6 +1,8 @@
 """Takes in commands from the Redis stream `allocation.commands`, in its order, each once.
 
-Of several consumers one is at work; when it is gone another takes over, with what was read and not acknowledged.
+Of several consumers one is at work; when it is gone another takes over, with what was read and not acknowledged. How
+far the stream is handled is kept in the database, with what was handled, so that a group which Redis has lost, or that
+somebody has set to another place, has nothing take effect again and passes nothing over.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from threading import Event
 
@@ -17,10 +20,10 @@ from allocation.bootstrap import Service
 from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
 from allocation.entrypoints.leadership import run_as_leader
 from messaging.correlation import WORKING_ON, working_on
-from messaging.envelope import Request
+from messaging.envelope import Position, Request
 from messaging.errors import UnreadableMessage
 from messaging.loops import StatusLog
-from messaging.redis.group import Entry
+from messaging.redis.group import Entry, is_at_or_before
 from messaging.sql.exclusive import Occupied
 
 log = logging.getLogger(__name__)
@@ -43,20 +46,25 @@ def run(service: Service, stop: Event) -> None:
     status = StatusLog(log)
 
     def work() -> None:
-        _take_over(service)
+        handled = _take_over(service)
         status(logging.INFO, "reading", stream=redis_channels.COMMANDS)
-        _work(service, stop)
+        _work(service, stop, handled)
 
     run_as_leader(service.command_bus, "the command stream", work, stop, status)
 
 
-def _take_over(service: Service) -> None:
-    lost = service.command_group.take_over()
+def _take_over(service: Service) -> Position | None:
+    """Returns how far the stream is handled."""
+    handled = service.command_bus.position(redis_channels.COMMANDS)
+    lost = service.command_group.take_over(handled)
     for entry in lost:
         _store(service, entry, "deleted from the stream before it was handled")
+    if not handled and (handled := service.command_group.reached()):  # by a release that did not keep it
+        service.command_bus.advance(handled)
+    return handled
 
 
-def _work(service: Service, stop: Event) -> None:
+def _work(service: Service, stop: Event, handled: Position | None = None) -> None:
     group = service.command_group
     some_are_pending = True  # whoever was here before us may have died of one of them: so one by one
     together = _AT_FIRST
@@ -72,11 +80,13 @@ def _work(service: Service, stop: Event) -> None:
                 stop.wait(_PAUSE_AFTER_A_FAULT)
             continue
         entries = group.new(together, _LISTEN)
-        if group.others_hold_some():  # it is older than these: so all that is pending, in its order
-            _take_over(service)
+        was_set_back = bool(entries and handled and is_at_or_before(entries[0], handled))
+        if was_set_back or group.others_hold_some():  # that is older than these: so all that is pending, in its order
+            handled = _take_over(service)
             some_are_pending = True
         elif entries:
             some_are_pending = not _handle_together(service, entries)
+            handled = handled if some_are_pending else group.position_of(entries[-1])
             together = max(1, len(entries) // 2) if some_are_pending else min(together + 2, MOST_TOGETHER)
         elif not service.command_bus.is_ours():
             raise Occupied("another consumer came while there was nothing to do")
@@ -88,7 +98,7 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
     refused: list[tuple[Entry, str, str]] = []
     for entry in entries:
         try:
-            requests.append((entry, _read(entry)))
+            requests.append((entry, _read(service, entry)))
         except UnreadableMessage as error:
             refused.append((entry, str(error), ""))
     try:
@@ -103,7 +113,7 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
             refused.append((entry, str(outcome.refusal), request.metadata.correlation_id))
     for entry, reason, correlation_id in refused:
         with working_on(correlation_id):
-            _store(service, entry, reason)
+            _give_up(service, entry, reason)
     service.command_group.acknowledge(entries)
     correlation_ids = list(dict.fromkeys(request.metadata.correlation_id for _, request in requests))
     about = {"messages": len(entries), "refused": len(refused), "correlation_ids": correlation_ids}
@@ -127,7 +137,7 @@ def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
         if entry.tries < MOST_TRIES:
             return False
         reason = str(error) if isinstance(error, Stuck) else repr(error)
-        done = until_possible(partial(_store, service, entry, reason), stop)
+        done = until_possible(partial(_give_up, service, entry, reason), stop)
     if done:
         service.command_group.acknowledge([entry])
     return done
@@ -135,22 +145,39 @@ def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
 
 def _settle(service: Service, entry: Entry) -> None:
     try:
-        request = _read(entry)
+        request = _read(service, entry)
         WORKING_ON.set(request.metadata.correlation_id)
-        if entry.tries <= MOST_TRIES:
-            service.command_bus.handle(request.command, request.metadata, request.message_id)
+        handled = service.command_bus.position(redis_channels.COMMANDS)
+        seems_handled = handled is not None and is_at_or_before(entry, handled)
+        if not seems_handled and entry.tries <= MOST_TRIES:
+            service.command_bus.handle_together([request])[0].unwrap()
         elif outcome := service.command_bus.recall(request):  # it took effect, and only that was not told
             outcome.unwrap()
+        elif handled and seems_handled and service.command_group.holds(handled):
+            about = {"stream": redis_channels.COMMANDS, "entry": entry.id}
+            log.warning("passed over: it was handled longer ago than outcomes are kept", extra=about)
+        elif seems_handled and service.command_group.is_old(entry):
+            _store(service, entry, "nobody knows any more whether it was handled: the stream is another than it was")
+        elif entry.tries <= MOST_TRIES:  # it is young, and would be known
+            service.command_bus.handle_together([request])[0].unwrap()
         else:
-            _store(service, entry, f"read {entry.tries} times and never acknowledged")
+            _give_up(service, entry, f"read {entry.tries} times and never acknowledged")
     except REFUSED as error:
-        _store(service, entry, str(error))
+        _give_up(service, entry, str(error))
 
 
-def _read(entry: Entry) -> Request:
+def _give_up(service: Service, entry: Entry, reason: str) -> None:
+    """It stays given up when the group is lost: so the stream is handled up to it."""
+    _store(service, entry, reason)
+    handled = service.command_bus.position(redis_channels.COMMANDS)
+    if not handled or not is_at_or_before(entry, handled):
+        service.command_bus.advance(service.command_group.position_of(entry))
+
+
+def _read(service: Service, entry: Entry) -> Request:
     if entry.body is None:
         raise UnreadableMessage("the entry was deleted, or has no field `command`")
-    return read(redis_channels.COMMANDS, entry.body)
+    return replace(read(redis_channels.COMMANDS, entry.body), position=service.command_group.position_of(entry))
 
 
 def _store(service: Service, entry: Entry, reason: str) -> None:

@@ -2,18 +2,23 @@
 
 An entry is pending from when it is read until it is acknowledged. One consumer at a time is to be at work, or entries
 are handled out of their order; who takes over takes what is pending too.
+
+Redis may lose the group, or somebody sets it to another place. So the consumer keeps its own position, and the group is
+made to begin there.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import redis
 
+from messaging.envelope import Position
 from messaging.redis.client import redis_faults
 from messaging.redis.lag import Lag, lag_of
 
@@ -44,6 +49,11 @@ class Entry:
     tries: int = 1
     others: Mapping[bytes, bytes] = field(default_factory=dict)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of its content."""
+        return sha256(repr((self.body, sorted(self.others.items()))).encode()).hexdigest()
+
 
 class ConsumerGroup:
     """All of it raises Unavailable. What was acknowledged stays in the stream for `keep`, by the clock of Redis."""
@@ -59,13 +69,16 @@ class ConsumerGroup:
         self._keep = keep
         self._forget_idle = client.register_script(_FORGET_IDLE)
 
-    def take_over(self) -> list[Entry]:
-        """Make the group if it is not there, and what is pending with others ours.
+    def take_over(self, handled: Position | None = None) -> list[Entry]:
+        """Make the group if it is not there, have it go on after what was `handled`, and make ours what is pending with
+        others.
 
         Returns entries that were deleted while they were pending: nobody can handle them any more.
         """
-        with self._faults():
+        with redis_faults():
             self._make_group()
+            if handled and self.holds(handled):
+                self._go_on_after(handled)
             ours = self._consumer.encode()
             ids = [found["message_id"] for found in self._pending() if found["consumer"] != ours]
             if ids:  # without counting it as a try
@@ -74,15 +87,40 @@ class ConsumerGroup:
             self._forget_idle(keys=[self.stream], args=[self._group, self._consumer])
         return [Entry(_text(one), None) for one in ids if one not in still_there]
 
+    def holds(self, position: Position) -> bool:
+        """Whether this is the stream of which it is said, as far as that can be known: its entry may be gone."""
+        with redis_faults():
+            found: Any = self._client.xrange(self.stream, position.entry_id, position.entry_id)
+        return any(self._entry(position.entry_id, fields).fingerprint == position.fingerprint for _, fields in found)
+
+    def reached(self) -> Position | None:
+        """What was read last, if all that was read is acknowledged."""
+        with redis_faults():
+            for group in self._client.xinfo_groups(self.stream):
+                if group["name"] == self._group.encode() and not group["pending"]:
+                    last = _text(group["last-delivered-id"])
+                    found: Any = self._client.xrange(self.stream, last, last)
+                    return next((self.position_of(self._entry(last, fields)) for _, fields in found), None)
+        return None
+
+    def position_of(self, entry: Entry) -> Position:
+        return Position(self.stream, entry.id, entry.fingerprint)
+
+    def is_old(self, entry: Entry) -> bool:
+        """Whether it was sent so long ago that, once handled, it need not be here any more."""
+        with redis_faults():
+            seconds, _ = self._client.time()
+        return _id(entry.id)[0] < (max(int(seconds), time.time()) - self._keep.total_seconds()) * 1000
+
     def others_hold_some(self) -> bool:
         """Whether anything is pending with others: who was replaced and does not know it yet may read on."""
-        with self._faults():
+        with redis_faults():
             holders = self._client.xpending(self.stream, self._group)["consumers"]
         return any(holder["name"] != self._consumer.encode() for holder in holders)
 
     def first_pending(self) -> Entry | None:
         """The oldest entry that was read and not acknowledged; reading it again counts as a try."""
-        with self._faults():
+        with redis_faults():
             entries = self._read("0", 1, None)
             if not entries:
                 return None
@@ -92,17 +130,17 @@ class ConsumerGroup:
 
     def new(self, most: int, wait: float) -> list[Entry]:
         """The next entries, in order; `wait` seconds for the first one."""
-        with self._faults():
+        with redis_faults():
             return self._read(">", most, max(1, int(wait * 1000)))
 
     def acknowledge(self, entries: Sequence[Entry]) -> None:
-        with self._faults():
+        with redis_faults():
             if entries:
                 self._client.xack(self.stream, self._group, *(entry.id for entry in entries))
 
     def trim(self) -> int:
         """Delete what every group has acknowledged and is old enough; returns how many entries."""
-        with self._faults():
+        with redis_faults():
             seconds, _ = self._client.time()
             oldest = [(int(seconds - self._keep.total_seconds()) * 1000, 0)]
             for group in self._client.xinfo_groups(self.stream):
@@ -121,6 +159,15 @@ class ConsumerGroup:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
+    def _go_on_after(self, handled: Position) -> None:
+        for group in self._client.xinfo_groups(self.stream):
+            ours, read = group["name"] == self._group.encode(), _id(group["last-delivered-id"])
+            is_ahead = (
+                read > _id(handled.entry_id) and not group["pending"]
+            )  # else that is what was read and not handled
+            if ours and (is_ahead or read < _id(handled.entry_id)):
+                self._client.xgroup_setid(self.stream, self._group, handled.entry_id)
+
     def _pending(self) -> Iterator[dict[str, Any]]:
         beyond = "-"
         while found := self._client.xpending_range(self.stream, self._group, beyond, "+", _PAGE):
@@ -133,17 +180,13 @@ class ConsumerGroup:
         return [self._entry(_text(one), dict(fields or {})) for one, fields in found]
 
     def _entry(self, entry_id: str, fields: dict[bytes, bytes]) -> Entry:
-        return Entry(entry_id, fields.pop(self._field, None), others=fields)
+        others = {name: value for name, value in fields.items() if name != self._field}
+        return Entry(entry_id, fields.get(self._field), others=others)
 
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        with redis_faults():
-            try:
-                yield
-            except redis.ResponseError as error:
-                if str(error).startswith("NOGROUP"):  # Redis has forgotten: begin anew, the inbox knows what is done
-                    self._make_group()
-                raise
+
+def is_at_or_before(entry: Entry, position: Position) -> bool:
+    """By their ids, which say it only within one stream."""
+    return _id(entry.id) <= _id(position.entry_id)
 
 
 def _text(entry_id: object) -> str:

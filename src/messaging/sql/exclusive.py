@@ -18,6 +18,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, event, text
 
 from messaging.bus import MessageBus
+from messaging.envelope import Position
 from messaging.errors import Disconnected, Unavailable
 from messaging.sql.connections import connection
 from messaging.unit_of_work import UnitOfWork
@@ -68,6 +69,25 @@ class ExclusiveBus(MessageBus[U]):
             return self._answers()
         except Occupied:
             return False
+
+    def position(self, stream: str) -> Position | None:
+        """How far a stream was handled. Raises Unavailable."""
+
+        def ask() -> Position | None:
+            with self.unit_of_work() as uow:
+                return uow.inbox.position(stream)
+
+        return self.retry(ask)
+
+    def advance(self, position: Position) -> None:
+        """Keep how far a stream is handled, where nothing was asked. Raises Unavailable."""
+
+        def write() -> None:
+            with self.unit_of_work() as uow:
+                uow.inbox.advance(position)
+                uow.commit()
+
+        self.retry(write)
 
     def close(self) -> None:
         """Let go of the lock."""

@@ -1,18 +1,22 @@
-"""The messages that were handled, with their outcomes. The primary key is what makes a second one fail."""
+"""The messages that were handled, with their outcomes, and how far each stream of them was.
+
+The primary key is what makes a second one fail."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import func, literal_column, select
+from sqlalchemy.dialects.postgresql import insert
 
 from messaging.codec import JsonObject
-from messaging.envelope import Outcome
+from messaging.envelope import Outcome, Position
 from messaging.errors import RequestInProgress
 from messaging.refusals import Refusals
 from messaging.sql import tables
-from messaging.sql.statements import Ask, Query, Row, Rows, Statement, compiled, insert_rows, rows_of
+from messaging.sql.statements import Ask, Query, Row, Rows, Statement, Write, compiled, insert_rows, rows_of
 
 _REMEMBER = insert_rows(tables.inbox, "message_id", "fingerprint", "outcome")
 _given = rows_of(tables.inbox.c.message_id)
@@ -27,6 +31,25 @@ _RECALL = compiled(
     ).select_from(_given.outerjoin(tables.inbox, tables.inbox.c.message_id == _given.c.message_id))
 )
 
+_positions = tables.stream_positions
+_where = rows_of(_positions.c.stream, _positions.c.entry_id, _positions.c.fingerprint)
+_moved = insert(_positions).from_select(["stream", "entry_id", "fingerprint"], select(*_where.c))
+_ADVANCE = Write(
+    _positions.name,
+    compiled(
+        _moved.on_conflict_do_update(
+            index_elements=["stream"],
+            set_={"entry_id": _moved.excluded.entry_id, "fingerprint": _moved.excluded.fingerprint},
+        )
+    ),
+)
+_streams = rows_of(_positions.c.stream)
+_POSITION = compiled(
+    select(_positions.c.stream, _positions.c.entry_id, _positions.c.fingerprint).join(
+        _streams, _streams.c.stream == _positions.c.stream
+    )
+)
+
 
 class SqlInbox:
     def __init__(self, ask: Ask, refusals: Refusals) -> None:
@@ -34,6 +57,7 @@ class SqlInbox:
         self._refusals = refusals
         self._found: dict[str, tuple[bool, str | None, Any]] = {}
         self._rows: dict[str, Row] = {}
+        self._positions: dict[str, Row] = {}
 
     def remember(self, message_id: str, fingerprint: str, outcome: Outcome) -> None:
         encoded = self._refusals.encode(outcome.refusal) if outcome.refusal else {"result": outcome.result}
@@ -51,6 +75,13 @@ class SqlInbox:
             raise RequestInProgress(message_id)
         return None
 
+    def advance(self, position: Position) -> None:
+        self._positions[position.stream] = asdict(position)
+
+    def position(self, stream: str) -> Position | None:
+        rows = self._ask(Query(_POSITION, [{"stream": stream}]))[_POSITION]
+        return Position(*rows[0]) if rows else None
+
     def queries(self, message_ids: Sequence[str]) -> Iterator[Query]:
         """What is known of these messages."""
         if message_ids:
@@ -63,6 +94,8 @@ class SqlInbox:
     def statements(self) -> Iterable[Statement]:
         if self._rows:
             yield _REMEMBER, [self._rows[message_id] for message_id in sorted(self._rows)]
+        if self._positions:
+            yield _ADVANCE, [*self._positions.values()]
 
     def _decode(self, stored: JsonObject) -> Outcome:
         return Outcome(stored["result"]) if "result" in stored else Outcome(refusal=self._refusals.decode(stored))

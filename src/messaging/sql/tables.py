@@ -99,6 +99,16 @@ inbox = Table(
     comment="Messages that took effect, or were refused, with the answer to give when they come again.",
 )
 
+stream_positions = Table(
+    "stream_positions",
+    metadata,
+    Column("stream", Key, primary_key=True),
+    Column("entry_id", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    comment="How far each stream of messages was handled, written with what its last entry has brought about.",
+    postgresql_with={"fillfactor": "50"},
+)
+
 dead_letters = Table(
     "dead_letters",
     metadata,
