@@ -13,6 +13,7 @@ from tests.chaos.history import Rows, Told
 from tests.chaos.worlds import World
 
 EVENTS, COMMANDS, GROUP = "allocation.events", "allocation.commands", "allocation"
+INCARNATION = "{allocation.events}.incarnation"
 
 QUERIES = {
     "event_log": "SELECT stream, version, id, type, data FROM event_log WHERE stream LIKE %s",
@@ -34,7 +35,8 @@ def read_rows(world: World, name: str) -> Rows:
 
 
 class Subscriber:
-    """Hears every entry of the stream of events, and keeps it in the order heard."""
+    """Hears every entry of the stream of events, and keeps it in the order heard. Where the stream was made anew it
+    begins anew."""
 
     def __init__(self, world: World) -> None:
         self.told: list[Told] = []
@@ -51,12 +53,15 @@ class Subscriber:
         self._thread.join()
 
     def _listen(self) -> None:
-        last = "0"
+        last, incarnation = "0", None
         while not self._stop.is_set():
             try:
                 with self._world.redis() as client:
                     while not self._stop.is_set():
                         answer: Any = client.xread({EVENTS: last}, count=1_000, block=200)
+                        if (now := client.get(INCARNATION)) != incarnation:
+                            last, incarnation = "0", now
+                            continue
                         for entry, fields in answer[0][1] if answer else []:
                             last = entry.decode()
                             self.told.append(Told.read(last, fields[b"event"]))

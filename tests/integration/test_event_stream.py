@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -31,7 +31,7 @@ from messaging.redis.event_stream import Append, Entry, EventStream
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 PUBLISH = PUBLISH_EVENT
-TOLD = "{allocation.events}.told"
+TOLD, INCARNATION = "{allocation.events}.told", "{allocation.events}.incarnation"
 
 
 @pytest.fixture
@@ -130,14 +130,26 @@ def test_what_is_too_old_by_one_clock_only_stays(redis_server: redis.Redis, ahea
     assert redis_server.xlen(EVENTS) == 301
 
 
-@pytest.mark.parametrize("command", ["exists", "del", "xadd", "xdel", "hget", "hset", "time", "xtrim", "publish"])
-def test_a_step_that_is_refused_leaves_nothing_twice(redis_server: redis.Redis, command: str) -> None:
-    """Whatever Redis does not let us do, for a while."""
+STEPS = ["exists", "xinfo", "set", "del", "xadd", "xdel", "hget", "hset", "xlen", "time", "xtrim", "publish"]
+
+
+@contextmanager
+def of_the_relay(redis_server: redis.Redis) -> Iterator[redis.Redis]:
+    """Its client, as a user of its own."""
     password = "of-the-relay"
     acl: Any = redis_server.execute_command
     acl("ACL", "SETUSER", "relay", "on", f">{password}", "~*", "&*", "+@all")
     pool = redis_server.connection_pool.connection_kwargs
     with redis.Redis(host=pool["host"], port=pool["port"], username="relay", password=password) as client:
+        yield client
+    redis_server.acl_deluser("relay")
+
+
+@pytest.mark.parametrize("command", STEPS)
+def test_a_step_that_is_refused_leaves_nothing_twice(redis_server: redis.Redis, command: str) -> None:
+    """Whatever Redis does not let us do, for a while."""
+    acl: Any = redis_server.execute_command
+    with of_the_relay(redis_server) as client:
         stream = EventStream(client, EVENTS, timedelta(days=7))
         news = [Append("LAMP", 1, 0, 2, [Entry(1, b"one", "channel", b"m"), Entry(2, b"two", "channel", b"m")])]
         acl("ACL", "SETUSER", "relay", f"-{command}")
@@ -151,7 +163,6 @@ def test_a_step_that_is_refused_leaves_nothing_twice(redis_server: redis.Redis, 
         if not is_told:
             stream.append_all(news)
 
-    redis_server.acl_deluser("relay")
     entries: Any = redis_server.xrange(EVENTS)
     bodies = [fields[b"event"] for _, fields in entries]
     assert [body for body in bodies if body] == [b"one", b"two"]
@@ -204,7 +215,7 @@ def test_all_events_of_a_sku_are_told_in_one_step(service: Service, redis_server
 def test_what_is_refused_of_one_sku_holds_back_no_other(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
     for sku in ("LAMP", "SOFA", "TABLE"):
         a_history(service, sku)
-    redis_server.hset(TOLD, "LAMP", f"{2**62}:0")
+    redis_server.hset(TOLD, "LAMP", f"{int(datetime.now(UTC).timestamp() * 1_000_000) + 10**12}:0")
     redis_server.xadd(EVENTS, {"event": '{"subject": "a stream that is there"}'})
     sql("INSERT INTO deliveries VALUES (:effect, 'SOFA', 7)", effect=PUBLISH)
 
@@ -227,7 +238,7 @@ def test_what_redis_can_not_do_is_tried_again(service: Service, redis_server: re
     [(stream, version, faults, reason)] = sql("SELECT stream, version, faults, reason FROM outbox WHERE attempts > 0")
     assert (stream, version, faults) == ("LAMP", 1, 0), "an outage, of both, that one has noted"
     assert "WRONGTYPE" in reason
-    assert redis_server.hget(TOLD, "LAMP") == b"0:0", "nor is it noted as told"
+    assert redis_server.hget(TOLD, "LAMP") is None, "nor is it noted as told"
 
     redis_server.delete(EVENTS)
     sql("UPDATE outbox SET retry_at = NULL")
@@ -720,6 +731,163 @@ def test_a_redis_that_comes_back_with_an_older_dump_is_told_what_it_lacks(
         assert sequences(service.redis, "LAMP") == [1, 2, 3]
     finally:
         service.close()
+
+
+# --- what a stranger does, or a clock ---
+
+
+def trim(redis_server: redis.Redis) -> None:
+    redis_server.xtrim(EVENTS, maxlen=2, approximate=False)
+
+
+def delete_one(redis_server: redis.Redis) -> None:
+    entries: Any = redis_server.xrange(EVENTS)
+    redis_server.xdel(EVENTS, entries[1][0])
+
+
+def add_with_a_limit(redis_server: redis.Redis) -> None:
+    redis_server.xadd(EVENTS, {"event": '{"subject": "a stranger\'s"}'}, maxlen=2, approximate=False)
+
+
+def make_anew(redis_server: redis.Redis) -> None:
+    """As a reader does, after somebody has deleted it."""
+    redis_server.delete(EVENTS)
+    redis_server.xgroup_create(EVENTS, "reader", id="0", mkstream=True)
+
+
+def add_with_an_id_that_is_the_last(redis_server: redis.Redis) -> None:
+    redis_server.xadd(EVENTS, {"event": '{"subject": "a stranger\'s"}'}, id=f"{2**64 - 1}-{2**64 - 1}")
+
+
+def add_with_an_id_that_is_years_ahead(redis_server: redis.Redis) -> None:
+    redis_server.xadd(EVENTS, {"event": '{"subject": "a stranger\'s"}'}, id="9999999999999-0")
+
+
+def note_a_moment_that_is_still_to_come(redis_server: redis.Redis) -> None:
+    """As a clock that was ahead, of Redis and of the relay, has us note it when entries are let go."""
+    kept: Any = redis_server.hget(TOLD, " kept")
+    length = int(kept.split()[0])
+    redis_server.hset(TOLD, " kept", f"{length} {int(redis_server.time()[0]) + 8 * 86_400}")
+
+
+STRANGERS = [
+    trim,
+    delete_one,
+    add_with_a_limit,
+    make_anew,
+    add_with_an_id_that_is_the_last,
+    add_with_an_id_that_is_years_ahead,
+    note_a_moment_that_is_still_to_come,
+]
+
+
+@pytest.mark.parametrize("do_harm", STRANGERS)
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap(
+    service: Service,
+    redis_server: redis.Redis,
+    sql: Sql,
+    caplog: pytest.LogCaptureFixture,
+    do_harm: Callable[[redis.Redis], None],
+    *,
+    is_busy: bool,
+) -> None:
+    for sku in ("LAMP", "SOFA"):
+        a_history(service, sku)
+    tell_all(service)
+    service.backfill.fill()
+    incarnation = redis_server.get(INCARNATION)
+
+    do_harm(redis_server)
+    if is_busy:
+        service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+        tell_all(service)
+    service.backfill.fill()
+    sql("UPDATE outbox SET retry_at = NULL")
+    tell_all(service)
+
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5, 6][: 5 + is_busy]
+    assert sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
+    assert redis_server.get(INCARNATION) != incarnation, "so that who reads by ids begins anew"
+    assert "the stream is emptied and told again" in caplog.messages
+    assert service.backfill.fill() == 0
+    stream = service.backfill.stream
+    assert stream.is_complete(stream.home())
+    assert caplog.messages.count("the stream is emptied and told again") == 1
+
+
+@pytest.mark.parametrize("command", STEPS)
+def test_a_step_that_is_refused_while_a_stranger_is_noticed_loses_nothing(
+    service: Service, redis_server: redis.Redis, command: str
+) -> None:
+    a_history(service)
+    tell_all(service)
+    trim(redis_server)
+
+    with of_the_relay(redis_server) as client:
+        stream = EventStream(client, EVENTS, timedelta(days=7))
+        acl: Any = redis_server.execute_command
+        acl("ACL", "SETUSER", "relay", f"-{command}")
+        for _ in range(2):
+            with suppress(Unavailable):
+                stream.append_all([Append("SOFA", 1, 0, 1, [Entry(1, b'{"subject": "SOFA", "sequence": "1"}')])])
+    service.backfill.fill()
+
+    assert sequences(redis_server, "LAMP")[-5:] == [1, 2, 3, 4, 5]
+
+
+def test_each_incarnation_of_the_stream_has_a_mark(redis_server: redis.Redis) -> None:
+    stream = EventStream(redis_server, EVENTS, timedelta(days=7))
+    marks = []
+    for forget in (forget_the_stream, forget_everything, lambda server: server.delete(INCARNATION)):
+        forget(redis_server)
+        for sku in ("LAMP", "SOFA"):
+            stream.append_all([Append(sku, 1, 0, 1, [Entry(1, b"{}")])])
+            marks.append(redis_server.get(INCARNATION))
+
+    assert [marks.count(mark) for mark in marks] == [2] * 6
+    assert None not in marks
+
+
+def test_a_token_that_nobody_can_have_is_no_obstacle(redis_server: redis.Redis) -> None:
+    stream = one_event(redis_server)
+    redis_server.hset(TOLD, "LAMP", f"{10**18}:0")
+
+    stream.append_all([Append("LAMP", 2, 0, 1, [Entry(1, b"{}")])])
+
+    assert redis_server.hget(TOLD, "LAMP") == b"2:1"
+
+
+def test_what_is_beside_the_stream_and_not_ours_is_named(
+    service: Service, redis_server: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    for sku in ("LAMP", "SOFA"):
+        a_history(service, sku)
+    tell_all(service)
+    redis_server.hset(TOLD, mapping={"LAMP": "junk", "nobody": "1:2:3"})
+
+    assert service.backfill.fill() == 5
+
+    [said] = [record for record in caplog.records if record.message == "what redis has beside the stream is not ours"]
+    assert vars(said)["subjects"] == ["LAMP"]
+
+
+def test_a_full_redis_lets_go_of_what_is_old(crashing_redis: Redis) -> None:
+    with redis_client(crashing_redis.url) as client:
+        old = int(client.time()[0]) - 8 * 86_400
+        with client.pipeline() as pipeline:
+            for number in range(6_000):
+                pipeline.xadd(EVENTS, {"event": "x" * 400}, id=f"{old}000-{number + 1}")
+            pipeline.execute()
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - 100_000)
+        stream = EventStream(client, EVENTS, timedelta(days=7))
+        news = [Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])]
+
+        with pytest.raises(Unavailable, match="maxmemory"):
+            stream.append_all(news)
+        stream.append_all(news)
+
+        assert client.xlen(EVENTS) < 200
 
 
 # --- who looks whether anything is missing -----------------------------------

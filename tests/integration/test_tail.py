@@ -125,13 +125,45 @@ def test_a_redis_whose_clock_is_behind_is_read_from_its_beginning(client: redis.
     assert read(tail) == ["LAMP:2"]
 
 
+def test_a_stream_that_is_made_anew_at_the_same_moment_is_read_from_its_beginning(
+    client: redis.Redis, tail: Tail
+) -> None:
+    """What is told then has lower ids, and the stream has moved on beyond them before anybody looks."""
+    tail.start()
+    tell(client, "LAMP", 1, 2, 3, 4, 5)
+    assert len(read(tail)) == 5
+    before: Any = client.xrange(EVENTS)
+
+    client.delete(EVENTS)
+    tell(client, "SPOON", 1)
+    tell(client, "LAMP", *range(1, 8))
+    again: Any = client.xrange(EVENTS)
+    client.delete(EVENTS)
+    moment = before[-1][0].partition(b"-")[0].decode()
+    for number, (_, fields) in enumerate(again):
+        client.xadd(EVENTS, fields, id=f"{moment}-{number}")
+
+    assert read(tail) == ["SPOON:1", "LAMP:6", "LAMP:7"]
+
+
+def test_what_is_beside_the_stream_and_not_ours_is_no_obstacle(client: redis.Redis, tail: Tail) -> None:
+    tell(client, "LAMP", 1)
+    client.hset("{allocation.events}.told", mapping={"SPOON": "junk", b"\xff": "1:x", "LAMP": "1:2:3"})
+    tail.start()
+    tell(client, "SPOON", 1)
+
+    assert read(tail) == ["SPOON:1"]
+
+
 def test_a_stream_that_is_trimmed_behind_us_goes_on(client: redis.Redis, tail: Tail) -> None:
     tail.start()
     tell(client, "LAMP", 1, 2)
     assert read(tail) == ["LAMP:1", "LAMP:2"]
     client.xtrim(EVENTS, maxlen=0, approximate=False)
     assert read(tail) == []
-    tell(client, "LAMP", 3)
+    with pytest.raises(Unavailable, match="has lost what came before"):
+        tell(client, "LAMP", 3)
+    tell(client, "LAMP", 1, 2, 3)
 
     assert read(tail) == ["LAMP:3"]
 

@@ -8,6 +8,7 @@ version that does not follow means that Redis has lost what came before.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,43 +21,100 @@ import redis
 from messaging.errors import ClaimLost, MessagingError, Unavailable
 from messaging.redis.client import redis_faults
 
-# KEYS: the stream, the hash. ARGV: subject, token, after, version, seconds to keep, the relay's time; then version,
-# body, channel and message of each entry. Field '': run_id:replid of the Redis last verified complete; 'checking' and a
-# mark during a refill; absent after a gap. A field that is no token:version counts as unknown.
+# All scripts have KEYS: the stream, the hash, the key of the incarnation. In the hash the field '' is run_id:replid of
+# the Redis last verified complete; 'checking' and a mark during a refill; absent after a gap. A field that is no
+# token:version counts as unknown, and so does a token that is years ahead. ' kept' is how many entries the stream had
+# after our last step, and when we last let any go. ' lost' is what was noticed and not said yet.
 #
 # Any step may be refused, for want of memory or permission, and what was done before is true then: whether the hash may
 # be written is tried before anything is appended, and what was appended is noted at once. What is too old by both
-# clocks goes first, by itself, since a full Redis still trims. Whoever may not publish has appended all the same.
-_APPEND = """
-local stream, hash = KEYS[1], KEYS[2]
-if redis.call('EXISTS', stream) == 0 then
-    redis.call('DEL', hash)
-    redis.call('XDEL', stream, redis.call('XADD', stream, '*', 'event', ''))
+# clocks goes first, by itself. Whoever may not publish has appended all the same.
+
+# ARGV[1]: a new incarnation. Fewer entries than we left: somebody has deleted some. A moment that is still to come: we
+# let go of some by a clock that was ahead. An id years ahead: it will not be trimmed for years, or nothing can be
+# appended. What is left goes too, so that whoever reads meets no gap; and is told again with the rest.
+_NOTICE = """
+local stream, hash, incarnation = KEYS[1], KEYS[2], KEYS[3]
+local time = tonumber(redis.call('TIME')[1])
+local length, let_go = string.match(redis.call('HGET', hash, ' kept') or '', '^(%d+) (%d+)$')
+local size, year, lost = redis.call('XLEN', stream), 31536000, nil
+if redis.call('EXISTS', stream) == 1 then
+    local about = redis.call('XINFO', 'STREAM', stream)
+    local last = '0-0'
+    for i = 1, #about, 2 do if about[i] == 'last-generated-id' then last = about[i + 1] end end
+    if tonumber(string.match(last, '^%d+')) > (time + year) * 1000 then
+        lost = 'an entry has the id ' .. last .. ', which is years ahead'
+        redis.call('DEL', stream)
+    elseif length and size < tonumber(length) then
+        lost = 'somebody has deleted entries'
+    elseif length and tonumber(let_go) > time + 60 then
+        lost = 'entries were let go by a clock that was ahead'
+    end
 end
-local known = redis.call('HGET', hash, ARGV[1]) or '0:0'
+if lost then
+    redis.call('XTRIM', stream, 'MAXLEN', 0)
+    redis.call('SET', incarnation, ARGV[1])
+    redis.call('DEL', hash)
+    redis.call('HSET', hash, ' lost', lost)
+    size, let_go = 0, nil
+end
+"""
+
+# ARGV[2]: seconds to keep; [3]: our time.
+_LET_GO = """
+local now = math.min(time, tonumber(ARGV[3]))
+local gone = redis.call('XTRIM', stream, 'MINID', '~', (now - ARGV[2]) .. '000')
+if gone > 0 then
+    size, let_go = size - gone, now
+    redis.call('HSET', hash, ' kept', size .. ' ' .. now)
+end
+"""
+
+# ARGV[4] and on: subject, token, after, version; then version, body, channel and message of each entry.
+_APPEND = f"""
+{_NOTICE}
+if redis.call('EXISTS', stream) == 0 then
+    redis.call('SET', incarnation, ARGV[1])
+    redis.call('DEL', hash)
+    if lost then redis.call('HSET', hash, ' lost', lost) end
+    redis.call('XDEL', stream, redis.call('XADD', stream, '*', 'event', ''))
+elseif redis.call('EXISTS', incarnation) == 0 then
+    redis.call('SET', incarnation, ARGV[1])
+end
+local known = redis.call('HGET', hash, ARGV[4]) or '0:0'
 local token, version = string.match(known, '^(%d+):(%d+)$')
-if not token then token, version = '0', '0' end
-if tonumber(ARGV[2]) < tonumber(token) then return 'late' end
-if tonumber(ARGV[3]) > tonumber(version) then
+if not token or tonumber(token) > (time + 10 * year) * 1000000 then token, version = '0', '0' end
+if tonumber(ARGV[5]) < tonumber(token) then return 'late' end
+if tonumber(ARGV[6]) > tonumber(version) then
     redis.call('HDEL', hash, '')
     return 'gap'
 end
-redis.call('HSET', hash, ARGV[1], token .. ':' .. version)
-local now = math.min(tonumber(redis.call('TIME')[1]), tonumber(ARGV[6]))
-redis.call('XTRIM', stream, 'MINID', '~', (now - ARGV[5]) .. '000')
+redis.call('HSET', hash, ARGV[4], token .. ':' .. version)
+{_LET_GO}
 local result = 'told'
-for entry = 7, #ARGV, 4 do
+for entry = 8, #ARGV, 4 do
     redis.call('XADD', stream, '*', 'event', ARGV[entry + 1])
-    redis.call('HSET', hash, ARGV[1], ARGV[2] .. ':' .. ARGV[entry])
+    redis.call('HSET', hash, ARGV[4], ARGV[5] .. ':' .. ARGV[entry])
     if ARGV[entry + 2] ~= '' and type(redis.pcall('PUBLISH', ARGV[entry + 2], ARGV[entry + 3])) == 'table' then
         result = 'told, not published'
     end
 end
-redis.call('HSET', hash, ARGV[1], ARGV[2] .. ':' .. ARGV[4])
+local kept = size + (#ARGV - 7) / 4 .. ' ' .. (let_go or 0)
+redis.call('HSET', hash, ARGV[4], ARGV[5] .. ':' .. ARGV[7], ' kept', kept)
 return result
 """
 
 _APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
+
+# A full Redis refuses what it would append, but not to let go of what is old.
+_TRIM = f"{_NOTICE}{_LET_GO}"
+
+_LOOK = f"""
+{_NOTICE}
+lost = redis.call('HGET', hash, ' lost') or ''
+redis.call('HDEL', hash, ' lost')
+return {{redis.call('EXISTS', stream) == 1 and redis.call('HGET', hash, '') or '', lost}}
+"""
 
 # ARGV: a new mark. A check that goes on is joined: whoever ends first has seen that nothing is missing, and those who
 # always begin before another has ended do not undo each other's.
@@ -70,7 +128,9 @@ return ARGV[1]
 
 # ARGV: the mark, the home.
 _END_CHECK = """
-if redis.call('HGET', KEYS[2], '') == ARGV[1] then redis.call('HSET', KEYS[2], '', ARGV[2]) end
+if redis.call('HGET', KEYS[2], '') == ARGV[1] then
+    redis.call('HSET', KEYS[2], '', ARGV[2])
+end
 """
 
 
@@ -109,9 +169,11 @@ class EventStream:
         self._clock = clock
         self._client = client
         self._told = told_key(name)
-        self._keys = [name, self._told]
+        self._keys = [name, self._told, incarnation_key(name)]
         self._begin_check = client.register_script(_BEGIN_CHECK)
         self._end_check = client.register_script(_END_CHECK)
+        self._look = client.register_script(_LOOK)
+        self._trim = client.register_script(_TRIM)
 
     def append(self, appends: Sequence[Append]) -> Mapping[str, MessagingError]:
         """Append and publish, in one round trip. Returns which subjects were refused, and why; the others were told.
@@ -125,6 +187,8 @@ class EventStream:
                 pipeline.evalsha(_APPEND_SHA, len(self._keys), *self._keys, *self._arguments(one))
             _, *answers = pipeline.execute(raise_on_error=False)
             if answers and all(isinstance(answer, redis.RedisError) for answer in answers):
+                if "maxmemory" in str(answers[0]):
+                    self._trim(keys=self._keys, args=self._to_keep())
                 raise answers[0]
         if b"told, not published" in answers:
             log.warning("redis does not let us publish on a channel; the stream has all of it")
@@ -142,7 +206,10 @@ class EventStream:
             if not self._client.exists(self._keys[0]):
                 return [0] * len(subjects)
             found: Iterable[bytes | None] = self._client.hmget(self._told, list(subjects))  # type: ignore[assignment]
-        return [_version(known) for known in found]
+        versions = [version_in(known) for known in found]
+        if unknown := [subject for subject, version in zip(subjects, versions, strict=True) if version is None]:
+            log.warning("what redis has beside the stream is not ours", extra={"subjects": unknown})
+        return [version or 0 for version in versions]
 
     def home(self) -> str:
         """Names the Redis we speak to: another after a restart, a failover, or when the address leads elsewhere."""
@@ -156,8 +223,10 @@ class EventStream:
     def is_complete(self, home: str) -> bool:
         """Whether it is known that nothing is missing here."""
         with redis_faults():
-            there = self._client.exists(self._keys[0])
-            return bool(there) and self._client.hget(self._told, "") == home.encode()
+            mark, lost = self._look(keys=self._keys, args=self._to_keep())
+        if lost:
+            log.warning("the stream is emptied and told again", extra={"reason": lost.decode()})
+        return bool(mark == home.encode())
 
     def begin_check(self) -> bytes:
         """Someone looks whether anything is missing. Returns a mark, which goes with what is lost while they look."""
@@ -171,12 +240,13 @@ class EventStream:
             self._end_check(keys=self._keys, args=[mark, home])
 
     def _arguments(self, append: Append) -> list[bytes | str | int]:
-        kept = int(self.keep.total_seconds())
-        now = int(self._clock())
-        arguments: list[bytes | str | int] = [append.subject, append.token, append.after, append.version, kept, now]
+        arguments = [*self._to_keep(), append.subject, append.token, append.after, append.version]
         for entry in append.entries:
             arguments += entry.version, entry.body, entry.channel, entry.message
         return arguments
+
+    def _to_keep(self) -> list[bytes | str | int]:
+        return [uuid4().hex, int(self.keep.total_seconds()), int(self._clock())]
 
 
 def told_key(stream: str) -> str:
@@ -184,10 +254,15 @@ def told_key(stream: str) -> str:
     return f"{{{stream}}}.told"
 
 
-def _version(known: bytes | None) -> int:
-    """0 for what is not known, or is not ours."""
-    _, _, version = (known or b"").rpartition(b":")
-    return int(version) if version.isdigit() else 0
+def incarnation_key(stream: str) -> str:
+    """What is there changes when the stream is made anew, or told again from its beginning: ids then say nothing."""
+    return f"{{{stream}}}.incarnation"
+
+
+def version_in(known: bytes | None) -> int | None:
+    """The last version told, 0 for none; None for what is not ours."""
+    found = re.fullmatch(rb"\d{1,19}:(\d{1,19})", known or b"0:0")
+    return int(found[1]) if found else None
 
 
 def _refusal(answer: object, append: Append) -> MessagingError | None:

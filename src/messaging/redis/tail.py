@@ -2,6 +2,7 @@
 
 An entry may come twice, told again by another relay, or when Redis had lost the stream and has it again from the log.
 So what counts is the version of a subject, and not the entry: at first those that the stream's own hash has as told.
+Ids tell how far one has read only as long as the stream is the same, which the key of its incarnation tells.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import redis
 
 from messaging.redis.client import redis_faults
-from messaging.redis.event_stream import told_key
+from messaging.redis.event_stream import incarnation_key, told_key, version_in
 
 _BEGINNING = b"0-0"
 
@@ -39,6 +40,7 @@ class Tail:
         self._most = most
         self._read_up_to = _BEGINNING
         self._last_old = _BEGINNING
+        self._incarnation: object = None
         self._is_at_end = False
         self._told_before: dict[str, int] = {}
         self._seen: dict[str, int] = {}
@@ -51,6 +53,7 @@ class Tail:
     def start(self, since: timedelta | None = None) -> None:
         """At the end of the stream, or with what was told in this last time, by the clock of Redis."""
         with redis_faults():
+            self._incarnation = self._client.get(incarnation_key(self._stream))
             self._told_before = self._told()
             self._last_old = self._read_up_to = self._last_id()
             if since is not None:
@@ -61,10 +64,11 @@ class Tail:
     def read(self, wait: float = 1.0) -> list[Entry]:
         """What is new, after `wait` seconds at most; nothing then, maybe."""
         with redis_faults():
-            if _order(self._last_id()) < _order(self._read_up_to):  # Redis has lost it, and begins anew
-                self._read_up_to = self._last_old = _BEGINNING
-            block = max(1, int(wait * 1000))
-            answer: Any = self._client.xread({self._stream: self._read_up_to}, count=self._most, block=block)
+            answer = self._xread(max(1, int(wait * 1000)))
+            incarnation = self._client.get(incarnation_key(self._stream))  # after it: so what was read is of this one
+            if incarnation != self._incarnation:
+                self._incarnation, self._read_up_to, self._last_old = incarnation, _BEGINNING, _BEGINNING
+                answer = self._xread(None)
         self._is_at_end = not answer
         entries = []
         for entry_id, fields in answer[0][1] if answer else []:
@@ -73,6 +77,9 @@ class Tail:
             if self._is_wanted(entry) and self._is_new(entry):
                 entries.append(entry)
         return entries
+
+    def _xread(self, block: int | None) -> Any:
+        return self._client.xread({self._stream: self._read_up_to}, count=self._most, block=block)
 
     def _is_wanted(self, entry: Entry) -> bool:
         return self._subject is None or (entry.event is not None and entry.event.get("subject") == self._subject)
@@ -101,9 +108,10 @@ class Tail:
         key = told_key(self._stream)
         if self._subject is not None:
             known: Any = self._client.hget(key, self._subject)
-            return {self._subject: _version(known)} if known else {}
+            return {self._subject: version_in(known) or 0}
         told: Any = self._client.hscan_iter(key, count=1_000)
-        return {subject.decode(): _version(known) for subject, known in told if subject}
+        found = ((subject.decode(errors="replace"), version_in(known)) for subject, known in told)
+        return {subject: version for subject, version in found if version is not None}
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
@@ -113,10 +121,6 @@ def _entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
     except ValueError:
         event = None
     return Entry(entry_id.decode(), body, event if isinstance(event, dict) else None)
-
-
-def _version(known: bytes) -> int:
-    return int(known.rpartition(b":")[2])
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:
