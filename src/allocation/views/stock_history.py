@@ -18,6 +18,7 @@ from allocation.domain.events import BatchQuantityChanged, Event
 from allocation.service_layer import messages
 from allocation.views.batches import COLUMNS, PREFERRED_FIRST, Batch, all_batches_of
 from messaging.errors import UnreadableMessage
+from messaging.sql.event_log import data_from, time_from
 
 RECKONED = 10_000
 """So many events are gone back at most; further back, what happened is told without the balance."""
@@ -38,12 +39,12 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An event, the change that it made, and the balance after it; None where that can't be reckoned, and an `event`
-    None that this version of the service can't read."""
+    """An event, the change that it made, and the balance after it; None where that can't be reckoned, and a `time` or
+    an `event` None that this version of the service can't read."""
 
     version: int
     type: str
-    time: datetime
+    time: datetime | None
     principal: str | None
     event: Event | None
     change: Balance | None = None
@@ -140,7 +141,7 @@ def _changes(
 
 def _steps(asked: Connection, sku: str, first: int, last: int) -> Iterator[Step]:
     for row in asked.execute(_EVENTS, {"sku": sku, "first": first, "last": last}):
-        yield Step(row.version, row.type, row.time.astimezone(UTC), row.principal, _event(row.type, row.data))
+        yield Step(row.version, row.type, _time(row.time), row.principal, _event(row.type, row.data))
 
 
 def _held_before(
@@ -159,10 +160,17 @@ def _held_before(
     return unchanged | changed
 
 
-def _event(name: str, data: dict[str, Any]) -> Event | None:
+def _event(name: str, data: str) -> Event | None:
     try:
-        return cast(Event, CODEC.decode(name, data))
-    except UnreadableMessage:  # of a newer version of the service
+        return cast(Event, CODEC.decode(name, data_from(data)))
+    except UnreadableMessage:  # of a newer version of the service, or damaged
+        return None
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return time_from(text).astimezone(UTC)
+    except (UnreadableMessage, OverflowError):
         return None
 
 
@@ -171,12 +179,12 @@ _BATCHES = text(f"""
     SELECT {COLUMNS}, initial_quantity FROM {all_batches_of(":sku")} AS every ORDER BY {PREFERRED_FIRST}
 """)  # noqa: S608 - all of it is our own
 _EVENTS = text("""
-    SELECT version, type, time, principal, data FROM event_log
+    SELECT version, type, CAST(time AS text) AS time, principal, CAST(data AS text) AS data FROM event_log
     WHERE stream = :sku AND version BETWEEN :first AND :last ORDER BY version
 """)
 _CHANGED = CODEC.name(BatchQuantityChanged).rpartition(".")[0] + "."  # of any version
 _EARLIER_CHANGES = text("""
-    SELECT type, data FROM event_log
+    SELECT type, CAST(data AS text) AS data FROM event_log
     WHERE stream = :sku AND version < :first AND version >= :oldest AND starts_with(type, :changed)
       AND data ->> 'ref' = ANY(:refs)
     ORDER BY version

@@ -45,7 +45,8 @@ _HEADS = text("""
     SELECT count(*) AS streams,
            count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead,
            count(*) FILTER (WHERE dead_at IS NULL AND attempts > 0) AS failing,
-           greatest(extract(epoch FROM clock_timestamp() - min(time) FILTER (WHERE dead_at IS NULL)), 0) AS oldest
+           greatest(extract(epoch FROM clock_timestamp() - min(time) FILTER (WHERE dead_at IS NULL AND isfinite(time))),
+                    0) AS oldest
     FROM few LEFT JOIN event_log USING (stream, version)
 """)
 

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, func, select, text, tuple_, update
+from sqlalchemy import Connection, Engine, Row, Select, Text, cast, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
+from messaging.errors import UnreadableMessage
 from messaging.retry import Retry
 from messaging.sql import tables
 from messaging.sql.connections import connection
+from messaging.sql.event_log import data_from, time_from
 
 _letters, _outbox, _log = tables.dead_letters, tables.outbox, tables.event_log
 
 _EVENT = ("id", "type", "data", "correlation_id", "causation_id", "source", "time", "principal")
+_AS_TEXT = {"data", "time"}
+"""What may be damaged is read as text, so that it is shown and not in the way."""
 
 # What is dropped counts as delivered, so that what comes after it may be; the drop itself is kept for good.
 _DROP_EFFECT = text("""
@@ -208,7 +212,7 @@ class SqlDeadLetters:
             _outbox.c.first_failed_at,
             _outbox.c.last_failed_at,
             waiting,
-            *(_log.c[name] for name in _EVENT),
+            *(cast(_log.c[name], Text).label(name) if name in _AS_TEXT else _log.c[name] for name in _EVENT),
         )
         its_event = (_log.c.stream == _outbox.c.stream) & (_log.c.version == _outbox.c.version)
         dead = select(*columns).outerjoin_from(_outbox, _log, its_event)
@@ -244,4 +248,12 @@ class SqlDeadLetters:
 
 
 def _event(row: Row[Any]) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _EVENT} | {"time": row.time.isoformat()} if row.id else {}
+    """What can't be read stays text."""
+    if not row.id:
+        return {}
+    event = {name: getattr(row, name) for name in _EVENT}
+    with suppress(UnreadableMessage):
+        event["time"] = time_from(row.time).isoformat()
+    with suppress(UnreadableMessage):
+        event["data"] = data_from(row.data)
+    return event

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, select
+from pydantic_core import from_json
+from sqlalchemy import Text, and_, cast, select
 
 from messaging.codec import Codec, JsonObject
 from messaging.envelope import Metadata, Recorded
@@ -42,7 +42,7 @@ _ID = compiled(
 )
 _streams = rows_of(tables.event_log.c.stream)
 _HISTORY = compiled(
-    select(tables.event_log.c.type, tables.event_log.c.data)
+    select(tables.event_log.c.type, cast(tables.event_log.c.data, Text))
     .select_from(_streams)
     .join(tables.event_log, tables.event_log.c.stream == _streams.c.stream)
     .order_by(tables.event_log.c.version)
@@ -82,7 +82,7 @@ class SqlEventLog:
     def history(self, stream: str) -> list[object]:
         """The events of a stream, as this transaction sees them. Raises UnreadableMessage."""
         found = self._ask(Query(_HISTORY, [{"stream": stream}]))
-        return [self._codec.decode(name, data) for name, data in found[_HISTORY]]
+        return [self._codec.decode(name, data_from(data)) for name, data in found[_HISTORY]]
 
     def statements(self) -> Iterable[Statement]:
         if self._rows:
@@ -116,7 +116,7 @@ def time_from(text: str) -> datetime:
 def data_from(text: str) -> JsonObject:
     """Raises UnreadableMessage."""
     try:
-        data: JsonObject = json.loads(text)  # whether it is one the codec will say
-    except (ValueError, RecursionError) as error:
+        data: JsonObject = from_json(text)  # whether it is one the codec will say
+    except ValueError as error:
         raise UnreadableMessage(f"data: {error}") from error
     return data

@@ -3,21 +3,28 @@
 Sequence numbers commit out of order, transaction ids do too. But what is older than the oldest transaction still open
 is complete: so only that is told, in the order of transactions. One stream needs no such care: its versions are
 committed one after the other.
+
+A row that is damaged, its time without end or its data too deep, is passed over, and the log of the process says so.
 """
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, TextClause, text
 
-from messaging.errors import MessagingError
+from messaging.errors import MessagingError, UnreadableMessage
 from messaging.retry import Retry
 from messaging.sql.connections import connection
+from messaging.sql.event_log import data_from, time_from
+
+_logger = logging.getLogger(__name__)
 
 SLACK = timedelta(seconds=10)
 """The time of an event is that of the process that recorded it: so much may it be out of the order of commits."""
@@ -76,16 +83,15 @@ class SqlLogReader:
 
     def read(self, wanted: EventFilter, after: LogPosition | None, most: int) -> list[LoggedEvent]:
         """The next events. Raises UnknownPosition and Unavailable."""
-
-        def ask() -> list[LoggedEvent]:
-            with connection(self._engine) as log:
-                if wanted.subject is not None:
-                    return self._about_subject(log, wanted, after, most)
-                if wanted.stream is not None:
-                    return self._of_stream(log, wanted.stream, wanted, after, most)
-                return self._of_all(log, wanted, after, most)
-
-        return self._retry(ask)
+        found: list[LoggedEvent] = []
+        while len(found) < most:
+            missing = most - len(found)
+            rows = self._retry(partial(self._rows, wanted, after, missing))
+            found += _readable(rows)
+            if len(rows) < missing:
+                break
+            after = LogPosition(rows[-1].stream, rows[-1].version)
+        return found
 
     def knows(self, subject: str) -> bool:
         """Whether there is anything to `read` about it. Raises Unavailable."""
@@ -101,18 +107,26 @@ class SqlLogReader:
 
         def ask() -> list[LoggedEvent]:
             with connection(self._engine) as log:
-                return _entries(log, _LATEST, EventFilter(), most=most)[::-1]
+                return _readable(_entries(log, _LATEST, EventFilter(), most=most))[::-1]
 
         return self._retry(ask)
 
+    def _rows(self, wanted: EventFilter, after: LogPosition | None, most: int) -> Sequence[Any]:
+        with connection(self._engine) as log:
+            if wanted.subject is not None:
+                return self._about_subject(log, wanted, after, most)
+            if wanted.stream is not None:
+                return self._of_stream(log, wanted.stream, wanted, after, most)
+            return self._of_all(log, wanted, after, most)
+
     def _of_stream(
         self, log: Connection, stream: str, wanted: EventFilter, after: LogPosition | None, most: int
-    ) -> list[LoggedEvent]:
+    ) -> Sequence[Any]:
         if after and after.stream != stream:
             raise UnknownPosition
 
         def time_of(version: int) -> datetime:
-            time: datetime = log.execute(_TIME_OF_VERSION, {"stream": stream, "version": version}).scalar_one()
+            time: datetime = log.execute(_TIME_OF_VERSION, {"stream": stream, "version": version}).scalar() or _NEVER
             return time
 
         versions = range(1, log.execute(_LAST_VERSION, {"stream": stream}).scalar_one() + 1)
@@ -120,9 +134,9 @@ class SqlLogReader:
         first = max(first, after.version + 1 if after else 1)
         return _entries(log, _STREAM, wanted, stream=stream, first=first, end=end, most=most)
 
-    def _of_all(self, log: Connection, wanted: EventFilter, after: LogPosition | None, most: int) -> list[LoggedEvent]:
+    def _of_all(self, log: Connection, wanted: EventFilter, after: LogPosition | None, most: int) -> Sequence[Any]:
         def time_of(transaction: int) -> datetime:
-            time: datetime = log.execute(_TIME_OF_TRANSACTION, {"transaction": transaction}).scalar_one()
+            time: datetime = log.execute(_TIME_OF_TRANSACTION, {"transaction": transaction}).scalar() or _NEVER
             return time
 
         lowest, highest = log.execute(_TRANSACTIONS).one()
@@ -134,7 +148,7 @@ class SqlLogReader:
 
     def _about_subject(
         self, log: Connection, wanted: EventFilter, after: LogPosition | None, most: int
-    ) -> list[LoggedEvent]:
+    ) -> Sequence[Any]:
         transaction, position = _order(log, after)
         about = text(_SUBJECT.format(of_subject=self._of_subject))
         asked = {"subject": wanted.subject, "stream": wanted.stream, "most": most}
@@ -161,26 +175,31 @@ def _order(log: Connection, place: LogPosition | None) -> tuple[int, int]:
     return found.transaction_id, found.position
 
 
-def _entries(log: Connection, statement: TextClause, wanted: EventFilter, **asked: object) -> list[LoggedEvent]:
+def _entries(log: Connection, statement: TextClause, wanted: EventFilter, **asked: object) -> Sequence[Any]:
     times: Mapping[str, object] = {"since": wanted.since, "until": wanted.until}
-    rows = log.execute(statement, {**times, **asked})
-    return [
-        LoggedEvent(
-            str(row.id),
-            row.type,
-            row.stream,
-            row.version,
-            row.time.astimezone(UTC),
-            row.correlation_id,
-            row.causation_id,
-            row.principal,
-            row.data,
-        )
-        for row in rows
-    ]
+    return log.execute(statement, {**times, **asked}).all()
 
 
-_ENTRY = "id, type, stream, version, time, correlation_id, causation_id, principal, data"
+def _readable(rows: Sequence[Any]) -> list[LoggedEvent]:
+    found = []
+    for row in rows:
+        try:
+            time, data = time_from(row.time_in_words).astimezone(UTC), data_from(row.data)
+        except (UnreadableMessage, OverflowError) as error:
+            about = {"stream": row.stream, "version": row.version, "error": str(error)}
+            _logger.error("the log holds what can't be read", extra=about)  # noqa: TRY400 - it says all
+            continue
+        of_it = row.correlation_id, row.causation_id, row.principal
+        found.append(LoggedEvent(str(row.id), row.type, row.stream, row.version, time, *of_it, data))
+    return found
+
+
+_ENTRY = """
+    id, type, stream, version, CAST(time AS text) AS time_in_words, correlation_id, causation_id, principal,
+    CAST(data AS text) AS data
+"""
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+_IS_TIME = "time BETWEEN '0002-01-01' AND '9998-12-31'"
 _IN_TIME = """
     (CAST(:since AS timestamptz) IS NULL OR time >= :since) AND (CAST(:until AS timestamptz) IS NULL OR time < :until)
 """
@@ -198,9 +217,9 @@ _STREAM = text(f"""
     ORDER BY version LIMIT :most
 """)  # noqa: S608 - all of it is our own
 _LAST_VERSION = text("SELECT coalesce(max(version), 0) FROM event_log WHERE stream = :stream")
-_TIME_OF_VERSION = text("""
-    SELECT time FROM event_log WHERE stream = :stream AND version >= :version ORDER BY version LIMIT 1
-""")
+_TIME_OF_VERSION = text(f"""
+    SELECT time FROM event_log WHERE stream = :stream AND version >= :version AND {_IS_TIME} ORDER BY version LIMIT 1
+""")  # noqa: S608 - all of it is our own
 
 _ALL = text(f"""
     SELECT {_ENTRY} FROM event_log
@@ -213,9 +232,10 @@ _LATEST = text(f"""
     ORDER BY transaction_id DESC, position DESC LIMIT :most
 """)  # noqa: S608 - all of it is our own
 _TRANSACTIONS = text("SELECT min(transaction_id), max(transaction_id) FROM event_log")
-_TIME_OF_TRANSACTION = text("""
-    SELECT time FROM event_log WHERE transaction_id >= :transaction ORDER BY transaction_id, position LIMIT 1
-""")
+_TIME_OF_TRANSACTION = text(f"""
+    SELECT time FROM event_log WHERE transaction_id >= :transaction AND {_IS_TIME}
+    ORDER BY transaction_id, position LIMIT 1
+""")  # noqa: S608 - all of it is our own
 _ORDER_OF = text("SELECT transaction_id, position FROM event_log WHERE stream = :stream AND version = :version")
 
 # All about one subject, and only then in order: else the planner may read the whole log in order to find them.
