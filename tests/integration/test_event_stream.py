@@ -494,6 +494,37 @@ def test_is_told_again_as_far_back_as_the_settings_say(
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5][-back:]
 
 
+def test_what_a_clock_that_was_behind_has_recorded_leaves_no_hole(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
+    for sku in ("LAMP", "SOFA"):
+        a_history(service, sku)
+    service.bus.handle(commands.CreateBatch("b-TABLE", "TABLE", 1))
+    tell_all(service)
+    sql("UPDATE event_log SET time = now() - interval '40 days' WHERE version IN (3, 4) OR stream = 'TABLE'")
+    forget_everything(redis_server)
+
+    assert service.backfill.fill() == 11
+
+    for sku in ("LAMP", "SOFA"):
+        assert sequences(redis_server, sku) == [1, 2, 3, 4, 5]
+    assert sequences(redis_server, "TABLE") == [1]
+
+
+def test_a_time_without_end_does_not_make_young_what_was_recorded_after_it(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
+    a_history(service)
+    tell_all(service)
+    sql("UPDATE event_log SET time = now() - interval '8 days' WHERE version < 4")
+    sql("UPDATE event_log SET time = 'infinity' WHERE version = 1")
+    forget_everything(redis_server)
+
+    assert service.backfill.fill() == 2
+
+    assert sequences(redis_server, "LAMP") == [4, 5]
+
+
 def test_a_redis_that_is_given_nothing_but_old_news_is_complete(
     service: Service, redis_server: redis.Redis, sql: Sql
 ) -> None:

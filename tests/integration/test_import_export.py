@@ -29,6 +29,7 @@ from allocation.config import Settings
 from allocation.database import tables
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.errors import BatchConflict, LineConflict
+from allocation.entrypoints.bulk import exporting
 from allocation.entrypoints.bulk.commands import export, import_
 from allocation.entrypoints.bulk.importing import MOST_ROWS_TOGETHER, handling
 from allocation.entrypoints.command_line.check import check
@@ -487,6 +488,26 @@ def test_an_export_keeps_the_permissions_of_the_file_it_replaces(shell: Shell, a
     shell.exports(file)
     assert file.read_text(encoding="utf-8").splitlines() == allocated
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_export_writes_through_no_link_that_somebody_has_put_into_its_folder(
+    shell: Shell, allocated: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = shell.write("victim", "not for us")
+    monkeypatch.setattr(exporting, "token_hex", lambda _: str(os.getpid()))
+    (shell.folder / f".out.csv.{os.getpid()}.part").symlink_to(victim)
+
+    result = shell.exports(shell.folder / "out.csv")
+
+    assert isinstance(result.exception, FileExistsError | SystemExit)
+    assert victim.read_text() == "not for us\n"
+    assert not (shell.folder / "out.csv").exists()
+
+    monkeypatch.undo()
+    shell.exports(shell.folder / "out.csv")
+    assert (shell.folder / "out.csv").read_text(encoding="utf-8").splitlines() == allocated
+    assert not (shell.folder / "out.csv").is_symlink()
+    assert victim.read_text() == "not for us\n"
 
 
 def test_an_export_never_replaces_a_pipe_or_a_device(shell: Shell, allocated: list[str]) -> None:

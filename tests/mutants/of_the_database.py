@@ -279,8 +279,8 @@ RETELLING = Part(
             seen_by="test_what_is_older_than_the_stream_keeps_is_not_told_again",
         ),
         Mutant(
-            "ORDER BY event_log.stream, version",
-            "ORDER BY event_log.stream, version DESC",
+            '    ORDER BY stream, version\n""")  # noqa: S608',
+            '    ORDER BY stream, version DESC\n""")  # noqa: S608',
             "told backwards",
             seen_by="test_what_redis_has_lost_is_told_again_from_the_log",
         ),

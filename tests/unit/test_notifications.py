@@ -68,6 +68,17 @@ def test_writes_each_mail_to_a_file_once(tmp_path: Path) -> None:
     assert "From: shop@example.com" in file.read_text("utf-8")
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_mails_in_files_are_their_owners_to_read(tmp_path: Path, is_there: bool) -> None:
+    folder = tmp_path / "mail"
+    if is_there:
+        folder.mkdir(mode=0o755)
+
+    FileNotifications(folder, "a@b").send(message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b")
+
+    assert (folder.stat().st_mode & 0o777, (folder / "m1.eml").stat().st_mode & 0o777) == (0o700, 0o600)
+
+
 def test_a_folder_that_cannot_be_written_is_a_fault_of_the_surroundings(tmp_path: Path) -> None:
     (tmp_path / "mail").write_text("in the way")
 

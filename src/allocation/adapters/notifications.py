@@ -13,6 +13,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
+from secrets import token_hex
 
 from allocation.adapters.mail_sessions import MailSessions
 from allocation.mail_settings import MailServer
@@ -96,9 +97,10 @@ class FileNotifications:
         )
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            unfinished = self._folder / f".{message_id}.{os.getpid()}"
-            unfinished.touch(mode=0o600)  # an order is nobody else's to read
-            unfinished.write_bytes(mail.as_bytes())
+            self._folder.chmod(0o700)  # an order is nobody else's to read, whoever has made the folder
+            unfinished = self._folder / f".{message_id}.{token_hex(8)}"
+            with open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(mail.as_bytes())
             unfinished.replace(self._folder / f"{message_id}.eml")
         except OSError as error:
             raise Unavailable(f"mail folder: {error}") from error

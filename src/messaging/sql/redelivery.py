@@ -18,15 +18,24 @@ _LAST_VERSIONS = text("""
     WHERE effect = :effect AND stream > :beyond AND delivered_version > 0 ORDER BY stream LIMIT :most
 """)
 
+# The time of an event is by the clock of whoever recorded it. So all that was recorded after the first that is young is
+# young: a clock that was behind for a moment leaves no hole.
 _MESSAGES = text(f"""
-    SELECT event_log.stream, version, {RECORDED}
-    FROM unnest(CAST(:streams AS text[]), CAST(:afters AS bigint[]), CAST(:up_to AS bigint[]))
-        AS span(stream, after, up_to)
-    JOIN event_log ON event_log.stream = span.stream AND version > span.after AND version <= span.up_to
-    WHERE time > now() - make_interval(secs => :seconds) AND effects ? :effect
+    WITH lost AS NOT MATERIALIZED (
+        SELECT event_log.*
+        FROM unnest(CAST(:streams AS text[]), CAST(:afters AS bigint[]), CAST(:up_to AS bigint[]))
+            AS span(stream, after, up_to)
+        JOIN event_log ON event_log.stream = span.stream AND version > span.after AND version <= span.up_to
+    ), young AS MATERIALIZED (
+        SELECT min(position) AS first FROM lost
+        WHERE time > now() - make_interval(secs => :seconds) AND time < now() + interval '1 day'
+    )
+    SELECT stream, version, {RECORDED}
+    FROM lost
+    WHERE position >= (SELECT first FROM young) AND effects ? :effect
       AND NOT EXISTS (SELECT FROM dropped_effects AS dropped WHERE dropped.effect = :effect
-                      AND dropped.stream = event_log.stream AND dropped.version = event_log.version)
-    ORDER BY event_log.stream, version
+                      AND dropped.stream = lost.stream AND dropped.version = lost.version)
+    ORDER BY stream, version
 """)  # noqa: S608 - the piece is our own
 
 

@@ -6,11 +6,12 @@ import csv
 import gzip
 import io
 import os
-import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import IO
 
 from sqlalchemy import Engine, select
@@ -66,15 +67,16 @@ def _opened(path: Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside the path, which takes its place, with its permissions, when all is written and on the disk."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as stream:
+    """A new file beside the path, which takes its place, with its permissions, when all is written and on the disk.
+    Where others may write into the folder it has a name that they can't know, and is none that they have put there."""
+    beside = path.with_name(f".{path.name}.{token_hex(8)}.part")
+    with beside.open("xb") as stream:
+        try:
             if path.exists():
-                shutil.copymode(path, beside)
+                os.fchmod(stream.fileno(), stat.S_IMODE(path.stat().st_mode))
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
