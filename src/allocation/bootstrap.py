@@ -19,7 +19,7 @@ from allocation.adapters.unit_of_work import unit_of_work
 from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.config import Settings
 from allocation.database.engine import database_engine
-from allocation.database.schema import require_current_schema
+from allocation.database.schema import require_current_schema, require_writes
 from allocation.database.tables import ORDER_OF_EVENT
 from allocation.domain.errors import DomainError
 from allocation.service_layer import messages
@@ -86,6 +86,7 @@ class Service:
     def _database(self) -> str:
         try:
             require_current_schema(self.engine)
+            require_writes(self.engine)
         except Unavailable as error:
             return str(error)
         return "ok"

@@ -71,6 +71,15 @@ def test_is_not_ready_on_a_schema_of_another_release(service: Service, sql: Call
     assert service.readiness()["status"] == "not ready"
 
 
+def test_is_not_ready_on_a_database_that_only_reads(settings: Settings, build: Build) -> None:
+    reads = f"{settings.database_url}?options=-c%20default_transaction_read_only%3Don"
+
+    readiness = build(replace(settings, database_url=reads)).readiness()
+
+    assert readiness["status"] == "not ready"
+    assert readiness["database"].startswith("the database only reads")
+
+
 def test_is_not_ready_when_the_database_is_out_of_reach(settings: Settings, build: Build) -> None:
     service = build(replace(settings, database_url=f"postgresql+psycopg://allocation@{NOWHERE}/allocation"))
 

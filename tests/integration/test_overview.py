@@ -106,6 +106,25 @@ def test_sees_servers_stock_and_who_is_at_work(consumer: Service, settings: Sett
     }
 
 
+def test_sees_a_redis_that_evicts_and_a_database_that_only_reads(
+    consumer: Service, settings: Settings, redis_server: redis.Redis, sql: Sql
+) -> None:
+    [(name,)] = sql("SELECT current_database()")
+    sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    redis_server.config_set("maxmemory", 1_000_000_000)
+    redis_server.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        found = seen(settings)
+    finally:
+        redis_server.config_set("maxmemory-policy", "noeviction")
+        redis_server.config_set("maxmemory", 0)
+
+    whats = [problem["what"] for problem in found["problems"]]
+    assert whats[0] == "PostgreSQL only reads"
+    assert "Redis evicts events and commands (allkeys-lru)" in whats
+    assert 0 < found["redis"]["memory_used"] < 0.1
+
+
 def test_never_shows_a_password(consumer: Service, settings: Settings) -> None:
     secret = str(consumer.engine.url.password)
     assert len(secret) > 5

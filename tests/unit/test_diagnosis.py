@@ -70,6 +70,25 @@ def test_dead_letters_lead_to_the_list_of_them() -> None:
     ]
 
 
+def test_a_redis_that_evicts_or_is_full_is_named() -> None:
+    def said(used: float | None, policy: str) -> list[str]:
+        return [str(problem) for problem in problems(seen(broker=replace(BROKER, memory_used=used, policy=policy)))]
+
+    assert said(None, "allkeys-lru") == said(0.9, "noeviction") == said(0.9, "volatile-lru") == []
+    assert said(0.2, "allkeys-lfu") == [
+        "Redis evicts events and commands (allkeys-lfu): set maxmemory-policy noeviction"
+    ]
+    assert said(1.02, "noeviction") == ["Redis is full: 102% of its maxmemory: raise maxmemory, or lower EVENTS_STAY"]
+
+
+def test_a_database_that_only_reads_is_named_and_no_consumer_is_asked_for() -> None:
+    standby = replace(DATABASE, writes=False, tables=replace(TABLES, bridge=None, command_stream=None))
+
+    [said] = problems(seen(standby))
+
+    assert said.what == "PostgreSQL only reads"
+
+
 @pytest.mark.parametrize("lock", ["bridge", "command_stream"])
 def test_a_consumer_that_is_missing_is_missed(lock: str) -> None:
     [said] = of_tables(**{lock: None})

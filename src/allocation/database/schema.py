@@ -27,6 +27,17 @@ def require_current_schema(engine: Engine) -> None:
         raise Unavailable(f"the database's schema is at revision {found}, not {REVISION}; migrate it first")
 
 
+def require_writes(engine: Engine) -> None:
+    """Raises Unavailable when the database can't be reached, or only reads: a standby, or one that is set to."""
+
+    def ask() -> str | None:
+        with connection(engine) as open_connection:
+            return open_connection.execute(text("SELECT current_setting('transaction_read_only')")).scalar()
+
+    if Retry()(ask) != "off":
+        raise Unavailable("the database only reads: it is a standby, or default_transaction_read_only is on")
+
+
 def require_utf8(open_connection: Connection) -> None:
     """Raises Unavailable for a database in which not every name can be stored."""
     encoding = open_connection.execute(text("SELECT current_setting('server_encoding')")).scalar()

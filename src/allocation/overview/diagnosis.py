@@ -13,6 +13,9 @@ from allocation.overview.servers import Broker, Database, Tables
 LATE = 30.0
 """Seconds. A relay that is there tells within one, and a consumer reads at once; after an outage both catch up."""
 
+FULL = 0.95
+"""Of `maxmemory`."""
+
 _SEE_LETTERS = "allocation dead-letters list"
 
 
@@ -41,11 +44,13 @@ def _of_database(database: Database | Unreachable | None) -> Iterator[Problem]:
     if not database.is_current:
         found = database.revision or "none"
         yield Problem(f"the schema is at revision {found}, and {REVISION} is needed", "allocation migrate")
+    if not database.writes:
+        yield Problem("PostgreSQL only reads", "promote it, point DATABASE_URL at the primary, or let it write again")
     if database.tables:
-        yield from _of_tables(database.tables)
+        yield from _of_tables(database.tables, writes=database.writes)
 
 
-def _of_tables(tables: Tables) -> Iterator[Problem]:
+def _of_tables(tables: Tables, *, writes: bool) -> Iterator[Problem]:
     for backlog in tables.backlogs:
         if backlog.dead:
             effects = _many(backlog.dead, "dead effect", "dead effects")
@@ -59,6 +64,8 @@ def _of_tables(tables: Tables) -> Iterator[Problem]:
                 yield Problem(f"{late}, and fails", "bring Redis or the mail server back; the relay's log says more")
             else:
                 yield Problem(late, "is a relay running? `allocation relay`")
+    if not writes:  # where nobody can be at work
+        return
     if not tables.bridge:
         yield Problem("nobody listens to quantity changes", "start a consumer: `allocation consume`")
     if not tables.command_stream:
@@ -82,6 +89,11 @@ def _of_broker(overview: Overview) -> Iterator[Problem]:
         said = why(broker).removeprefix("redis: ")
         yield Problem(f"Redis: {said}", "bring it back; orders are taken meanwhile, and news waits")
     else:
+        if broker.memory_used is not None and (broker.policy or "").startswith("allkeys"):
+            yield Problem(f"Redis evicts events and commands ({broker.policy})", "set maxmemory-policy noeviction")
+        elif broker.memory_used is not None and broker.memory_used > FULL:
+            used = f"Redis is full: {broker.memory_used:.0%} of its maxmemory"
+            yield Problem(used, "raise maxmemory, or lower EVENTS_STAY")
         behind = broker.commands.oldest
         if behind is not None and behind > LATE:
             yield Problem(f"commands wait for {duration_in_words(behind)}", "look into the log of `allocation consume`")

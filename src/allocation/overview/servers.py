@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redis
 from sqlalchemy import Connection, Engine, text
@@ -19,7 +19,8 @@ from messaging.sql.exclusive import Holder, holder_of
 
 _WHO = text("""
     SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
-           to_regclass('alembic_version') IS NOT NULL AS is_migrated
+           to_regclass('alembic_version') IS NOT NULL AS is_migrated,
+           NOT current_setting('transaction_read_only')::boolean AS writes
 """)
 _REVISION = text("SELECT version_num FROM alembic_version")
 
@@ -37,12 +38,14 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """`milliseconds` for one question, on a connection that is open; `tables` only at a revision that we can read."""
+    """`milliseconds` for one question, on a connection that is open; `tables` only at a revision that we can read.
+    `writes`: not a standby, nor one that is set to read only."""
 
     version: str
     milliseconds: float
     revision: str | None
     tables: Tables | None
+    writes: bool = True
 
     @property
     def is_current(self) -> bool:
@@ -53,7 +56,8 @@ class Database:
 @dataclass(frozen=True, slots=True)
 class Broker:
     """`product` is Redis or Valkey; `run` names this one; `commands`: how far the consumers are behind the command
-    stream; `listeners` how many hear quantity changes over pub/sub."""
+    stream; `listeners` how many hear quantity changes over pub/sub. `memory_used` is the part of `maxmemory`, None
+    where there is no limit, and `policy` what it does at the limit."""
 
     product: str
     version: str
@@ -61,6 +65,8 @@ class Broker:
     commands: Lag
     listeners: int
     run: str | None = None
+    memory_used: float | None = None
+    policy: str | None = None
 
 
 def database(engine: Engine) -> Database:
@@ -70,10 +76,8 @@ def database(engine: Engine) -> Database:
         who = open_connection.execute(_WHO).one()
         milliseconds = _milliseconds_since(begun)
         revision = open_connection.execute(_REVISION).scalar() if who.is_migrated else None
-        found = Database(who.version, milliseconds, revision, None)
-        if not found.is_current:
-            return found
-        return Database(who.version, milliseconds, revision, _tables(open_connection))
+        found = Database(who.version, milliseconds, revision, None, who.writes)
+        return replace(found, tables=_tables(open_connection)) if found.is_current else found
 
 
 def broker(client: redis.Redis) -> Broker:
@@ -83,7 +87,7 @@ def broker(client: redis.Redis) -> Broker:
         begun = time.perf_counter()
         client.ping()
         milliseconds = _milliseconds_since(begun)
-        server = client.info("server")
+        server, memory = client.info("server"), client.info("memory")
         [(_, listeners)] = client.pubsub_numsub(CHANGE_BATCH_QUANTITY)
     valkey = server.get("valkey_version")
     return Broker(
@@ -93,6 +97,8 @@ def broker(client: redis.Redis) -> Broker:
         commands=lag_of(client, COMMANDS, GROUP),
         listeners=int(listeners),
         run=run_of(client, server),
+        memory_used=round(memory["used_memory"] / most, 3) if (most := memory.get("maxmemory")) else None,
+        policy=memory.get("maxmemory_policy"),
     )
 
 
