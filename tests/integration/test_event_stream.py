@@ -130,7 +130,7 @@ def test_what_is_too_old_by_one_clock_only_stays(redis_server: redis.Redis, ahea
     assert redis_server.xlen(EVENTS) == 301
 
 
-STEPS = ["exists", "xinfo", "set", "del", "xadd", "xdel", "hget", "hset", "xlen", "time", "xtrim", "publish"]
+STEPS = ["exists", "set", "del", "xadd", "xdel", "hmget", "hset", "xlen", "time", "xtrim", "publish"]
 
 
 @contextmanager
@@ -847,24 +847,40 @@ def test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_ag
     assert caplog.messages.count("the stream is emptied and told again") == 1
 
 
-@pytest.mark.parametrize("command", STEPS)
+def append_one(stream: EventStream) -> None:
+    stream.append_all([Append("SOFA", 1, 0, 1, [Entry(1, b'{"subject": "SOFA", "sequence": "1"}')])])
+
+
+def check_all(stream: EventStream) -> None:
+    stream.is_complete("home")
+    stream.end_check(stream.begin_check(), "home")
+
+
+@pytest.mark.parametrize("command", [*STEPS, "xinfo", "hget", "hdel"])
+@pytest.mark.parametrize("run", [append_one, check_all])
+@pytest.mark.parametrize("do_harm", [trim, add_with_an_id_that_is_the_last])
 def test_a_step_that_is_refused_while_a_stranger_is_noticed_loses_nothing(
-    service: Service, redis_server: redis.Redis, command: str
+    service: Service,
+    redis_server: redis.Redis,
+    do_harm: Callable[[redis.Redis], None],
+    run: Callable[[EventStream], None],
+    command: str,
 ) -> None:
     a_history(service)
     tell_all(service)
-    trim(redis_server)
+    do_harm(redis_server)
 
     with of_the_relay(redis_server) as client:
-        stream = EventStream(client, EVENTS, timedelta(days=7))
         acl: Any = redis_server.execute_command
         acl("ACL", "SETUSER", "relay", f"-{command}")
         for _ in range(2):
             with suppress(Unavailable):
-                stream.append_all([Append("SOFA", 1, 0, 1, [Entry(1, b'{"subject": "SOFA", "sequence": "1"}')])])
+                run(EventStream(client, EVENTS, timedelta(days=7)))
+    service.backfill.fill()
     service.backfill.fill()
 
     assert sequences(redis_server, "LAMP")[-5:] == [1, 2, 3, 4, 5]
+    assert service.backfill.stream.is_complete(service.backfill.stream.home())
 
 
 def test_each_incarnation_of_the_stream_has_a_mark(redis_server: redis.Redis) -> None:

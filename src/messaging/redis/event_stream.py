@@ -30,33 +30,27 @@ from messaging.redis.client import redis_faults
 # be written is tried before anything is appended, and what was appended is noted at once. What is too old by both
 # clocks goes first, by itself. Whoever may not publish has appended all the same.
 
-# ARGV[1]: a new incarnation. Fewer entries than we left: somebody has deleted some. A moment that is still to come: we
-# let go of some by a clock that was ahead. An id years ahead: it will not be trimmed for years, or nothing can be
-# appended. What is left goes too, so that whoever reads meets no gap; and is told again with the rest.
+# ARGV[1]: a new incarnation; [4] the field that is `known` then. Fewer entries than we left: somebody has deleted some.
+# A moment that is still to come: we let go of some by a clock that was ahead. What is left goes too, so that whoever
+# reads meets no gap; and is told again with the rest.
 _NOTICE = """
 local stream, hash, incarnation = KEYS[1], KEYS[2], KEYS[3]
-local time = tonumber(redis.call('TIME')[1])
-local length, let_go = string.match(redis.call('HGET', hash, ' kept') or '', '^(%d+) (%d+)$')
-local size, year, lost = redis.call('XLEN', stream), 31536000, nil
-if redis.call('EXISTS', stream) == 1 then
-    local about = redis.call('XINFO', 'STREAM', stream)
-    local last = '0-0'
-    for i = 1, #about, 2 do if about[i] == 'last-generated-id' then last = about[i + 1] end end
-    if tonumber(string.match(last, '^%d+')) > (time + year) * 1000 then
-        lost = 'an entry has the id ' .. last .. ', which is years ahead'
-        redis.call('DEL', stream)
-    elseif length and size < tonumber(length) then
-        lost = 'somebody has deleted entries'
-    elseif length and tonumber(let_go) > time + 60 then
-        lost = 'entries were let go by a clock that was ahead'
-    end
+local year, time = 31536000, tonumber(redis.call('TIME')[1])
+local size, there = redis.call('XLEN', stream), redis.call('EXISTS', stream, incarnation)
+local found = redis.call('HMGET', hash, ' kept', ARGV[4])
+local known = found[2]
+local length, let_go = string.match(found[1] or '', '^(%d+) (%d+)$')
+if not lost and length and size < tonumber(length) and redis.call('EXISTS', stream) == 1 then
+    lost = 'somebody has deleted entries'
+elseif not lost and length and tonumber(let_go) > time + 60 then
+    lost = 'entries were let go by a clock that was ahead'
 end
 if lost then
     redis.call('XTRIM', stream, 'MAXLEN', 0)
     redis.call('SET', incarnation, ARGV[1])
     redis.call('DEL', hash)
     redis.call('HSET', hash, ' lost', lost)
-    size, let_go = 0, nil
+    size, known, let_go = 0, nil, nil
 end
 """
 
@@ -72,17 +66,17 @@ end
 
 # ARGV[4] and on: subject, token, after, version; then version, body, channel and message of each entry.
 _APPEND = f"""
+local lost
 {_NOTICE}
-if redis.call('EXISTS', stream) == 0 then
+if there < 2 and redis.call('EXISTS', stream) == 0 then
     redis.call('SET', incarnation, ARGV[1])
     redis.call('DEL', hash)
-    if lost then redis.call('HSET', hash, ' lost', lost) end
     redis.call('XDEL', stream, redis.call('XADD', stream, '*', 'event', ''))
-elseif redis.call('EXISTS', incarnation) == 0 then
+    known, let_go = nil, nil
+elseif there < 2 then
     redis.call('SET', incarnation, ARGV[1])
 end
-local known = redis.call('HGET', hash, ARGV[4]) or '0:0'
-local token, version = string.match(known, '^(%d+):(%d+)$')
+local token, version = string.match(known or '0:0', '^(%d+):(%d+)$')
 if not token or tonumber(token) > (time + 10 * year) * 1000000 then token, version = '0', '0' end
 if tonumber(ARGV[5]) < tonumber(token) then return 'late' end
 if tonumber(ARGV[6]) > tonumber(version) then
@@ -107,13 +101,23 @@ return result
 _APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
 
 # A full Redis refuses what it would append, but not to let go of what is old.
-_TRIM = f"{_NOTICE}{_LET_GO}"
+_TRIM = f"local lost\n{_NOTICE}{_LET_GO}"
 
+# An id years ahead: the entry will not be trimmed for years, or nothing can be appended after it.
 _LOOK = f"""
+local lost
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    local about, last = redis.call('XINFO', 'STREAM', KEYS[1]), '0-0'
+    for i = 1, #about, 2 do if about[i] == 'last-generated-id' then last = about[i + 1] end end
+    if tonumber(string.match(last, '^%d+')) > (tonumber(redis.call('TIME')[1]) + 31536000) * 1000 then
+        lost = 'an entry has the id ' .. last .. ', which is years ahead'
+        redis.call('DEL', KEYS[1])
+    end
+end
 {_NOTICE}
 lost = redis.call('HGET', hash, ' lost') or ''
 redis.call('HDEL', hash, ' lost')
-return {{redis.call('EXISTS', stream) == 1 and redis.call('HGET', hash, '') or '', lost}}
+return {{redis.call('EXISTS', stream) == 1 and known or '', lost}}
 """
 
 # ARGV: a new mark. A check that goes on is joined: whoever ends first has seen that nothing is missing, and those who
@@ -188,7 +192,7 @@ class EventStream:
             _, *answers = pipeline.execute(raise_on_error=False)
             if answers and all(isinstance(answer, redis.RedisError) for answer in answers):
                 if "maxmemory" in str(answers[0]):
-                    self._trim(keys=self._keys, args=self._to_keep())
+                    self._trim(keys=self._keys, args=[*self._to_keep(), ""])
                 raise answers[0]
         if b"told, not published" in answers:
             log.warning("redis does not let us publish on a channel; the stream has all of it")
@@ -223,7 +227,7 @@ class EventStream:
     def is_complete(self, home: str) -> bool:
         """Whether it is known that nothing is missing here."""
         with redis_faults():
-            mark, lost = self._look(keys=self._keys, args=self._to_keep())
+            mark, lost = self._look(keys=self._keys, args=[*self._to_keep(), ""])
         if lost:
             log.warning("the stream is emptied and told again", extra={"reason": lost.decode()})
         return bool(mark == home.encode())
