@@ -23,6 +23,7 @@ from allocation.entrypoints.inbound import Unsettled, retry
 from allocation.entrypoints.redis_commands import MOST_TRIES, run
 from allocation.validation import ALLOCATE, SCHEMAS
 from embedded.waiting import wait_for
+from messaging.envelope import Position
 from messaging.errors import ConcurrencyConflict, Unavailable
 from messaging.redis.group import ConsumerGroup
 from messaging.sql.exclusive import ExclusiveBus, Occupied
@@ -560,6 +561,29 @@ def test_who_is_forgotten_has_nothing_pending(
     assert pending(redis_server) == 1, "not lost"
     consumers: Any = redis_server.xinfo_consumers(COMMANDS, GROUP)
     assert [consumer["name"] for consumer in consumers] == [b"late"]
+
+
+@pytest.mark.parametrize("command", ["xinfo", "xgroup", "xclaim", "xpending", "xrange"])
+def test_a_step_of_taking_over_that_is_refused_loses_nothing(
+    service: Service, producer: Producer, redis_server: redis.Redis, command: str
+) -> None:
+    producer.send_raw("{}")
+    redis_server.xgroup_create(COMMANDS, GROUP, id="0")
+    redis_server.xgroup_createconsumer(COMMANDS, GROUP, "idle")
+    redis_server.xreadgroup(GROUP, "someone who has died", {COMMANDS: ">"})
+    acl: Any = redis_server.execute_command
+    acl("ACL", "SETUSER", "default", f"-{command}")
+    try:
+        with pytest.raises(Unavailable):
+            service.command_group.take_over(Position(COMMANDS, "1-1", "of another stream"))
+    finally:
+        acl("ACL", "SETUSER", "default", "+@all")
+
+    service.command_group.take_over()
+
+    entry = service.command_group.first_pending()
+    assert entry
+    assert (entry.body, pending(redis_server)) == (b"{}", 1)
 
 
 # --- surroundings ------------------------------------------------------------

@@ -747,6 +747,7 @@ def test_a_redis_that_comes_back_with_an_older_dump_is_told_what_it_lacks(
         service.backfill.fill()
         home = service.backfill.stream.home()
         assert service.backfill.stream.is_complete(home)
+        incarnation = service.redis.get(INCARNATION)
         service.redis.save()
         service.bus.handle(commands.Allocate("o1", "LAMP", 1))
         service.bus.handle(commands.Allocate("o2", "LAMP", 1))
@@ -760,6 +761,7 @@ def test_a_redis_that_comes_back_with_an_older_dump_is_told_what_it_lacks(
         assert service.backfill.stream.is_complete(home), "or this shows nothing"
         assert service.backfill.fill() == 2
         assert sequences(service.redis, "LAMP") == [1, 2, 3]
+        assert service.redis.get(INCARNATION) != incarnation, "ids may be given again that readers have seen"
     finally:
         service.close()
 

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 from click.testing import CliRunner, Result
+from tests.chaos.harvest import Subscriber
 
 from allocation.adapters.redis_channels import EVENTS, event_stream
 from allocation.bootstrap import Service
@@ -23,6 +25,7 @@ from allocation.config import EVENTS_STAY, Settings
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints.cli import main
 from embedded.valkey import Redis
+from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 from messaging.redis.client import redis_client
 from messaging.redis.event_stream import Append, Entry
@@ -34,7 +37,8 @@ SOON = 0.01
 def tell(client: redis.Redis, subject: str, *versions: int, again: bool = False) -> None:
     """As a relay tells it."""
     for version in versions:
-        body = {"id": f"{subject}:{version}", "subject": subject, "sequence": str(version)}
+        body: dict[str, Any] = {"id": f"{subject}:{version}", "subject": subject, "sequence": str(version)}
+        body |= {"type": "allocation.x.v1", "time": "2031-01-01T00:00:00+00:00", "data": {}}
         after = 0 if again else version - 1
         event_stream(client, EVENTS_STAY).append_all(
             [Append(subject, 1, after, version, [Entry(version, json.dumps(body).encode())])]
@@ -144,6 +148,28 @@ def test_a_stream_that_is_made_anew_at_the_same_moment_is_read_from_its_beginnin
         client.xadd(EVENTS, fields, id=f"{moment}-{number}")
 
     assert read(tail) == ["SPOON:1", "LAMP:6", "LAMP:7"]
+
+
+def test_so_does_the_subscriber_of_the_chaos_rounds(every_redis_url: str, client: redis.Redis) -> None:
+    def heard(subscriber: Subscriber, number: int) -> bool:
+        return wait_for(lambda: len(subscriber.told) == number, within=10)
+
+    world: Any = SimpleNamespace(redis=lambda: redis_client(every_redis_url))
+    tell(client, "LAMP", 1, 2, 3)
+    subscriber = Subscriber(world)
+    try:
+        assert heard(subscriber, 3)
+        entries: Any = client.xrange(EVENTS)
+
+        with client.pipeline() as at_once:
+            at_once.delete(EVENTS)
+            at_once.xadd(EVENTS, entries[0][1], id="1-1")
+            at_once.set("{allocation.events}.incarnation", "another")
+            at_once.execute()
+
+        assert heard(subscriber, 4)
+    finally:
+        subscriber.stop()
 
 
 def test_what_is_beside_the_stream_and_not_ours_is_no_obstacle(client: redis.Redis, tail: Tail) -> None:

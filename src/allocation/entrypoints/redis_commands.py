@@ -112,8 +112,9 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
         if outcome.refusal:
             refused.append((entry, str(outcome.refusal), request.metadata.correlation_id))
     for entry, reason, correlation_id in refused:
+        keep = _give_up if entry is entries[-1] else _store
         with working_on(correlation_id):
-            _give_up(service, entry, reason)
+            keep(service, entry, reason)
     service.command_group.acknowledge(entries)
     correlation_ids = list(dict.fromkeys(request.metadata.correlation_id for _, request in requests))
     about = {"messages": len(entries), "refused": len(refused), "correlation_ids": correlation_ids}

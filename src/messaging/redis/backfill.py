@@ -83,6 +83,8 @@ class Backfill:
             here = dict(zip(last_versions, self.stream.versions(list(last_versions)), strict=True))
             behind = {stream: here[stream] for stream, last in last_versions.items() if here[stream] < last}
             if behind:
+                if complete and not events:  # a replica or a dump may give ids again that readers have seen
+                    self.stream.begin_anew()
                 claims = self.deliveries.claim_these(self.effect, behind)
                 complete = complete and len(claims) == len(behind)
                 try:

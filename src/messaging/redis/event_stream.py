@@ -232,6 +232,11 @@ class EventStream:
             log.warning("the stream is emptied and told again", extra={"reason": lost.decode()})
         return bool(mark == home.encode())
 
+    def begin_anew(self) -> None:
+        """Have those who read by ids begin anew: some are lost, and given again."""
+        with redis_faults():
+            self._client.set(self._keys[2], uuid4().hex)
+
     def begin_check(self) -> bytes:
         """Someone looks whether anything is missing. Returns a mark, which goes with what is lost while they look."""
         with redis_faults():
@@ -259,7 +264,7 @@ def told_key(stream: str) -> str:
 
 
 def incarnation_key(stream: str) -> str:
-    """What is there changes when the stream is made anew, or told again from its beginning: ids then say nothing."""
+    """What is there changes when the stream has lost something and is told again: ids from before say nothing then."""
     return f"{{{stream}}}.incarnation"
 
 
