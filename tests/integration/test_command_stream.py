@@ -640,6 +640,23 @@ def test_handled_messages_go_after_a_while_and_no_others(
     assert service.command_group.trim() >= 100
 
 
+def test_what_was_handled_last_stays_though_what_follows_has_waited_for_long(
+    service: Service, redis_server: redis.Redis
+) -> None:
+    """By it a group that is lost is known to be of the same stream."""
+    for number in range(200):
+        redis_server.xadd(COMMANDS, {"command": "{}"}, id=f"1-{number + 1}")
+    group = service.command_group
+    group.take_over()
+    entries = group.new(200, 0.1)
+    group.acknowledge(entries[:100])
+    handled = group.position_of(entries[99])
+
+    assert group.trim(handled) == 0
+    assert group.holds(handled)
+    assert group.trim() == 100, "else it goes with its node"
+
+
 def test_a_refused_message_can_be_handled_after_all(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:

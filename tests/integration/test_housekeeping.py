@@ -15,7 +15,7 @@ from allocation.adapters.redis_channels import COMMANDS
 from allocation.bootstrap import Service
 from allocation.domain import commands
 from embedded.waiting import wait_for
-from messaging.envelope import Request
+from messaging.envelope import Position, Request
 from messaging.redis.group import ConsumerGroup
 from messaging.sql.housekeeping import Housekeeping
 
@@ -132,8 +132,8 @@ def test_a_consumer_trims_the_command_stream_without_being_asked(
     trimmed: list[int] = []
     trim = ConsumerGroup.trim
 
-    def and_note(self: ConsumerGroup) -> int:
-        trimmed.append(trim(self))
+    def and_note(self: ConsumerGroup, handled: Position | None) -> int:
+        trimmed.append(trim(self, handled))
         return trimmed[-1]
 
     monkeypatch.setattr(ConsumerGroup, "trim", and_note)

@@ -71,7 +71,7 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
     trim_at = 0.0
     while not stop.is_set():
         if time.monotonic() >= trim_at:
-            group.trim()
+            group.trim(handled)
             trim_at = time.monotonic() + _TRIM_EVERY
         if some_are_pending:
             entry = group.first_pending()

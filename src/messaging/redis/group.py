@@ -138,11 +138,14 @@ class ConsumerGroup:
             if entries:
                 self._client.xack(self.stream, self._group, *(entry.id for entry in entries))
 
-    def trim(self) -> int:
-        """Delete what every group has acknowledged and is old enough; returns how many entries."""
+    def trim(self, handled: Position | None = None) -> int:
+        """Delete what every group has acknowledged and is old enough, and comes before what was `handled` last; returns
+        how many entries."""
         with redis_faults():
             seconds, _ = self._client.time()
             oldest = [(int(seconds - self._keep.total_seconds()) * 1000, 0)]
+            if handled:
+                oldest.append(_id(handled.entry_id))
             for group in self._client.xinfo_groups(self.stream):
                 oldest.append(_id(group["last-delivered-id"]))
                 if pending := self._client.xpending(self.stream, group["name"])["min"]:
