@@ -5,25 +5,41 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from datetime import date, datetime
+from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Annotated, Any, Generic, TypeVar, assert_never
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import PydanticCustomError, from_json
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    WithJsonSchema,
+    WrapValidator,
+    create_model,
+)
+from pydantic_core import PydanticCustomError
 
+from allocation.domain.names import Renamed, normal
 from allocation.service_layer import messages
 from allocation.service_layer.messages import ordering, stock
 from allocation.service_layer.messages.table import CommandRow, Day, EventRow, Limit, Whole
 from allocation.service_layer.messages.table import Text as TextLimit
 from messaging.envelope import LONGEST_TEXT
 from messaging.errors import UnreadableMessage
+from messaging.json_input import read_json
 
 C = TypeVar("C")
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LONGEST_SHOWN = 60
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +66,37 @@ def _clean(text: str) -> str:
     return text
 
 
+def _visible(text: str) -> str:
+    if not text.isascii() and (hidden := _HIDDEN_PATTERN.search(text)):
+        [which] = [character for character in hidden[0] if not character.isascii()]
+        code_point = f"U+{ord(which):04X}"
+        raise PydanticCustomError(
+            "hidden", "must not have invisible or direction characters ({code_point})", {"code_point": code_point}
+        )
+    return _clean(text)
+
+
+def _as_kept(given: object, validated: Callable[[object], str]) -> str:
+    """All limits are those of the text as it is kept."""
+    if not isinstance(given, str):
+        return validated(given)
+    kept = given if isinstance(given, Renamed) else normal(given)
+    validated(str(kept))
+    return kept
+
+
 def _date_of(given: object) -> object:
     if not isinstance(given, str):
         return given
+    day = _date_in(given)
+    if day is None:
+        raise PydanticCustomError("date", "must be a date as YYYY-MM-DD, or null")
+    if not 1980 <= day.year < 2200:
+        raise PydanticCustomError("unset", "must be from 1980-01-01 to 2199-12-31, or null where it is not known")
+    return day
+
+
+def _date_in(given: str) -> date | None:
     try:
         if _DATE.fullmatch(given):
             return date.fromisoformat(given)
@@ -60,19 +104,52 @@ def _date_of(given: object) -> object:
             return datetime.fromisoformat(given).date()
     except ValueError:
         pass
-    raise PydanticCustomError("date", "must be a date as YYYY-MM-DD, or null")
+    return None
 
 
 # What `_clean` refuses, as a JSON Schema says it, but for lone surrogates: they have no place in UTF-8 anyway.
 _SPACE = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _UNCLEAN = rf"[\u0000-\u001f\u007f-\u009f]|^[{_SPACE}]|[{_SPACE}]$"
 
+# The general category Cf, of Unicode 16, and what looks like nothing. Outside of the BMP they stand for themselves: no
+# escape is the same in all dialects.
+_INVISIBLE = (
+    r"\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f"
+    r"\u202a-\u202e\u2060-\u2064\u2066-\u206f\u2800\u3164\ufeff\uffa0\ufff9-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f"
+)
+# Persian, Indic scripts and emoji join letters by these.
+_JOINER = r"(?:^|[\u0000-\u007f])[\u200c\u200d]|[\u200c\u200d](?:[\u0000-\u007f]|$)"
+_HIDDEN = rf"[{_INVISIBLE}]|{_JOINER}"
+_HIDDEN_PATTERN = re.compile(_HIDDEN)
+
+
+@dataclass(frozen=True, slots=True)
+class _AsJsonSchema:
+    """What a text that comes in must not hold. What we send may be older than our rule for what is hidden."""
+
+    refused: str
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | {"not": {"pattern": self.refused if handler.mode == "validation" else _UNCLEAN}}
+
+
+_LIMITS = Field(min_length=1, max_length=LONGEST_TEXT)
+
 Text = Annotated[
-    str,
-    Field(min_length=1, max_length=LONGEST_TEXT, json_schema_extra={"not": {"pattern": _UNCLEAN}}),
-    AfterValidator(_clean),
+    str, _LIMITS, AfterValidator(_visible), WrapValidator(_as_kept), _AsJsonSchema(f"{_UNCLEAN}|{_HIDDEN}")
 ]
-_Eta = Annotated[date | None, BeforeValidator(_date_of)]
+"""New text: kept in NFC, in which its characters are counted."""
+
+Name = Annotated[str, _LIMITS, AfterValidator(_clean), WrapValidator(_as_kept), _AsJsonSchema(_UNCLEAN)]
+"""What is looked for: it may be older than the rule for what is hidden."""
+
+_POSSIBLE = "^(19[89]|2[01][0-9])"
+_Eta = Annotated[
+    Annotated[date, WithJsonSchema({"type": "string", "format": "date", "pattern": _POSSIBLE}, mode="validation")]
+    | None,
+    BeforeValidator(_date_of),
+]
 
 
 def type_of(limit: Limit) -> Any:
@@ -89,7 +166,8 @@ def type_of(limit: Limit) -> Any:
 
 
 class Schema(Generic[C]):
-    """A message as it may arrive: its fields' limits, strictly typed; unknown keys are ignored."""
+    """A message as it may arrive: its fields' limits, strictly typed. Unknown keys of a command are refused, unless its
+    sender `may_add` some."""
 
     def __init__(self, row: CommandRow[C] | EventRow[C]) -> None:
         self.row = row
@@ -99,60 +177,105 @@ class Schema(Generic[C]):
             if described := row.fields.get(field.name):
                 default = ... if field.default is MISSING else field.default
                 columns[field.name] = (type_of(described.limit), Field(default, alias=described.wire or field.name))
-        config = ConfigDict(strict=True, extra="ignore")
+        config = ConfigDict(strict=True, extra="forbid" if isinstance(row, CommandRow) else "ignore")
         self._model: type[BaseModel] = create_model(row.kind.__name__, __config__=config, **columns)
 
-    def read_json(self, body: bytes | str, **known: object) -> C:
+    def read_json(self, body: bytes | str, known: Mapping[str, object] = _NOTHING, *, may_add: bool = False) -> C:
         """The command in a JSON object, with what is known from elsewhere. Raises BadInput."""
         try:
-            values = from_json(body, allow_inf_nan=False)  # RFC 8259 knows no NaN, not even under a key that we ignore
+            values = read_json(body)
         except ValueError as error:
             raise BadInput(f"invalid JSON: {error}") from error
         if not isinstance(values, dict):
             rule = f"input should be an object, not {_shown(values)}"
             raise BadInput(f"body: {rule}", [FieldProblem((), rule)])
-        return self.read_fields(values | known)
+        return self.read_fields(values, known, may_add=may_add)
 
-    def read_fields(self, values: Mapping[str, object]) -> C:
+    def read_fields(
+        self, values: Mapping[str, object], known: Mapping[str, object] = _NOTHING, *, may_add: bool = False
+    ) -> C:
         """The command from Python values. Raises BadInput."""
+        if not may_add and (twice := values.keys() & known.keys()):
+            raise _said([FieldProblem((name,), "is in the path already") for name in twice])
         try:
-            return self._command(self._model.model_validate(values))
+            return self._command(self._model.model_validate({**values, **known}, extra="ignore" if may_add else None))
         except ValidationError as error:
-            raise bad_input(error) from error
+            raise bad_input(error, self._model, known) from error
 
-    def json_schema(self, known: Collection[str] = ()) -> dict[str, Any]:
+    def json_schema(self, known: Collection[str] = (), *, may_add: bool = False) -> dict[str, Any]:
         """The same limits as a JSON Schema, without what is known from elsewhere. A default that means another value,
         and would break them, is not said."""
-        schema = self._model.model_json_schema()
+        schema = self._model.model_json_schema(
+            mode="validation" if isinstance(self.row, CommandRow) else "serialization"
+        )
         for name in known:
             del schema["properties"][name]
             schema["required"].remove(name)
         for limits in schema["properties"].values():
             if limits.get("default") == "":
                 del limits["default"]
+        if may_add:
+            del schema["additionalProperties"]
         return schema
 
     def _command(self, model: BaseModel) -> C:
         return self.kind(**{name: getattr(model, name) for name in type(model).model_fields})
 
 
-def bad_input(error: ValidationError) -> BadInput:
+def bad_input(error: ValidationError, model: type[BaseModel], known: Collection[str] = ()) -> BadInput:
     """What pydantic found, in our words."""
-    problems = [FieldProblem(one["loc"], _rule(one)) for one in error.errors(include_url=False)]
-    return BadInput("; ".join(f"{'.'.join(map(str, one.where))}: {one.rule}" for one in problems), problems)
+    return _said([FieldProblem(one["loc"], _rule(one, model, known)) for one in error.errors(include_url=False)])
 
 
-def _rule(problem: Any) -> str:
+def _said(problems: Sequence[FieldProblem]) -> BadInput:
+    return BadInput("; ".join(f"{'.'.join(map(_cut, one.where))}: {one.rule}" for one in problems), problems)
+
+
+def _rule(problem: Any, model: type[BaseModel], known: Collection[str]) -> str:
     if problem["type"] == "missing":
         return "is missing"
+    if problem["type"] == "extra_forbidden":
+        keys = _keys_at(model.model_json_schema(), problem["loc"])
+        return f"is no known key; {suggestion(problem['loc'][-1], [key for key in keys if key not in known])}"
     rule: str = problem["msg"][:1].lower() + problem["msg"][1:]
     return f"{rule}, not {_shown(problem['input'])}"
 
 
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by an unknown name."""
+    by_letters = {_letters(one): one for one in known}
+    [near] = get_close_matches(_letters(name), by_letters, n=1) or [""]
+    meant = f"did you mean {by_letters[near]}? " if near else ""
+    return f"{meant}{'known: ' + ', '.join(by_letters.values()) if by_letters else 'none is'}"
+
+
+def _letters(name: str) -> str:
+    """In which names differ that are not the same, spelled in another way."""
+    return re.sub(r"[\W_]", "", name).casefold()
+
+
+def _keys_at(schema: dict[str, Any], where: Sequence[str | int]) -> list[str]:
+    """The keys of the object in which the last of these stands, by the JSON Schema of the whole."""
+
+    def below(node: dict[str, Any], step: str | int) -> dict[str, Any]:
+        found: dict[str, Any] = node["items"] if isinstance(step, int) else node["properties"][step]
+        found = next((one for one in found.get("anyOf", [found]) if one.get("type") != "null"), found)
+        return schema["$defs"][found["$ref"].rpartition("/")[2]] if "$ref" in found else found
+
+    node = schema
+    for step in where[:-1]:
+        node = below(node, step)
+    return list(node["properties"])
+
+
 def _shown(value: object) -> str:
     """As it was sent, where JSON and Python differ; text in Python's way, in which nothing is unprintable."""
-    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+    return _cut(json.dumps(value) if value is None or isinstance(value, bool) else repr(value))
+
+
+def _cut(text: object) -> str:
+    said = str(text)
+    return said if len(said) <= _LONGEST_SHOWN else said[:_LONGEST_SHOWN] + "…"
 
 
 CREATE_BATCH = Schema(stock.CREATE_BATCH)

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from messaging.codec import Codec, JsonObject
 from messaging.envelope import LONGEST_TEXT, Metadata, Recorded
 from messaging.errors import UnreadableMessage
+from messaging.json_input import read_json
 from messaging.trace_context import sent_in, traceparent
 
 # No control characters and no lone surrogates: these become keys and log lines.
@@ -113,7 +114,7 @@ class CloudEvent(BaseModel):
     def read_json(cls, body: bytes) -> CloudEvent:
         """Raises UnreadableMessage."""
         try:
-            return cls.model_validate(from_json(body, allow_inf_nan=False))
+            return cls.model_validate(read_json(body))
         except ValidationError as error:
             problems = (f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors())
             raise UnreadableMessage(f"not a CloudEvent: {'; '.join(problems)}") from error

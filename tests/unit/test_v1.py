@@ -303,8 +303,85 @@ def test_the_body_can_t_name_another_batch_than_the_path(api: Api) -> None:
 
     answer = api.client.patch("/v1/batches/b1", json={"qty": 3, "batchref": "b2"}, headers={"If-Match": "*"})
 
-    assert (answer.json or {})["ref"] == "b1"
-    assert api.batch("b2") == Batch("b2", "TABLE", 10, 0, 10, None)
+    said = is_problem(answer, problems.INVALID_VALUES)
+    assert said["errors"] == [{"detail": "is in the path already", "pointer": "#/batchref"}]
+    for ref in ("b1", "b2"):
+        assert api.batch(ref) == Batch(ref, "TABLE", 10, 0, 10, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointer", "detail"),
+    [
+        ("/v1/batches", BATCH | {"ETA": "2031-01-01"}, "#/ETA", "did you mean eta? known: ref, sku, qty, eta"),
+        (
+            "/v1/allocations",
+            LINE | {"line_id": "1"},
+            "#/line_id",
+            "did you mean lineid? known: orderid, sku, qty, lineid",
+        ),
+        ("/v1/allocations", LINE | {"a/ä~": 1}, "#/a~1%C3%A4~0", "known: orderid, sku, qty, lineid"),
+    ],
+)
+def test_a_key_that_is_not_known_is_refused_by_name(
+    api: Api, path: str, body: dict[str, Any], pointer: str, detail: str
+) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+    before = len(api.service.memory.log["TABLE"])
+
+    said = is_problem(api.client.post(path, json=body), problems.INVALID_VALUES)
+
+    assert said["errors"] == [{"detail": f"is no known key; {detail}", "pointer": pointer}]
+    assert len(api.service.memory.log["TABLE"]) == before
+
+
+def test_a_change_of_a_batch_takes_its_quantity_and_nothing_else(api: Api) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+
+    for body in ({"qty": 3, "eta": "2031-01-01"}, {"qty": 3, "ref": "b2"}):
+        answer = api.client.patch("/v1/batches/b1", json=body, headers={"If-Match": "*"})
+
+        name = list(body)[1]
+        assert is_problem(answer, problems.INVALID_VALUES)["detail"] == f"{name}: is no known key; known: qty"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/batches?dry_run=true"),
+        ("PATCH", "/v1/batches/b1?dry_run=true"),
+        ("POST", "/v1/allocations?dry_run=true"),
+        ("GET", "/v1/batches/b1?dry_run=true"),
+        ("GET", "/v1/orders/o1?dry_run=true"),
+    ],
+)
+def test_a_parameter_that_is_not_known_is_refused_on_routes_that_have_none(api: Api, method: str, path: str) -> None:
+    said = is_problem(api.client.open(path, method=method, json=BATCH), problems.INVALID_VALUES)
+
+    assert said["errors"] == [{"detail": "unknown query parameter; none is", "parameter": "dry_run"}]
+
+
+def test_the_book_s_routes_ignore_what_they_do_not_know(api: Api) -> None:
+    assert api.client.post("/add_batch?x=1", json=BATCH | {"ETA": "2031-01-01"}).status_code == 201
+    assert api.client.post("/allocate?x=1", json=LINE | {"line_id": "1"}).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/v1/batches", "/add_batch"])
+def test_a_key_that_is_given_twice_is_refused_everywhere(api: Api, path: str) -> None:
+    for twice in ('"qty": 1, "qty": 100', '"qty": 1, "note": {"a": 1, "a": 2}'):
+        body = f'{{"ref": "b1", "sku": "TABLE", {twice}}}'
+        answer = api.client.post(path, data=body, content_type="application/json")
+
+        assert answer.status_code == 400
+        assert "is given twice in one object" in answer.text
+    assert api.batch("b1") is None
+
+
+def test_a_body_that_is_compressed_is_refused_by_the_name_of_its_encoding(api: Api) -> None:
+    for path in ("/v1/batches", "/add_batch"):
+        answer = api.client.post(path, json=BATCH, headers={"Content-Encoding": "gzip"})
+        assert answer.status_code == 415
+        assert "Content-Encoding is 'gzip'" in answer.text
+    assert api.client.post("/v1/batches", json=BATCH, headers={"Content-Encoding": "Identity"}).status_code == 201
 
 
 def test_who_has_an_answer_already_is_told_so(api: Api) -> None:

@@ -24,7 +24,8 @@ def event(row: EventRow[Any]) -> JsonObject:
 
 def command(row: CommandRow[Any]) -> JsonObject:
     """A CloudEvent of the stream `allocation.commands`."""
-    return _described(_plain(CloudEvent.json_schema(row.name, fields(row))), descriptions.ACCEPTED_ATTRIBUTES)
+    data = fields(row) | {"additionalProperties": False}
+    return _described(_plain(CloudEvent.json_schema(row.name, data)), descriptions.ACCEPTED_ATTRIBUTES)
 
 
 def line_allocated() -> JsonObject:

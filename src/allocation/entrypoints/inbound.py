@@ -43,7 +43,9 @@ _SO_OFTEN = 3
 def read(source: str, body: bytes) -> Request:
     """The command in a message from a channel or stream. Raises UnreadableMessage."""
     if source == redis_channels.CHANGE_BATCH_QUANTITY:
-        return Request(CHANGE_BATCH_QUANTITY.read_json(body), Metadata.first("redis", _correlation_in(body)))
+        return Request(
+            CHANGE_BATCH_QUANTITY.read_json(body, may_add=True), Metadata.first("redis", _correlation_in(body))
+        )
     event = CloudEvent.read_json(body)
     if event.type not in SCHEMAS:
         raise UnreadableMessage(f"type: should be one of {', '.join(SCHEMAS)}, not {event.type!r}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
@@ -29,7 +30,7 @@ def add_errors(app: Flask) -> None:
         if not error.problems:
             return _answer(problems.INVALID_REQUEST, str(error))
         place = _in_query if isinstance(error, BadParameter) else _in_body
-        errors = [{"detail": one.rule, **place("/".join(map(str, one.where)))} for one in error.problems]
+        errors = [{"detail": one.rule, **place(one.where)} for one in error.problems]
         return _answer(problems.INVALID_VALUES, str(error), {"errors": errors}, in_the_book=400)
 
     @app.errorhandler(DomainError)
@@ -91,9 +92,11 @@ def _detail_of(error: HTTPException) -> str:
     return error.description or ""
 
 
-def _in_query(where: str) -> dict[str, str]:
-    return {"parameter": where}
+def _in_query(where: Sequence[str | int]) -> dict[str, str]:
+    return {"parameter": "/".join(map(str, where))}
 
 
-def _in_body(where: str) -> dict[str, str]:
-    return {"pointer": f"#/{where}" if where else "#"}
+def _in_body(where: Sequence[str | int]) -> dict[str, str]:
+    """A JSON Pointer (RFC 6901) as a part of a URI."""
+    escaped = (str(step).replace("~", "~0").replace("/", "~1") for step in where)
+    return {"pointer": "#" + "".join(f"/{quote(step, safe='~')}" for step in escaped)}

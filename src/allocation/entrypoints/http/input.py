@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TypeVar
 
 from flask import g, request
@@ -10,12 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
-from allocation.validation import BadInput, Schema, Text
+from allocation.validation import BadInput, Name, Schema
 from messaging.envelope import LONGEST_TEXT, Metadata, usable_id
 
 C = TypeVar("C")
 
-_TEXT: TypeAdapter[str] = TypeAdapter(Text)
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 class AnyText(BaseConverter):
@@ -28,19 +29,22 @@ class AnyText(BaseConverter):
 def name_in_path(given: str) -> str:
     """Raises NotFound for what nothing may be called."""
     try:
-        return _TEXT.validate_python(given)
+        return _NAME.validate_python(given)
     except ValidationError:
         raise NotFound(f"nothing may be called {given!r}") from None
 
 
-def body(schema: Schema[C], largest: int, **known: object) -> C:
-    """The command in the body of at most `largest` bytes, with what is known from elsewhere."""
+def body(schema: Schema[C], largest: int, known: Mapping[str, object], *, may_add: bool) -> C:
+    """The command in the body of at most `largest` bytes, with what is known from elsewhere. Whether the sender
+    `may_add` keys that we do not know."""
+    if (encoding := request.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
+        raise UnsupportedMediaType(f"the body must not be compressed or encoded; its Content-Encoding is {encoding!r}")
     if request.mimetype != "application/json":
         raise UnsupportedMediaType(f"the content type must be application/json, not {request.mimetype or 'missing'!r}")
     given = request.get_data(cache=False)
     if len(given) > largest:
         raise RequestEntityTooLarge
-    return schema.read_json(given, **known)
+    return schema.read_json(given, known, may_add=may_add)
 
 
 def message_id() -> str | None:

@@ -166,7 +166,7 @@ UNSUPPORTED_MEDIA_TYPE = Problem(
     "unsupported-media-type",
     415,
     "Unsupported media type",
-    "Send the header `Content-Type: application/json`.",
+    "Send the header `Content-Type: application/json`, and a body that is not compressed.",
     "the content type must be application/json, not 'text/plain'",
 )
 INVALID_VALUES = Problem(

@@ -99,10 +99,15 @@ class Route:
         return {name: fields[name].wire or name for name in self.parameters if name in fields}
 
     @property
+    def may_add(self) -> bool:
+        """Whether keys that we do not know are ignored, in the body and in the query, as in the book."""
+        return self.tag != "v1"
+
+    @property
     def problems(self) -> list[Problem]:
         if not self.takes:
             of_path = [problems.NOT_FOUND] if self.parameters else []
-            return [*of_path, *([problems.INVALID_VALUES] if self.query else []), *self.raises]
+            return [*of_path, problems.INVALID_VALUES, *self.raises]
         of_rules = dict.fromkeys(problems.OF_REFUSALS[refusal] for refusal in self.takes.refuses)
         of_header = [problems.PRECONDITION_REQUIRED] if self.if_match else []
         return [*problems.OF_EVERY_COMMAND, *of_rules, *of_header, *self.raises]
@@ -115,7 +120,7 @@ class Route:
         def read(**path: str) -> ResponseReturnValue:
             expected = {"seen": seen()} if self.if_match else {}
             given = {wire: name_in_path(path.pop(name)) for name, wire in known.items()}
-            command = body(schema, self.largest_body, **given)
+            command = body(schema, self.largest_body, given, may_add=self.may_add)
             return view(replace(command, **expected) if expected else command, message_id(), **path)
 
         return read

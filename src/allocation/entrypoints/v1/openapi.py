@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 from allocation.entrypoints.http import problems
 from allocation.entrypoints.http.problems import Problem, ProblemDetails
 from allocation.entrypoints.http.routes import Answer, Route, declarations
-from allocation.validation import SCHEMAS, Text
+from allocation.validation import SCHEMAS, Name
 from allocation.views import Batch
 from messaging.envelope import LONGEST_TEXT
 
@@ -106,7 +106,12 @@ def _operation(endpoint: str, route: Route) -> Json:
     if row := route.takes:
         known = route.known.values()
         example = {name: value for name, value in row.example.items() if name not in known}
-        content = {"application/json": {"schema": SCHEMAS[row.name].json_schema(known), "example": example}}
+        content = {
+            "application/json": {
+                "schema": SCHEMAS[row.name].json_schema(known, may_add=route.may_add),
+                "example": example,
+            }
+        }
         described["requestBody"] = {"required": True, "content": content}
     described["responses"] = dict(sorted((*_responses(route), *(_of_access_control(route) if route.needs else ()))))
     return described
@@ -114,7 +119,7 @@ def _operation(endpoint: str, route: Route) -> Json:
 
 def _parameters(route: Route) -> Iterator[Json]:
     for name in route.parameters:
-        yield {"name": name, "in": "path", "required": True, "schema": TypeAdapter(Text).json_schema()}
+        yield {"name": name, "in": "path", "required": True, "schema": TypeAdapter(Name).json_schema()}
     if route.query:
         schemas = route.query.model_json_schema()
         for name, schema in schemas["properties"].items():

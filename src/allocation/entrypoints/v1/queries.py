@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic_core import PydanticCustomError
 
 from allocation.entrypoints.http.errors import BadParameter
-from allocation.validation import FieldProblem, Text, bad_input
+from allocation.validation import FieldProblem, Name, bad_input, suggestion
 
 USUAL_LIMIT = 50
 HIGHEST_LIMIT = 200
@@ -22,9 +22,9 @@ HIGHEST_LIMIT = 200
 Q = TypeVar("Q", bound=BaseModel)
 P = TypeVar("P", bound=tuple[str | int, ...])
 
-AT_SKU: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Text])
-AT_BATCH: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Text, Text])
-AT_EVENT: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Text, Annotated[int, Field(ge=1, lt=2**63)]])
+AT_SKU: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Name])
+AT_BATCH: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Name, Name])
+AT_EVENT: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Name, Annotated[int, Field(ge=1, lt=2**63)]])
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -55,27 +55,32 @@ class Page(BaseModel):
 
 
 class OfBatches(Page):
-    sku: Annotated[Text, Field(description="batches of this SKU")]
+    sku: Annotated[Name, Field(description="batches of this SKU")]
 
 
 class OfEvents(Page):
-    sku: Annotated[Text, Field(description="events of this SKU, in the order of their versions")] | None = None
-    orderid: Annotated[Text, Field(description="events about lines of this order")] | None = None
+    sku: Annotated[Name, Field(description="events of this SKU, in the order of their versions")] | None = None
+    orderid: Annotated[Name, Field(description="events about lines of this order")] | None = None
     since: Annotated[Moment, Field(description="recorded then or later")] | None = None
     until: Annotated[Moment, Field(description="recorded before")] | None = None
 
 
-def read(kind: type[Q]) -> Q:
-    """Raises BadParameter. What we do not know is refused: a filter that is not heeded is a wrong answer."""
+def refuse_unknown(kind: type[BaseModel] | None) -> None:
+    """Raises BadParameter: a filter that is not heeded is a wrong answer."""
+    known = kind.model_fields if kind else {}
     for name, values in request.args.lists():
-        if name not in kind.model_fields:
-            raise _bad(name, f"unknown query parameter; allowed: {', '.join(kind.model_fields)}")
+        if name not in known:
+            raise _bad(name, f"unknown query parameter; {suggestion(name, known)}")
         if len(values) > 1:
             raise _bad(name, "is given more than once")
+
+
+def read(kind: type[Q]) -> Q:
+    """Raises BadParameter."""
     try:
         return kind.model_validate(request.args.to_dict())
     except ValidationError as error:
-        found = bad_input(error)
+        found = bad_input(error, kind)
         raise BadParameter(str(found), found.problems) from error
 
 
