@@ -141,8 +141,11 @@ Text = Annotated[
 ]
 """New text: kept in NFC, in which its characters are counted."""
 
-Name = Annotated[str, _LIMITS, AfterValidator(_clean), WrapValidator(_as_kept), _AsJsonSchema(_UNCLEAN)]
-"""What is looked for: it may be older than the rule for what is hidden."""
+Stored = Annotated[str, _LIMITS, AfterValidator(_clean), _AsJsonSchema(_UNCLEAN)]
+"""As it may be kept: older than the rules for what is hidden, and for the form."""
+
+Name = Annotated[Stored, WrapValidator(_as_kept)]
+"""What is looked for, whatever is kept."""
 
 _POSSIBLE = "^(19[89]|2[01][0-9])"
 _Eta = Annotated[

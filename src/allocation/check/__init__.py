@@ -5,6 +5,7 @@ with the database.
 """
 
 from allocation.check.difference import Difference
+from allocation.check.names import in_another_form
 from allocation.check.snapshot import Figures, Verdict, check_consistency, open_snapshot
 
-__all__ = ["Difference", "Figures", "Verdict", "check_consistency", "open_snapshot"]
+__all__ = ["Difference", "Figures", "Verdict", "check_consistency", "in_another_form", "open_snapshot"]

@@ -19,7 +19,7 @@ from allocation.config import Settings
 from allocation.entrypoints.bulk.commands import export, import_
 from allocation.entrypoints.command_line.backing_services import backing_services
 from allocation.entrypoints.command_line.catalogue import catalogue
-from allocation.entrypoints.command_line.check import check
+from allocation.entrypoints.command_line.check import check, note_old_names
 from allocation.entrypoints.command_line.completion import completion
 from allocation.entrypoints.command_line.dead_letters import dead_letters
 from allocation.entrypoints.command_line.group import CommandLine
@@ -65,6 +65,9 @@ main.add_command(check)
 main.add_command(completion)
 main.add_command(catalogue)
 main.add_command(keys)
+
+_LOOK_AT_NAMES = 2_000
+"""Milliseconds, so that no start waits for it; `check` looks at all of them."""
 
 port_option = click.option("--port", type=click.IntRange(1, 65535), help="Port of the API.  [default: PORT, or 5005]")
 workers_option = click.option(
@@ -155,9 +158,12 @@ def consume(settings: Settings) -> None:
 def migrate(settings: Settings, as_json: bool) -> None:
     """Bring the database's schema up to date; safe when several do it at once."""
     from allocation.database import migrations
+    from allocation.database.engine import short_lived_engine
 
     with backing_services(settings, with_redis=False) as around:
         revision = migrations.upgrade(around.settings.database_url)
+        with short_lived_engine(around.settings.database_url) as engine:
+            note_old_names(engine, patience=_LOOK_AT_NAMES)
     click.echo(in_json({"revision": revision}) if as_json else f"The schema is at revision {revision}.")
 
 

@@ -13,6 +13,7 @@ from werkzeug.exceptions import NotFound
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.commands import Allocate, CreateBatch
+from allocation.domain.names import normal
 from allocation.entrypoints import console, v1
 from allocation.entrypoints.http.access import AccessPolicy, add_access_control
 from allocation.entrypoints.http.back_pressure import add_back_pressure
@@ -98,7 +99,9 @@ def _add_routes_of_the_book(app: Flask, service: Service) -> None:
     @Route(app, "GET", "/allocations/<any_text:orderid>", Scope.READ, {200: _LINES, 404: _NO_LINES}, tag=_BOOK)
     def allocations(orderid: str) -> ResponseReturnValue:
         """List the allocated lines of an order, as in the book. In the order of allocation."""
-        if "\0" not in orderid and (found := service.views.allocations(orderid)):  # which no text in the database has
+        if "\0" not in orderid and (
+            found := service.views.allocations(normal(orderid))
+        ):  # which no text in the database has
             return jsonify(found)
         return _text("not found", 404)
 

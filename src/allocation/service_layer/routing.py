@@ -5,17 +5,17 @@ from __future__ import annotations
 from allocation.domain import commands, events
 from allocation.service_layer import handlers
 from allocation.service_layer.messages import EVENTS
-from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
+from allocation.service_layer.ports import Notifications, Publisher
+from allocation.service_layer.stored_names import Routes
 from messaging.outbox.effects import Effect, one_by_one
-from messaging.routes import Routes
 
 PUBLISH_EVENT = "publish_event"
 SEND_OUT_OF_STOCK_NOTIFICATION = "send_out_of_stock_notification"
 
 
-def routes(notifications: Notifications, publisher: Publisher, stock_team: str) -> Routes[UnitOfWork]:
+def routes(notifications: Notifications, publisher: Publisher, stock_team: str) -> Routes:
     """`stock_team`: the address that is mailed when a line is out of stock."""
-    route: Routes[UnitOfWork] = Routes()
+    route = Routes()
 
     route.command(commands.CreateBatch, handlers.add_batch)
     route.command(commands.Allocate, handlers.allocate)

@@ -7,6 +7,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 
+from allocation.domain.names import forms
 from allocation.views import batches, orders, products, stock_history, stock_list
 from allocation.views.batches import Batch
 from allocation.views.orders import Order
@@ -29,40 +30,53 @@ class Views:
 
     def allocations(self, orderid: str) -> list[dict[str, str]]:
         """The allocated lines of an order, in the order in which they were allocated."""
-        return self._ask(orders.allocations, orderid)
+        return self._ask_of(orders.allocations, orderid)
 
     def order(self, orderid: str) -> Order | None:
-        return self._ask(orders.order, orderid)
+        return self._ask_of(orders.order, orderid)
 
     def batch(self, reference: str) -> Batch | None:
-        return self._ask(batches.batch, reference)
+        return self._ask_of(batches.batch, reference)
 
     def batches(self, sku: str, after: str | None, most: int) -> list[Batch]:
         """The next in the order of allocation, behind the one with the reference `after`."""
-        return self._ask(batches.batches, sku, after, most)
+        return self._ask_of(batches.batches, sku, after, most)
 
     def products(self, after: str, most: int) -> list[Stock]:
         """The next SKUs in order."""
         return self._ask(products.products, after, most)
 
     def product(self, sku: str) -> Stock | None:
-        return self._ask(products.product, sku)
+        return self._ask_of(products.product, sku)
 
     def room(self, sku: str) -> Room:
-        return self._ask(products.room, sku)
+        rooms = [self._ask(products.room, name) for name in forms(sku)]
+        return next((room for room in rooms if room.purchased), rooms[0])
 
     def stock_list(self, part: str, after: str, most: int) -> Page:
         """The next SKUs that have this part in their name, in either case for ASCII letters."""
-        return self._ask(stock_list.page, part, after, most)
+        pages = [self._ask(stock_list.page, form, after, most) for form in forms(part)]
+        return next((page for page in pages if page.shelves), pages[0])
 
     def stock_history(self, sku: str, before: int | None, most: int) -> History | None:
         """The events before the version `before`, or the newest; None for a SKU that was never purchased."""
 
         def ask() -> History | None:
             with connection(self._engine, "REPEATABLE READ") as asked, asked.begin():
-                return stock_history.history(asked, sku, before, most)
+                histories = (stock_history.history(asked, name, before, most) for name in forms(sku))
+                return next(filter(None, histories), None)
 
         return self._retry(ask)
+
+    def _ask_of(
+        self, question: Callable[Concatenate[Connection, str, P], A], name: str, *about: P.args, **further: P.kwargs
+    ) -> A:
+        """Of what has this name, in the form in which names are kept, or else in that in which it came."""
+        usual, *older = forms(name)
+        answer = self._ask(question, usual, *about, **further)
+        for form in older:
+            answer = answer or self._ask(question, form, *about, **further)
+        return answer
 
     def _ask(self, question: Callable[Concatenate[Connection, P], A], *about: P.args, **further: P.kwargs) -> A:
         def ask() -> A:

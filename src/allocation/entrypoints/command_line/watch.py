@@ -67,8 +67,11 @@ def watch(
 
     Exit status: 0, also after Ctrl-C and when nobody reads the output any more; 1 when there is no Redis at first.
     """
+    from allocation.domain.names import forms, normal
+
+    skus, orderids = (forms(normal(name)) if name else None for name in (sku, orderid))
     try:
-        for entry in _limited(_wanted(_entries(settings, sku, since, follow=follow), orderid), limit):
+        for entry in _limited(_wanted(_entries(settings, skus, since, follow=follow), skus, orderids), limit):
             _print(entry, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed into it at the end
@@ -76,7 +79,7 @@ def watch(
         return
 
 
-def _entries(settings: Settings, sku: str | None, since: timedelta | None, *, follow: bool) -> Iterator[Entry]:
+def _entries(settings: Settings, skus: list[str] | None, since: timedelta | None, *, follow: bool) -> Iterator[Entry]:
     """Until nobody reads what we print, or, unless we `follow`, up to what was there.
 
     Raises Unavailable when Redis is not there at first.
@@ -91,7 +94,7 @@ def _entries(settings: Settings, sku: str | None, since: timedelta | None, *, fo
     settings = running_services(settings)
     if not settings.redis_url:
         raise click.ClickException(f"no servers run in {settings.home}: start them with `allocation run`")
-    tail = Tail(redis_client(settings.redis_url), EVENTS, subject=sku)
+    tail = Tail(redis_client(settings.redis_url), EVENTS, subject=skus[0] if skus and len(skus) == 1 else None)
     tail.start(_EVER if since is None and not follow else since)
     while not (_nobody_reads() or (tail.is_past_what_was_there and not follow)):
         yield from _read(tail)
@@ -114,10 +117,12 @@ def _read(tail: Tail) -> list[Entry]:
         return entries
 
 
-def _wanted(entries: Iterator[Entry], orderid: str | None) -> Iterator[Entry]:
+def _wanted(entries: Iterator[Entry], skus: list[str] | None, orderids: list[str] | None) -> Iterator[Entry]:
     for entry in entries:
-        data = (entry.event or {}).get("data")
-        if orderid is None or (isinstance(data, dict) and data.get("orderid") == orderid):
+        event = entry.event or {}
+        data = event.get("data")
+        is_of_order = not orderids or (isinstance(data, dict) and data.get("orderid") in orderids)
+        if is_of_order and (not skus or event.get("subject") in skus):
             yield entry
 
 

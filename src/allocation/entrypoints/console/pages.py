@@ -11,6 +11,7 @@ from werkzeug.exceptions import NotFound
 
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
+from allocation.domain.names import forms, normal
 from allocation.entrypoints.console.dead_letters import add_dead_letters
 from allocation.entrypoints.console.feed import NEWEST, Streams, newer, stream, told
 from allocation.entrypoints.console.page_setup import add_errors, add_looks
@@ -41,14 +42,14 @@ def blueprint(service: Service, visitors: Visitors, streams: Streams) -> Bluepri
 def _add_stock(console: Blueprint, service: Service) -> None:
     @console.get("")
     def stock() -> ResponseReturnValue:
-        asked, after = _text("q"), _text("after")
+        asked, after = normal(_text("q")), _text("after")
         waiting = service.waiting()
         return render_template(
             "console/stock.html",
             asked=asked,
             after=after,
             page=service.views.stock_list(asked, after, SKUS_A_PAGE),
-            order=asked and (service.log.knows(asked) or service.views.order(asked)),
+            order=asked and (any(map(service.log.knows, forms(asked))) or service.views.order(asked)),
             batch=asked and service.views.batch(asked),
             events=[told(entry) for entry in reversed(service.log.latest(NEWEST))],
             delivery=waiting.backlogs,
@@ -62,7 +63,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
 
     @console.get("/product")
     def product() -> ResponseReturnValue:
-        sku, before = _text("sku"), request.args.get("before", type=int)
+        sku, before = normal(_text("sku")), request.args.get("before", type=int)
         history = service.views.stock_history(sku, before, EVENTS_A_PAGE) if sku else None
         if history is None:
             raise NotFound(f"Nothing was ever purchased of a SKU {sku!r}.")
@@ -76,9 +77,10 @@ def _add_stock(console: Blueprint, service: Service) -> None:
 
     @console.get("/order")
     def order() -> ResponseReturnValue:
-        orderid = _text("id")
+        orderid = normal(_text("id"))
         found = service.views.order(orderid) if orderid else None
-        events = service.log.read(EventFilter(subject=orderid), None, EVENTS_A_PAGE + 1) if orderid else []
+        of_each = (service.log.read(EventFilter(subject=form), None, EVENTS_A_PAGE + 1) for form in forms(orderid))
+        events = next(filter(None, of_each), []) if orderid else []
         if not found and not events:
             raise NotFound(f"Nobody has asked for anything under the order {orderid!r}.")
         return render_template(

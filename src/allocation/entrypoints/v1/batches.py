@@ -50,7 +50,7 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         sku, after = place_of(asked.cursor, AT_BATCH) if asked.cursor else (asked.sku, None)
         if sku != asked.sku:
             raise queries.unknown_cursor()
-        found = service.views.batches(sku, after, asked.limit + 1)
+        found = service.views.batches(asked.sku, after, asked.limit + 1)
         items = found[: asked.limit]
         following = cursor_at(sku, items[-1].ref) if len(found) > asked.limit else None
         return answer(Batches(items, following), headers=link_to(following))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 from flask import Blueprint
@@ -12,6 +13,7 @@ from flask.typing import ResponseReturnValue
 from allocation.access.keys import Scope
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.bootstrap import Service
+from allocation.domain.names import forms
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer
@@ -83,11 +85,16 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         Filters combine."""
         asked = queries.read(OfEvents)
         after = LogPosition(*place_of(asked.cursor, AT_EVENT)) if asked.cursor else None
-        wanted = EventFilter(stream=asked.sku, subject=asked.orderid, since=asked.since, until=asked.until)
-        try:
-            found = service.log.read(wanted, after, asked.limit + 1)
-        except UnknownPosition:
-            raise queries.unknown_cursor() from None
+        skus = forms(asked.sku) if asked.sku else [None]
+        if after and after.stream in skus:  # in whichever form, that of the page before
+            skus = [after.stream]
+        found: list[LoggedEvent] = []
+        for sku, orderid in product(skus, forms(asked.orderid) if asked.orderid else [None]):
+            wanted = EventFilter(stream=sku, subject=orderid, since=asked.since, until=asked.until)
+            try:
+                found = found or service.log.read(wanted, after, asked.limit + 1)
+            except UnknownPosition:
+                raise queries.unknown_cursor() from None
         shown = found[: asked.limit]
         resume = cursor_at(shown[-1].stream, shown[-1].version) if shown else asked.cursor
         following = resume if len(found) > asked.limit else None

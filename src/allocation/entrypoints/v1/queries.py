@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic_core import PydanticCustomError
 
 from allocation.entrypoints.http.errors import BadParameter
-from allocation.validation import FieldProblem, Name, bad_input, suggestion
+from allocation.validation import FieldProblem, Name, Stored, bad_input, suggestion
 
 USUAL_LIMIT = 50
 HIGHEST_LIMIT = 200
@@ -22,9 +22,9 @@ HIGHEST_LIMIT = 200
 Q = TypeVar("Q", bound=BaseModel)
 P = TypeVar("P", bound=tuple[str | int, ...])
 
-AT_SKU: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Name])
-AT_BATCH: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Name, Name])
-AT_EVENT: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Name, Annotated[int, Field(ge=1, lt=2**63)]])
+AT_SKU: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Stored])
+AT_BATCH: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Stored, Stored])
+AT_EVENT: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Stored, Annotated[int, Field(ge=1, lt=2**63)]])
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 

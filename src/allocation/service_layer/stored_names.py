@@ -1,0 +1,73 @@
+"""Commands about what was stored before names were kept in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from itertools import product
+from typing import Any, TypeVar
+
+from allocation.domain.errors import UnknownBatch
+from allocation.domain.names import Renamed, forms
+from allocation.service_layer import messages
+from allocation.service_layer.ports import Products, UnitOfWork
+from messaging import routes
+
+M = TypeVar("M")
+
+
+class Routes(routes.Routes[UnitOfWork]):
+    """Handlers, each of which is given names as they are stored, whichever came."""
+
+    def command(self, kind: type[M], handler: Callable[[M, UnitOfWork], object]) -> None:
+        def handle(command: M, uow: UnitOfWork) -> object:
+            return handler(as_stored(command, uow.products) if _has_renamed(command) else command, uow)
+
+        super().command(kind, handle)
+
+
+def as_stored(command: Any, products: Products) -> Any:
+    """What the command looks up under the name that came, where it is stored under that and not under the usual one."""
+    asked = messages.lookups(command)
+    found: dict[str, str] = {}
+    for names, is_there in ((asked.skus, _is_product), (asked.batchrefs, _is_batch)):
+        renamed = [name for name in names if isinstance(name, Renamed) and not is_there(products, name)]
+        found |= {name: name.sent for name in renamed if is_there(products, name.sent)}
+    command = _with(command, found)
+    asked = messages.lookups(command)
+    for (orderid, lineid), sku in product(asked.lines, asked.skus[:1]):
+        allocations = products.get(sku).allocations  # which all products share
+        keys = list(product(forms(orderid), forms(lineid)))
+        if stored := next((key for key in keys if allocations.get(key)), None):
+            command = _with(command, dict(zip((orderid, lineid), stored, strict=True)))
+    return command
+
+
+def _is_product(products: Products, sku: str) -> bool:
+    return products.get(sku).version_number > 0
+
+
+def _is_batch(products: Products, ref: str) -> bool:
+    try:
+        return bool(products.get_by_batchref(ref))
+    except UnknownBatch:
+        return False
+
+
+def _has_renamed(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return any(map(_has_renamed, value))
+    if is_dataclass(value):
+        return any(_has_renamed(getattr(value, field.name)) for field in fields(value))
+    return isinstance(value, Renamed)
+
+
+def _with(value: Any, names: Mapping[str, str]) -> Any:
+    """The same with other names, however deep they stand."""
+    if isinstance(value, str):
+        return names.get(value, value) if isinstance(value, Renamed) else value
+    if isinstance(value, tuple | list):
+        return type(value)(_with(one, names) for one in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _with(getattr(value, field.name), names) for field in fields(value)})
+    return value
