@@ -252,6 +252,14 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"{meant}{'known: ' + ', '.join(by_letters.values()) if by_letters else 'none is'}"
 
 
+def is_near(name: str, known: str) -> bool:
+    """Whether it is the same but for its case, blanks, `_`, `-` and what can't be seen, and for one letter."""
+    one, other = sorted((_letters(name), _letters(known)), key=len)
+    if len(one) == len(other):
+        return sum(map(str.__ne__, one, other)) <= 1
+    return any(other[:place] + other[place + 1 :] == one for place in range(len(other)))
+
+
 def _letters(name: str) -> str:
     """In which names differ that are not the same, spelled in another way."""
     return re.sub(r"[\W_]", "", name).casefold()

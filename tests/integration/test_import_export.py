@@ -133,6 +133,26 @@ def test_names_refused_rows_and_takes_the_others(shell: Shell) -> None:
     ]
 
 
+def test_names_the_columns_that_it_passed_over(shell: Shell) -> None:
+    file = shell.write("batches.csv", "ref,sku,qty,note,,price,kind", "b1,CHAIR,10,,,,", ",,,,,,", "b2,CHAIR,5")
+    result = shell.imports("batches", file, "--where", "kind=")
+    assert result.stdout == "2 added, 0 already there, 0 refused\n"
+    assert result.stderr == "Columns passed over: 'note', 'price'.\n"
+
+
+def test_a_near_miss_of_an_optional_column_can_be_mapped_or_mapped_away(shell: Shell) -> None:
+    file = shell.write("batches.csv", "ref;sku;qty;ETA", "b1;CHAIR;10;2031-01-01")
+    assert shell.imports("batches", file).exit_code == 2
+    assert shell.ask("SELECT count(*) FROM batches") == 0
+
+    assert shell.imports("batches", file, "--map", "eta=ETA").exit_code == 0
+    assert str(shell.ask("SELECT eta FROM batches")) == "2031-01-01"
+
+    other = shell.write("others.csv", "ref,sku,qty,ETA", "b2,LAMP,10,2031-01-01")
+    assert shell.imports("batches", other, "--map", "eta=").exit_code == 0
+    assert shell.ask("SELECT eta FROM batches WHERE reference = 'b2'") is None
+
+
 def test_prints_every_row_when_asked(shell: Shell) -> None:
     shell.imports("batches", shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,10"))
     result = shell.imports("orders", "-v", shell.write("lines.csv", "orderid,sku,qty", "o1,CHAIR,8", "o2,CHAIR,8"))
@@ -152,6 +172,7 @@ def test_takes_the_rows_that_are_asked_for(shell: Shell) -> None:
     assert shell.imports("batches", file, *mapped, *wanted).output == "2 added, 0 already there, 0 refused\n"
     assert shell.ask("SELECT string_agg(reference, ' ' ORDER BY reference) FROM batches") == "b2 b3"
     assert shell.imports("batches", file, *mapped, "--where", "kind=sail").output.splitlines() == [
+        "Columns passed over: 'shipped'.",
         "0 added, 0 already there, 0 refused",
         "None of 5 rows is one that --where asks for.",
     ]
@@ -421,15 +442,21 @@ def test_a_dry_run_that_loses_its_session_ends_and_changes_nothing(
 
 
 def test_says_all_of_it_as_json(shell: Shell) -> None:
-    batches = shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,10", "b2,CHAIR,x")
+    batches = shell.write("batches.csv", "ref,sku,qty,note", "b1,CHAIR,10,", "b2,CHAIR,x,")
     lines = shell.write("lines.csv", "orderid,sku,qty", "o1,CHAIR,8", "o2,CHAIR,8")
 
     refused, counts = (json.loads(line) for line in shell.imports("batches", batches, "--json").stdout.splitlines())
     assert refused == {"row": 3, "result": "refused", "detail": "qty: input should be a valid integer, not 'x'"}
-    assert counts == {"added": 1, "already_there": 0, "refused": 1, "dry_run": False}
+    assert counts == {
+        "added": 1,
+        "already_there": 0,
+        "refused": 1,
+        "dry_run": False,
+        "columns_passed_over": ["note"],
+    }
     first, _, counts = (json.loads(line) for line in shell.imports("orders", lines, "-v", "--json").stdout.splitlines())
     assert (first["row"], first["result"]) == (2, "allocated")
-    assert counts == {"allocated": 1, "out_of_stock": 1, "already_there": 0, "refused": 0, "dry_run": False}
+    assert (counts["allocated"], counts["out_of_stock"], counts["columns_passed_over"]) == (1, 1, [])
 
     file = shell.folder / "out.csv"
     assert json.loads(shell.exports(file, "--json").stdout) == {"file": str(file), "lines": 1}
@@ -462,7 +489,23 @@ def test_what_is_exported_can_be_imported(shell: Shell, allocated: list[str]) ->
     file = shell.folder / "out.csv.gz"
     shell.exports(file)
     assert gzip.decompress(file.read_bytes()).decode().splitlines() == allocated
-    assert shell.imports("orders", file).output == "0 allocated, 0 out of stock, 5 already there, 0 refused\n"
+    assert shell.imports("orders", file).stdout == "0 allocated, 0 out of stock, 5 already there, 0 refused\n"
+
+
+def test_what_a_spreadsheet_would_run_is_exported_as_text_and_can_be_imported(shell: Shell) -> None:
+    names = ["=1+1", "+1", "-1", "@SUM(A1)", "'=a", "'a"]
+    batches = [f"b{name},{name},10" for name in names]
+    shell.imports("batches", shell.write("b.csv", "ref,sku,qty", *(row.replace(",'=", ",''=") for row in batches)))
+    shell.imports(
+        "orders", shell.write("o.csv", "orderid,sku,qty", *(f"o1,{name},1".replace(",'=", ",''=") for name in names))
+    )
+
+    file = shell.folder / "out.csv"
+    shell.exports(file)
+    cells = [cell for line in file.read_text().splitlines() for cell in line.split(",")]
+    assert not any(cell[0] in "=+-@\t\r" for cell in cells)
+    assert shell.ask("SELECT string_agg(sku, ' ' ORDER BY position) FROM allocations_view") == " ".join(names)
+    assert shell.imports("orders", file).stdout == "0 allocated, 0 out of stock, 6 already there, 0 refused\n"
 
 
 def test_exports_to_standard_output(shell: Shell, allocated: list[str]) -> None:

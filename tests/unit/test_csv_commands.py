@@ -30,6 +30,26 @@ def test_names_the_column_that_is_missing_and_the_way_out(lines: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "field", "column"),
+    [
+        *(("batches", "eta", column) for column in ("ETA", " eta", "e_t_a", "\ufeffeta", "etas", "et", "eda")),
+        *(("orders", "lineid", column) for column in ("lineID", "line_id", "line-id", "Line Id", "linid")),
+    ],
+)
+def test_refuses_a_near_miss_of_an_optional_column_by_name(
+    tmp_path: Path, command: str, field: str, column: str
+) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text(f"ref,orderid,sku,qty,{column}\n")
+    result = ask("import", command, str(path))
+    assert (result.exit_code, result.output) == (
+        2,
+        f"Error: there is a column {column!r}, but none {field!r}; "
+        f"say with --map {field}=COLUMN where {field} is, or with --map {field}= that there is none\n",
+    )
+
+
 def test_names_the_column_that_a_condition_misses(lines: str) -> None:
     result = ask("import", "orders", lines, "--map", "orderid=order_id", "--where", "kind=sale")
     assert (result.exit_code, result.output) == (
@@ -43,7 +63,7 @@ def test_names_the_column_that_a_condition_misses(lines: str) -> None:
     [
         (["--map", "orderid"], "'orderid' is not of the form field=column"),
         (["--map", "=order_id"], "'=order_id' is not of the form field=column"),
-        (["--map", "orderid="], "'orderid=' is not of the form field=column"),
+        (["--map", "orderid="], "'orderid=' is not of the form field=column, and every row needs orderid"),
         (["--map", "sku=a", "--map", "sku=b"], "'sku' is given twice"),
         (["--map", "eta=x"], "there is no field 'eta' to map; there are orderid, sku, qty, lineid"),
         (["--where", "kind"], "'kind' is not of the form column=value[,value...] or column!=value[,value...]"),

@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from allocation.entrypoints.bulk.csv_files import LONGEST_ROW, BadCsv, Condition, Row, UnfitColumns, opened
+from allocation.entrypoints.bulk import csv_files
+from allocation.entrypoints.bulk.csv_files import (
+    LONGEST_ROW,
+    BadCsv,
+    Condition,
+    Row,
+    UnfitColumns,
+    escaped,
+    opened,
+    unescaped,
+)
 
+NOT_UTF_8 = "is not text in UTF-8; if the file is in Windows-1252, save it as CSV in UTF-8"
 Write = Callable[[bytes], Path]
 
 
@@ -87,7 +98,8 @@ def test_names_the_row_at_fault_and_gives_those_before_it(write: Write, bad_row:
     [
         (b"LAMP,1,2\n", "has 3 fields, but the header has 2"),
         (b"LAMP\n", "has 1 fields, but the header has 2"),
-        (b"L\xc4MP,1\n", "is not text in UTF-8"),
+        (b"L\xc4MP,1\n", NOT_UTF_8),
+        (b"\xef\xbb\xbfLAMP,1\n", "has a byte order mark (U+FEFF); was one file put behind another?"),
     ],
 )
 def test_goes_on_behind_a_row_that_is_at_fault_by_itself(write: Write, bad_row: bytes, said: str) -> None:
@@ -99,7 +111,7 @@ def test_goes_on_behind_a_row_that_is_at_fault_by_itself(write: Write, bad_row: 
 
 
 def test_wants_a_header_in_utf_8(write: Write) -> None:
-    assert fault(write(b"s\xc4u,qty\nCHAIR,1\n")) == ([], "row 1 is not text in UTF-8")
+    assert fault(write(b"s\xc4u,qty\nCHAIR,1\n")) == ([], f"row 1 {NOT_UTF_8}")
 
 
 def test_gives_what_can_be_unpacked_of_a_damaged_gzip_file(write: Write) -> None:
@@ -109,7 +121,89 @@ def test_gives_what_can_be_unpacked_of_a_damaged_gzip_file(write: Write) -> None
     assert said.startswith(f"row {len(numbers) + 2} can't be unpacked: the gzip file is damaged or cut short")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(
+    ("beginning", "kind"),
+    [
+        (b"PK\x03\x04\x14\x00", "the beginning of a workbook (.xlsx), or another zip file"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "the beginning of a workbook (.xls)"),
+        ("\ufeffsku,qty\nCHAIR,1\n".encode("utf-16-le"), "in UTF-16"),
+        ("\ufeffsku,qty\nCHAIR,1\n".encode("utf-16-be"), "in UTF-16"),
+        ("sku,qty\nCHAIR,1\n".encode("utf-16-le"), "in UTF-16"),
+        ("sku,qty\nCHAIR,1\n".encode("utf-16-be"), "in UTF-16"),
+    ],
+)
+def test_says_what_a_file_is_that_is_no_csv_file(write: Write, beginning: bytes, kind: str) -> None:
+    said = f"row 1 is {kind}; save it as CSV in UTF-8"
+    assert fault(write(beginning + b"\xff" * LONGEST_ROW)) == ([], said)
+    assert fault(write(gzip.compress(beginning))) == ([], said)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"sku;qty;note\nCHAIR;1;a,b\n",
+        b"sku\tqty\tnote\r\nCHAIR\t1\ta,b\r\n",
+        b'sep=;\r\nsku;qty;note\r\nCHAIR;1;"a,b"\r\n',
+        b"\xef\xbb\xbfsep=|\nsku|qty|note\nCHAIR|1|a,b\n",
+        b'"sep=,"\nsku,qty,note\nCHAIR,1,"a,b"\n',
+        b'"sku";"qty";"note"\nCHAIR;1;a,b\n',
+    ],
+)
+def test_sees_what_stands_between_cells(write: Write, content: bytes) -> None:
+    assert rows(write(content)) == [(2, {"sku": "CHAIR", "qty": "1", "note": "a,b"})]
+
+
+def test_a_comma_within_the_quotes_of_a_header_stands_between_nothing(write: Write) -> None:
+    assert rows(write(b'"a, b, c";qty\nCHAIR;1\n')) == [(2, {"a, b, c": "CHAIR", "qty": "1"})]
+
+
+@pytest.mark.parametrize("cleared", [b",\n", b"\n", b"   \n", b" , \n", b'"",\n', b",,,,\n", b"\t\n"])
+def test_passes_over_rows_that_somebody_has_cleared(write: Write, cleared: bytes) -> None:
+    assert [number for number, _ in rows(write(b"sku,qty\nCHAIR,1\n" + cleared + b"LAMP,2\n"))] == [2, 4]
+
+
+@pytest.mark.parametrize("row", [b"CHAIR,1", b"CHAIR,1,", b"CHAIR,1,,", b"CHAIR,1,,,,"])
+def test_takes_rows_that_lack_empty_cells_at_their_end_or_have_some_more(write: Write, row: bytes) -> None:
+    with opened(write(b"sku,qty,eta,note\n" + row + b"\n")) as file:
+        file.needed = {"sku", "qty"}
+        assert list(file) == [Row(2, {"sku": "CHAIR", "qty": "1", "eta": "", "note": ""})]
+
+
+def test_refuses_rows_that_lack_a_cell_that_is_needed_or_have_one_without_a_column(write: Write) -> None:
+    with opened(write(b"sku,eta,qty\nCHAIR,\nCHAIR,,1,x\n")) as file:
+        file.needed = {"sku", "qty"}
+        assert [row.fault for row in file] == [f"has {count} fields, but the header has 3" for count in (2, 4)]
+
+
+@pytest.mark.parametrize("cleared", [b"\n", b",\n", b" \n"])
+def test_ends_behind_as_many_cleared_rows_as_a_sheet_has(
+    write: Write, cleared: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_files, "MOST_CLEARED", 1000)
+    some = b"sku,qty\nCHAIR,1\n" + cleared * 1000 + b"LAMP,1\n"
+
+    assert [number for number, _ in rows(write(some))] == [2, 1003]
+    assert fault(write(gzip.compress(some + cleared * 1001 + b"SOFA,1\n"))) == (
+        [2, 1003],
+        "row 2004 is empty, as 1,000 before it are; nothing is read behind it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"), ("@a", "'@a"), ("\ta", "'\ta"), ("\ra", "'\ra"), ("'=a", "''=a")],
+)
+def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text_and_read_back(cell: str, written: str) -> None:
+    assert escaped(cell) == written
+    assert unescaped(written) == cell
+
+
+@pytest.mark.parametrize("cell", ["", "a=b", "'", "'a", "1-2", " =1"])
+def test_any_other_cell_is_written_as_it_is(cell: str) -> None:
+    assert escaped(cell) == unescaped(cell) == cell
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf", b"sep=;\n"])
 def test_wants_a_header(write: Write, content: bytes) -> None:
     assert fault(write(content)) == ([], "row 1 is empty, but must name the columns")
 

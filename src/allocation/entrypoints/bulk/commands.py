@@ -33,8 +33,8 @@ def _conditions(_: click.Context, __: click.Parameter, given: Sequence[str]) -> 
 def _mapping(_: click.Context, __: click.Parameter, given: Sequence[str]) -> dict[str, str]:
     mapped: dict[str, str] = {}
     for text in given:
-        field, _equals, column = text.partition("=")
-        if not (field and column):
+        field, equals, column = text.partition("=")
+        if not (field and equals):
             raise click.BadParameter(f"{text!r} is not of the form field=column")
         if field in mapped:
             raise click.BadParameter(f"{field!r} is given twice")
@@ -51,7 +51,7 @@ def _file_and_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="FIELD=COLUMN",
             multiple=True,
             callback=_mapping,
-            help="Take a field from a column of another name. Repeatable.",
+            help="Take a field from a column of another name; an optional one that has none is FIELD=. Repeatable.",
         ),
         click.option(
             "--where",
@@ -82,8 +82,8 @@ def _file_and_options(command: Callable[..., None]) -> Callable[..., None]:
 def batches(settings: Settings, **options: Any) -> None:
     """Add the batches of a CSV FILE: columns ref, sku, qty and, if there is one, eta.
 
-    FILE is in UTF-8, plain or gzipped; - reads standard input. An eta is a date as YYYY-MM-DD; without one a batch is
-    in the warehouse. Other columns are ignored.
+    FILE is in UTF-8, plain or gzipped, with commas, semicolons or tabs; - reads standard input. An eta is a date as
+    YYYY-MM-DD; without one a batch is in the warehouse. Other columns are passed over, and named.
 
     A batch that is there already, just so, is left alone, so a file may be imported again at any time: after an
     interruption that goes on where it stopped. Rows that can't be taken are printed with their number (the header is
@@ -103,8 +103,8 @@ def batches(settings: Settings, **options: Any) -> None:
 def orders(settings: Settings, **options: Any) -> None:
     """Allocate the order lines of a CSV FILE, in its order: columns orderid, sku, qty and, if there is one, lineid.
 
-    FILE is in UTF-8, plain or gzipped; - reads standard input. A line is known by its order and its line id; without
-    one, by its order and SKU. Other columns are ignored.
+    FILE is in UTF-8, plain or gzipped, with commas, semicolons or tabs; - reads standard input. A line is known by its
+    order and its line id; without one, by its order and SKU. Other columns are passed over, and named.
 
     A line that is allocated already, just so, is left alone, so a file may be imported again at any time: after an
     interruption that goes on where it stopped, and lines that were out of stock are tried again. Rows that can't be

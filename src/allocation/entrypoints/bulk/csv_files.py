@@ -6,15 +6,31 @@ import csv
 import gzip
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 LONGEST_ROW = 1024 * 1024
 STDIN = Path("-")
 
+MOST_CLEARED = 1_048_576
+"""Rows without a single cell, one after another: so many has a whole sheet."""
+
+_SEPARATORS = ",;\t"
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t])"?\r?\n?', re.IGNORECASE)
+_BYTE_ORDER_MARK = "\ufeff"
+_NOT_UTF_8 = "is not text in UTF-8; if the file is in Windows-1252, save it as CSV in UTF-8"
+_OTHERS = {
+    b"PK\x03\x04": "the beginning of a workbook (.xlsx), or another zip file",
+    b"\xd0\xcf\x11\xe0": "the beginning of a workbook (.xls)",
+    b"\xff\xfe": "in UTF-16",
+    b"\xfe\xff": "in UTF-16",
+}
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _GZIP_MAGIC = b"\x1f\x8b"
 _DAMAGED_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
 
@@ -43,7 +59,8 @@ class Row:
 
 
 class CsvFile:
-    """Iterate once. UTF-8, with or without a byte order mark; a fault is found in its own row, and not before.
+    """Iterate once. UTF-8, with or without a byte order mark, and with commas, semicolons or tabs. Rows without a
+    single cell are passed over; a fault is found in its own row, and not before.
 
     No more than one row, of at most LONGEST_ROW bytes, is held at a time.
     """
@@ -53,9 +70,11 @@ class CsvFile:
         self._raw = raw
         self._room = LONGEST_ROW
         self._is_text = True
-        self._records = csv.reader(self._lines(), strict=True)
+        self._records = self._parsed()
         self.rows_read = 0
         self.columns = self._header()
+        self.needed: set[str] | None = None
+        """Columns in which each row must have a cell; None: all."""
 
     @property
     def size(self) -> int | None:
@@ -76,22 +95,43 @@ class CsvFile:
 
     def __iter__(self) -> Iterator[Row]:
         """Raises BadCsv."""
+        cleared = 0
         while (record := self._next_record()) is not None:
-            if not record:
+            if not any(map(str.strip, record)):
+                cleared += 1
+                if cleared > MOST_CLEARED:
+                    raise BadCsv(
+                        self.rows_read, f"is empty, as {MOST_CLEARED:,} before it are; nothing is read behind it"
+                    )
                 continue
-            if len(record) != len(self.columns):
-                yield Row(self.rows_read, {}, f"has {len(record)} fields, but the header has {len(self.columns)}")
-            elif not self._is_text:
-                yield Row(self.rows_read, {}, "is not text in UTF-8")
-            else:
-                yield Row(self.rows_read, dict(zip(self.columns, record, strict=True)))
+            cleared = 0
+            fault = self._fault_of(record)
+            yield (
+                Row(self.rows_read, {}, fault)
+                if fault
+                else Row(self.rows_read, dict(zip(self.columns, record, strict=True)))
+            )
+
+    def _fault_of(self, record: list[str]) -> str:
+        """Cells at the end that are empty may be left out, or be there without a column."""
+        if not self._is_text:
+            return _NOT_UTF_8
+        while len(record) > len(self.columns) and not record[-1]:
+            record.pop()
+        needed = set(self.columns) if self.needed is None else self.needed
+        if len(record) > len(self.columns) or not needed.isdisjoint(self.columns[len(record) :]):
+            return f"has {len(record)} fields, but the header has {len(self.columns)}"
+        if any(_BYTE_ORDER_MARK in cell for cell in record):
+            return "has a byte order mark (U+FEFF); was one file put behind another?"
+        record.extend([""] * (len(self.columns) - len(record)))
+        return ""
 
     def _header(self) -> list[str]:
         header = self._next_record()
         if not header:
             raise BadCsv(1, "is empty, but must name the columns")
         if not self._is_text:
-            raise BadCsv(1, "is not text in UTF-8")
+            raise BadCsv(1, _NOT_UTF_8)
         return header
 
     def _next_record(self) -> list[str] | None:
@@ -110,9 +150,23 @@ class CsvFile:
             self.rows_read = row
         return record
 
+    def _parsed(self) -> Iterator[list[str]]:
+        """What stands between cells is said by a line that is not counted, or is seen from the header."""
+        lines = self._lines()
+        first = next(lines, "")
+        if said := _SEPARATOR_LINE.fullmatch(first):
+            separator = said[1]
+        else:
+            outside_quotes = "".join(first.split('"')[::2])
+            separator = max(_SEPARATORS, key=outside_quotes.count)
+            lines = chain([first], lines)
+        yield from csv.reader(lines, strict=True, delimiter=separator)
+
     def _lines(self) -> Iterator[str]:
         encoding = "utf-8-sig"
         while line := self._stream.readline(self._room + 1):
+            if encoding == "utf-8-sig" and (kind := _what_else(line)):
+                raise csv.Error(f"is {kind}; save it as CSV in UTF-8")
             self._room -= len(line)
             if self._room < 0:
                 raise csv.Error(f"is longer than {LONGEST_ROW:,} bytes; is a quote never closed?")
@@ -124,6 +178,23 @@ class CsvFile:
                 self._is_text = False
                 yield line.decode(encoding, "replace")
             encoding = "utf-8"
+
+
+def _what_else(beginning: bytes) -> str | None:
+    """What a file is that is no CSV file, by how it begins."""
+    for mark, kind in _OTHERS.items():
+        if beginning.startswith(mark):
+            return kind
+    return "in UTF-16" if b"\0" in beginning[:2] and beginning[:2].strip(b"\0") else None
+
+
+def escaped(cell: str) -> str:
+    """So that no spreadsheet runs it: what it takes for a formula is text behind an apostrophe."""
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def unescaped(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _in_words(error: csv.Error) -> str:

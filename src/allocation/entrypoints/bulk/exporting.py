@@ -17,6 +17,7 @@ from typing import IO
 from sqlalchemy import Engine, select
 
 from allocation.database.tables import allocations_view
+from allocation.entrypoints.bulk.csv_files import escaped
 from allocation.entrypoints.bulk.progress import Show
 from messaging.sql.connections import connection
 
@@ -41,7 +42,7 @@ def export_allocations(engine: Engine, path: Path, show: Show) -> int:
         writer.writerow(_COLUMNS)
         count = 0
         for some in open_connection.execute(query).partitions():
-            writer.writerows(some)
+            writer.writerows([escaped(cell) if isinstance(cell, str) else cell for cell in row] for row in some)
             count += len(some)
             show(count, f"{count:,} lines")
     return count

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.errors import InvalidSku
-from allocation.entrypoints.bulk.csv_files import BadCsv, Row
+from allocation.entrypoints.bulk.csv_files import BadCsv, Row, unescaped
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.validation import ALLOCATE, CREATE_BATCH, BadInput, Schema
 from messaging.bus import MessageBus
@@ -66,9 +66,9 @@ class Kind:
         return *self.required, self.optional
 
     def columns(self, mapped: Mapping[str, str], found: Iterable[str]) -> dict[str, str]:
-        """Where each field is taken from; an optional one that is neither mapped nor found is left out."""
+        """Where each field is taken from; an optional one that is mapped to nothing, or not found, is left out."""
         columns = {field: mapped.get(field, field) for field in self.fields}
-        if self.optional not in mapped and self.optional not in found:
+        if not mapped.get(self.optional, self.optional in found):
             del columns[self.optional]
         return columns
 
@@ -76,7 +76,7 @@ class Kind:
         """Raises BadInput."""
         if row.fault:
             raise BadInput(row.fault)
-        given: dict[str, object] = {field: row.values[column] for field, column in columns.items()}
+        given: dict[str, object] = {field: unescaped(row.values[column]) for field, column in columns.items()}
         if not given.get(self.optional):
             given.pop(self.optional, None)
         qty = str(given["qty"])

@@ -22,6 +22,7 @@ from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, in_json
 from allocation.entrypoints.command_line.sessions import database, service
 from allocation.entrypoints.memory import settle_memory
+from allocation.validation import is_near
 from messaging.errors import Unavailable
 from messaging.sql.estimates import rows_about
 
@@ -49,6 +50,8 @@ def import_file(
             wanted = (row for row in rows if all(condition.holds(row) for condition in where))
             settle_memory()
             report = Report(kind, rows, verbose=verbose, as_json=as_json)
+            used = {*columns.values(), *(condition.column for condition in where)}
+            report.passed_over = [column for column in rows.columns if column and column not in used]
             try:
                 with handling(wired.bus, dry_run=dry_run) as handle_together:
                     report.follow(Import(handle_together, kind, columns)(islice(wanted, limit)))
@@ -61,8 +64,10 @@ def import_file(
         if report is None:
             raise _Interrupted("interrupted before the first row. Nothing is done.") from None
     if as_json:
-        echo_json(report.counts_by_result | {"dry_run": dry_run})
+        echo_json(report.counts_by_result | {"dry_run": dry_run, "columns_passed_over": report.passed_over})
     else:
+        if report.passed_over:
+            click.echo(f"Columns passed over: {', '.join(map(repr, report.passed_over))}.", err=True)
         click.echo(f"{report.counts} (dry run: nothing was changed)" if dry_run else report.counts)
     if where and not (report.last_row or fault):
         click.echo(f"None of {report.rows_read - 1:,} rows is one that --where asks for.", err=True)
@@ -99,6 +104,8 @@ class Report:
         self._as_json = as_json
         self._counts: Counter[Result] = Counter()
         self.last_row = 0
+        self.passed_over: list[str] = []
+        """Columns."""
 
     @property
     def rows_read(self) -> int:
@@ -170,9 +177,11 @@ class _DoesNotFit(click.ClickException):
 
 
 def _columns(kind: Kind, mapped: dict[str, str], where: list[Condition], file: CsvFile) -> dict[str, str]:
-    for field in mapped:
+    for field, column in mapped.items():
         if field not in kind.fields:
             raise click.UsageError(f"there is no field {field!r} to map; there are {', '.join(kind.fields)}")
+        if field in kind.required and not column:
+            raise click.UsageError(f"'{field}=' is not of the form field=column, and every row needs {field}")
     columns = kind.columns(mapped, file.columns)
     hints = {condition.column: "--where names it" for condition in where}
     hints |= {column: f"say with --map {field}=COLUMN where {field} is" for field, column in columns.items()}
@@ -181,4 +190,17 @@ def _columns(kind: Kind, mapped: dict[str, str], where: list[Condition], file: C
             file.require(column)
         except UnfitColumns as error:
             raise _DoesNotFit(f"{error}; {hint}") from error
+    if kind.optional not in columns and kind.optional not in mapped:
+        _require_no_near_miss(kind.optional, [column for column in file.columns if column not in hints])
+    file.needed = {columns[field] for field in kind.required}
     return columns
+
+
+def _require_no_near_miss(field: str, others: Iterable[str]) -> None:
+    """What is left out in silence for a slip of the pen changes what a row means."""
+    for column in others:
+        if is_near(column, field):
+            raise _DoesNotFit(
+                f"there is a column {column!r}, but none {field!r}; "
+                f"say with --map {field}=COLUMN where {field} is, or with --map {field}= that there is none"
+            )
