@@ -135,7 +135,7 @@ class MessageBus(Generic[U]):
                     if uow.event_log.has(log[-1]):
                         guarded(self.observer.happened, log)
                         return outcomes
-                uow.prefetch(commands, [request.message_id for request in group.requests if request.message_id])
+                uow.prefetch(commands, [one for request in group.requests for one in request.message_ids])
                 outcomes, log = self._run_all(group, uow)
                 try:
                     uow.commit()
@@ -202,11 +202,12 @@ class MessageBus(Generic[U]):
         return replace(outcome, changed=len(log) > before)
 
     def _first_outcome(self, request: Request, uow: U) -> Outcome | None:
-        if not request.message_id or not (remembered := uow.inbox.recall(request.message_id)):
+        remembered = next(filter(None, map(uow.inbox.recall, request.message_ids)), None)
+        if remembered is None:
             return None
         fingerprint, outcome = remembered
         if fingerprint != self.fingerprint(request.command):
-            raise MessageIdReused(request.message_id)
+            raise MessageIdReused(request.message_id or "")
         return outcome
 
     def _follow_up(self, uow: U, cause: Metadata, *, writes: bool) -> Iterator[Recorded[object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeGuard, TypeVar
@@ -40,6 +41,13 @@ class Metadata:
         return Metadata(str(uuid4()), self.correlation_id, self.id, self.source, datetime.now(UTC), self.principal)
 
 
+class MessageId(str):
+    """One that may also have been kept under `other` spellings."""
+
+    __slots__ = ("other",)
+    other: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Position:
     """How far a stream from outside was handled. The `fingerprint` of that entry tells whether a stream that has such
@@ -59,6 +67,15 @@ class Request:
     metadata: Metadata = field(default_factory=lambda: Metadata.first("internal"))
     message_id: str | None = None
     position: Position | None = None
+
+    @property
+    def message_ids(self) -> Sequence[str]:
+        """Under which its outcome may be kept."""
+        if not self.message_id:
+            return ()
+        return (
+            (self.message_id, *self.message_id.other) if isinstance(self.message_id, MessageId) else (self.message_id,)
+        )
 
 
 @dataclass(frozen=True, slots=True)

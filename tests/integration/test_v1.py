@@ -247,6 +247,22 @@ def test_who_resumes_gets_what_has_come_since(service: Service, client: FlaskCli
     assert (event["sku"], event["version"]) == ("SOFA", 3)
 
 
+@pytest.mark.parametrize("wanted", ["", "&sku=LAMP", "&orderid=o1"])
+def test_a_cursor_of_another_history_is_refused(service: Service, client: FlaskClient, sql: Sql, wanted: str) -> None:
+    """As after a restore: other events have taken the places of those that somebody was told."""
+    some_history(service)
+    settled(service, 11)
+    cursor = (client.get(f"/v1/events?limit=1{wanted}").json or {})["resume"]
+    assert client.get(f"/v1/events?cursor={cursor}{wanted}").status_code == 200
+
+    sql("UPDATE event_log SET id = gen_random_uuid()")
+
+    answer = client.get(f"/v1/events?cursor={cursor}{wanted}")
+    assert answer.status_code == 422
+    [error] = (answer.json or {})["errors"]
+    assert error["parameter"] == "cursor"
+
+
 def test_a_place_that_is_not_in_the_log_is_said_so(service: Service) -> None:
     some_history(service)
 
@@ -254,6 +270,9 @@ def test_a_place_that_is_not_in_the_log_is_said_so(service: Service) -> None:
         (LogPosition("LAMP", 99), EventFilter()),
         (LogPosition("LAMP", 99), EventFilter(subject="o1")),
         (LogPosition("LAMP", 1), EventFilter(stream="SOFA")),
+        (LogPosition("LAMP", 1, "00000000-0000-4000-8000-000000000000"), EventFilter()),
+        (LogPosition("LAMP", 1, "00000000-0000-4000-8000-000000000000"), EventFilter(stream="LAMP")),
+        (LogPosition("LAMP", 1, "00000000-0000-4000-8000-000000000000"), EventFilter(subject="o1")),
     ):
         with pytest.raises(UnknownPosition):
             service.log.read(wanted, place, 1)

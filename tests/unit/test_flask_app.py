@@ -15,6 +15,7 @@ from tests import fakes
 from tests.one_app import client_of
 
 from allocation.bootstrap import Service
+from allocation.domain.commands import Allocate
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
@@ -341,6 +342,26 @@ def test_an_idempotency_key_makes_a_request_safe_to_repeat(api: Api) -> None:
     assert api.client.post("/allocate", json=LINE, headers=key).status_code == 422
 
 
+@pytest.mark.parametrize(("one", "other"), [("k1", '"k1"'), ('"k1"', "k1"), ('"k 1"', "k 1")])
+def test_a_key_in_quotes_is_the_same_key(api: Api, one: str, other: str) -> None:
+    api.client.post("/add_batch", json=BATCH)
+
+    api.client.post("/allocate", json=LINE, headers={"Idempotency-Key": one})
+
+    assert api.client.post("/allocate", json=LINE | {"qty": 2}, headers={"Idempotency-Key": other}).status_code == 422
+    assert api.client.post("/allocate", json=LINE, headers={"Idempotency-Key": other}).status_code == 202
+
+
+@pytest.mark.parametrize("kept", ["http:k1", 'http:"k1"'])
+def test_a_key_that_was_kept_as_it_was_spelled_still_counts(api: Api, kept: str) -> None:
+    api.client.post("/add_batch", json=BATCH)
+    api.service.bus.handle(Allocate("o1", "TABLE", 1), message_id=kept)
+
+    for key in ("k1", '"k1"'):
+        other = api.client.post("/allocate", json=LINE | {"orderid": "o2"}, headers={"Idempotency-Key": key})
+        assert other.status_code == 422
+
+
 def test_a_refusal_is_replayed_with_its_status(api: Api) -> None:
     key = {"Idempotency-Key": "k1"}
     first = api.client.post("/allocate", json=LINE, headers=key)
@@ -352,7 +373,7 @@ def test_a_refusal_is_replayed_with_its_status(api: Api) -> None:
     assert first.status_code == 400
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "ключ"])
+@pytest.mark.parametrize("key", ["", '""', "x" * 256, "ключ"])
 def test_an_idempotency_key_that_cannot_be_kept_is_refused(api: Api, key: str) -> None:
     answer = api.client.post("/add_batch", json=BATCH, headers={"Idempotency-Key": key.encode().decode("latin-1")})
 

@@ -37,10 +37,12 @@ class UnknownPosition(MessagingError):
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """Where somebody is in the log: at this event."""
+    """Where somebody is in the log: at this event. A log that was restored may have another one there: with an `id`
+    that is found out."""
 
     stream: str
     version: int
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class LoggedEvent:
 
     @property
     def place(self) -> LogPosition:
-        return LogPosition(self.stream, self.version)
+        return LogPosition(self.stream, self.version, self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class SqlLogReader:
     ) -> Sequence[Any]:
         if after and after.stream != stream:
             raise UnknownPosition
+        if after and after.id:
+            _order(log, after)
 
         def time_of(version: int) -> datetime:
             time: datetime = log.execute(_TIME_OF_VERSION, {"stream": stream, "version": version}).scalar() or _NEVER
@@ -170,7 +174,7 @@ def _order(log: Connection, place: LogPosition | None) -> tuple[int, int]:
     if place is None:
         return _BEFORE_ALL
     found = log.execute(_ORDER_OF, {"stream": place.stream, "version": place.version}).one_or_none()
-    if found is None:
+    if found is None or place.id not in (None, str(found.id)):
         raise UnknownPosition
     return found.transaction_id, found.position
 
@@ -236,7 +240,7 @@ _TIME_OF_TRANSACTION = text(f"""
     SELECT time FROM event_log WHERE transaction_id >= :transaction AND {_IS_TIME}
     ORDER BY transaction_id, position LIMIT 1
 """)  # noqa: S608 - all of it is our own
-_ORDER_OF = text("SELECT transaction_id, position FROM event_log WHERE stream = :stream AND version = :version")
+_ORDER_OF = text("SELECT transaction_id, position, id FROM event_log WHERE stream = :stream AND version = :version")
 
 # All about one subject, and only then in order: else the planner may read the whole log in order to find them.
 _SUBJECT = f"""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 
 from flask import request
-from werkzeug.exceptions import PreconditionRequired
+from werkzeug.exceptions import PreconditionFailed, PreconditionRequired
 
 from allocation.entrypoints.http import problems
 from allocation.views import Batch
 
 _ETAG = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+_CHANGED = re.compile(r'(?:W/)?"([0-9]{1,18}-[0-9]{1,18})(?:[-+;:.]+[A-Za-z]+)?"')
 
 
 def etag_of(batch: Batch) -> str:
@@ -24,11 +25,19 @@ def etag_of(batch: Batch) -> str:
 def seen() -> tuple[tuple[int, int], ...] | None:
     """The quantities of a batch that If-Match names, any of which will do; None: whatever they are.
 
-    Raises PreconditionRequired.
+    Raises PreconditionRequired, and PreconditionFailed for what a proxy that compresses answers has made of an ETag:
+    such a one never matches (RFC 9110), however often the batch is read again.
     """
     if not request.if_match:
         raise PreconditionRequired(problems.NO_IF_MATCH)
     if request.if_match.star_tag:
         return None
     named = (_ETAG.fullmatch(etag) for etag in request.if_match.as_set())
-    return tuple(sorted((int(found[1]), int(found[2])) for found in named if found))
+    ours = tuple(sorted((int(found[1]), int(found[2])) for found in named if found))
+    given = str(request.if_match)
+    if not ours and (found := _CHANGED.search(given)):
+        raise PreconditionFailed(
+            f'{found[0]} is not the ETag that this service gave: a proxy has changed it on its way. Send "{found[1]}", '
+            "or have the proxy leave ETags as they are"
+        )
+    return ours

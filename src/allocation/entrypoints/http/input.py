@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -12,10 +13,11 @@ from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMedi
 from werkzeug.routing import BaseConverter
 
 from allocation.validation import BadInput, Name, Schema
-from messaging.envelope import LONGEST_TEXT, Metadata, usable_id
+from messaging.envelope import LONGEST_TEXT, MessageId, Metadata, usable_id
 
 C = TypeVar("C")
 
+_QUOTED = re.compile(r'"([^"\\]*)"')
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
@@ -48,14 +50,22 @@ def body(schema: Schema[C], largest: int, known: Mapping[str, object], *, may_ad
 
 
 def message_id() -> str | None:
-    """The Idempotency-Key: with it the same request again gives the first answer again.
+    """The Idempotency-Key: with it the same request again gives the first answer again. `k` and `"k"`, as a structured
+    field has it, are the same key.
 
     It belongs to whoever sends it. As JSON, so that no choice of keys or names makes it another's.
     """
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
         return None
+    key = quoted[1] if (quoted := _QUOTED.fullmatch(given)) else given
     if not usable_id(key):
         raise BadInput(f"Idempotency-Key: must be 1 to {LONGEST_TEXT} printable ASCII characters")
+    found = MessageId(_kept_as(key))
+    found.other = (_kept_as(f'"{key}"'),)  # by releases that told the two apart
+    return found
+
+
+def _kept_as(key: str) -> str:
     metadata: Metadata = g.metadata
     return f"http:{key}" if metadata.principal is None else json.dumps(["http", metadata.principal, key])

@@ -75,7 +75,7 @@ _EVENT = Event(
     {"orderid": "order-1", "sku": "RED-CHAIR", "qty": 12, "batchref": "batch-1", "lineid": "line-1"},
 )
 
-_PAGE = Answer("A page.", Events([_EVENT], None, cursor_at("RED-CHAIR", 3)))
+_PAGE = Answer("A page.", Events([_EVENT], None, cursor_at("RED-CHAIR", 3, _EVENT.id)))
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
@@ -96,6 +96,6 @@ def add_routes(v1: Blueprint, service: Service) -> None:
             except UnknownPosition:
                 raise queries.unknown_cursor() from None
         shown = found[: asked.limit]
-        resume = cursor_at(shown[-1].stream, shown[-1].version) if shown else asked.cursor
+        resume = cursor_at(shown[-1].stream, shown[-1].version, shown[-1].id) if shown else asked.cursor
         following = resume if len(found) > asked.limit else None
         return answer(Events([Event.of(entry) for entry in shown], following, resume), headers=link_to(following))

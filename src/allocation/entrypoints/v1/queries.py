@@ -24,7 +24,11 @@ P = TypeVar("P", bound=tuple[str | int, ...])
 
 AT_SKU: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Stored])
 AT_BATCH: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Stored, Stored])
-AT_EVENT: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Stored, Annotated[int, Field(ge=1, lt=2**63)]])
+_Version = Annotated[int, Field(ge=1, lt=2**63)]
+_Id = Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
+AT_EVENT: TypeAdapter[tuple[str, int, str] | tuple[str, int]] = TypeAdapter(
+    tuple[Stored, _Version, _Id] | tuple[Stored, _Version]  # as cursors were before they had an id
+)
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
