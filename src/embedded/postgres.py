@@ -43,9 +43,10 @@ class Postgres(Server):
         postmaster = self._recorded_pid()
         programs = {"postgres", "initdb"}
         end_leftovers(self._folder, programs, stop_signal=signal.SIGINT, leader=postmaster, title=self._title)
-        if postmaster and Path(f"/proc/{postmaster}").exists():
-            # A zombie or, after a power cut, somebody else with the same pid: PostgreSQL would make way for either.
-            self._pid_file.unlink()
+        if not postmaster or Path(f"/proc/{postmaster}").exists():
+            # PostgreSQL would make way for a zombie or, after a power cut, for somebody else with the same pid, and
+            # for a file that is empty since the machine stopped while it was written.
+            self._pid_file.unlink(missing_ok=True)
 
     @property
     def _title(self) -> str:

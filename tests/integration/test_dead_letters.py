@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
@@ -15,6 +17,7 @@ from allocation.check import Difference, check_consistency
 from allocation.config import Settings
 from allocation.domain import commands
 from allocation.entrypoints.cli import main
+from allocation.entrypoints.command_line import dead_letters as dead_letters_command
 from allocation.entrypoints.redis_eventconsumer import handle
 from messaging.outbox.delivery import RetryPolicy
 
@@ -175,7 +178,7 @@ def test_a_dropped_effect_never_happens_those_behind_it_go_on_and_the_books_bala
     relaying()
     mails.broken = False
 
-    assert command("drop", "--all").output == f"effect:{MAIL}:2:LAMP: dropped\n"
+    assert command("drop", "--all", "--yes").output == f"effect:{MAIL}:2:LAMP: dropped\n"
     assert sql("SELECT delivered_version, delivered_count FROM deliveries WHERE effect = :mail", mail=MAIL) == [(2, 1)]
     relaying()
 
@@ -215,6 +218,25 @@ def test_an_unknown_letter_is_said_to_be_unknown(service: Service, command: Comm
 
     assert answer.exit_code == 1
     assert "there is no dead letter message:99" in answer.output
+
+
+def test_all_are_dropped_only_by_who_says_so(
+    service: Service, command: Command, relaying: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("drop", "--all").exit_code == 0, "there is nothing to ask about"
+    out_of_stock(service, "o1")
+    relaying()
+
+    refused = command("drop", "--all")
+    assert (refused.exit_code, "--all drops 1 for good; say --yes" in refused.output) == (2, True)
+    asked: list[str] = []
+    monkeypatch.setattr(dead_letters_command, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr(click, "confirm", lambda text, **_: asked.append(text))
+    assert len(service.dead_letters.effects()) == 1
+
+    assert command("drop", "--all").exit_code == 0
+    assert asked == ["Drop 1 dead letters for good?"]
+    assert service.dead_letters.effects() == []
 
 
 def test_one_or_all_must_be_named(service: Service, command: Command) -> None:

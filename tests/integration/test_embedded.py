@@ -331,6 +331,19 @@ def test_a_killed_postgres_starts_again_though_its_pid_is_in_use_by_somebody_els
     assert not processes_in(home, PROGRAMS)
 
 
+@pytest.mark.parametrize("left", ["", "\0" * 200, "not a number\n"])
+def test_a_killed_postgres_starts_again_though_its_pid_was_not_written_to_the_end(home: Path, left: str) -> None:
+    server = Postgres(home / "postgres")
+    server.start()
+    server.kill()
+    (home / "postgres/data/postmaster.pid").write_text(left)
+
+    server.start()
+
+    assert server.alive
+    server.stop()
+
+
 @pytest.mark.parametrize("broken", ["postgres", "initdb", "redis"])
 def test_a_broken_program_is_named_with_its_own_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str

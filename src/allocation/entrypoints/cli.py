@@ -17,6 +17,7 @@ import click
 
 from allocation.config import Settings
 from allocation.entrypoints.bulk.commands import export, import_
+from allocation.entrypoints.command_line.addresses import written_down
 from allocation.entrypoints.command_line.backing_services import backing_services
 from allocation.entrypoints.command_line.catalogue import catalogue
 from allocation.entrypoints.command_line.check import check, note_old_names
@@ -97,6 +98,7 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int,
     with backing_services(settings) as around:
         settings = around.settings
         require_keys(settings, migrate_first=True)
+        click.get_current_context().with_resource(written_down(settings))
         parts = [  # all start at once: who comes before the migration is done waits for it
             Part(["migrate"], once=True, is_heard=not as_json),
             Part(["serve", "--threads", str(threads)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -97,19 +98,30 @@ def retry(settings: Settings, letter_id: str | None, every: bool, as_json: bool)
 @dead_letters.command()
 @click.argument("letter_id", metavar="ID", required=False)
 @all_option
+@click.option("--yes", is_flag=True, help="With --all: do not ask.")
 @as_json_option
 @click.pass_obj
-def drop(settings: Settings, letter_id: str | None, every: bool, as_json: bool) -> None:
+def drop(settings: Settings, *, letter_id: str | None, every: bool, yes: bool, as_json: bool) -> None:
     """Give one up for good; the effects that wait behind it go on."""
     from messaging.sql.dead_letters import DeadEffect
 
     with sessions.service(settings, connections=2) as service:
-        for letter in _chosen(service, letter_id, every):
+        letters = _chosen(service, letter_id, every)
+        if every and letters and not yes:
+            _ask(letters)
+        for letter in letters:
             if isinstance(letter, DeadEffect):
                 service.dead_letters.drop_effect(letter, by=login_name())
             else:
                 service.dead_letters.resolve(letter)
             _say(letter, "dropped", as_json)
+
+
+def _ask(letters: list[DeadLetter]) -> None:
+    """Whether all shall go, of somebody who is there to say so."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"--all drops {len(letters):,} for good; say --yes, too")
+    click.confirm(f"Drop {len(letters):,} dead letters for good?", abort=True, err=True)
 
 
 def _say(letter: DeadLetter, outcome: str, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.command_line.addresses import api_url
+from allocation.entrypoints.command_line.addresses import running_api_url
 from allocation.entrypoints.command_line.backing_services import running_services
 from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def status(settings: Settings, as_json: bool) -> None:
     """Show servers, lag, stock and dead letters on one screen, and whether a person is needed.
 
-    The API is looked for at HOST and PORT. Nothing is started or changed, and little is read, so it may be asked every
-    few seconds. Counts stop at 200,000; what is not counted to its end is marked with a +.
+    The API is looked for where `allocation run` says that it is, or else at HOST and PORT. Nothing is started or
+    changed, and little is read, so it may be asked every few seconds. Counts stop at 200,000; what is not counted to
+    its end is marked with a +.
 
     Exit status: 0 when all is fine, 1 when something needs a person. Then the last lines say what, and what helps.
     """
@@ -48,4 +49,4 @@ def _look(settings: Settings) -> Overview:
 
     limits = Limits(statement_timeout=3_000, lock_timeout=1_000)
     engine = database_engine(settings.database_url, 1, limits=limits) if settings.database_url else None
-    return look(engine, redis_client(settings.redis_url) if settings.redis_url else None, api_url(settings))
+    return look(engine, redis_client(settings.redis_url) if settings.redis_url else None, running_api_url(settings))

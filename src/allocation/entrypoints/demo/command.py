@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.command_line.addresses import api_url, without_password
+from allocation.entrypoints.command_line.addresses import running_api_url, without_password
 from allocation.entrypoints.command_line.backing_services import running_services
 from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, json_option
@@ -45,7 +45,12 @@ class Url(click.ParamType[str]):
 
 
 @click.command(short_help="Play a small trading day against a running service.")
-@click.option("--url", type=Url(), metavar="URL", help="Where the API is.  [default: http://HOST:PORT]")
+@click.option(
+    "--url",
+    type=Url(),
+    metavar="URL",
+    help="Where the API is.  [default: that of `allocation run`, or http://HOST:PORT]",
+)
 @click.option("--fast", is_flag=True, help="Do not wait for a person to read along.")
 @json_option("Print JSON, one scene a line.")
 @click.pass_obj
@@ -67,7 +72,7 @@ def demo(settings: Settings, url: str | None, fast: bool, as_json: bool) -> None
     begun = time.time()
     settings = running_services(settings)
     with redis_client(settings.redis_url or "redis://") as broker:
-        client = DemoClient(url or api_url(settings), broker, os.environ.get("ALLOCATION_API_KEY", ""))
+        client = DemoClient(url or running_api_url(settings), broker, os.environ.get("ALLOCATION_API_KEY", ""))
         found = client.require_service()
         if not settings.redis_url:
             raise click.ClickException(f"the service at {client.url} is there; name its Redis in REDIS_URL, too")
