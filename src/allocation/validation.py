@@ -29,7 +29,7 @@ from pydantic_core import PydanticCustomError
 from allocation.domain.names import Renamed, normal
 from allocation.service_layer import messages
 from allocation.service_layer.messages import ordering, stock
-from allocation.service_layer.messages.table import CommandRow, Day, EventRow, Limit, Whole
+from allocation.service_layer.messages.table import CommandRow, Day, EventRow, Limit, Texts, Whole
 from allocation.service_layer.messages.table import Text as TextLimit
 from messaging.envelope import LONGEST_TEXT
 from messaging.errors import UnreadableMessage
@@ -164,6 +164,10 @@ def type_of(limit: Limit) -> Any:
             return Annotated[int, Field(ge=least, le=most)]
         case Day():
             return _Eta
+        case Texts(most, longest):
+            return Annotated[
+                tuple[Annotated[str, Field(min_length=1, max_length=longest)], ...], Field(max_length=most)
+            ]
         case _:
             assert_never(limit)
 

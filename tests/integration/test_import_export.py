@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import email
 import gzip
 import json
 import os
@@ -14,6 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.message import EmailMessage
+from email.policy import SMTP
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
@@ -67,6 +70,10 @@ class Shell:
         typed = [str(argument) for argument in arguments]
         return CliRunner().invoke(command, typed, obj=self.settings)
 
+    def mails(self) -> list[EmailMessage]:
+        files = sorted((self.settings.home / "mail").glob("*.eml"))
+        return [email.message_from_bytes(file.read_bytes(), _class=EmailMessage, policy=SMTP) for file in files]
+
     def books_balance(self) -> bool:
         return CliRunner().invoke(check, obj=self.settings).exit_code == 0
 
@@ -81,6 +88,12 @@ class Shell:
             table.name: self.ask(f"SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {table.name} t")
             for table in every
         }
+
+
+def deliver_all(service: Service) -> None:
+    for effect in service.relay.routes.all_effect_names():
+        while service.relay.deliver(effect):
+            pass
 
 
 @pytest.fixture
@@ -110,6 +123,56 @@ def test_changes_nothing_the_second_time(shell: Shell) -> None:
     assert shell.imports("batches", batches).output == "0 added, 1 already there, 0 refused\n"
     assert shell.imports("orders", lines).output == "0 allocated, 0 out of stock, 2 already there, 0 refused\n"
     assert shell.contents() == before
+
+
+def test_tells_what_is_out_of_stock_in_one_mail_at_its_end(shell: Shell, service: Service) -> None:
+    shell.imports("batches", shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,10", "b2,LAMP,1"))
+    lines = ["o1,CHAIR,8", "o2,CHAIR,8", "o3,LAMP,5", "o4,NEVER-SOLD,1"]
+    file = shell.write("lines.csv", "orderid,sku,qty", *lines)
+    shell.imports("orders", file)
+    deliver_all(service)
+
+    [mail] = shell.mails()
+    assert mail["Subject"] == "Out of stock for CHAIR and 1 more line"
+    assert mail.get_content().splitlines()[2:] == [
+        "Out of stock for CHAIR: order o2, line CHAIR, asked for 8",
+        "Out of stock for LAMP: order o3, line LAMP, asked for 5",
+    ]
+
+    assert "1 already there" in shell.imports("orders", file).stdout
+    deliver_all(service)
+    assert len(shell.mails()) == 1, "the same lines are short, and that was told today"
+
+    shell.imports("orders", shell.write("more.csv", "orderid,sku,qty", *lines, "o5,CHAIR,9"))
+    service.bus.handle(Allocate("o6", "CHAIR", 9))
+    deliver_all(service)
+    subjects = sorted(mail["Subject"] for mail in shell.mails())
+    assert subjects == [
+        "Out of stock for CHAIR",
+        "Out of stock for CHAIR and 1 more line",
+        "Out of stock for CHAIR and 2 more lines",
+    ]
+    assert shell.books_balance()
+
+
+def test_a_dry_run_tells_nobody_of_what_is_out_of_stock(shell: Shell, service: Service) -> None:
+    shell.imports("batches", shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,1"))
+    shell.imports("orders", "--dry-run", shell.write("lines.csv", "orderid,sku,qty", "o1,CHAIR,8"))
+    deliver_all(service)
+
+    assert shell.mails() == []
+
+
+def test_what_was_short_before_a_row_that_can_not_be_read_is_told(shell: Shell, service: Service) -> None:
+    shell.imports("batches", shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,1"))
+    rows = [f"o{number},CHAIR,8" for number in range(101)]
+    result = shell.imports("orders", shell.write("lines.csv", "orderid,sku,qty", *rows, "o9,CH\rAIR,8"))
+    assert result.exit_code == 1
+    deliver_all(service)
+
+    [mail] = shell.mails()
+    assert mail["Subject"] == "Out of stock for CHAIR and 100 more lines"
+    assert mail.get_content().splitlines()[-1] == "and 1 more"
 
 
 def test_tries_a_line_that_was_out_of_stock_again(shell: Shell) -> None:

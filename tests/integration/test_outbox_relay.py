@@ -25,7 +25,7 @@ from allocation.domain.errors import InvalidSku
 from allocation.domain.events import Allocated, OutOfStock
 from allocation.domain.events import Event as DomainEvent
 from allocation.domain.lines import OrderLine
-from allocation.service_layer.handlers import SendOutOfStockNotification
+from allocation.service_layer.mails import SendOutOfStockNotification
 from allocation.service_layer.ports import Notifications
 from allocation.service_layer.routing import PUBLISH_EVENT, SEND_OUT_OF_STOCK_NOTIFICATION
 from embedded.waiting import wait_for

@@ -92,6 +92,7 @@ EXTREMES: list[Any] = [
     commands.CreateBatch(LONGEST, "S" * 255, 1_000_000_000, None),
     commands.CreateBatch("b2", "S" * 255, 0, date(9999, 12, 31)),
     commands.Allocate("o1", "S" * 255, 1_000_000),
+    commands.ReportShortages("S" * 255, 1_000, ("x" * 900,) * 100),
     commands.Allocate("o2", "S" * 255, 1, LONGEST),
     commands.ChangeBatchQuantity(LONGEST, 0),
 ]

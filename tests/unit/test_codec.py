@@ -53,6 +53,11 @@ GOLDEN: list[tuple[str, JsonObject, events.Event]] = [
         {"orderid": "o1", "sku": "TABLE", "qty": 1, "lineid": "1"},
         events.OutOfStock("o1", "TABLE", 1, "1"),
     ),
+    (
+        "shortages_reported.v1",
+        {"sku": "TABLE", "lines": 2, "listed": ["a", "b"]},
+        events.ShortagesReported("TABLE", 2, ("a", "b")),
+    ),
 ]
 
 

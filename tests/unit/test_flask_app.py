@@ -373,7 +373,7 @@ def test_a_refusal_is_replayed_with_its_status(api: Api) -> None:
     assert first.status_code == 400
 
 
-@pytest.mark.parametrize("key", ["", '""', "x" * 256, "ключ"])
+@pytest.mark.parametrize("key", ["", "x" * 256, "ключ"])
 def test_an_idempotency_key_that_cannot_be_kept_is_refused(api: Api, key: str) -> None:
     answer = api.client.post("/add_batch", json=BATCH, headers={"Idempotency-Key": key.encode().decode("latin-1")})
 

@@ -10,6 +10,7 @@ from tests.fakes import Service
 
 from allocation.domain import commands, events
 from allocation.domain.errors import BatchConflict, InvalidSku, LineConflict, UnknownBatch
+from messaging.envelope import Metadata
 
 tomorrow = date(2026, 1, 2)
 
@@ -55,6 +56,25 @@ def test_an_allocation_is_published_with_its_metadata(service: Service) -> None:
     _, published = service.publisher.published
     assert published.event == events.Allocated("o1", "LAMP", 10, "b1", "line-1")
     assert (published.stream, published.version) == ("LAMP", 2)
+
+
+def test_what_an_import_found_out_of_stock_has_no_mail_of_its_own(service: Service) -> None:
+    service.given(commands.CreateBatch("b1", "LAMP", 1))
+
+    for source, principal in (("import", "user:ada"), ("import", None), ("http", "user:ada")):
+        metadata = Metadata.first(source, f"{source} of {principal}", principal)
+        service.bus.handle(commands.Allocate("o1", "LAMP", 9), metadata)
+    service.bus.handle(commands.ReportShortages("LAMP", 3, ("LAMP: order o1", "LAMP: order o2")))
+    service.when(commands.CreateBatch("b2", "SOFA", 1))
+
+    *single, together = service.notifications.sent
+    assert [mail.correlation_id for mail in single] == ["import of None", "http of user:ada"], "but for who is no file"
+    assert together.subject == "Out of stock for LAMP and 2 more lines"
+    assert together.body.splitlines()[-3:] == [
+        "Out of stock for LAMP: order o1",
+        "Out of stock for LAMP: order o2",
+        "and 1 more",
+    ]
 
 
 def test_sends_a_mail_on_every_attempt_that_is_out_of_stock(service: Service) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.fakes import FakeNotifications, FakePublisher, Service
 
 from allocation.domain import commands, events
-from allocation.service_layer import handlers
+from allocation.service_layer import handlers, mails
 from allocation.service_layer.messages import event_row
 from allocation.service_layer.ports import UnitOfWork
 from allocation.service_layer.routing import PUBLISH_EVENT
@@ -51,5 +51,5 @@ def test_type_checking_refuses_a_wrong_pair() -> None:
     route: Routes[UnitOfWork] = Routes()
     route.command(commands.Allocate, handlers.add_batch)  # type: ignore[arg-type]
     route.event(events.Allocated, handlers.reallocate)  # type: ignore[arg-type]
-    send_mail = one_by_one(handlers.SendOutOfStockNotification(FakeNotifications(), "us"))
+    send_mail = one_by_one(mails.SendOutOfStockNotification(FakeNotifications(), "us"))
     route.effect(events.Allocated, Effect("mail", send_mail))  # type: ignore[misc]

@@ -44,4 +44,14 @@ class ChangeBatchQuantity:
     seen: tuple[tuple[int, int], ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ReportShortages:
+    """Have the stock team told, once, how many `lines` of an import are out of stock, some of which are `listed`. `sku`
+    is that of the first. Only an import asks for it."""
+
+    sku: str
+    lines: int
+    listed: tuple[str, ...]
+
+
 Command: TypeAlias = CreateBatch | Allocate | ChangeBatchQuantity

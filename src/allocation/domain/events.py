@@ -58,4 +58,13 @@ class OutOfStock:
     lineid: str
 
 
-Event: TypeAlias = BatchCreated | BatchQuantityChanged | Allocated | Deallocated | OutOfStock
+@dataclass(frozen=True, slots=True)
+class ShortagesReported:
+    """An import has ended with lines that are out of stock."""
+
+    sku: str
+    lines: int
+    listed: tuple[str, ...]
+
+
+Event: TypeAlias = BatchCreated | BatchQuantityChanged | Allocated | Deallocated | OutOfStock | ShortagesReported

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from allocation.domain.batches import Batch, Batches
-from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Deallocated, Event, OutOfStock
+from allocation.domain.events import (
+    Allocated,
+    BatchCreated,
+    BatchQuantityChanged,
+    Deallocated,
+    Event,
+    OutOfStock,
+    ShortagesReported,
+)
 from allocation.domain.lines import Allocation, Allocations, OrderLine
 
 
@@ -63,7 +71,7 @@ class Product:
             case Deallocated():
                 self.batches[event.batchref].allocated_quantity -= event.qty
                 self.allocations.remove((event.orderid, event.lineid))
-            case OutOfStock():
+            case OutOfStock() | ShortagesReported():
                 pass
             case _:
                 assert_never(event)

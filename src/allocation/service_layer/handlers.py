@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from allocation.domain import allocating, commands, events, receiving
 from allocation.domain.lines import OrderLine
-from allocation.service_layer.ports import Notifications, UnitOfWork
-from messaging.envelope import Delivery
+from allocation.service_layer.ports import UnitOfWork
 
 
 def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> None:
@@ -35,18 +32,6 @@ def remove_from_allocations_view(event: events.Deallocated, uow: UnitOfWork) -> 
     uow.allocations_view.remove(event)
 
 
-@dataclass(frozen=True, slots=True)
-class SendOutOfStockNotification:
-    notifications: Notifications
-    stock_team: str
-
-    def __call__(self, delivery: Delivery[events.OutOfStock]) -> None:
-        event = delivery.recorded.event
-        self.notifications.send(
-            message_id=delivery.recorded.metadata.id,
-            correlation_id=delivery.recorded.metadata.correlation_id,
-            to=self.stock_team,
-            subject=f"Out of stock for {event.sku}",
-            body=f"Out of stock for {event.sku}\n\n"
-            f"Order {event.orderid}, line {event.lineid}, asked for {event.qty}; no batch has that many available.\n",
-        )
+def report_shortages(cmd: commands.ReportShortages, uow: UnitOfWork) -> None:
+    """In the history of the first that was short."""
+    uow.products.get(cmd.sku).record(events.ShortagesReported(cmd.sku, cmd.lines, cmd.listed))

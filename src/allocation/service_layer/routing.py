@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from allocation.domain import commands, events
-from allocation.service_layer import handlers
+from allocation.service_layer import handlers, mails
 from allocation.service_layer.messages import EVENTS
 from allocation.service_layer.ports import Notifications, Publisher
 from allocation.service_layer.stored_names import Routes
@@ -19,6 +19,7 @@ def routes(notifications: Notifications, publisher: Publisher, stock_team: str) 
 
     route.command(commands.CreateBatch, handlers.add_batch)
     route.command(commands.Allocate, handlers.allocate)
+    route.command(commands.ReportShortages, handlers.report_shortages)
     route.command(commands.ChangeBatchQuantity, handlers.change_batch_quantity)
 
     # in the same transaction
@@ -27,10 +28,13 @@ def routes(notifications: Notifications, publisher: Publisher, stock_team: str) 
 
     # after the commit
     publish = Effect(PUBLISH_EVENT, publisher.publish, batch=500)
-    send_mail = one_by_one(handlers.SendOutOfStockNotification(notifications, stock_team))
+    send_mail = one_by_one(mails.SendOutOfStockNotification(notifications, stock_team))
     for row in EVENTS:
         if row.published:
             route.effect(row.kind, publish)
     route.effect(events.OutOfStock, Effect(SEND_OUT_OF_STOCK_NOTIFICATION, send_mail, workers=4))
+
+    send_report = one_by_one(mails.SendShortagesNotification(notifications, stock_team))
+    route.effect(events.ShortagesReported, Effect(SEND_OUT_OF_STOCK_NOTIFICATION, send_report, workers=4))
 
     return route

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, TypeVar
+from hashlib import sha256
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
-from allocation.domain.commands import Allocate, CreateBatch
+from allocation.domain.commands import Allocate, CreateBatch, ReportShortages
 from allocation.domain.errors import InvalidSku
 from allocation.entrypoints.bulk.csv_files import BadCsv, Row, unescaped
 from allocation.entrypoints.command_line.os_user import user_principal
+from allocation.service_layer.mails import IMPORT
 from allocation.validation import ALLOCATE, CREATE_BATCH, BadInput, Schema
 from messaging.bus import MessageBus
 from messaging.envelope import Metadata, Outcome, Request
@@ -22,6 +25,9 @@ from messaging.unit_of_work import UnitOfWork
 
 MOST_ROWS_TOGETHER = 250
 """In one transaction; more gain little, and hold up those who write the same products for longer."""
+
+MOST_LISTED = 100
+"""Lines in the mail about what is out of stock."""
 
 MOST_SETBACKS = 60
 """One after another, of a tenth of a second each; all but the first few are those of a single row."""
@@ -114,6 +120,30 @@ ORDERS = Kind(
 )
 
 
+@dataclass(slots=True)
+class Shortages:
+    """What a file asked for that is out of stock: all of it as a hash, which is the same for the same lines."""
+
+    lines: int = 0
+    first: Allocate | None = None
+    listed: list[str] = field(default_factory=list)
+    metadata: Metadata | None = None
+    _hash: Any = field(default_factory=sha256)
+
+    def add(self, line: Allocate) -> None:
+        self.lines += 1
+        self.first = self.first or line
+        self._hash.update(json.dumps([line.orderid, line.lineid, line.sku, line.qty]).encode())
+        if len(self.listed) < MOST_LISTED:
+            self.listed.append(f"{line.sku}: order {line.orderid}, line {line.lineid}, asked for {line.qty:,}")
+
+    def report(self, bus: MessageBus[U]) -> None:
+        """Have them told; of the same lines again within a day nothing is. Raises Unavailable."""
+        if self.first:
+            command = ReportShortages(self.first.sku, self.lines, tuple(self.listed))
+            bus.handle(command, self.metadata, f"{IMPORT}:{self._hash.hexdigest()}")
+
+
 @dataclass(frozen=True, slots=True)
 class Import:
     """`handle_together` is that of a bus, or of a preview: see `handling`.
@@ -125,6 +155,7 @@ class Import:
     handle_together: Callable[[Sequence[Request]], list[Outcome]]
     kind: Kind
     columns: Mapping[str, str]
+    shortages: Shortages = field(default_factory=Shortages)
 
     def __call__(self, rows: Iterable[Row]) -> Iterator[list[RowResult]]:
         """The results of the rows in their order, as they are committed.
@@ -132,6 +163,7 @@ class Import:
         Raises BadCsv after the rows before the bad one are done, and Unavailable after those that could be done.
         """
         correlation_id, principal = str(uuid4()), user_principal()
+        self.shortages.metadata = Metadata.first(IMPORT, correlation_id, principal)
         readings = (self._read(row, correlation_id, principal) for row in rows)
         size = MOST_ROWS_TOGETHER
         setbacks = 0
@@ -156,7 +188,7 @@ class Import:
             command = self.kind.command(row, self.columns)
         except BadInput as error:
             return _Reading(row.number, error)
-        return _Reading(row.number, Request(command, Metadata.first("import", correlation_id, principal)))
+        return _Reading(row.number, Request(command, Metadata.first(IMPORT, correlation_id, principal)))
 
     def _settle(self, chunk: Sequence[_Reading]) -> list[RowResult]:
         requests = [reading.content for reading in chunk if isinstance(reading.content, Request)]
@@ -171,7 +203,10 @@ class Import:
             return RowResult(reading.number, Result.OUT_OF_STOCK, str(outcome.refusal), needs_attention=True)
         if outcome.refusal:
             return RowResult(reading.number, Result.REFUSED, str(outcome.refusal), needs_attention=True)
-        return RowResult(reading.number, *self.kind.result_of(reading.content.command, outcome))
+        result, detail = self.kind.result_of(reading.content.command, outcome)
+        if result is Result.OUT_OF_STOCK:
+            self.shortages.add(cast(Allocate, reading.content.command))
+        return RowResult(reading.number, result, detail)
 
 
 @contextmanager

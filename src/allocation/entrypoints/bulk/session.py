@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
 from allocation.entrypoints.bulk.exporting import STDOUT, export_allocations
-from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, handling
+from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, Shortages, handling
 from allocation.entrypoints.bulk.progress import Show, progress
 from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, in_json
@@ -54,7 +54,12 @@ def import_file(
             report.passed_over = [column for column in rows.columns if column and column not in used]
             try:
                 with handling(wired.bus, dry_run=dry_run) as handle_together:
-                    report.follow(Import(handle_together, kind, columns)(islice(wanted, limit)))
+                    shortages = Shortages()
+                    try:
+                        report.follow(Import(handle_together, kind, columns, shortages)(islice(wanted, limit)))
+                    finally:
+                        if not (dry_run or isinstance(sys.exception(), Unavailable)):
+                            shortages.report(wired.bus)
             except BadCsv as error:
                 fault, mend = str(error), True
             except Unavailable as error:

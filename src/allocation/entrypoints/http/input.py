@@ -17,7 +17,7 @@ from messaging.envelope import LONGEST_TEXT, MessageId, Metadata, usable_id
 
 C = TypeVar("C")
 
-_QUOTED = re.compile(r'"([^"\\]*)"')
+_QUOTED = re.compile(r'"([^"\\]+)"')
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 

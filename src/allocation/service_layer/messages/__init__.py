@@ -20,13 +20,14 @@ def _rows(kind: type[R]) -> tuple[R, ...]:
     return tuple(row for family in (stock, ordering) for row in vars(family).values() if isinstance(row, kind))
 
 
-COMMANDS = _rows(CommandRow)
+_EVERY_COMMAND = _rows(CommandRow)
+COMMANDS = tuple(row for row in _EVERY_COMMAND if row.accepted)
 EVENTS = _rows(EventRow)
 
 REFUSALS: dict[str, type[DomainError]] = {refusal.code: refusal for row in COMMANDS for refusal in row.refuses}
 """By the code under which they are stored."""
 
-_COMMANDS: dict[type, CommandRow[Any]] = {row.kind: row for row in COMMANDS}
+_COMMANDS: dict[type, CommandRow[Any]] = {row.kind: row for row in _EVERY_COMMAND}
 _EVENTS: dict[type, EventRow[Any]] = {row.kind: row for row in EVENTS}
 
 

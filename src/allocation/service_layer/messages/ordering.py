@@ -5,7 +5,7 @@ from __future__ import annotations
 from allocation.domain import commands, errors, events
 from allocation.domain.lines import OrderLine
 from allocation.service_layer.messages.stock import SKU
-from allocation.service_layer.messages.table import CommandRow, EventRow, Field, StockChange, Text, Whole
+from allocation.service_layer.messages.table import CommandRow, EventRow, Field, StockChange, Text, Texts, Whole
 from allocation.service_layer.ports import Lookups
 
 BATCHREF = Field(Text(), "The reference of the batch.")
@@ -63,10 +63,38 @@ OUT_OF_STOCK = EventRow(
     events.OutOfStock,
     "out_of_stock.v1",
     when="A line was asked for, or lost its batch, and no batch had room for all of it. It is not tried again by "
-    "itself. The stock team is mailed.",
+    "itself. The stock team is mailed, about those of an import together at its end.",
     fields=_line("How much was asked for."),
     example=events.OutOfStock("order-1", "RED-CHAIR", 12, "line-1"),
     label="Out of stock",
     tone="failure",
     sentence="{line} asked for {quantity}: out of stock",
+)
+
+_SHORTAGES = {
+    "sku": Field(Text(), "The stock keeping unit of the first of these lines."),
+    "lines": Field(Whole(1, 2**53 - 1), "How many lines of the import are out of stock."),
+    "listed": Field(Texts(100, 1000), "The first of them, for people to read."),
+}
+REPORT_SHORTAGES = CommandRow(
+    commands.ReportShortages,
+    "allocation.report_shortages.v1",
+    asks="Have the stock team told what an import found out of stock.",
+    gives="Gives `allocation.shortages_reported.v1`.",
+    fields=_SHORTAGES,
+    example={"sku": "RED-CHAIR", "lines": 1, "listed": ["RED-CHAIR: order order-1, line line-1, asked for 12"]},
+    lookups=lambda command: Lookups(skus=[command.sku]),
+    refuses=[],
+    accepted=False,
+)
+SHORTAGES_REPORTED = EventRow(
+    events.ShortagesReported,
+    "shortages_reported.v1",
+    when="An import has ended, and some of its lines are out of stock: each has an `allocation.out_of_stock.v1` of its "
+    "own. The stock team is mailed about all of them together, once a day for the same lines.",
+    fields=_SHORTAGES,
+    example=events.ShortagesReported("RED-CHAIR", 1, ("RED-CHAIR: order order-1, line line-1, asked for 12",)),
+    label="Shortages reported",
+    tone="failure",
+    sentence="{lines} lines of an import, of {sku} among others, are out of stock",
 )

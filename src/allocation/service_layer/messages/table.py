@@ -35,7 +35,15 @@ class Day:
     """A date, or none."""
 
 
-Limit: TypeAlias = Text | Whole | Day
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Several, none of which is longer."""
+
+    most: int
+    longest: int
+
+
+Limit: TypeAlias = Text | Whole | Day | Texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,8 @@ class CommandRow(Generic[M]):
     `asks` says what it is for, `gives` what follows from it. `lookups` is what its rules need of the database, read at
     once; a command that names its SKUs shares a transaction with others, but for one that `moves_many_lines`.
     `refuses`: the errors that its rules raise. `fingerprint_name` stands for the command in the fingerprint of a stored
-    message, where that is not its `name`. `internal` are fields that have no place in a message.
+    message, where that is not its `name`. `internal` are fields that have no place in a message; a command that is not
+    `accepted` is given by ourselves only.
     """
 
     kind: type[M]
@@ -104,6 +113,7 @@ class CommandRow(Generic[M]):
     lookups: Callable[[M], Lookups]
     refuses: Sequence[type[DomainError]]
     internal: Sequence[str] = ()
+    accepted: bool = True
     moves_many_lines: bool = False
     fingerprint_name: str = ""
 
