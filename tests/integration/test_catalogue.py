@@ -26,6 +26,7 @@ def test_each_kind_of_message_is_of_its_published_schema(service: Service, redis
         commands.CreateBatch("b1", "LÄMP", 10),
         commands.Allocate("o1", "LÄMP", 10, "line-1"),
         commands.ChangeBatchQuantity("b1", 9),
+        commands.ReportShortages("LÄMP", 1, ("LÄMP: order o1, line line-1, asked for 10",)),
     ):
         service.bus.handle(command, Metadata.first("http", "request-1"))
     while service.relay.deliver(PUBLISH_EVENT):
