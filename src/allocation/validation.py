@@ -273,7 +273,8 @@ def _keys_at(schema: dict[str, Any], where: Sequence[str | int]) -> list[str]:
     """The keys of the object in which the last of these stands, by the JSON Schema of the whole."""
 
     def below(node: dict[str, Any], step: str | int) -> dict[str, Any]:
-        found: dict[str, Any] = node["items"] if isinstance(step, int) else node["properties"][step]
+        """The node itself for a step that only says which of several types was meant."""
+        found: dict[str, Any] = node.get("items", node) if isinstance(step, int) else node["properties"].get(step, node)
         found = next((one for one in found.get("anyOf", [found]) if one.get("type") != "null"), found)
         return schema["$defs"][found["$ref"].rpartition("/")[2]] if "$ref" in found else found
 

@@ -9,9 +9,10 @@ from datetime import date
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from allocation.domain import commands
-from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, BadInput
+from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, BadInput, bad_input
 
 NOTHING_TO_SEE = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
@@ -123,3 +124,40 @@ def test_every_problem_is_named_with_its_value() -> None:
 def test_a_value_is_shown_as_it_was_sent(given: str, shown: str) -> None:
     with pytest.raises(BadInput, match=rf"qty: .*, not {shown}$"):
         ALLOCATE.read_json(f'{{"orderid": "o", "sku": "s", "qty": {given}}}')
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    sku: str
+    qty: int
+
+
+class Whole(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    parts: list[Part]
+    first: Part | None = None
+    either: Part | int = 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"parts": [{"sku": "a", "qty": 1}, {"sku": "b", "qty": 1, "SKU ": "c"}]},
+            "parts.1.SKU : is no known key; did you mean sku?",
+        ),
+        ({"parts": [], "first": {"sku": "a", "qty": 1, "qtty": 2}}, "first.qtty: is no known key; did you mean qty?"),
+        (
+            {"parts": [], "either": {"sku": "a", "qty": 1, "qtty": 2}},
+            "either.Part.qtty: is no known key; did you mean qty?",
+        ),
+        ({"parts": [], "firsts": None}, "firsts: is no known key; did you mean first?"),
+    ],
+)
+def test_an_unknown_key_is_named_with_those_of_its_own_object_however_deep_it_stands(
+    given: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Whole.model_validate(given)
+
+    assert str(bad_input(refused.value, Whole)).startswith(said)
