@@ -17,8 +17,8 @@ COMMAND_STREAM = (
     "Commands, as CloudEvents 1.0 in JSON, in the one field `command` of an entry. They are handled in the order of "
     "the stream, each once: `source` and `id` together name a command, and sent again within a day it has no second "
     "effect. What follows is an event, with the command's `correlationid` (or else its `id`). What is refused, can't "
-    "be read, or is of a type or version that the service does not know is a dead letter with the reason; the next "
-    "one has its turn."
+    "be read, has a key in `data` that is not known, or is of a type or version that the service does not know is a "
+    "dead letter with the reason; the next one has its turn."
 )
 LINE_ALLOCATED = (
     "The book's message about each allocation, over pub/sub: it reaches those who listen at that moment, and nobody "
