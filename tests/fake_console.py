@@ -17,6 +17,7 @@ from allocation.access.keys import Scope, StoredKey
 from allocation.access.rates import Rates
 from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service
+from allocation.domain.batches import Batch as DomainBatch
 from allocation.domain.commands import Command
 from allocation.domain.events import Event
 from allocation.domain.product import Product
@@ -24,7 +25,8 @@ from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy
-from allocation.views import AllocatedLine, Batch, Order
+from allocation.views import Batch, Line, Order, Promise
+from allocation.views.batches import state_of
 from allocation.views.stock_history import Balance, History, Step, reckoned
 from allocation.views.stock_list import Page, Shelf
 from messaging.envelope import Recorded
@@ -129,9 +131,9 @@ class FakeViews:
 
     def order(self, orderid: str) -> Order | None:
         lines = [
-            AllocatedLine(lineid, event.sku, event.qty, event.batchref, None)
-            for (order, lineid), event in self._service.view.items()
-            if order == orderid
+            Line(row.lineid, row.sku, row.qty, row.batchref, None, [Promise(row.batchref, row.qty, None, 0)])
+            for row in self._service.shown
+            if row.orderid == orderid
         ]
         return Order(orderid, lines) if lines else None
 
@@ -219,18 +221,24 @@ def products(service: fakes.Service) -> list[Product]:
     ]
 
 
+def view_of(batch: DomainBatch) -> Batch:
+    return Batch(
+        batch.reference,
+        batch.sku,
+        batch.purchased_quantity,
+        batch.promised_quantity,
+        batch.available_quantity,
+        batch.eta,
+        batch.held_quantity,
+        batch.dispatched_quantity,
+        batch.quarantined_quantity,
+        batch.expires,
+        state_of(batch.eta, batch.expires, fakes.TODAY),
+    )
+
+
 def held_by(product: Product) -> list[Batch]:
-    return [
-        Batch(
-            one.reference,
-            product.sku,
-            one.purchased_quantity,
-            one.allocated_quantity,
-            one.available_quantity,
-            one.eta,
-        )
-        for one in product.batches.of(product.sku)
-    ]
+    return [view_of(batch) for batch in product.batches.of(product.sku)]
 
 
 def balance_of(product: Product) -> Balance:
@@ -249,7 +257,8 @@ def history(log: list[Recorded[object]], before: int | None, most: int) -> Histo
     held = held_by(product)
     end = before or len(log) + 1
     first = max(1, end - most)
-    steps = reckoned([_step(one) for one in log], balance_of(product), {one.ref: one.eta for one in held}, {})
+    arrivals = {one.added for one in product.batches.of(product.sku)}
+    steps = reckoned([_step(one) for one in log], held, {}, arrivals)
     return History(
         sku=product.sku,
         balance=balance_of(product),

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from typing import cast
 
 from allocation.domain.batches import Batches
 from allocation.domain.commands import Command
-from allocation.domain.errors import DomainError, UnknownBatch
-from allocation.domain.events import Allocated, BatchCreated, Deallocated, Event
-from allocation.domain.lines import Allocations, LineKey
+from allocation.domain.documents import Documents
+from allocation.domain.errors import DomainError, UnknownBatch, UnknownLine
+from allocation.domain.events import Allocated, BatchCreated, Deallocated, Event, LineReleased
+from allocation.domain.lines import LineKey, Lines, PlacedLine
 from allocation.domain.product import Product
 from allocation.service_layer import messages
 from allocation.service_layer.ports import UnitOfWork
@@ -23,13 +25,28 @@ from messaging.outbox.relay import Relay
 from messaging.retry import Retry
 from messaging.testing import Memory, MemoryDeliveries, MemoryTransaction
 
-View = dict[LineKey, Allocated]
+
+@dataclass(frozen=True)
+class Shown:
+    """A row of the read model."""
+
+    orderid: str
+    lineid: str
+    sku: str
+    qty: int
+    batchref: str
+
+
+View = dict[LineKey, list[Shown]]
+
+TODAY = date(2026, 3, 11)
 
 
 class FakeProducts:
     """Products replayed from the log, all of them: rules look across SKUs."""
 
-    def __init__(self, transaction: MemoryTransaction) -> None:
+    def __init__(self, transaction: MemoryTransaction, today: date = TODAY) -> None:
+        self.today = today
         self._log = {sku: list(log) for sku, log in transaction.memory.log.items()}
         self._new: list[NewEvent[Event]] = []
         self._collected = 0
@@ -37,10 +54,26 @@ class FakeProducts:
 
     def get(self, sku: str) -> Product:
         if sku not in self._products:
+            version = len(self._log.get(sku, ()))
             self._products[sku] = Product(
-                sku, len(self._log.get(sku, ())), self.batches, self.allocations, on_event=self._record
+                sku,
+                version,
+                self.batches,
+                self.lines,
+                self.documents,
+                today=lambda: self.today,
+                on_event=self._record,
             )
         return self._products[sku]
+
+    def line(self, orderid: str, lineid: str) -> PlacedLine:
+        line = self.lines.get((orderid, lineid))
+        if line is None:
+            raise UnknownLine(orderid, lineid)
+        return line
+
+    def lines_of(self, orderid: str) -> list[PlacedLine]:
+        return self.lines.of_order(orderid)
 
     def get_by_batchref(self, batchref: str) -> Product:
         batch = self.batches.get(batchref)
@@ -64,20 +97,23 @@ class FakeProducts:
 
     def _replay(self) -> None:
         """Each by itself: of what happened to different SKUs the log here does not say which came first."""
-        self.batches, self.allocations = Batches(), Allocations()
+        self.batches, self.lines, self.documents = Batches(), Lines(), Documents()
         self._products: dict[str, Product] = {}
         for sku, log in self._log.items():
             product = Product.replay(sku, [cast(Event, recorded.event) for recorded in log])
             for batch in product.batches.of(sku):
                 self.batches.add(batch)
-            for allocation in product.allocations:
-                self.allocations.add(allocation)
+            for key, line in product.lines.changed.items():
+                if line and (line.qty or key not in self.lines.changed):
+                    self.lines.changed[key] = line
+            self.lines.cancelled |= product.lines.cancelled
+            self.documents.new |= product.documents.new
 
 
 class FakeUnitOfWork(MemoryTransaction):
-    def __init__(self, memory: Memory, view: View) -> None:
+    def __init__(self, memory: Memory, view: View, today: date) -> None:
         super().__init__(memory)
-        self.products = FakeProducts(self)
+        self.products = FakeProducts(self, today)
         self.allocations_view = FakeAllocationsView(view)
 
     def collect_new_events(self) -> list[NewEvent[Event]]:
@@ -94,8 +130,10 @@ class FakeUnitOfWork(MemoryTransaction):
     def _require_identities_of_our_own(self) -> None:
         """As the tables keyed by batch reference and by order line do it."""
         committed = FakeProducts(MemoryTransaction(self.memory))
-        broken = {
-            (e.orderid, e.lineid) for e in (recorded.event for recorded in self._log) if isinstance(e, Deallocated)
+        given_back = {
+            (e.orderid, e.lineid)
+            for e in (recorded.event for recorded in self._log)
+            if isinstance(e, Deallocated | LineReleased)
         }
         for recorded in self._log:
             event = recorded.event
@@ -105,8 +143,8 @@ class FakeUnitOfWork(MemoryTransaction):
                     raise ConcurrencyConflict(f"batch {event.ref} was created meanwhile")
             if isinstance(event, Allocated):
                 key = event.orderid, event.lineid
-                allocation = committed.allocations.get(key)
-                if allocation and allocation.line.sku != recorded.stream and key not in broken:
+                line = committed.lines.get(key)
+                if line and line.qty and line.sku != recorded.stream and key not in given_back:
                     raise ConcurrencyConflict(f"line {event.lineid} of order {event.orderid} was allocated meanwhile")
 
 
@@ -115,11 +153,14 @@ class FakeAllocationsView:
         self._view = view
         self._changes: list[Callable[[], object]] = []
 
-    def add(self, event: Allocated) -> None:
-        self._changes.append(lambda: self._view.__setitem__((event.orderid, event.lineid), event))
+    def show(self, key: LineKey, line: PlacedLine | None) -> None:
+        rows = [Shown(*key, line.sku, qty, batchref) for batchref, qty in line.batch_quantities.items()] if line else []
+        self._changes.append(lambda: self._show(key, rows))
 
-    def remove(self, event: Deallocated) -> None:
-        self._changes.append(lambda: self._view.pop((event.orderid, event.lineid)))
+    def _show(self, key: LineKey, rows: list[Shown]) -> None:
+        self._view.pop(key, None)  # a line that is placed again is the last
+        if rows:
+            self._view[key] = rows
 
     def commit(self) -> None:
         for change in self._changes:
@@ -156,9 +197,10 @@ class FakeNotifications:
 class Service:
     """The whole service in memory: given what was asked before, when this is asked, then look."""
 
-    def __init__(self) -> None:
+    def __init__(self, today: date = TODAY) -> None:
         self.memory = Memory()
         self.view: View = {}
+        self.today = today
         self.publisher = FakePublisher()
         self.notifications = FakeNotifications()
         table = routes(self.notifications, self.publisher, "stock@made.com")
@@ -174,7 +216,7 @@ class Service:
 
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:
-        yield FakeUnitOfWork(self.memory, self.view)
+        yield FakeUnitOfWork(self.memory, self.view, self.today)
 
     def given(self, *commands: Command) -> None:
         for command in commands:
@@ -194,4 +236,9 @@ class Service:
     @property
     def allocations(self) -> dict[str, str]:
         """The batch of each order."""
-        return {orderid: event.batchref for (orderid, _), event in self.view.items()}
+        return {row.orderid: row.batchref for row in self.shown}
+
+    @property
+    def shown(self) -> list[Shown]:
+        """The read model."""
+        return [row for rows in self.view.values() for row in rows]

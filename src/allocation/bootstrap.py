@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from zoneinfo import ZoneInfo
 
 import redis
 from sqlalchemy import Engine
@@ -13,7 +14,13 @@ from allocation.access.console_sessions import SqlConsoleSessions
 from allocation.access.key_cache import ApiKeyCache
 from allocation.access.keys import SqlKeys
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
-from allocation.adapters.redis_channels import BRIDGE_LOCK, COMMAND_STREAM_LOCK, command_group, event_stream
+from allocation.adapters.redis_channels import (
+    BRIDGE_LOCK,
+    COMMAND_STREAM_LOCK,
+    REPLIES_STAY,
+    command_group,
+    event_stream,
+)
 from allocation.adapters.redis_eventpublisher import RedisEventPublisher
 from allocation.adapters.unit_of_work import unit_of_work
 from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
@@ -26,6 +33,7 @@ from allocation.service_layer import messages
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from allocation.service_layer.routing import PUBLISH_EVENT, routes
 from allocation.views import Views
+from messaging.apart import Apart
 from messaging.bus import MessageBus
 from messaging.errors import Unavailable
 from messaging.observation import Observer
@@ -33,6 +41,7 @@ from messaging.outbox.relay import Relay
 from messaging.redis.backfill import Backfill
 from messaging.redis.client import redis_client, redis_probe, run_of
 from messaging.redis.group import ConsumerGroup
+from messaging.redis.replies import Replies
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.sql.backlog import Waiting, waiting
@@ -43,7 +52,10 @@ from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_CALLERS, FOR_WORK
 from messaging.sql.log_reader import SqlLogReader
 from messaging.sql.redelivery import SqlDelivered
-from messaging.sql.watchdog import Watchdog
+from messaging.sql.watchdog import Timeouts, Watchdog
+
+CALLERS_WAIT = 30.0
+"""Seconds, for a command that moves many lines."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +63,14 @@ class Service:
     """All that entrypoints need, wired."""
 
     engine: Engine
+    long_engine: Engine | None
     redis_probe: redis.Redis
     redis: redis.Redis
     bus: MessageBus[UnitOfWork]
     pubsub_bus: ExclusiveBus[UnitOfWork]
     command_bus: ExclusiveBus[UnitOfWork]
     command_group: ConsumerGroup
+    replies: Replies
     relay: Relay
     backfill: Backfill
     views: Views
@@ -78,6 +92,8 @@ class Service:
 
     def close(self) -> None:
         self.engine.dispose()
+        if self.long_engine:
+            self.long_engine.dispose()
         self.pubsub_bus.close()
         self.command_bus.close()
         self.redis.close()
@@ -110,10 +126,14 @@ def bootstrap(
 ) -> Service:
     """Wire the service as the settings say, with other parts where given. `connections`: at most, to the database.
 
-    When `callers_wait`, whatever the database can't do within a second and a half raises Unavailable.
+    When `callers_wait`, whatever the database can't do within a second and a half raises Unavailable; commands that
+    move many lines have longer, one at a time.
     """
+    long_engine = None
     if callers_wait:
         engine = Watchdog().over(engine_for_callers(settings, connections))
+        alone = database_engine(settings.database_url, connections=1, limits=FOR_WORK)
+        long_engine = Watchdog(Timeouts(longest=CALLERS_WAIT)).over(alone)
     else:
         engine = database_engine(settings.database_url, connections, limits=FOR_WORK)
     client = redis_client(settings.redis_url)
@@ -127,20 +147,28 @@ def bootstrap(
         settings.mail_to,
     )
     deliveries = SqlDeliveries(engine, CODEC)
+    zone = ZoneInfo(settings.time_zone)
+
+    bus: MessageBus[UnitOfWork] = MessageBus(
+        table, unit_of_work(engine, zone), DomainError, retry, observer, messages.streams, messages.fingerprint_name
+    )
+    if long_engine:
+        long_bus = replace(bus, unit_of_work=unit_of_work(long_engine, zone))
+        bus.apart = Apart(messages.moves_many_lines, long_bus, seconds=CALLERS_WAIT)
 
     return Service(
         engine=engine,
+        long_engine=long_engine,
         redis_probe=redis_probe(settings.redis_url),
         redis=client,
-        bus=MessageBus(
-            table, unit_of_work(engine), DomainError, retry, observer, messages.streams, messages.fingerprint_name
-        ),
+        bus=bus,
         pubsub_bus=exclusive_bus(settings, BRIDGE_LOCK, table, retry, observer),
         command_bus=exclusive_bus(settings, COMMAND_STREAM_LOCK, table, retry, observer),
         command_group=command_group(client),
+        replies=Replies(client, settings.reply_streams, REPLIES_STAY, observer.reply_given_up),
         relay=Relay(table, deliveries, observer=observer),
         backfill=Backfill(PUBLISH_EVENT, events, deliveries, SqlDelivered(engine, CODEC), cloud_events.encode),
-        views=Views(engine, retry),
+        views=Views(engine, retry, settings.time_zone),
         log=SqlLogReader(engine, retry, subject=ORDER_OF_EVENT),
         dead_letters=SqlDeadLetters(engine, retry),
         housekeeping=Housekeeping(engine),
@@ -159,7 +187,7 @@ def exclusive_bus(
     eager = replace(retry, conflict_deadline=0.5, first_wait=0.001, longest_wait=0.002)  # it gives way to nobody
     return ExclusiveBus(
         table,
-        unit_of_work(engine),
+        unit_of_work(engine, ZoneInfo(settings.time_zone)),
         DomainError,
         eager,
         observer,

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote, urlsplit
+from zoneinfo import ZoneInfo
 
 from allocation.durations import duration, in_short
 from allocation.mail_settings import MailServer, mail_address
@@ -49,6 +50,8 @@ class Settings:
     smtp_url: str = ""
     mail_from: str = "allocations@example.com"
     mail_to: str = "stock@made.com"
+    time_zone: str = "UTC"
+    reply_streams: tuple[str, ...] = ("*.replies",)
     home: Path = Path("var")
     host: str = "127.0.0.1"
     port: int = 5005
@@ -75,6 +78,8 @@ class Settings:
             smtp_url=_smtp_url(given),
             mail_from=_mail_address(given, "MAIL_FROM", default="allocations@example.com"),
             mail_to=_mail_address(given, "MAIL_TO", default="stock@made.com"),
+            time_zone=_time_zone(given, "TIME_ZONE", default="UTC"),
+            reply_streams=tuple(given.get("REPLY_STREAMS", "*.replies").replace(",", " ").split()),
             home=Path(given.get("ALLOCATION_HOME", "var")).absolute(),
             host=given.get("HOST") or given.get("API_HOST") or "127.0.0.1",
             port=_number(given, "PORT", default=5005, most=65535),
@@ -133,6 +138,8 @@ class Settings:
             "SMTP_URL": self.smtp_url,
             "MAIL_FROM": self.mail_from,
             "MAIL_TO": self.mail_to,
+            "TIME_ZONE": self.time_zone,
+            "REPLY_STREAMS": ",".join(self.reply_streams),
             "ALLOCATION_HOME": str(self.home),
             "HOST": self.host,
             "PORT": str(self.port),
@@ -215,6 +222,15 @@ def _smtp_url(env: Mapping[str, str]) -> str:
     except ValueError as error:
         raise SettingError(f"SMTP_URL {error}" if url else "EMAIL_HOST is not the name of a host") from None
     return given
+
+
+def _time_zone(given: Mapping[str, str], name: str, default: str) -> str:
+    zone = given.get(name, default)
+    try:
+        ZoneInfo(zone)
+    except (ValueError, OSError):
+        raise SettingError(f"{name} must be the name of a time zone, such as Europe/Berlin, not {zone!r}") from None
+    return zone
 
 
 def _mail_address(env: Mapping[str, str], name: str, default: str) -> str:

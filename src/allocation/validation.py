@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from datetime import date, datetime
 from difflib import get_close_matches
+from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, TypeVar, assert_never
+from typing import Annotated, Any, Generic, Literal, Optional, TypeAlias, TypeVar, assert_never
 
 from pydantic import (
     AfterValidator,
@@ -29,7 +30,18 @@ from pydantic_core import PydanticCustomError
 from allocation.domain.names import Renamed, normal
 from allocation.service_layer import messages
 from allocation.service_layer.messages import ordering, stock
-from allocation.service_layer.messages.table import CommandRow, Day, EventRow, Limit, Texts, Whole
+from allocation.service_layer.messages.table import (
+    Choice,
+    CommandRow,
+    Day,
+    EventRow,
+    Limit,
+    Record,
+    Several,
+    Texts,
+    Whole,
+)
+from allocation.service_layer.messages.table import Field as MessageField
 from allocation.service_layer.messages.table import Text as TextLimit
 from messaging.envelope import LONGEST_TEXT
 from messaging.errors import UnreadableMessage
@@ -148,28 +160,58 @@ Name = Annotated[Stored, WrapValidator(_as_kept)]
 """What is looked for, whatever is kept."""
 
 _POSSIBLE = "^(19[89]|2[01][0-9])"
-_Eta = Annotated[
-    Annotated[date, WithJsonSchema({"type": "string", "format": "date", "pattern": _POSSIBLE}, mode="validation")]
-    | None,
-    BeforeValidator(_date_of),
-]
+_Date = Annotated[date, WithJsonSchema({"type": "string", "format": "date", "pattern": _POSSIBLE}, mode="validation")]
+_Day = Annotated[_Date, BeforeValidator(_date_of)]
+_DayOrNone = Annotated[_Date | None, BeforeValidator(_date_of)]
+
+Extra: TypeAlias = Literal["forbid", "ignore"]
 
 
-def type_of(limit: Limit) -> Any:
-    """The type by which pydantic validates and describes a value of this limit."""
+def type_of(limit: Limit, extra: Extra = "forbid") -> Any:  # noqa: PLR0911 - one a kind
+    """The type by which pydantic validates and describes a value of this limit. `extra`: unknown keys of objects."""
     match limit:
         case TextLimit(longest):
             return Text if longest == LONGEST_TEXT else Annotated[Text, Field(max_length=longest)]
         case Whole(least, most):
             return Annotated[int, Field(ge=least, le=most)]
-        case Day():
-            return _Eta
+        case Day(required):
+            return _Day if required else _DayOrNone
+        case Choice(words):
+            return Literal[tuple(words)]
+        case Record(kind, described):
+            return _model(kind, described, extra)
+        case Several(of, most, by):
+            item: Any = type_of(of, extra)
+            return Annotated[list[item], Field(min_length=1, max_length=most), AfterValidator(partial(_different, by))]
         case Texts(most, longest):
             return Annotated[
                 tuple[Annotated[str, Field(min_length=1, max_length=longest)], ...], Field(max_length=most)
             ]
         case _:
             assert_never(limit)
+
+
+def _different(by: str, items: list[BaseModel]) -> list[BaseModel]:
+    seen: set[object] = set()
+    for item in items:
+        value = getattr(item, by)
+        if value in seen:
+            raise PydanticCustomError("different", "{by} {value} is there twice", {"by": by, "value": repr(value)})
+        seen.add(value)
+    return items
+
+
+def _model(kind: type, described: Mapping[str, MessageField], extra: Extra) -> type[BaseModel]:
+    """Strictly typed, with the limits of the table of messages."""
+    columns: dict[str, Any] = {}
+    for field in fields(kind):
+        if field.name in described:
+            limit, wire = described[field.name].limit, described[field.name].wire
+            default = ... if field.default is MISSING else field.default
+            one = type_of(limit, extra)
+            allowed = Optional[one] if field.default is None else one  # noqa: UP045 - made here
+            columns[field.name] = (allowed, Field(default, alias=wire or field.name))
+    return create_model(kind.__name__, __config__=ConfigDict(strict=True, extra=extra), **columns)
 
 
 class Schema(Generic[C]):
@@ -179,13 +221,7 @@ class Schema(Generic[C]):
     def __init__(self, row: CommandRow[C] | EventRow[C]) -> None:
         self.row = row
         self.kind = row.kind
-        columns: dict[str, Any] = {}
-        for field in fields(row.kind):  # type: ignore[arg-type]  # messages are dataclasses
-            if described := row.fields.get(field.name):
-                default = ... if field.default is MISSING else field.default
-                columns[field.name] = (type_of(described.limit), Field(default, alias=described.wire or field.name))
-        config = ConfigDict(strict=True, extra="forbid" if isinstance(row, CommandRow) else "ignore")
-        self._model: type[BaseModel] = create_model(row.kind.__name__, __config__=config, **columns)
+        self._model = _model(row.kind, row.fields, "forbid" if isinstance(row, CommandRow) else "ignore")
 
     def read_json(self, body: bytes | str, known: Mapping[str, object] = _NOTHING, *, may_add: bool = False) -> C:
         """The command in a JSON object, with what is known from elsewhere. Raises BadInput."""
@@ -212,9 +248,10 @@ class Schema(Generic[C]):
     def json_schema(self, known: Collection[str] = (), *, may_add: bool = False) -> dict[str, Any]:
         """The same limits as a JSON Schema, without what is known from elsewhere. A default that means another value,
         and would break them, is not said."""
-        schema = self._model.model_json_schema(
+        schema: dict[str, Any] = self._model.model_json_schema(
             mode="validation" if isinstance(self.row, CommandRow) else "serialization"
         )
+        schema = _inlined(schema, schema.pop("$defs", {}))
         for name in known:
             del schema["properties"][name]
             schema["required"].remove(name)
@@ -226,7 +263,35 @@ class Schema(Generic[C]):
         return schema
 
     def _command(self, model: BaseModel) -> C:
-        return self.kind(**{name: getattr(model, name) for name in type(model).model_fields})
+        return self.kind(**_values(model, self.row.fields))
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """With objects within objects where they stand, so that each part can be read by itself."""
+    if isinstance(schema, list):
+        return [_inlined(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        found = definitions[schema["$ref"].rpartition("/")[2]]
+        return _inlined({name: value for name, value in found.items() if name != "title"}, definitions)
+    return {name: _inlined(value, definitions) for name, value in schema.items()}
+
+
+def _values(model: BaseModel, described: Mapping[str, MessageField]) -> dict[str, Any]:
+    return {name: _value(getattr(model, name), described[name].limit) for name in type(model).model_fields}
+
+
+def _value(value: Any, limit: Limit) -> Any:
+    if value is None:
+        return None
+    match limit:
+        case Record(kind, described):
+            return kind(**_values(value, described))
+        case Several(of):
+            return tuple(_value(one, of) for one in value)
+        case _:
+            return value
 
 
 def bad_input(error: ValidationError, model: type[BaseModel], known: Collection[str] = ()) -> BadInput:

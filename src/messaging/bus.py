@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import sha256
 from typing import Any, Generic, Literal, TypeVar
 
+from messaging.apart import Apart
 from messaging.coalescing import Coalescer
 from messaging.contention import Contention
 from messaging.correlation import WORKING_ON, working_on
 from messaging.envelope import LEFT_OUT, Metadata, Outcome, Recorded, Request
 from messaging.errors import ConcurrencyConflict, MessageIdReused, OutcomeUnknown, RequestInProgress
+from messaging.fingerprints import fingerprint
 from messaging.observation import Observer, guarded
 from messaging.retry import Retry
 from messaging.routes import Routes
@@ -34,6 +35,7 @@ class MessageBus(Generic[U]):
 
     `streams` gives those that a command changes, if it names them: then it shares a transaction with the commands that
     wait beside it, in at most `transactions` at once. `name_of` a command is what its fingerprints are made with.
+    Those that are long at work go `apart`.
     """
 
     routes: Routes[U]
@@ -44,6 +46,7 @@ class MessageBus(Generic[U]):
     streams: Callable[[object], Collection[str]] = lambda _: ()
     name_of: Callable[[object], str] = lambda command: type(command).__name__
     transactions: int = 1
+    apart: Apart[U] | None = None
 
     def __post_init__(self) -> None:
         self._contention = Contention()
@@ -61,6 +64,8 @@ class MessageBus(Generic[U]):
 
     def outcome(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Outcome:
         """The same for those who want to know whether anything changed; a refusal is part of the outcome."""
+        if self.apart and self.apart.is_long(command):
+            return self.apart.outcome(command, metadata, message_id)
         request = Request(command, metadata or Metadata.first("internal"), message_id)
         if streams := self.streams(command):
             outcome = self._coalescer.run(streams, request)
@@ -101,11 +106,7 @@ class MessageBus(Generic[U]):
         return self.retry(ask)
 
     def fingerprint(self, command: object) -> str:
-        """Tells two bodies apart. What has its default counts as not given: a field that a later release adds, with a
-        default, leaves the fingerprints of old messages as they are."""
-        given = [(one.name, getattr(command, one.name), one.default) for one in fields(command)]  # type: ignore[arg-type]  # commands are dataclasses
-        body = {name: value for name, value, default in given if value != default}
-        return sha256(f"{self.name_of(command)}{sorted(body.items())}".encode()).hexdigest()
+        return fingerprint(self.name_of(command), command)
 
     def _handle(self, requests: Sequence[Request], *, wait: bool, independent: bool = False) -> list[Outcome]:
         """`independent` callers leave out what others have locked; else, without `wait`, it shows at the commit."""
@@ -130,7 +131,7 @@ class MessageBus(Generic[U]):
         try:
             with self.unit_of_work() as uow:
                 if group.lock:
-                    uow.lock(commands, wait=group.lock == "wait")
+                    uow.lock(commands, group.met_at, wait=group.lock == "wait")
                 for log, outcomes in group.unanswered:
                     if uow.event_log.has(log[-1]):
                         guarded(self.observer.happened, log)
@@ -142,6 +143,9 @@ class MessageBus(Generic[U]):
                 except OutcomeUnknown:
                     if log:
                         group.unanswered.append((log, outcomes))
+                    raise
+                except ConcurrencyConflict:
+                    group.met_at |= set(uow.streams)
                     raise
         except ConcurrencyConflict as conflict:
             if self._may_come_again(group):
@@ -237,13 +241,15 @@ class _Group:
 
     Those of `independent` callers must not hold each other up. `lock`: whether to wait for the locks of what they will
     write, to leave out what others have locked, or (None) to find out at the commit. `unanswered` are commits of which
-    no answer came: what would have happened, and the outcomes.
+    no answer came: what would have happened, and the outcomes. `met_at` are the streams that were loaded when another
+    was faster: the commands may not name them.
     """
 
     requests: Sequence[Request]
     independent: bool = False
     lock: Literal["wait", "skip"] | None = None
     unanswered: list[tuple[list[Recorded[object]], list[Outcome]]] = field(default_factory=list)
+    met_at: set[str] = field(default_factory=set)
 
     @property
     def correlation_id(self) -> str:

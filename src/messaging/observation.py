@@ -37,6 +37,9 @@ class Observer:
     def again(self, error: BaseException) -> None:
         """A transaction is about to be run again, for this reason."""
 
+    def reply_given_up(self) -> None:
+        """Who sent a command and wants its outcome does not get it."""
+
     def delivering(self, effect: str, deliveries: Sequence[Delivery[object]]) -> DeliveryEnded | None:
         """An effect is about to be carried out. The end takes the streams that failed, or the error for all."""
 
@@ -61,6 +64,10 @@ class Observers(Observer):
     def again(self, error: BaseException) -> None:
         for observer in self._observers:
             guarded(observer.again, error)
+
+    def reply_given_up(self) -> None:
+        for observer in self._observers:
+            guarded(observer.reply_given_up)
 
     def delivering(self, effect: str, deliveries: Sequence[Delivery[object]]) -> DeliveryEnded:
         return _all([guarded(observer.delivering, effect, deliveries) for observer in self._observers])

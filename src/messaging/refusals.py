@@ -1,4 +1,5 @@
-"""The domain's errors as they are stored with the message that they answer: a code, and the text."""
+"""The domain's errors as they are stored with the message that they answer: a code, the text, and the
+`numbers` in it, where they have some."""
 
 from __future__ import annotations
 
@@ -15,8 +16,13 @@ class Refusals:
         self._unknown = unknown
 
     def encode(self, refusal: Exception) -> dict[str, Any]:
-        return {"refused": self._codes[type(refusal)], "because": str(refusal)}
+        numbers = getattr(refusal, "numbers", None)
+        stored = {"refused": self._codes[type(refusal)], "because": str(refusal)}
+        return stored | ({"numbers": dict(numbers)} if numbers else {})
 
     def decode(self, stored: Mapping[str, Any]) -> Exception:
         kind = self._kinds.get(stored["refused"], self._unknown)
-        return kind.__new__(kind, stored["because"])  # its own __init__ may take more than a text
+        refusal = kind.__new__(kind, stored["because"])  # its own __init__ may take more than a text
+        if numbers := stored.get("numbers"):
+            refusal.numbers = numbers  # type: ignore[attr-defined]  # only those that have some are stored with some
+        return refusal

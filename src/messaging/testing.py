@@ -64,11 +64,15 @@ class MemoryTransaction:
     def prefetch(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
         """All is in memory."""
 
-    def lock(self, commands: Sequence[object], *, wait: bool) -> None:
+    def lock(self, commands: Sequence[object], streams: Collection[str] = (), *, wait: bool) -> None:
         """Nobody is in the way for long."""
 
     @property
     def locked_elsewhere(self) -> Collection[str]:
+        return ()
+
+    @property
+    def streams(self) -> Collection[str]:
         return ()
 
     def history(self, stream: str) -> list[object]:

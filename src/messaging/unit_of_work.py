@@ -61,9 +61,15 @@ class UnitOfWork(Protocol):
         """Read at once what these commands and messages need. What was not prefetched is found too."""
         ...
 
-    def lock(self, commands: Sequence[object], *, wait: bool) -> None:
-        """Have nobody else write what these commands will, until the commit. Called first of all; it takes effect with
-        whatever is read next. Without `wait`, what others have locked is left to them: see `locked_elsewhere`."""
+    def lock(self, commands: Sequence[object], streams: Collection[str] = (), *, wait: bool) -> None:
+        """Have nobody else write what these commands will, nor these streams, until the commit. Called first of all; it
+        takes effect with whatever is read next. Without `wait`, what others have locked is left to them: see
+        `locked_elsewhere`."""
+        ...
+
+    @property
+    def streams(self) -> Collection[str]:
+        """Those that were loaded."""
         ...
 
     @property

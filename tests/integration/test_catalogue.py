@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 import redis
@@ -17,6 +18,19 @@ from messaging.envelope import Metadata
 
 PUBLISHED = history.published()
 
+EVERYTHING_ELSE: list[commands.Command] = [
+    commands.CreateBatch("b2", "LÄMP", 20, date(2031, 1, 1), date(2031, 5, 1)),
+    commands.ChangeEta("b2", date(2031, 2, 1)),
+    commands.ReceiveBatch("b2", "r-1", 15, 2, None, commands.Rest("b3", date(2031, 3, 1))),
+    commands.CountBatch("b2", 12, 13, "c-1", "lost"),
+    commands.ReleaseQuarantine("b2", 1, "q-1"),
+    commands.WriteOff("b2", 1, "damaged", "w-1"),
+    commands.Allocate("o2", "LÄMP", 5),
+    commands.Dispatch("o2", "d-1", (commands.ParcelLine("LÄMP", 3),)),
+    commands.ReturnLine("o2", "LÄMP", 1, "r-1", "check"),
+    commands.CancelOrder("o2"),
+]
+
 
 def test_each_kind_of_message_is_of_its_published_schema(service: Service, redis_server: redis.Redis) -> None:
     listener = redis_server.pubsub()  # type: ignore[no-untyped-call]  # redis-py does not say
@@ -26,6 +40,7 @@ def test_each_kind_of_message_is_of_its_published_schema(service: Service, redis
         commands.CreateBatch("b1", "LÄMP", 10),
         commands.Allocate("o1", "LÄMP", 10, "line-1"),
         commands.ChangeBatchQuantity("b1", 9),
+        *EVERYTHING_ELSE,
         commands.ReportShortages("LÄMP", 1, ("LÄMP: order o1, line line-1, asked for 10",)),
     ):
         service.bus.handle(command, Metadata.first("http", "request-1"))

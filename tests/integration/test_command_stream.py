@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
 from typing import Any
@@ -68,12 +69,13 @@ class Producer:
             "source": "/shop",
             "type": f"allocation.{kind}.v1",
         }
+        replyto = {"replyto": attributes.pop("replyto")} if "replyto" in attributes else {}
         event |= {"data": data, **attributes}
-        self.send_raw(json.dumps(event))
+        self.send_raw(json.dumps(event), **replyto)
         return event
 
-    def send_raw(self, body: str | bytes, field: str = "command") -> str:
-        entry_id: bytes = self._client.xadd(COMMANDS, {field: body})  # type: ignore[assignment]
+    def send_raw(self, body: str | bytes, field: str = "command", **others: str) -> str:
+        entry_id: bytes = self._client.xadd(COMMANDS, {field: body} | others)  # type: ignore[assignment, arg-type]
         return entry_id.decode()
 
     def create_batch(self, ref: str, sku: str, qty: int) -> dict[str, Any]:
@@ -878,3 +880,107 @@ def test_how_far_the_stream_is_handled_counts_what_was_repeated_refused_and_unre
             until_all_is_done(redis_server)
         entries: Any = redis_server.xrange(COMMANDS)
         assert sql("SELECT entry_id FROM stream_positions") == [(entries[-1][0].decode(),)]
+
+
+# --- answers ---------------------------------------------------------------------
+
+
+def answers(redis_server: redis.Redis, stream: str = "shop.replies") -> list[dict[str, Any]]:
+    found: Any = redis_server.xrange(stream)
+    return [json.loads(fields[b"event"]) for _, fields in found]
+
+
+def test_who_says_where_is_told_how_each_command_ended(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    long = "m" * 255
+    producer.send("create_batch", {"ref": "b1", "sku": "LAMP", "qty": 10}, replyto="shop.replies")
+    producer.send("allocate", {"orderid": "o1", "sku": "LAMP", "qty": 3}, replyto="shop.replies", correlationid="c")
+    producer.send("allocate", {"orderid": "o2", "sku": "LAMP", "qty": 30}, replyto="shop.replies")
+    producer.send("allocate", {"orderid": "o3", "sku": "SOFA", "qty": 1}, replyto="shop.replies", id=long)
+    producer.send("cancel_order", {"orderid": "o9"}, replyto="shop.replies")
+    producer.send("allocate", {"orderid": "o4", "sku": "LAMP", "qty": 0}, replyto="shop.replies")
+    producer.send("allocate", {"orderid": "o5", "sku": "LAMP", "qty": 1})
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    found = answers(redis_server)
+    by_command = {answer["causationid"]: answer for answer in found}
+    assert len(found) == 6
+    assert {answer["type"] for answer in found} == {"allocation.outcome.v1"}
+    assert by_command["m1"]["data"] == {"command": "m1", "result": None}
+    assert by_command["m2"]["data"] == {"command": "m2", "result": "b1"}
+    assert (by_command["m2"]["id"], by_command["m2"]["correlationid"]) == ("m2:outcome", "c")
+    assert by_command["m3"]["data"] == {"command": "m3", "result": None}
+    assert by_command[long]["data"] == {
+        "command": long,
+        "refused": "/problems/unknown-sku",
+        "because": "Invalid sku SOFA",
+    }
+    assert len(by_command[long]["id"]) < 100
+    assert by_command["m5"]["data"]["refused"] == "/problems/not-found"
+    [unread] = [answer for answer in found if answer["data"].get("refused") == "/problems/invalid-values"]
+    assert "qty" in unread["data"]["because"]
+    assert sql("SELECT count(*) FROM dead_letters") == [(3,)]
+
+
+def test_the_answer_to_a_command_that_was_not_acknowledged_comes_again_with_its_id(
+    service: Service, producer: Producer, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    producer.send("allocate", {"orderid": "o1", "sku": "LAMP", "qty": 3}, replyto="shop.replies")
+    acknowledge = ConsumerGroup.acknowledge
+    failures = [Unavailable("redis is gone")]
+
+    def fail_once(self: ConsumerGroup, entries: Any) -> None:
+        if failures:
+            raise failures.pop()
+        acknowledge(self, entries)
+
+    monkeypatch.setattr(ConsumerGroup, "acknowledge", fail_once)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    first, again = answers(redis_server)
+    assert (
+        (first["id"], first["data"])
+        == (again["id"], again["data"])
+        == ("m2:outcome", {"command": "m2", "result": "b1"})
+    )
+
+
+@pytest.mark.parametrize(
+    "stream", ["allocation.events", "shop", "other.replies", "SHOP.replies", "a" * 90 + ".replies"]
+)
+def test_nobody_is_answered_where_that_is_not_allowed_and_nothing_is_held_up(
+    settings: Settings, producer: Producer, redis_server: redis.Redis, stream: str
+) -> None:
+    counted: list[int] = []
+    service = bootstrap(replace(settings, reply_streams=("shop.*", "wms.replies")))
+    service.replies.given_up = lambda: counted.append(1)
+    producer.send("create_batch", {"ref": "b1", "sku": "LAMP", "qty": 10}, replyto=stream)
+    producer.send("allocate", {"orderid": "o1", "sku": "LAMP", "qty": 3}, replyto="shop.replies")
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    service.close()
+
+    assert redis_server.exists(stream) == 0
+    assert counted == [1]
+    assert [answer["data"]["result"] for answer in answers(redis_server)] == ["b1"]
+
+
+def test_an_answer_that_redis_refuses_is_given_up(
+    service: Service, producer: Producer, redis_server: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_server.set("shop.replies", "of another type")
+    producer.send("create_batch", {"ref": "b1", "sku": "LAMP", "qty": 10}, replyto="shop.replies")
+    producer.create_batch("b2", "LAMP", 10)
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    [said] = [record for record in caplog.records if record.message == "no reply was sent"]
+    assert "WRONGTYPE" in said.error  # type: ignore[attr-defined]
+    assert service.views.batch("b2")

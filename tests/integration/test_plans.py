@@ -150,7 +150,7 @@ def test_an_allocation_that_is_asked_for_again(service: Service) -> None:
     with explained() as plans:
         service.bus.handle(Allocate("hot-77", "HOT", 1))
 
-    touches(plans, rows=2, pages=20)
+    touches(plans, rows=4, pages=20)
 
 
 def test_a_hundred_allocations_together(service: Service) -> None:
@@ -189,11 +189,12 @@ def test_a_batch_that_is_cut(service: Service) -> None:
         uow.commit()
 
     with explained() as plans:
-        service.bus.handle(ChangeBatchQuantity("open", batch.allocated_quantity - 10))
+        service.bus.handle(ChangeBatchQuantity("open", batch.taken_quantity - 10))
 
-    known, promises, written = plans[:3], plans[3], plans[4:]
+    known, promises, lines, written = plans[:3], plans[3], plans[4], plans[5:]
     touches(known, rows=3, pages=20)
     touches([promises], rows=500, pages=50)
+    touches([lines], rows=3 * 10, pages=10 * 10)
     touches(written, rows=50, pages=400)
 
 
@@ -260,7 +261,7 @@ def test_a_batch_and_an_order(service: Service) -> None:
         assert service.views.batch("batch-7")
         assert service.views.order("hot-3")
 
-    touches(plans, rows=2, pages=12)
+    touches(plans, rows=5, pages=30)
 
 
 def test_a_page_of_the_log(service: Service) -> None:

@@ -16,7 +16,7 @@ from allocation.bootstrap import Service
 from allocation.domain import allocating, commands, events, receiving
 from allocation.domain.batches import Batch
 from allocation.domain.errors import LineConflict
-from allocation.domain.lines import Allocation, OrderLine
+from allocation.domain.lines import Allocation, OrderLine, PlacedLine
 from messaging.envelope import Request
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -47,9 +47,15 @@ def test_every_field_of_a_batch_comes_back(service: Service) -> None:
         reference="b1",
         sku="LAMP",
         eta=tomorrow,
+        expires=None,
         initial_quantity=50,
+        initial_eta=tomorrow,
+        initial_expires=None,
         purchased_quantity=40,
-        allocated_quantity=7,
+        taken_quantity=7,
+        held_quantity=0,
+        dispatched_quantity=0,
+        quarantined_quantity=0,
         added=2,
     )
 
@@ -60,9 +66,10 @@ def test_every_field_of_an_allocation_comes_back(service: Service) -> None:
     given(service, commands.Allocate("o1", "LAMP", 7, "line-1"))
 
     with service.bus.unit_of_work() as uow:
-        allocations = uow.products.get("LAMP").allocations
-        assert allocations.get(("o1", "line-1")) == Allocation(OrderLine("o1", "LAMP", 7, "line-1"), "b1", version=2)
-        assert allocations.get(("o1", "line-2")) is None
+        lines = uow.products.get("LAMP").lines
+        allocation = Allocation(OrderLine("o1", "LAMP", 7, "line-1"), "b1", version=2)
+        assert lines.get(("o1", "line-1")) == PlacedLine("o1", "line-1", "LAMP", (allocation,))
+        assert lines.get(("o1", "line-2")) is None
 
 
 def test_batches_come_back_in_the_order_of_preference(service: Service) -> None:
@@ -100,7 +107,7 @@ def test_the_largest_quantities_come_back(service: Service) -> None:
     given(service, commands.Allocate("o1", "LAMP", 1_000_000), commands.ChangeBatchQuantity("b1", 999_999_999))
 
     [first, _] = loaded_batches(service, "LAMP")
-    assert (first.purchased_quantity, first.allocated_quantity) == (999_999_999, 1_000_000)
+    assert (first.purchased_quantity, first.taken_quantity) == (999_999_999, 1_000_000)
 
 
 def test_names_are_told_apart_by_every_byte(service: Service) -> None:
@@ -229,10 +236,11 @@ def test_rows_are_written_sorted_by_key_and_the_tables_in_one_order(service: Ser
 
     assert [table for table, _ in written] == [
         *("products", "products", "batch_references", "batches", "batches"),
-        *("order_lines", "order_lines", "allocations", "allocations"),
+        *("orders", "order_lines", "order_lines", "allocations", "allocations"),
     ]
     for table, rows in written:
         keys = {"products": "sku", "batches": "reference", "batch_references": "reference", "order_lines": "orderid"}
+        keys["orders"] = "orderid"
         if key := keys.get(table):
             assert [row[key] for row in rows] == sorted(row[key] for row in rows)
 
@@ -258,7 +266,7 @@ def test_the_database_never_sees_the_moment_in_which_a_batch_is_short(service: S
     given(service, commands.ChangeBatchQuantity("b1", 5), commands.ChangeBatchQuantity("b1", 6))
 
     [batch] = loaded_batches(service, "LAMP")
-    assert (batch.purchased_quantity, batch.allocated_quantity) == (6, 4)
+    assert (batch.purchased_quantity, batch.taken_quantity) == (6, 4)
     assert events.OutOfStock("o1", "LAMP", 6, "LAMP") in [
         recorded.event
         for claim in service.relay.deliveries.claim("send_out_of_stock_notification")

@@ -127,4 +127,4 @@ def test_a_batch_cut_reads_no_more_lines_than_it_breaks(far_service: Service, se
 
     round_trips, _ = sent(ChangeBatchQuantity("b1", 599))
 
-    assert round_trips == 4, "the batch, its product, one chunk of lines, and what is written"
+    assert round_trips == 5, "the batch, its product, one chunk of promises, their lines, and what is written"

@@ -18,7 +18,7 @@ from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
-from allocation.views import AllocatedLine, Batch, Incoming, Order, Room, Stock
+from allocation.views import Batch, Incoming, Line, Order, Promise, Room, Stock
 from embedded.waiting import wait_for
 from messaging.envelope import Request
 from messaging.sql.log_reader import SLACK, EventFilter, LoggedEvent, LogPosition, UnknownPosition
@@ -138,7 +138,7 @@ def test_a_batch_is_what_it_is_now(service: Service) -> None:
     given(service, commands.CreateBatch("b1", "LAMP", 10, JANUARY), commands.Allocate("o1", "LAMP", 4))
     given(service, commands.ChangeBatchQuantity("b1", 9))
 
-    assert service.views.batch("b1") == Batch("b1", "LAMP", 9, 4, 5, JANUARY)
+    assert service.views.batch("b1") == Batch("b1", "LAMP", 9, 4, 5, JANUARY, state="expected")
     assert service.views.batch("B1") is None
 
 
@@ -154,7 +154,8 @@ def test_an_order_has_its_lines_with_batch_and_eta_in_the_order_of_allocation(se
         commands.ChangeBatchQuantity("b1", 1),
     )
 
-    sofa, lamp = AllocatedLine("SOFA", "SOFA", 1, "b3", None), AllocatedLine("first", "LAMP", 4, "b2", JANUARY)
+    sofa = Line("SOFA", "SOFA", 1, "b3", None, [Promise("b3", 1, None, 0)])
+    lamp = Line("first", "LAMP", 4, "b2", JANUARY, [Promise("b2", 4, JANUARY, 0)])
     assert service.views.order("o/1") == Order("o/1", [sofa, lamp]), "a moved line counts as newly promised"
     assert service.views.order("o") is None
 
@@ -384,7 +385,7 @@ def test_of_many_who_have_seen_the_same_batch_one_changes_it(
 
     def change(qty: int) -> int:
         with client.application.test_client() as own:
-            return own.patch("/v1/batches/b1", json={"qty": qty}, headers={"If-Match": '"100-0"'}).status_code
+            return own.patch("/v1/batches/b1", json={"qty": qty}, headers={"If-Match": '"100-0-0-0-0-0-0"'}).status_code
 
     def hold_back() -> None:
         wait_for(lambda: sql(WAITING) == [(8,)], within=PATIENCE)

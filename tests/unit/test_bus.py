@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, make_dataclass, replace
@@ -61,7 +61,7 @@ class Talk(MemoryTransaction):
         self.locked: list[object] = []
         self._collected = 0
 
-    def lock(self, commands: Sequence[object], *, wait: bool) -> None:
+    def lock(self, commands: Sequence[object], streams: Collection[str] = (), *, wait: bool) -> None:
         if wait:
             self.locked += commands
 

@@ -25,12 +25,12 @@ from messaging.errors import UnreadableMessage
 GOLDEN: list[tuple[str, JsonObject, events.Event]] = [
     (
         "batch_created.v1",
-        {"ref": "b1", "sku": "TABLE", "qty": 10, "eta": "2026-01-02"},
-        events.BatchCreated("b1", "TABLE", 10, date(2026, 1, 2)),
+        {"ref": "b1", "sku": "TABLE", "qty": 10, "eta": "2026-01-02", "expires": "2026-02-03"},
+        events.BatchCreated("b1", "TABLE", 10, date(2026, 1, 2), date(2026, 2, 3)),
     ),
     (
         "batch_created.v1",
-        {"ref": "b1", "sku": "TABLE", "qty": 10, "eta": None},
+        {"ref": "b1", "sku": "TABLE", "qty": 10, "eta": None, "expires": None},
         events.BatchCreated("b1", "TABLE", 10, None),
     ),
     (
@@ -58,10 +58,80 @@ GOLDEN: list[tuple[str, JsonObject, events.Event]] = [
         {"sku": "TABLE", "lines": 2, "listed": ["a", "b"]},
         events.ShortagesReported("TABLE", 2, ("a", "b")),
     ),
+    (
+        "line_released.v1",
+        {"orderid": "o1", "sku": "TABLE", "qty": 1, "batchref": "b1", "lineid": "1", "why": "cancelled"},
+        events.LineReleased("o1", "TABLE", 1, "b1", "1", "cancelled"),
+    ),
+    ("order_cancelled.v1", {"orderid": "o1", "sku": "TABLE"}, events.OrderCancelled("o1", "TABLE")),
+    (
+        "dispatched.v1",
+        {"orderid": "o1", "sku": "TABLE", "qty": 1, "batchref": "b1", "lineid": "1", "dispatch_id": "d1"},
+        events.Dispatched("o1", "TABLE", 1, "b1", "1", "d1"),
+    ),
+    (
+        "returned.v1",
+        {
+            "orderid": "o1",
+            "sku": "TABLE",
+            "qty": 1,
+            "batchref": "b1",
+            "lineid": "1",
+            "return_id": "r1",
+            "condition": "check",
+        },
+        events.Returned("o1", "TABLE", 1, "b1", "1", "r1", "check"),
+    ),
+    (
+        "batch_received.v1",
+        {
+            "ref": "b1",
+            "sku": "TABLE",
+            "receipt_id": "r1",
+            "received": 6,
+            "damaged": 1,
+            "qty": 6,
+            "expires": "2026-02-03",
+            "rest": "b2",
+        },
+        events.BatchReceived("b1", "TABLE", "r1", 6, 1, 6, date(2026, 2, 3), "b2"),
+    ),
+    (
+        "batch_counted.v1",
+        {"ref": "b1", "sku": "TABLE", "count_id": "c1", "counted": 5, "qty": 7, "reason": "lost"},
+        events.BatchCounted("b1", "TABLE", "c1", 5, 7, "lost"),
+    ),
+    (
+        "eta_changed.v1",
+        {"ref": "b1", "sku": "TABLE", "eta": "2026-01-03"},
+        events.EtaChanged("b1", "TABLE", date(2026, 1, 3)),
+    ),
+    (
+        "quarantined.v1",
+        {"ref": "b1", "sku": "TABLE", "qty": 1, "reason": "suspect", "document": "r1", "came_with": "return"},
+        events.Quarantined("b1", "TABLE", 1, "suspect", "r1", "return"),
+    ),
+    (
+        "quarantine_released.v1",
+        {"ref": "b1", "sku": "TABLE", "qty": 1, "document": "q2"},
+        events.QuarantineReleased("b1", "TABLE", 1, "q2"),
+    ),
+    (
+        "written_off.v1",
+        {"ref": "b1", "sku": "TABLE", "qty": 1, "reason": "damaged", "document": "w1"},
+        events.WrittenOff("b1", "TABLE", 1, "damaged", "w1"),
+    ),
+]
+OLDER: list[tuple[str, JsonObject, events.Event]] = [
+    (
+        "batch_created.v1",  # as it was before batches could expire
+        {"ref": "b1", "sku": "TABLE", "qty": 10, "eta": "2026-01-02"},
+        events.BatchCreated("b1", "TABLE", 10, date(2026, 1, 2)),
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "event"), GOLDEN)
+@pytest.mark.parametrize(("name", "data", "event"), [*GOLDEN, *OLDER])
 def test_what_was_ever_stored_is_still_read(name: str, data: JsonObject, event: events.Event) -> None:
     assert CODEC.decode(name, data) == event
 
@@ -147,7 +217,7 @@ def test_an_event_is_a_cloud_event_for_others() -> None:
         "sequence": "3",
         "correlationid": "order 7",
         "causationid": "id-0",
-        "data": {"ref": "b1", "sku": "TÅBLE", "qty": 10, "eta": None},
+        "data": {"ref": "b1", "sku": "TÅBLE", "qty": 10, "eta": None, "expires": None},
     }
     assert "causationid" not in said(None)
     assert said("id-0", "api_key:shop") == said("id-0") | {"authtype": "api_key", "authid": "shop"}
@@ -193,6 +263,33 @@ FINGERPRINTS: list[tuple[commands.Command, str]] = [
     (
         commands.ChangeBatchQuantity("b1", 4, ((10, 0),)),
         "32757bfb19351ff3364863a0c451b5090c53bfa41a1f22adc28e9ade092d00a7",
+    ),
+    (
+        commands.CreateBatch("b1", "LAMP", 5, None, date(2031, 2, 1)),
+        "f4c970f3564050c2c9163eb6b801c9ae8cdcef08ca7b3ec7c0ac7fa97ad2ddf5",
+    ),
+    (commands.ChangeEta("b1", date(2031, 2, 1)), "3b3156c419670441f97115b79567540ea6abbffb7037c0d9c9e8a57a9cd7be50"),
+    (
+        commands.ReceiveBatch("b1", "r1", 60, 5, None, commands.Rest("b2", date(2031, 2, 1))),
+        "947df9ee25448ccee0c0717990f1c3b6e7295b09f25f3bd1b2dc44720beff063",
+    ),
+    (commands.ReceiveBatch("b1", "r1", 60), "46178c43d7261b201528b3c369b31485c8e78d406a12ddf8ba5a8b085693ec13"),
+    (
+        commands.CountBatch("b1", 10, 13, "c1", "lost"),
+        "04475279a9a5956fecde6e0ecee3be25835976b0f639be1306db27ac75d03339",
+    ),
+    (commands.Quarantine("b1", 4, "damaged", "q1"), "a569ab8798bb66775120f5c2be5527d8970a9db779abe46eaf6340a551169fe0"),
+    (commands.ReleaseQuarantine("b1", 4, "q2"), "2f659b96a306f2053d74cd8dcabd180d1ebaeeecd610ffa8b3c3a1e25bd54020"),
+    (commands.WriteOff("b1", 4, "damaged", "w1"), "b6682bfdbd662a146fb5dfad9ac87a041f86c6272f0efe60c97e30b438518bd9"),
+    (commands.ReleaseLine("o1", "1"), "c1e9f16b5d8afe9059d2f3e503588f2316cdf0b57fb91931386ff5bd097113b9"),
+    (commands.CancelOrder("o1"), "61b0906c752416f4b3b41bfc7bb79548990783b2430d9f0a2e91745908eba45e"),
+    (
+        commands.Dispatch("o1", "d1", (commands.ParcelLine("1", 5), commands.ParcelLine("2", 1, "b1"))),
+        "756c6daba22852ec54b69e46ea02436440b9a40bed23ec68a9323de9bb6009d3",
+    ),
+    (
+        commands.ReturnLine("o1", "1", 2, "r1", "good"),
+        "0fea6ded2a7c9941751802e89d4149baf074d169381a95f24c707bed9e1de2ff",
     ),
 ]
 

@@ -195,6 +195,8 @@ def test_a_child_process_reads_the_same_settings() -> None:
             "SMTP_URL": "smtps://me%40here:p%40ss@m:465",
             "MAIL_FROM": "shop@example.com",
             "MAIL_TO": "team@example.com",
+            "TIME_ZONE": "Europe/Berlin",
+            "REPLY_STREAMS": "shop.replies,wms.*",
             "ALLOCATION_HOME": "/srv/stock",
             "HOST": "0.0.0.0",
             "PORT": "80",

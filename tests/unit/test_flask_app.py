@@ -34,8 +34,8 @@ class Api:
         self.client = client_of(self)
 
     def allocations(self, orderid: str) -> list[dict[str, str]]:
-        found = [event for (order, _), event in self.service.view.items() if order == orderid]
-        return [{"sku": event.sku, "batchref": event.batchref} for event in found]
+        found = [row for row in self.service.shown if row.orderid == orderid]
+        return [{"sku": row.sku, "batchref": row.batchref} for row in found]
 
     def readiness(self) -> dict[str, str]:
         return self.state

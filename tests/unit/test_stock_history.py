@@ -7,11 +7,12 @@ from datetime import UTC, date, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 from tests import fakes
-from tests.fake_console import balance_of
+from tests.fake_console import balance_of, held_by
 
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Event
 from allocation.domain.product import Product
+from allocation.views import Batch as View
 from allocation.views.stock_history import Balance, Step, reckoned
 
 LATER = date(2031, 1, 1)
@@ -50,9 +51,9 @@ def test_each_balance_is_that_of_the_history_replayed_so_far(commands: list[Comm
     history = service.history("CHAIR")
     first = data.draw(st.integers(1, len(history)), "first step")
 
-    eta_of = {"b1": None, "b2": LATER, "b3": None}
-    now = balance_of(product_after(history, len(history)))
-    told = reckoned(steps_of(history, first), now, eta_of, held_after(history, first - 1))
+    now = product_after(history, len(history))
+    arrivals = {batch.added for batch in now.batches.of("CHAIR")}
+    told = reckoned(steps_of(history, first), held_by(now), held_after(history, first - 1), arrivals)
 
     for step in told:
         after = balance_of(product_after(history, step.version))
@@ -64,15 +65,15 @@ def test_each_balance_is_that_of_the_history_replayed_so_far(commands: list[Comm
 def test_nothing_is_reckoned_past_an_event_that_cannot_be_read() -> None:
     history: list[object] = [BatchCreated("b1", "CHAIR", 10, None), None, Allocated("o1", "CHAIR", 3, "b1", "CHAIR")]
 
-    told = reckoned(steps_of(history), Balance(7, 0), {"b1": None}, {})
+    told = reckoned(steps_of(history), [View("b1", "CHAIR", 10, 3, 7, None)], {}, ())
 
     assert [step.after for step in told] == [None, Balance(10, 0), Balance(7, 0)]
-    assert [step.change for step in told] == [Balance(10, 0), None, Balance(-3, 0)]
+    assert [step.change for step in told] == [None, None, Balance(-3, 0)]
 
 
 def test_nothing_is_reckoned_past_a_change_from_an_unknown_quantity() -> None:
     history: list[object] = [Allocated("o1", "CHAIR", 3, "b1", "CHAIR"), BatchQuantityChanged("b1", "CHAIR", 7)]
 
-    told = reckoned(steps_of(history), Balance(4, 0), {"b1": None}, {})
+    told = reckoned(steps_of(history), [View("b1", "CHAIR", 7, 3, 4, None)], {}, ())
 
     assert [step.after for step in told] == [None, Balance(4, 0)]

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from sqlalchemy import and_, delete
+from sqlalchemy import ColumnElement, FromClause, and_, delete, update
 
 from allocation.database.tables import allocations_view
-from allocation.domain.events import Allocated, Deallocated
-from allocation.domain.lines import LineKey
-from messaging.sql.statements import Statement, insert_rows, rows_of, write_rows
+from allocation.domain.lines import LineKey, PlacedLine
+from messaging.sql.statements import Row, Statement, insert_rows, rows_of, write_rows
+
+_KEY = ("orderid", "lineid", "batchref")
+
+
+def _is_row(given: FromClause) -> ColumnElement[bool]:
+    return and_(*(allocations_view.c[name] == given.c[name] for name in _KEY))
+
 
 _INSERT = insert_rows(allocations_view, "orderid", "lineid", "sku", "qty", "batchref")
-_lines_given = rows_of(allocations_view.c.orderid, allocations_view.c.lineid)
-_DELETE = write_rows(
-    delete(allocations_view).where(
-        and_(allocations_view.c.orderid == _lines_given.c.orderid, allocations_view.c.lineid == _lines_given.c.lineid)
-    )
-)
+_changed = rows_of(*(allocations_view.c[name] for name in (*_KEY, "qty")))
+_UPDATE = write_rows(update(allocations_view).values(qty=_changed.c.qty).where(_is_row(_changed)))
+_gone = rows_of(*(allocations_view.c[name] for name in _KEY))
+_DELETE = write_rows(delete(allocations_view).where(_is_row(_gone)))
 
 
 class SqlAlchemyAllocationsView:
-    def __init__(self) -> None:
-        self._added: dict[LineKey, Allocated] = {}
-        self._removed: set[LineKey] = set()
+    """A row for each batch that a line has something of. `stored` says what is there of a line."""
 
-    def add(self, event: Allocated) -> None:
-        self._added[event.orderid, event.lineid] = event
+    def __init__(self, stored: Callable[[LineKey], Mapping[str, int]]) -> None:
+        self._stored = stored
+        self._shown: dict[LineKey, PlacedLine | None] = {}
 
-    def remove(self, event: Deallocated) -> None:
-        key = event.orderid, event.lineid
-        if not self._added.pop(key, None):
-            self._removed.add(key)
+    def show(self, key: LineKey, line: PlacedLine | None) -> None:
+        self._shown.pop(key, None)  # a line that is placed again is the last
+        self._shown[key] = line
 
     def statements(self) -> Iterator[Statement]:
-        if self._removed:
-            yield _DELETE, [{"orderid": orderid, "lineid": lineid} for orderid, lineid in self._removed]
-        if self._added:
-            columns = ("orderid", "lineid", "sku", "qty", "batchref")
-            yield _INSERT, [{name: getattr(row, name) for name in columns} for row in self._added.values()]
+        gone: list[Row] = []
+        changed: list[Row] = []
+        new: list[Row] = []
+        for key, line in self._shown.items():
+            stored, now = self._stored(key), line.batch_quantities if line else {}
+            row: Row = {"orderid": key[0], "lineid": key[1]}
+            gone += [row | {"batchref": ref} for ref in stored if ref not in now]
+            for ref, qty in now.items():
+                if ref not in stored:
+                    new.append(row | {"batchref": ref, "sku": line and line.sku, "qty": qty})
+                elif qty != stored[ref]:
+                    changed.append(row | {"batchref": ref, "qty": qty})
+        if gone:
+            yield _DELETE, gone
+        if changed:
+            yield _UPDATE, changed
+        if new:
+            yield _INSERT, new

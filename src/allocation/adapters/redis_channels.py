@@ -21,6 +21,7 @@ BRIDGE_LOCK = "the bridge"
 COMMAND_STREAM_LOCK = "the command stream"
 """What one consumer at a time holds, to listen to the channel and to read the stream."""
 
+REPLIES_STAY = timedelta(hours=12)
 COMMANDS_STAY = timedelta(hours=12)  # less than the inbox remembers them: read again, they are known
 
 

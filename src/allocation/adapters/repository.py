@@ -8,18 +8,44 @@ differences: the CHECK constraint, the last line of defence, then compares with 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from datetime import date, datetime, tzinfo
+from itertools import starmap
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias, cast
 
-from sqlalchemy import and_, delete, literal_column, select, true, union, update
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    union,
+    update,
+)
 
-from allocation.database.tables import allocations, batch_references, batches, order_lines, products
+from allocation.adapters.wire_names import CODEC
+from allocation.database.tables import (
+    allocations,
+    batch_references,
+    batches,
+    documents,
+    order_lines,
+    orders,
+    products,
+)
 from allocation.domain.batches import Batch, Batches
-from allocation.domain.errors import UnknownBatch
+from allocation.domain.documents import DocumentKey, Documents, Entry
+from allocation.domain.errors import UnknownBatch, UnknownLine
 from allocation.domain.events import Event
-from allocation.domain.lines import Allocation, Allocations, LineKey, OrderLine
+from allocation.domain.lines import Allocation, LineKey, Lines, OrderLine, PlacedLine
 from allocation.domain.product import Product
 from allocation.service_layer.ports import Lookups
 from messaging.envelope import NewEvent
@@ -29,45 +55,82 @@ from messaging.sql.statements import (
     Row,
     Rows,
     Statement,
+    Write,
     compiled,
+    insert_or_update_rows,
     insert_rows,
     rows_of,
     write_rows,
 )
+from messaging.sql.tables import event_log
+
+_Change: TypeAlias = tuple[LineKey, PlacedLine | None, PlacedLine | None]
+"""A line as it was read, and as it is now."""
 
 AT_HAND = 20
 """Of so many open batches a product is loaded with, the preferred ones: mostly the first has room."""
 
-_FIELDS = [field.name for field in fields(Batch)]
-_BATCH = [batches.c[name] for name in _FIELDS]  # by position: a thousand by name take three times as long
-_row_of = attrgetter(*_FIELDS)
-_COUNTERS = {name: _FIELDS.index(name) for name in ("purchased_quantity", "allocated_quantity")}
+BATCH_FIELDS = [field.name for field in fields(Batch)]
+STORED_AS: dict[str, ColumnElement[Any]] = {
+    "taken_quantity": batches.c.allocated_quantity.label("taken_quantity"),
+    "initial_eta": func.coalesce(batches.c.initial_eta, batches.c.eta).label("initial_eta"),  # as long as none differs
+}
+_BATCH: list[ColumnElement[Any]] = [
+    STORED_AS[name] if name in STORED_AS else batches.c[name] for name in BATCH_FIELDS
+]  # by position: by name takes three times as long
+_row_of = attrgetter(*BATCH_FIELDS)
+_COUNTERS = {
+    column: BATCH_FIELDS.index(field)
+    for column, field in {
+        "purchased_quantity": "purchased_quantity",
+        "allocated_quantity": "taken_quantity",
+        "held_quantity": "held_quantity",
+        "dispatched_quantity": "dispatched_quantity",
+        "quarantined_quantity": "quarantined_quantity",
+    }.items()
+}
+_TERMS = ("eta", "expires", "initial_eta", "initial_expires", "added")
+_terms_of = attrgetter(*_TERMS)
+_PLACES_OF_TERMS = [BATCH_FIELDS.index(name) for name in _TERMS]
 
 
 class SqlAlchemyProducts:
-    """The products of one unit of work. `ask` reads in its transaction."""
+    """The products of one unit of work. `ask` reads in its transaction; a day begins as it does in `time_zone`."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, time_zone: tzinfo) -> None:
         self._ask = ask
+        self._time_zone = time_zone
         # As it was read:
+        self._now: datetime | None = None
         self._versions: dict[str, int] = {}
         self._open: defaultdict[str, list[str]] = defaultdict(list)
         self._rows: dict[str, tuple[Any, ...] | None] = {}
-        self._lines: dict[LineKey, Allocation | None] = {}
+        self._lines: dict[LineKey, PlacedLine | None] = {}
+        self._others: dict[LineKey, list[int]] = {}
+        self._orders: dict[str, bool] = {}
+        self._whole_orders: set[str] = set()
+        self._documents: dict[DocumentKey, list[Entry]] = {}
         self.locked_elsewhere: set[str] = set()
         # As it is now:
         self._new: list[NewEvent[Event]] = []
         self._collected = 0
         self._start_from_what_was_read()
 
+    @property
+    def skus(self) -> set[str]:
+        """Of the products that were loaded."""
+        return set(self._loaded)
+
     def get(self, sku: str) -> Product:
         if sku not in self._loaded:
             if sku not in self._versions:
-                self.take(self._ask(*self.queries(Lookups(skus=[sku]))))
+                those_of_lines = (line.sku for line in self._lines.values() if line)
+                self.take(self._ask(*self.queries(Lookups(skus=[sku, *those_of_lines]))))
             at_hand = [Batch(*self._rows[reference]) for reference in self._open[sku]]  # type: ignore[misc]  # these are there
             horizon = at_hand[-1].preference if len(at_hand) == AT_HAND else None
             self._batches.load(sku, at_hand, horizon)
-            self._loaded[sku] = Product(sku, self._versions[sku], self._batches, self._allocations, self._record)
+            together = self._batches, self.lines, self._document_store
+            self._loaded[sku] = Product(sku, self._versions[sku], *together, today=self.today, on_event=self._record)
         return self._loaded[sku]
 
     def get_by_batchref(self, batchref: str) -> Product:
@@ -75,6 +138,26 @@ class SqlAlchemyProducts:
         if batch is None:
             raise UnknownBatch(batchref)
         return self.get(batch.sku)
+
+    def line(self, orderid: str, lineid: str) -> PlacedLine:
+        line = self.lines.get((orderid, lineid))
+        if line is None:
+            raise UnknownLine(orderid, lineid)
+        return line
+
+    def lines_of(self, orderid: str) -> list[PlacedLine]:
+        return self.lines.of_order(orderid)
+
+    def stored_quantities(self, key: LineKey) -> Mapping[str, int]:
+        """What a line had of each batch when it was read."""
+        line = self._lines.get(key)
+        return line.batch_quantities if line else {}
+
+    def today(self) -> date:
+        """By the clock of the database; one moment for all that is decided."""
+        if self._now is None:
+            ((self._now,),) = self._ask(Query(_NOW, [{"sku": ""}]))[_NOW]
+        return self._now.astimezone(self._time_zone).date()
 
     def collect_new_events(self) -> list[NewEvent[Event]]:
         new = self._new[self._collected :]
@@ -92,7 +175,8 @@ class SqlAlchemyProducts:
 
     def _start_from_what_was_read(self) -> None:
         self._batches = Batches(self)
-        self._allocations = Allocations(self)
+        self.lines = Lines(self)
+        self._document_store = Documents(self)
         self._loaded: dict[str, Product] = {}
 
     def _record(self, product: Product, event: Event) -> None:
@@ -109,23 +193,58 @@ class SqlAlchemyProducts:
             yield Query(_BATCHES, [{"reference": reference} for reference in references])
         if keys := [key for key in dict.fromkeys(lookups.lines) if key not in self._lines]:
             self._lines |= dict.fromkeys(keys)
-            yield Query(_ALLOCATIONS, [{"orderid": orderid, "lineid": lineid} for orderid, lineid in keys])
+            yield Query(_LINES, [{"orderid": orderid, "lineid": lineid} for orderid, lineid in keys])
+        if wanted := [orderid for orderid in dict.fromkeys(lookups.orders) if orderid not in self._whole_orders]:
+            self._whole_orders.update(wanted)
+            yield Query(_LINES_OF_ORDERS, [{"orderid": orderid} for orderid in wanted])
+        if numbers := [key for key in dict.fromkeys(lookups.documents) if key not in self._documents]:
+            self._documents |= {key: [] for key in numbers}
+            yield Query(_DOCUMENTS, [dict(zip(_DOCUMENT_KEY, key, strict=True)) for key in numbers])
 
     def take(self, answers: Mapping[str, Rows]) -> None:
         """What was read."""
-        for version, *batch in answers.get(_PRODUCTS, ()):
+        for version, now, *batch in answers.get(_PRODUCTS, ()):
             reference, sku, *_ = batch
             self._versions[sku] = version or 0
+            self._now = self._now or now
             if reference is not None:
                 self._rows[reference] = tuple(batch)
                 self._open[sku].append(reference)
         self._rows |= {row[0]: row for row in answers.get(_BATCHES, ())}
-        for row in answers.get(_ALLOCATIONS, ()):
-            allocation = _allocation(*row)
-            self._lines[allocation.line.key] = allocation
+        self._take_lines(answers.get(_LINES, ()))
+        self._take_lines(answers.get(_LINES_OF_ORDERS, ()))
+        for about, part, kind, number, version, name, data in answers.get(_DOCUMENTS, ()):
+            entry = Entry(version, cast(Event, CODEC.decode(name, data)))
+            self._documents[about, part, kind, number].append(entry)
         if _LOCK_FREE in answers:
             ours = {sku for (sku,) in answers[_LOCK_FREE]}
             self.locked_elsewhere = {sku for sku, version in self._versions.items() if version and sku not in ours}
+
+    def _take_lines(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        for orderid, lineid, cancelled, sku, version, others, returned, *allocated in rows:
+            self._orders[orderid] = bool(cancelled)
+            if sku is None:
+                continue
+            key = orderid, lineid
+            has = () if version is None else (_allocation(sku, version, orderid, lineid, *allocated),)
+            self._lines[key] = PlacedLine(orderid, lineid, sku, has, returned)
+            if others:
+                self._others[key] = others
+
+    def _take_others(self) -> None:
+        """Of lines that have something of several batches, what was not read with the first."""
+        if not self._others:
+            return
+        wanted = [(self._lines[key], version) for key, versions in self._others.items() for version in versions]
+        places: list[Row] = [{"sku": line.sku, "version": version} for line, version in wanted if line]
+        rows = self._ask(Query(_ALLOCATIONS, places))[_ALLOCATIONS]
+        found = {(allocation.line.sku, allocation.version): allocation for allocation in starmap(_allocation, rows)}
+        for key, versions in self._others.items():
+            line = self._lines[key]
+            assert line, "others are of lines that are there"
+            others = (found[line.sku, version] for version in versions)
+            self._lines[key] = replace(line, allocations=(*line.allocations, *others))
+        self._others.clear()
 
     def batch(self, reference: str) -> Batch | None:
         if reference not in self._rows:
@@ -138,10 +257,30 @@ class SqlAlchemyProducts:
         self._rows |= {row[0]: row for row in rows}
         return [Batch(*row) for row in rows]
 
-    def allocation(self, key: LineKey) -> Allocation | None:
+    def read_line(self, key: LineKey) -> PlacedLine | None:
         if key not in self._lines:
             self.take(self._ask(*self.queries(Lookups(lines=[key]))))
+        if key in self._others:
+            self._take_others()
         return self._lines[key]
+
+    def read_lines_of(self, orderid: str) -> list[PlacedLine]:
+        self.take(self._ask(*self.queries(Lookups(orders=[orderid]))))
+        self._take_others()
+        return [line for key, line in self._lines.items() if line and key[0] == orderid]
+
+    def read_lines(self, keys: Sequence[LineKey]) -> None:
+        self.take(self._ask(*self.queries(Lookups(lines=keys))))
+
+    def is_cancelled(self, orderid: str) -> bool:
+        if orderid not in self._orders:
+            self.read_lines_of(orderid)
+        return self._orders[orderid]
+
+    def document(self, key: DocumentKey) -> list[Entry]:
+        if key not in self._documents:
+            self.take(self._ask(*self.queries(Lookups(documents=[key]))))
+        return self._documents[key]
 
     def newest_allocations(self, batch: Batch) -> Iterator[Allocation]:
         version = _NEWEST
@@ -153,7 +292,6 @@ class SqlAlchemyProducts:
             for row in rows:
                 allocation = _allocation(*row)
                 version = allocation.version
-                self._lines[allocation.line.key] = allocation
                 yield allocation
 
     def locks(self, lookups: Lookups, *, wait: bool) -> Query:
@@ -163,6 +301,8 @@ class SqlAlchemyProducts:
             return Query(_LOCK_FREE, [{"sku": sku} for sku in sorted(set(lookups.skus))])
         rows: list[Row] = [{"sku": sku} for sku in lookups.skus]
         rows += [{"reference": reference} for reference in lookups.batchrefs]
+        rows += [{"orderid": orderid, "lineid": lineid} for orderid, lineid in lookups.lines]
+        rows += [{"orderid": orderid} for orderid in lookups.orders]
         return Query(_LOCK, rows)
 
     # --- writing -------------------------------------------------------------------
@@ -179,6 +319,15 @@ class SqlAlchemyProducts:
             yield _INSERT_PRODUCTS, new
         yield from self._batch_statements(sorted(self._batches_of(changed), key=lambda batch: batch.reference))
         yield from self._line_statements()
+        if numbers := sorted(self._document_store.new.items()):
+            yield (
+                _INSERT_DOCUMENTS,
+                [
+                    dict(zip(_DOCUMENT_KEY, key, strict=True)) | {"version": entry.version, "sku": entry.event.sku}
+                    for key, entries in numbers
+                    for entry in entries
+                ],
+            )
 
     def _batches_of(self, skus: Iterable[str]) -> Iterator[Batch]:
         for sku in skus:
@@ -186,64 +335,120 @@ class SqlAlchemyProducts:
 
     def _batch_statements(self, now: Iterable[Batch]) -> Iterator[Statement]:
         created: list[Row] = []
+        moved: list[Row] = []
         differing: list[Row] = []
         for batch in now:
             before = self._rows.get(batch.reference)
             if before is None:
-                created.append(asdict(batch))
-            elif _row_of(batch) != before:
-                by: Row = {name: getattr(batch, name) - before[place] for name, place in _COUNTERS.items()}
-                differing.append({"sku": batch.sku, "reference": batch.reference} | by)
+                row = asdict(batch)
+                created.append(row | {"allocated_quantity": row.pop("taken_quantity")})
+                continue
+            after = _row_of(batch)
+            if after == before:
+                continue
+            key: Row = {"sku": batch.sku, "reference": batch.reference}
+            if tuple(before[place] for place in _PLACES_OF_TERMS) != _terms_of(batch):
+                moved.append(key | {name: getattr(batch, name) for name in _TERMS})
+            by: Row = {column: after[place] - before[place] for column, place in _COUNTERS.items()}
+            if any(by.values()):
+                differing.append(key | by)
         if created:
             yield _INSERT_BATCH_REFERENCES, created
             yield _INSERT_BATCHES, created
+        if moved:  # first, since nothing is dispatched of a batch that is expected
+            yield _UPDATE_TERMS, moved
         if differing:
             yield _UPDATE_BATCHES, differing
 
     def _line_statements(self) -> Iterator[Statement]:
-        new: list[Row] = []
-        moved: list[Row] = []
-        removed: list[Row] = []
-        left: list[Row] = []
-        for key, now in sorted(self._allocations.changed.items()):
-            before = self._lines.get(key)
-            row: Row = {"orderid": key[0], "lineid": key[1]}
+        changes = [(key, self._lines.get(key), now) for key, now in sorted(self.lines.changed.items())]
+        touched = {orderid: {"orderid": orderid, "cancelled": True} for orderid in self.lines.cancelled}
+        for (orderid, _), before, now in changes:
+            if now and now.allocations and not (before and before.allocations):
+                touched.setdefault(orderid, {"orderid": orderid, "cancelled": False})
+        if touched:
+            yield _TOUCH_ORDERS, [touched[orderid] for orderid in sorted(touched)]
+        yield from _order_line_statements(changes)
+        yield from _allocation_statements(changes)
+
+
+def _order_line_statements(changes: Sequence[_Change]) -> Iterator[Statement]:
+    removed: list[Row] = []
+    changed: list[Row] = []
+    new: list[Row] = []
+    for (orderid, lineid), before, now in changes:
+        if now is None:
             if before:
-                left.append({"sku": before.line.sku, "version": before.version})
-            if now:
-                (moved if before else new).append(row | {"sku": now.line.sku, "version": now.version})
-            elif before:
-                removed.append(row)
-        made = [
-            {
-                "sku": allocation.line.sku,
-                "version": allocation.version,
-                "orderid": allocation.line.orderid,
-                "lineid": allocation.line.lineid,
-                "qty": allocation.line.qty,
-                "batchref": allocation.batchref,
-            }
-            for allocation in self._allocations
-        ]
-        for write, rows in (
-            (_DELETE_ORDER_LINES, removed),
-            (_UPDATE_ORDER_LINES, moved),
-            (_INSERT_ORDER_LINES, new),
-            (_DELETE_ALLOCATIONS, left),
-            (_INSERT_ALLOCATIONS, made),
-        ):
-            if rows:
-                yield write, rows
+                removed.append({"orderid": orderid, "lineid": lineid})
+        elif before is None:
+            new.append(_line_row(now))
+        elif (row := _line_row(now)) != _line_row(before):
+            changed.append(row)
+    yield from _those_with_rows(
+        (_DELETE_ORDER_LINES, removed), (_UPDATE_ORDER_LINES, changed), (_INSERT_ORDER_LINES, new)
+    )
+
+
+def _allocation_statements(changes: Sequence[_Change]) -> Iterator[Statement]:
+    removed: list[Row] = []
+    changed: list[Row] = []
+    new: list[Row] = []
+    for _, before, now in changes:
+        had = {(one.line.sku, one.version): one for one in before.allocations} if before else {}
+        for one in now.allocations if now else ():
+            was = had.pop((one.line.sku, one.version), None) if had else None
+            if was is None:
+                new.append(_allocation_row(one))
+            elif one != was:
+                by = {"qty": one.line.qty - was.line.qty, "dispatched": one.dispatched - was.dispatched}
+                changed.append({"sku": one.line.sku, "version": one.version} | by)
+        removed += [{"sku": sku, "version": version} for sku, version in had]
+    yield from _those_with_rows(
+        (_DELETE_ALLOCATIONS, removed), (_UPDATE_ALLOCATIONS, changed), (_INSERT_ALLOCATIONS, new)
+    )
+
+
+def _those_with_rows(*statements: tuple[Write, list[Row]]) -> Iterator[Statement]:
+    return ((write, rows) for write, rows in statements if rows)
 
 
 def _allocation(  # noqa: PLR0917 - a row of the table, in its order
-    sku: str, version: int, orderid: str, lineid: str, qty: int, batchref: str
+    sku: str, version: int, orderid: str, lineid: str, qty: int, batchref: str, dispatched: int
 ) -> Allocation:
-    return Allocation(OrderLine(orderid=orderid, sku=sku, qty=qty, lineid=lineid), batchref, version)
+    return Allocation(OrderLine(orderid=orderid, sku=sku, qty=qty, lineid=lineid), batchref, version, dispatched)
 
 
-_to_lock = rows_of(products.c.sku, batch_references.c.reference)
+def _allocation_row(allocation: Allocation) -> Row:
+    line = allocation.line
+    return {
+        "sku": line.sku,
+        "version": allocation.version,
+        "orderid": line.orderid,
+        "lineid": line.lineid,
+        "qty": line.qty,
+        "batchref": allocation.batchref,
+        "dispatched": allocation.dispatched,
+    }
+
+
+def _line_row(line: PlacedLine) -> Row:
+    versions = [allocation.version for allocation in line.allocations]
+    return {
+        "orderid": line.orderid,
+        "lineid": line.lineid,
+        "sku": line.sku,
+        "version": versions[0] if versions else None,
+        "others": versions[1:] or None,
+        "returned": line.returned,
+    }
+
+
+_to_lock = rows_of(products.c.sku, batch_references.c.reference, order_lines.c.orderid, order_lines.c.lineid)
 _of_references = batch_references.c.reference == _to_lock.c.reference
+_of_lines = and_(
+    order_lines.c.orderid == _to_lock.c.orderid,
+    or_(_to_lock.c.lineid.is_(None), order_lines.c.lineid == _to_lock.c.lineid),
+)
 _LOCK = compiled(
     select(products.c.sku)
     .where(
@@ -251,6 +456,7 @@ _LOCK = compiled(
             union(
                 select(_to_lock.c.sku),
                 select(batch_references.c.sku).join_from(_to_lock, batch_references, _of_references),
+                select(order_lines.c.sku).join_from(_to_lock, order_lines, _of_lines),
             )
         )
     )
@@ -259,6 +465,7 @@ _LOCK = compiled(
 )
 
 _skus = rows_of(products.c.sku)
+_NOW = compiled(select(func.statement_timestamp()).select_from(_skus))
 _LOCK_FREE = compiled(
     select(products.c.sku)
     .select_from(_skus.join(products, products.c.sku == _skus.c.sku))
@@ -267,12 +474,13 @@ _LOCK_FREE = compiled(
 _open_batches = (
     select(*_BATCH)
     .where(batches.c.sku == _skus.c.sku, batches.c.is_open)
-    .order_by(batches.c.eta.nulls_first(), batches.c.added)  # Batch.preference
+    .order_by(batches.c.eta.nulls_first(), batches.c.expires, batches.c.added)  # Batch.preference
 )
 _at_hand = _open_batches.limit(literal_column(str(AT_HAND))).lateral("at_hand")
 _open_batch = [_skus.c.sku if column is _at_hand.c.sku else column for column in _at_hand.c]  # a product may have none
+_now_if_it_matters = case((_at_hand.c.expires.is_not(None), func.statement_timestamp()))
 _PRODUCTS = compiled(
-    select(products.c.version_number, *_open_batch).select_from(
+    select(products.c.version_number, _now_if_it_matters, *_open_batch).select_from(
         _skus.outerjoin(products, products.c.sku == _skus.c.sku).outerjoin(_at_hand, true())
     )
 )
@@ -287,12 +495,30 @@ _BATCHES = compiled(
     .join(batches, and_(batches.c.sku == batch_references.c.sku, batches.c.reference == batch_references.c.reference))
 )
 
+
+def _lines_of(given: FromClause, lineid: ColumnElement[str], is_meant: ColumnElement[bool]) -> Select[Any]:
+    """Lines with the first that they have, and what is known of their order, line or not."""
+    first = and_(allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version)
+    of_line = order_lines.c.sku, order_lines.c.version, order_lines.c.others, order_lines.c.returned
+    of_batch = allocations.c.qty, allocations.c.batchref, allocations.c.dispatched
+    return select(given.c.orderid, lineid, orders.c.cancelled, *of_line, *of_batch).select_from(
+        given.outerjoin(orders, orders.c.orderid == given.c.orderid)
+        .outerjoin(order_lines, is_meant)
+        .outerjoin(allocations, first)
+    )
+
+
 _lines = rows_of(order_lines.c.orderid, order_lines.c.lineid)
+_is_line = and_(order_lines.c.orderid == _lines.c.orderid, order_lines.c.lineid == _lines.c.lineid)
+_LINES = compiled(_lines_of(_lines, _lines.c.lineid, _is_line))
+_orders = rows_of(orders.c.orderid)
+_LINES_OF_ORDERS = compiled(_lines_of(_orders, order_lines.c.lineid, order_lines.c.orderid == _orders.c.orderid))
+
+_places = rows_of(allocations.c.sku, allocations.c.version)
 _ALLOCATIONS = compiled(
     select(allocations)
-    .select_from(_lines)
-    .join(order_lines, and_(order_lines.c.orderid == _lines.c.orderid, order_lines.c.lineid == _lines.c.lineid))
-    .join(allocations, and_(allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version))
+    .select_from(_places)
+    .join(allocations, and_(allocations.c.sku == _places.c.sku, allocations.c.version == _places.c.version))
 )
 
 _beyond = rows_of(allocations.c.sku, allocations.c.batchref, allocations.c.version)
@@ -302,6 +528,7 @@ _older = (
         allocations.c.sku == _beyond.c.sku,
         allocations.c.batchref == _beyond.c.batchref,
         allocations.c.version < _beyond.c.version,
+        allocations.c.qty > literal_column("0"),
     )
     .order_by(allocations.c.version.desc())
     .limit(literal_column("500"))
@@ -310,6 +537,16 @@ _older = (
 _OLDER_ALLOCATIONS = compiled(select(*_older.c).select_from(_beyond.join(_older, true())))
 _NEWEST = 2**63 - 1
 
+_DOCUMENT_KEY = ("about", "part", "kind", "number")
+_numbers = rows_of(*(documents.c[name] for name in _DOCUMENT_KEY))
+_DOCUMENTS = compiled(
+    select(*_numbers.c, documents.c.version, event_log.c.type, event_log.c.data)
+    .select_from(_numbers)
+    .join(documents, and_(*(documents.c[name] == _numbers.c[name] for name in _DOCUMENT_KEY)))
+    .join(event_log, and_(event_log.c.stream == documents.c.sku, event_log.c.version == documents.c.version))
+    .order_by(documents.c.version)
+)
+
 _versions = rows_of(products.c.sku, products.c.version_number)
 _INSERT_PRODUCTS = insert_rows(products, "sku", "version_number")
 _UPDATE_PRODUCTS = write_rows(
@@ -317,14 +554,22 @@ _UPDATE_PRODUCTS = write_rows(
 )
 
 _INSERT_BATCH_REFERENCES = insert_rows(batch_references, "reference", "sku")
-_INSERT_BATCHES = insert_rows(
-    batches, "sku", "reference", "eta", "initial_quantity", "purchased_quantity", "allocated_quantity", "added"
-)
+_INSERT_BATCHES = insert_rows(batches, "sku", "reference", "initial_quantity", *_TERMS, *_COUNTERS)
 _differences = rows_of(batches.c.sku, batches.c.reference, *(batches.c[name] for name in _COUNTERS))
 _UPDATE_BATCHES = write_rows(
     update(batches)
     .values({name: batches.c[name] + _differences.c[name] for name in _COUNTERS})
     .where(and_(batches.c.sku == _differences.c.sku, batches.c.reference == _differences.c.reference))
+)
+_terms = rows_of(batches.c.sku, batches.c.reference, *(batches.c[name] for name in _TERMS))
+_UPDATE_TERMS = write_rows(
+    update(batches)
+    .values({name: _terms.c[name] for name in _TERMS})
+    .where(and_(batches.c.sku == _terms.c.sku, batches.c.reference == _terms.c.reference))
+)
+
+_TOUCH_ORDERS = insert_or_update_rows(
+    orders, ["orderid"], ["cancelled"], lambda given: {"cancelled": or_(orders.c.cancelled, given.cancelled)}
 )
 
 _removed = rows_of(order_lines.c.orderid, order_lines.c.lineid)
@@ -333,14 +578,24 @@ _DELETE_ORDER_LINES = write_rows(
         and_(order_lines.c.orderid == _removed.c.orderid, order_lines.c.lineid == _removed.c.lineid)
     )
 )
+_LINE_COLUMNS = ("sku", "version", "others", "returned")
+_now_lines = rows_of(order_lines.c.orderid, order_lines.c.lineid, *(order_lines.c[name] for name in _LINE_COLUMNS))
+_is_changed = and_(order_lines.c.orderid == _now_lines.c.orderid, order_lines.c.lineid == _now_lines.c.lineid)
+_UPDATE_ORDER_LINES = write_rows(
+    update(order_lines).values({name: _now_lines.c[name] for name in _LINE_COLUMNS}).where(_is_changed)
+)
+_INSERT_ORDER_LINES = insert_rows(order_lines, "orderid", "lineid", *_LINE_COLUMNS)
+
 _left = rows_of(allocations.c.sku, allocations.c.version)
 _DELETE_ALLOCATIONS = write_rows(
     delete(allocations).where(and_(allocations.c.sku == _left.c.sku, allocations.c.version == _left.c.version))
 )
-_moved = rows_of(order_lines.c.orderid, order_lines.c.lineid, order_lines.c.sku, order_lines.c.version)
-_is_moved = and_(order_lines.c.orderid == _moved.c.orderid, order_lines.c.lineid == _moved.c.lineid)
-_UPDATE_ORDER_LINES = write_rows(
-    update(order_lines).values(sku=_moved.c.sku, version=_moved.c.version).where(_is_moved)
+_by = rows_of(allocations.c.sku, allocations.c.version, allocations.c.qty, allocations.c.dispatched)
+_UPDATE_ALLOCATIONS = write_rows(
+    update(allocations)
+    .values(qty=allocations.c.qty + _by.c.qty, dispatched=allocations.c.dispatched + _by.c.dispatched)
+    .where(and_(allocations.c.sku == _by.c.sku, allocations.c.version == _by.c.version))
 )
-_INSERT_ORDER_LINES = insert_rows(order_lines, "orderid", "lineid", "sku", "version")
-_INSERT_ALLOCATIONS = insert_rows(allocations, "sku", "version", "orderid", "lineid", "qty", "batchref")
+_INSERT_ALLOCATIONS = insert_rows(allocations, "sku", "version", "orderid", "lineid", "qty", "batchref", "dispatched")
+
+_INSERT_DOCUMENTS = insert_rows(documents, *_DOCUMENT_KEY, "version", "sku")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, tzinfo
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -19,10 +21,10 @@ from messaging.sql.unit_of_work import SqlTransaction, transactions
 
 
 class SqlAlchemyUnitOfWork(SqlTransaction):
-    def __init__(self, round_trips: RoundTrips) -> None:
+    def __init__(self, round_trips: RoundTrips, time_zone: tzinfo = UTC) -> None:
         super().__init__(round_trips, CODEC, REFUSALS)
-        self.products = SqlAlchemyProducts(self.ask)
-        self.allocations_view = SqlAlchemyAllocationsView()
+        self.products = SqlAlchemyProducts(self.ask, time_zone)
+        self.allocations_view = SqlAlchemyAllocationsView(self.products.stored_quantities)
         self.add_writer(self.products)
         self.add_writer(self.allocations_view)
 
@@ -33,8 +35,13 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
         self.locked_elsewhere = self.products.locked_elsewhere
         self.inbox.take(answers)
 
-    def lock(self, commands: Sequence[object], *, wait: bool) -> None:
-        changed = Lookups.of_all([messages.lookups(command).changed for command in commands])
+    @property
+    def streams(self) -> set[str]:
+        return self.products.skus
+
+    def lock(self, commands: Sequence[object], streams: Collection[str] = (), *, wait: bool) -> None:
+        named = Lookups.of_all([messages.lookups(command).changed for command in commands])
+        changed = Lookups.of_all([named, Lookups(skus=list(streams))])
         self.lock_first(self.products.locks(changed, wait=wait), wait_for_turn=changed.skus if wait else ())
 
     def collect_new_events(self) -> list[NewEvent[Event]]:
@@ -44,6 +51,6 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
         self.products.discard_new_events()
 
 
-def unit_of_work(engine: Engine) -> Callable[[], AbstractContextManager[SqlAlchemyUnitOfWork]]:
-    """Units of work at REPEATABLE READ, each with a connection of its own."""
-    return transactions(engine, SqlAlchemyUnitOfWork)
+def unit_of_work(engine: Engine, time_zone: tzinfo = UTC) -> Callable[[], AbstractContextManager[SqlAlchemyUnitOfWork]]:
+    """Units of work at REPEATABLE READ, each with a connection of its own. A day begins as it does in `time_zone`."""
+    return transactions(engine, partial(SqlAlchemyUnitOfWork, time_zone=time_zone))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from allocation.domain.errors import UnknownRefusal
+from allocation.domain.errors import DomainError, Kind, UnknownRefusal
 from allocation.service_layer import messages
 from allocation.service_layer.messages import EVENTS
 from messaging.cloud_events import CloudEvents
@@ -13,5 +13,14 @@ CODEC = Codec({row.name: row.kind for row in EVENTS})
 """An upcaster under the name of an older version reads it as today's: `upcasters={"allocated.v1": to_v2}`."""
 
 REFUSALS = Refusals(messages.REFUSALS, UnknownRefusal)
+
+_RENAMED = {"invalid_sku": "unknown-sku"}  # published before refusals had codes
+_OF_KIND = {Kind.NOT_FOUND: "not-found", Kind.STALE: "precondition-failed"}
+
+
+def problem_name(refusal: type[DomainError]) -> str:
+    """What a refusal is called in answers: over HTTP, and on streams of replies."""
+    return _OF_KIND.get(refusal.kind) or _RENAMED.get(refusal.code) or refusal.code.replace("_", "-")
+
 
 CLOUD_EVENTS = CloudEvents(CODEC, source="/allocation", prefix="allocation")

@@ -78,7 +78,7 @@ def _events() -> list[Message]:
         Message(
             name=CLOUD_EVENTS.type_of(row.kind),
             channel=EVENT_STREAM,
-            says=getdoc(row.kind) or "",
+            says=" ".join((getdoc(row.kind) or "").split()),
             when=row.when,
             schema=schemas.event(row),
             example=json.loads(CLOUD_EVENTS.encode(_recorded(row))),
@@ -113,7 +113,7 @@ def _line_allocated() -> Message:
     return Message(
         name=LINE_ALLOCATED.address,
         channel=LINE_ALLOCATED,
-        says=getdoc(row.kind) or "",
+        says=" ".join((getdoc(row.kind) or "").split()),
         when=row.when,
         schema=schemas.line_allocated(),
         example=json.loads(line_allocated_message(_recorded(row))),

@@ -91,9 +91,11 @@ def _stock_change(row: EventRow[Any]) -> str:
     if row.stock and row.stock.purchased == "adds":
         columns = ["`qty`", "0", "`qty`"]
     elif row.stock and row.stock.purchased == "sets":
-        columns = ["is `qty` now", "", "is `qty` − allocated now"]
+        columns = ["is `qty` now", "", "is `qty` − taken now"]
+    elif row.stock and row.stock.purchased == "loses":
+        columns = ["− `qty`", "− `qty`", ""]
     elif row.stock:
-        columns = ["", *(f"{'+' if sign > 0 else '−'} `qty`" for sign in (row.stock.allocated, -row.stock.allocated))]
+        columns = ["", *(f"{'+' if sign > 0 else '−'} `qty`" for sign in (row.stock.taken, -row.stock.taken))]
     return f"| `{CLOUD_EVENTS.type_of(row.kind)}` | " + " | ".join(columns).replace("  ", " ") + " |"
 
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.catalogue import descriptions
 from allocation.service_layer.messages import ordering
-from allocation.service_layer.messages.table import CommandRow, EventRow
+from allocation.service_layer.messages.table import CommandRow, EventRow, Fields, Record, Several
 from allocation.validation import Schema
 from messaging.cloud_events import CloudEvent
 from messaging.codec import JsonObject
@@ -43,8 +43,28 @@ def line_allocated() -> JsonObject:
 
 def fields(row: EventRow[Any] | CommandRow[Any]) -> JsonObject:
     """The fields alone, without an envelope."""
-    meanings = {one.wire or name: one.meaning for name, one in row.fields.items()}
-    return _described(_plain(Schema(row).json_schema()), meanings)
+    return _with_meanings(_plain(Schema(row).json_schema()), row.fields)
+
+
+def _with_meanings(schema: JsonObject, said: Fields) -> JsonObject:
+    """An object's fields described, and those of objects within it."""
+    described = _described(schema, {one.wire or name: one.meaning for name, one in said.items()})
+    for name, one in said.items():
+        of = one.limit.of if isinstance(one.limit, Several) else one.limit
+        if isinstance(of, Record):
+            within = described["properties"][one.wire or name]
+            if isinstance(one.limit, Several):
+                within["items"] = _within(within["items"], of.fields)
+            else:
+                within["anyOf"] = [
+                    _within(kind, of.fields) if "properties" in kind else kind for kind in within["anyOf"]
+                ]
+    return described
+
+
+def _within(schema: JsonObject, said: Fields) -> JsonObject:
+    closed = {name: value for name, value in schema.items() if name == "additionalProperties"}
+    return _with_meanings(_plain(schema), said) | closed
 
 
 def _plain(schema: JsonObject) -> JsonObject:
@@ -53,7 +73,7 @@ def _plain(schema: JsonObject) -> JsonObject:
         name: {key: value for key, value in field.items() if key not in ("title", "description")}
         for name, field in schema["properties"].items()
     }
-    return {"type": "object", "properties": properties, "required": schema["required"]}
+    return {"type": "object", "properties": properties, "required": schema.get("required", [])}
 
 
 def _described(schema: JsonObject, said: Mapping[str, str]) -> JsonObject:

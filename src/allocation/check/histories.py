@@ -7,16 +7,15 @@ batches and allocations.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Row, Text, cast, select
 
+from allocation.adapters.repository import BATCH_FIELDS, STORED_AS
 from allocation.adapters.wire_names import CODEC
 from allocation.check.difference import Difference, UnknownEvent, the_batch, the_event, the_line
 from allocation.check.streams import pairs, side_by_side, stream
-from allocation.database.tables import allocations, batches, products
-from allocation.domain.batches import Batch
+from allocation.database.tables import allocations, batches, documents, order_lines, products
 from allocation.domain.events import Event
 from allocation.domain.lines import Allocation, OrderLine
 from allocation.domain.product import Product
@@ -32,8 +31,24 @@ _EVENTS = select(
     cast(event_log.c.time, Text).label("time"),
 ).order_by(event_log.c.stream, event_log.c.version)
 _PRODUCTS = select(products.c.sku, products.c.version_number).order_by(products.c.sku)
-_BATCHES = select(batches).order_by(batches.c.sku, batches.c.reference)
+_BATCHES = select(
+    batches.c.sku,
+    batches.c.reference,
+    *(
+        STORED_AS[name] if name in STORED_AS else batches.c[name]
+        for name in BATCH_FIELDS
+        if name not in ("sku", "reference")
+    ),
+).order_by(batches.c.sku, batches.c.reference)
 _ALLOCATIONS = select(allocations).order_by(allocations.c.sku, allocations.c.version)
+_RETURNED = (
+    select(order_lines.c.sku, order_lines.c.orderid, order_lines.c.lineid, order_lines.c.returned)
+    .where(order_lines.c.returned > 0)
+    .order_by(order_lines.c.sku, order_lines.c.orderid, order_lines.c.lineid)
+)
+_DOCUMENTS = select(
+    documents.c.sku, documents.c.version, documents.c.about, documents.c.part, documents.c.kind, documents.c.number
+).order_by(documents.c.sku, documents.c.version)
 
 
 OnProgress: TypeAlias = Callable[[int, str], None]
@@ -44,8 +59,9 @@ _PROGRESS_EVERY = 1_000
 
 def differences(connection: Connection, on_progress: OnProgress) -> Iterator[Difference]:
     events = 0
-    streams = (stream(connection, statement) for statement in (_EVENTS, _PRODUCTS, _BATCHES, _ALLOCATIONS))
-    for sku, (log, product, batches_of_sku, allocations_of_sku) in side_by_side(*streams):
+    statements = _EVENTS, _PRODUCTS, _BATCHES, _ALLOCATIONS, _RETURNED, _DOCUMENTS
+    streams = (stream(connection, statement) for statement in statements)
+    for sku, (log, product, batches_of_sku, allocations_of_sku, returned, numbers) in side_by_side(*streams):
         history = History(sku)
         for row in log:
             yield from history.take(row)
@@ -56,6 +72,8 @@ def differences(connection: Connection, on_progress: OnProgress) -> Iterator[Dif
         if history.is_whole:
             yield from history.batch_differences(batches_of_sku)
             yield from history.allocation_differences(allocations_of_sku)
+            yield from history.returned_differences(returned)
+            yield from history.document_differences(numbers)
 
 
 class History:
@@ -97,7 +115,7 @@ class History:
             try:
                 self._product.apply(event)
             except KeyError as unknown:
-                yield Difference(f"{what}, batch", "one created before", unknown)
+                yield Difference(f"{what}, batch or line", "one that is known", unknown)
 
     def version_differences(self, stored: Row[Any] | None) -> Iterator[Difference]:
         expected = self._last_version or None
@@ -112,30 +130,46 @@ class History:
             if expected is None or found is None:
                 yield Difference(f"{what}, rows by its history", int(bool(expected)), int(bool(found)))
                 continue
-            for name in _BATCH_FIELDS:
+            for name in BATCH_FIELDS:
                 if getattr(expected, name) != getattr(found, name):
                     field = f"{what}, {name.replace('_', ' ')} by its history"
                     yield Difference(field, getattr(expected, name), getattr(found, name))
 
     def allocation_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
-        replayed = ((allocation.version, allocation) for allocation in self._product.allocations)
+        lines = self._product.lines.of_sku(self._sku).values()
+        replayed = sorted((one.version, one) for line in lines for one in line.allocations)
         for version, expected, found in pairs(replayed, ((row.version, _allocation(row)) for row in stored)):
             if expected != found:
                 yield Difference(
                     f"allocation {version} of {self._sku!r} by its history", _in_words(expected), _in_words(found)
                 )
 
+    def returned_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
+        lines = self._product.lines.of_sku(self._sku)
+        replayed = sorted((key, line.returned) for key, line in lines.items() if line.returned)
+        found_rows = (((row.orderid, row.lineid), row.returned) for row in stored)
+        for key, expected, found in pairs(replayed, found_rows):
+            if expected != found:
+                yield Difference(f"{the_line(*key)}, returned by its history", expected, found)
 
-_BATCH_FIELDS = [field.name for field in fields(Batch)]
+    def document_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
+        noted = self._product.documents.new.items()
+        replayed = sorted((entry.version, key) for key, entries in noted for entry in entries)
+        for version, expected, found in pairs(replayed, ((row.version, tuple(row)[2:]) for row in stored)):
+            if expected != found:
+                yield Difference(f"document of {the_event(version, self._sku)}", expected, found)
 
 
 def _allocation(row: Row[Any]) -> Allocation:
     line = OrderLine(orderid=row.orderid, sku=row.sku, qty=row.qty, lineid=row.lineid)
-    return Allocation(line, row.batchref, row.version)
+    return Allocation(line, row.batchref, row.version, row.dispatched)
 
 
 def _in_words(allocation: Allocation | None) -> str | None:
     if allocation is None:
         return None
     line = allocation.line
-    return f"{line.qty} of {line.sku!r} for {the_line(line.orderid, line.lineid)} from batch {allocation.batchref!r}"
+    left = f" and {allocation.dispatched} dispatched" if allocation.dispatched else ""
+    return (
+        f"{line.qty}{left} of {line.sku!r} for {the_line(line.orderid, line.lineid)} from batch {allocation.batchref!r}"
+    )

@@ -1,4 +1,5 @@
-"""Every allocated line: once among the promises, once in the index of lines, once in the read model, all the same."""
+"""Every line: what it has of which batch, once among the allocations, once in the index of lines, once in the read
+model, all the same; and nothing that is promised to a cancelled order."""
 
 from __future__ import annotations
 
@@ -9,48 +10,70 @@ from sqlalchemy import Connection, text
 from allocation.check.difference import Difference, the_line
 from allocation.check.streams import stream
 
-_COUNTS = text("""
-    WITH rows AS (
-        SELECT orderid, lineid, 1 AS in_allocations, 0 AS in_order_lines, 0 AS in_view FROM allocations
-        UNION ALL
-        SELECT orderid, lineid, 0, 1, 0 FROM order_lines
-        UNION ALL
-        SELECT orderid, lineid, 0, 0, 1 FROM allocations_view
-    )
-    SELECT orderid, lineid, sum(in_allocations) AS in_allocations, sum(in_order_lines) AS in_order_lines,
-           sum(in_view) AS in_view
-    FROM rows GROUP BY orderid, lineid
-    HAVING (sum(in_allocations), sum(in_order_lines), sum(in_view)) <> (1, 1, 1)
-    ORDER BY orderid, lineid
+_NAMED = text("""
+    SELECT coalesce(named.orderid, allocations.orderid) AS orderid,
+           coalesce(named.lineid, allocations.lineid) AS lineid, sku, version,
+           named.orderid IS NOT NULL AS is_named, allocations.orderid IS NOT NULL AS is_there,
+           (named.orderid, named.lineid) = (allocations.orderid, allocations.lineid) AS is_its_own
+    FROM allocations FULL JOIN (
+        SELECT orderid, lineid, sku, unnest(version || others) AS version FROM order_lines WHERE version IS NOT NULL
+    ) AS named USING (sku, version)
+    WHERE ((named.orderid, named.lineid) = (allocations.orderid, allocations.lineid)) IS NOT TRUE
+    ORDER BY 1, 2, version
 """)
 
-_ORDER_LINES = text("""
-    SELECT orderid, lineid, allocations.sku, allocations.version, order_lines.sku AS line_sku,
-           order_lines.version AS line_version
-    FROM allocations JOIN order_lines USING (orderid, lineid)
-    WHERE (allocations.sku, allocations.version) <> (order_lines.sku, order_lines.version)
+_TWICE = text("""
+    SELECT orderid, lineid, count(*) AS rows FROM order_lines GROUP BY orderid, lineid HAVING count(*) > 1
     ORDER BY orderid, lineid
 """)
 
 _VIEW = text("""
-    SELECT orderid, lineid, allocations.sku, allocations.qty, allocations.batchref, view.sku AS view_sku,
-           view.qty AS view_qty, view.batchref AS view_batchref
-    FROM allocations JOIN allocations_view AS view USING (orderid, lineid)
-    WHERE (allocations.sku, allocations.qty, allocations.batchref) <> (view.sku, view.qty, view.batchref)
+    SELECT orderid, lineid, batchref, allocations.sku, allocations.qty + allocations.dispatched AS qty,
+           shown.sku AS shown_sku, shown.qty AS shown_qty, shown.rows
+    FROM allocations FULL JOIN (
+        SELECT orderid, lineid, batchref, min(sku) AS sku, sum(qty) AS qty, count(*) AS rows
+        FROM allocations_view GROUP BY orderid, lineid, batchref
+    ) AS shown USING (orderid, lineid, batchref)
+    WHERE (allocations.sku, allocations.qty + allocations.dispatched, 1)
+        IS DISTINCT FROM (shown.sku, shown.qty, shown.rows)
+    ORDER BY orderid, lineid, batchref
+""")
+
+_PROMISED_THOUGH_CANCELLED = text("""
+    SELECT orderid, lineid, qty, sku FROM allocations JOIN orders USING (orderid) WHERE cancelled AND qty > 0
     ORDER BY orderid, lineid
+""")
+
+_CANCELLED = text("""
+    SELECT orderid, orders.orderid IS NOT NULL AS is_cancelled
+    FROM (SELECT orderid FROM orders WHERE cancelled) AS orders FULL JOIN (
+        SELECT DISTINCT data ->> 'orderid' AS orderid FROM event_log WHERE type = 'order_cancelled.v1'
+    ) AS recorded USING (orderid)
+    WHERE orders.orderid IS NULL OR recorded.orderid IS NULL
+    ORDER BY orderid
 """)
 
 
 def differences(connection: Connection) -> Iterator[Difference]:
-    for row in stream(connection, _COUNTS):
-        what = f"{the_line(row.orderid, row.lineid)}, rows in allocations, order_lines and allocations_view"
-        found = f"{row.in_allocations}, {row.in_order_lines} and {row.in_view}"
-        yield Difference(what, "1, 1 and 1", found)
-    for row in stream(connection, _ORDER_LINES):
-        what = f"{the_line(row.orderid, row.lineid)}, allocation named in order_lines"
-        yield Difference(what, f"{row.version} of {row.sku!r}", f"{row.line_version} of {row.line_sku!r}")
+    for row in stream(connection, _NAMED):
+        what = f"allocation {row.version} of {row.sku!r}, of {the_line(row.orderid, row.lineid)}"
+        if row.is_named and row.is_there:
+            yield Difference(f"{what}, named in order_lines", "by its own line", "by another")
+        else:
+            yield Difference(f"{what}, named in order_lines", int(row.is_there), int(row.is_named))
+    for row in stream(connection, _TWICE):
+        yield Difference(f"{the_line(row.orderid, row.lineid)}, rows in order_lines", 1, row.rows)
     for row in stream(connection, _VIEW):
         what = f"{the_line(row.orderid, row.lineid)} in allocations_view"
-        expected = f"{row.qty} of {row.sku!r} from batch {row.batchref!r}"
-        found = f"{row.view_qty} of {row.view_sku!r} from batch {row.view_batchref!r}"
+        if row.rows not in {None, 1}:
+            yield Difference(f"{what}, rows for batch {row.batchref!r}", 1, row.rows)
+            continue
+        expected = None if row.sku is None else f"{row.qty} of {row.sku!r} from batch {row.batchref!r}"
+        found = None if row.rows is None else f"{row.shown_qty} of {row.shown_sku!r} from batch {row.batchref!r}"
         yield Difference(what, expected, found)
+    for row in stream(connection, _PROMISED_THOUGH_CANCELLED):
+        what = f"{the_line(row.orderid, row.lineid)}, promised although the order is cancelled"
+        yield Difference(what, None, f"{row.qty} of {row.sku!r}")
+    for row in stream(connection, _CANCELLED):
+        what = f"order {row.orderid!r}, cancelled by its events"
+        yield Difference(what, "no" if row.is_cancelled else "yes", "yes" if row.is_cancelled else "no")

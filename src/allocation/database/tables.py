@@ -52,13 +52,34 @@ batches = Table(
     Column("allocated_quantity", BigInteger, nullable=False),
     Column("added", BigInteger, nullable=False),
     Column("is_open", Boolean, Computed("allocated_quantity < purchased_quantity", persisted=True), nullable=False),
+    Column("expires", Date),
+    Column("initial_eta", Date),
+    Column("initial_expires", Date),
+    Column("held_quantity", BigInteger, nullable=False, server_default=text("0")),
+    Column("dispatched_quantity", BigInteger, nullable=False, server_default=text("0")),
+    Column("quarantined_quantity", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("reference", "sku"),  # in this order no planner takes it to find what is open of a SKU
     CheckConstraint(
         "0 <= allocated_quantity AND allocated_quantity <= purchased_quantity", name="batches_never_oversold"
     ),
+    CheckConstraint(
+        "held_quantity >= 0 AND dispatched_quantity >= 0 AND quarantined_quantity >= 0 "
+        "AND held_quantity + dispatched_quantity + quarantined_quantity <= allocated_quantity",
+        name="batches_parts",
+    ),
+    CheckConstraint("dispatched_quantity = 0 OR eta IS NULL", name="batches_dispatched_are_here"),
     comment="Purchased stock. is_open keeps the counters out of the index predicate, so that updates stay HOT.",
     postgresql_with={"fillfactor": "50"},
 )
+Index(
+    "batches_in_turn",
+    batches.c.sku,
+    batches.c.eta.nulls_first(),
+    batches.c.expires,
+    batches.c.added,
+    postgresql_where=batches.c.is_open,
+)
+# Processes of the release before this one read by it, as long as any of them runs.
 Index("batches_open", batches.c.sku, batches.c.eta.nulls_first(), batches.c.added, postgresql_where=batches.c.is_open)
 Index("batches_exhausted", batches.c.sku, postgresql_where=~batches.c.is_open)
 
@@ -76,8 +97,33 @@ order_lines = Table(
     Column("orderid", Key, primary_key=True),
     Column("lineid", Key, primary_key=True),
     Column("sku", Key, nullable=False),
+    Column("version", BigInteger),
+    Column("others", ARRAY(BigInteger)),
+    Column("returned", Integer, nullable=False, server_default=text("0")),
+    comment="Which allocations a line has, by SKU and versions, and how much of it came back: unique across SKUs.",
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("orderid", Key, primary_key=True),
+    Column("cancelled", Boolean, nullable=False, server_default=text("false")),
+    comment="Written by whoever gives an order a line and by whoever cancels it, so that they can't both win. An order "
+    "without a row is open.",
+    postgresql_with={"fillfactor": "80"},
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("about", Key, nullable=False),
+    Column("part", Key, nullable=False),
+    Column("kind", Key, nullable=False),
+    Column("number", Key, nullable=False),
     Column("version", BigInteger, nullable=False),
-    comment="Which allocation a line has, by SKU and version: unique across SKUs.",
+    Column("sku", Key, nullable=False),
+    PrimaryKeyConstraint("about", "part", "kind", "number", "version"),
+    comment="What a warehouse has said under a number of its own: it counts once. What it said is in the log.",
 )
 
 allocations = Table(
@@ -89,20 +135,25 @@ allocations = Table(
     Column("lineid", Key, nullable=False),
     Column("qty", Integer, nullable=False),
     Column("batchref", Key, nullable=False),
+    Column("dispatched", Integer, nullable=False, server_default=text("0")),
+    CheckConstraint("qty >= 0 AND dispatched >= 0", name="allocations_quantities"),
     Index("allocations_of_batch", "sku", "batchref", "version"),
-    comment="The promises, each under the version of its product that made it: the higher the newer.",
+    comment="What a line has of a batch: promised (qty), and dispatched. Each under the version of its product that "
+    "made the promise: the higher the newer.",
 )
 
 allocations_view = Table(
     "allocations_view",
     metadata,
-    Column("orderid", Key, primary_key=True),
-    Column("lineid", Key, primary_key=True),
+    Column("orderid", Key, nullable=False),
+    Column("lineid", Key, nullable=False),
     Column("position", BigInteger, Identity(always=True), nullable=False),
     Column("sku", Key, nullable=False),
     Column("qty", Integer, nullable=False),
     Column("batchref", Key, nullable=False),
-    comment="The read model of GET /allocations/<orderid>; position is the order of allocation.",
+    PrimaryKeyConstraint("orderid", "lineid", "position"),
+    comment="The read model of GET /allocations/<orderid>: what a line has of a batch, promised or dispatched. "
+    "position is the order of allocation.",
 )
 
 api_keys = Table(

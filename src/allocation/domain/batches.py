@@ -1,4 +1,4 @@
-"""Batches of purchased stock, in the order in which lines are allocated to them."""
+"""Batches of purchased stock: what has become of each, and the order in which lines are allocated to them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,33 @@ from datetime import date
 from operator import attrgetter
 from typing import Protocol, TypeAlias
 
-from allocation.domain.events import BatchCreated
+from allocation.domain.commands import Revision
+from allocation.domain.events import BatchCreated, BatchReceived, EtaChanged
 
-Preference: TypeAlias = tuple[bool, date, int]
+Preference: TypeAlias = tuple[bool, date, date, int]
 
 
 @dataclass(slots=True)
 class Batch:
-    """Purchased stock of one SKU: in the warehouse, or expected on `eta`.
+    """Purchased stock of one SKU: expected on `eta`, or in the warehouse, where it was received.
 
-    `initial_quantity` is what it was created with, `added` the version its product had then.
+    Each of its pieces is in one place: promised, held, dispatched, quarantined, or available. All but the last are
+    taken: `taken_quantity` is their sum. `initial_...` is what it was created with; `added` is the version that its
+    product had when it was created, and again when it was received.
     """
 
     reference: str
     sku: str
     eta: date | None
+    expires: date | None
     initial_quantity: int
+    initial_eta: date | None
+    initial_expires: date | None
     purchased_quantity: int
-    allocated_quantity: int
+    taken_quantity: int
+    held_quantity: int
+    dispatched_quantity: int
+    quarantined_quantity: int
     added: int
 
     @classmethod
@@ -36,25 +45,47 @@ class Batch:
             reference=event.ref,
             sku=event.sku,
             eta=event.eta,
+            expires=event.expires,
             initial_quantity=event.qty,
+            initial_eta=event.eta,
+            initial_expires=event.expires,
             purchased_quantity=event.qty,
-            allocated_quantity=0,
+            taken_quantity=0,
+            held_quantity=0,
+            dispatched_quantity=0,
+            quarantined_quantity=0,
             added=added,
         )
 
     @property
-    def available_quantity(self) -> int:
-        return self.purchased_quantity - self.allocated_quantity
+    def is_received(self) -> bool:
+        """A batch is wholly expected or wholly in the warehouse."""
+        return self.eta is None
 
     @property
-    def quantities(self) -> tuple[int, int]:
-        """Purchased and allocated: all of a batch that ever changes."""
-        return self.purchased_quantity, self.allocated_quantity
+    def promised_quantity(self) -> int:
+        return self.taken_quantity - self.held_quantity - self.dispatched_quantity - self.quarantined_quantity
+
+    @property
+    def available_quantity(self) -> int:
+        return self.purchased_quantity - self.taken_quantity
+
+    @property
+    def on_shelf(self) -> int:
+        """What a counter finds outside of quarantine."""
+        return self.purchased_quantity - self.dispatched_quantity - self.quarantined_quantity
+
+    @property
+    def revision(self) -> Revision:
+        days = [day.toordinal() if day else 0 for day in (self.eta, self.expires)]
+        parts = self.held_quantity, self.dispatched_quantity, self.quarantined_quantity
+        return self.purchased_quantity, self.taken_quantity, *parts, *days
 
     @property
     def preference(self) -> Preference:
-        """Sorts the warehouse before shipments, early before late, and then as the batches were added."""
-        return self.eta is not None, self.eta or date.min, self.added
+        """Sorts the warehouse before shipments, early before late, what expires first before what keeps, and then as
+        the batches came."""
+        return self.eta is not None, self.eta or date.min, self.expires or date.max, self.added
 
 
 class StoredBatches(Protocol):
@@ -92,6 +123,21 @@ class Batches:
             self.add(batch)
         if horizon:
             self._horizons[sku] = horizon
+
+    def receive(self, event: BatchReceived, added: int) -> None:
+        batch = self[event.ref]
+        batch.purchased_quantity = event.qty
+        batch.expires = event.expires
+        if not batch.is_received:
+            batch.eta, batch.added = None, added
+        self._sort(event.sku)
+
+    def expect(self, event: EtaChanged) -> None:
+        self[event.ref].eta = event.eta
+        self._sort(event.sku)
+
+    def _sort(self, sku: str) -> None:
+        self._by_sku[sku].sort(key=attrgetter("preference"))
 
     def get(self, reference: str) -> Batch | None:
         if self._stored and reference not in self._by_reference:

@@ -3,20 +3,34 @@
 DomainError                     (code, kind)
 ├── InvalidSku                  the SKU was never purchased
 ├── UnknownBatch                no batch has this reference
+├── UnknownLine                 nothing was ever promised to this order line
+├── UnknownOrder                nothing was ever promised to this order
 ├── BatchConflict               the reference belongs to a batch that was created differently
 ├── StaleBatch                  the batch has changed since the caller looked at it
+├── StaleCount                  there is something else on the shelf than when the count began
 ├── LineConflict                the order line is allocated already, with another SKU or quantity
+├── DocumentConflict            the document's number was used before, for something else
+├── OrderIsCancelled            nothing more is promised to it
+├── OrderIsComplete             all of it has left, so nothing can be cancelled
+├── NotArrived                  the batch is expected, and what is not here can't leave
+├── AlreadyArrived              the batch is in the warehouse, so it is not expected any more
+├── ImpossibleReceipt           the numbers of a receipt contradict each other
+├── NotEnough                   there is less than was named
+├── BelowDispatched             so little a batch can't have held, since more has left or is in quarantine
+├── BatchIsExpired              what is past its day is not for sale
 └── UnknownRefusal              a newer release refused it, for a reason that this one has no class for
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from allocation.domain.batches import Batch
-    from allocation.domain.lines import OrderLine
+    from allocation.domain.lines import PlacedLine
 
 
 class Kind(Enum):
@@ -40,13 +54,17 @@ class DomainError(Exception):
     kind: ClassVar[Kind]
     title: ClassVar[str]
     example: ClassVar[str]
+    numbers: Mapping[str, int] = MappingProxyType({})
+    """Those in its text, by name, for programs."""
 
     @classmethod
-    def restored(cls, text: str) -> DomainError:
-        return cls.__new__(cls, text)
+    def restored(cls, text: str, numbers: Mapping[str, int] | None = None) -> DomainError:
+        refusal = cls.__new__(cls, text)
+        refusal.numbers = dict(numbers or {})
+        return refusal
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).restored, (str(self),)
+        return type(self).restored, (str(self), dict(self.numbers))
 
 
 class InvalidSku(DomainError):
@@ -73,9 +91,33 @@ class UnknownBatch(DomainError):
         super().__init__(f"Unknown batch {reference}")
 
 
+class UnknownLine(DomainError):
+    """Nothing was ever promised to this order line. A line without an id of its own is known by its SKU."""
+
+    code = "unknown_line"
+    kind = Kind.NOT_FOUND
+    title = "Unknown order line"
+    example = "Unknown line 2 of order anna-1"
+
+    def __init__(self, orderid: str, lineid: str) -> None:
+        super().__init__(f"Unknown line {lineid} of order {orderid}")
+
+
+class UnknownOrder(DomainError):
+    """Nothing was ever promised to this order."""
+
+    code = "unknown_order"
+    kind = Kind.NOT_FOUND
+    title = "Unknown order"
+    example = "Unknown order anna-1"
+
+    def __init__(self, orderid: str) -> None:
+        super().__init__(f"Unknown order {orderid}")
+
+
 class BatchConflict(DomainError):
-    """A batch was created under this reference before, with another SKU, quantity or ETA. Use another reference, or
-    change the quantity of the batch that is there."""
+    """A batch was created under this reference before, with another SKU, quantity, ETA or expiry. Use another
+    reference: two lots are two batches."""
 
     code = "batch_conflict"
     kind = Kind.CONFLICT
@@ -83,7 +125,11 @@ class BatchConflict(DomainError):
     example = "Batch b-17 exists already, created with 20 of RED-CHAIR, eta none (in the warehouse)"
 
     def __init__(self, batch: Batch) -> None:
-        created = f"{batch.initial_quantity} of {batch.sku}, eta {batch.eta or 'none (in the warehouse)'}"
+        created = f"{batch.initial_quantity} of {batch.sku}, eta {batch.initial_eta or 'none (in the warehouse)'}"
+        if batch.expires or batch.initial_expires:
+            created += f", expires {batch.initial_expires or 'never'}"
+        if batch.expires != batch.initial_expires:
+            created += f", received with {batch.expires}"
         super().__init__(f"Batch {batch.reference} exists already, created with {created}")
 
 
@@ -96,8 +142,24 @@ class StaleBatch(DomainError):
     example = "Batch b-17 has changed: 20 purchased and 12 allocated now"
 
     def __init__(self, batch: Batch) -> None:
-        purchased, allocated = batch.quantities
-        super().__init__(f"Batch {batch.reference} has changed: {purchased} purchased and {allocated} allocated now")
+        eta = f", eta {batch.eta}" if batch.eta else ""
+        now = f"{batch.purchased_quantity} purchased and {batch.promised_quantity} allocated now{eta}"
+        super().__init__(f"Batch {batch.reference} has changed: {now}")
+
+
+class StaleCount(DomainError):
+    """What is on the shelf by the books is not what it was when the count began. Count again."""
+
+    code = "quantity_stale"
+    kind = Kind.CONFLICT
+    title = "Quantity has changed"
+    example = "12 of batch b-17 are on the shelf now, not 13: count again"
+
+    def __init__(self, batch: Batch, expected: int) -> None:
+        super().__init__(
+            f"{batch.on_shelf} of batch {batch.reference} are on the shelf now, not {expected}: count again"
+        )
+        self.numbers = {"is": batch.on_shelf}
 
 
 class LineConflict(DomainError):
@@ -109,9 +171,122 @@ class LineConflict(DomainError):
     title = "Order line is allocated with other values"
     example = "Line RED-CHAIR of order anna-1 is allocated already with 12 of RED-CHAIR"
 
-    def __init__(self, allocated: OrderLine) -> None:
-        line = f"Line {allocated.lineid} of order {allocated.orderid}"
-        super().__init__(f"{line} is allocated already with {allocated.qty} of {allocated.sku}")
+    def __init__(self, placed: PlacedLine) -> None:
+        line = f"Line {placed.lineid} of order {placed.orderid}"
+        text = f"{line} is allocated already with {placed.qty} of {placed.sku}"
+        if left := placed.dispatched + placed.returned:
+            text += f", of which {left} have left: use another lineid"
+        super().__init__(text)
+
+
+class DocumentConflict(DomainError):
+    """This number was used before, with other contents. Give each receipt, count, parcel and so on a number of its
+    own; the same number with the same contents counts once."""
+
+    code = "document_conflict"
+    kind = Kind.CONFLICT
+    title = "Document exists with other contents"
+    example = "Receipt r-1 of batch b-17 exists already: 60 received, 5 damaged"
+
+    def __init__(self, document: str, contents: str) -> None:
+        super().__init__(f"{document} exists already: {contents}")
+
+
+class OrderIsCancelled(DomainError):
+    """The order was cancelled, and nothing more is promised to it. Place another order."""
+
+    code = "order_cancelled"
+    kind = Kind.CONFLICT
+    title = "Order is cancelled"
+    example = "Order anna-1 is cancelled"
+
+    def __init__(self, orderid: str) -> None:
+        super().__init__(f"Order {orderid} is cancelled")
+
+
+class OrderIsComplete(DomainError):
+    """All of the order has left the warehouse. What comes back is a return."""
+
+    code = "order_complete"
+    kind = Kind.CONFLICT
+    title = "Order is complete"
+    example = "All 15 of order anna-1 have left; they come back as returns"
+
+    def __init__(self, orderid: str, dispatched: int) -> None:
+        super().__init__(f"All {dispatched} of order {orderid} have left; they come back as returns")
+
+
+class NotArrived(DomainError):
+    """The batch is expected, and what is not here can't leave, be counted or be quarantined. Receive it first."""
+
+    code = "not_arrived"
+    kind = Kind.CONFLICT
+    title = "Batch has not arrived"
+    example = "Batch by-ship is expected on 2031-01-01; receive it first"
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(f"Batch {batch.reference} is expected on {batch.eta}; receive it first")
+
+
+class AlreadyArrived(DomainError):
+    """The batch is in the warehouse, so it is not expected on any day."""
+
+    code = "already_arrived"
+    kind = Kind.CONFLICT
+    title = "Batch has arrived"
+    example = "Batch b-17 has arrived"
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(f"Batch {batch.reference} has arrived")
+
+
+class ImpossibleReceipt(DomainError):
+    """The numbers of this receipt contradict each other, or what is known of the batch."""
+
+    code = "impossible_receipt"
+    kind = Kind.INVALID
+    title = "Impossible receipt"
+    example = "damaged: 7 of 5 that were received"
+
+
+class NotEnough(DomainError):
+    """There is less of it than was named."""
+
+    code = "not_enough"
+    kind = Kind.CONFLICT
+    title = "Not enough"
+    example = "8 of line 1 of order anna-1: 12 ordered − 5 dispatched = 7 promised"
+
+    def __init__(self, text: str, possible: int) -> None:
+        super().__init__(text)
+        self.numbers = {"possible": possible}
+
+
+class BelowDispatched(DomainError):
+    """A batch can't have held less than what has left of it and what is in quarantine."""
+
+    code = "below_dispatched"
+    kind = Kind.CONFLICT
+    title = "Less than has left"
+    example = "Batch b-17 held at least 7: 5 dispatched + 2 quarantined"
+
+    def __init__(self, batch: Batch) -> None:
+        dispatched, quarantined = batch.dispatched_quantity, batch.quarantined_quantity
+        least = f"{dispatched + quarantined}: {dispatched} dispatched + {quarantined} quarantined"
+        super().__init__(f"Batch {batch.reference} held at least {least}")
+        self.numbers = {"minimum": dispatched + quarantined}
+
+
+class BatchIsExpired(DomainError):
+    """What is past its day is not for sale. Write it off."""
+
+    code = "batch_expired"
+    kind = Kind.CONFLICT
+    title = "Batch is expired"
+    example = "Batch b-17 expired on 2031-01-01"
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(f"Batch {batch.reference} expired on {batch.expires}")
 
 
 class UnknownRefusal(DomainError):

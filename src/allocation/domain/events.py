@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TypeAlias
+from typing import Literal, TypeAlias
+
+Condition: TypeAlias = Literal["good", "check"]
+"""Of what comes back: for sale at once, or to be looked at first."""
+
+Reason: TypeAlias = Literal["damaged", "expired", "suspect", "lost", "found", "theft", "correction", "other"]
+"""Why goods are quarantined or written off, or a count differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +21,7 @@ class BatchCreated:
     sku: str
     qty: int
     eta: date | None
+    expires: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +74,135 @@ class ShortagesReported:
     listed: tuple[str, ...]
 
 
-Event: TypeAlias = BatchCreated | BatchQuantityChanged | Allocated | Deallocated | OutOfStock | ShortagesReported
+@dataclass(frozen=True, slots=True)
+class LineReleased:
+    """A promise was given back by whoever asked, or given up for another batch."""
+
+    orderid: str
+    sku: str
+    qty: int
+    batchref: str
+    lineid: str
+    why: Literal["released", "cancelled", "moved"]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCancelled:
+    """Nothing more is promised to this order. It is recorded for each SKU of which it ever had a line."""
+
+    orderid: str
+    sku: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """Goods that were promised to a line have left the warehouse."""
+
+    orderid: str
+    sku: str
+    qty: int
+    batchref: str
+    lineid: str
+    dispatch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Goods that had left for a line are back in their batch; those to `check` are quarantined next."""
+
+    orderid: str
+    sku: str
+    qty: int
+    batchref: str
+    lineid: str
+    return_id: str
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReceived:
+    """A batch arrived, or more of one that is here; `qty` is what it brought in all, `rest` what brings the missing."""
+
+    ref: str
+    sku: str
+    receipt_id: str
+    received: int
+    damaged: int
+    qty: int
+    expires: date | None
+    rest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EtaChanged:
+    """A batch is expected on another day."""
+
+    ref: str
+    sku: str
+    eta: date
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Goods are here and not for sale. `document` names the quarantine, or the
+    receipt or return that they `came_with`."""
+
+    ref: str
+    sku: str
+    qty: int
+    reason: Reason
+    document: str
+    came_with: Literal["receipt", "return"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineReleased:
+    """Goods in quarantine are for sale again."""
+
+    ref: str
+    sku: str
+    qty: int
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenOff:
+    """Goods in quarantine are gone for good."""
+
+    ref: str
+    sku: str
+    qty: int
+    reason: Reason
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCounted:
+    """Somebody counted what is on the shelf; `qty` is what the batch brought in all, by that."""
+
+    ref: str
+    sku: str
+    count_id: str
+    counted: int
+    qty: int
+    reason: Reason
+
+
+Event: TypeAlias = (
+    BatchCreated
+    | BatchQuantityChanged
+    | BatchReceived
+    | BatchCounted
+    | EtaChanged
+    | Quarantined
+    | QuarantineReleased
+    | WrittenOff
+    | Allocated
+    | Deallocated
+    | OutOfStock
+    | ShortagesReported
+    | LineReleased
+    | OrderCancelled
+    | Dispatched
+    | Returned
+)

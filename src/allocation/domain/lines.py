@@ -1,14 +1,15 @@
-"""Order lines, and the batches they are allocated to."""
+"""Order lines, what they have of which batches, and the orders that they belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 from allocation.domain.batches import Batch
 from allocation.domain.commands import Allocate
-from allocation.domain.events import Allocated, Deallocated, OutOfStock
+from allocation.domain.events import Allocated, Deallocated, Dispatched, LineReleased, OutOfStock, Returned
 
 LineKey: TypeAlias = tuple[str, str]
 
@@ -38,52 +39,176 @@ class OrderLine:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A line and the batch it is allocated to. `version` is that of its product: the higher, the newer."""
+    """What a line has of one batch: the `qty` of `line` is promised, and so much more was `dispatched`.
+
+    `version` is that of its product when the promise was made: the higher, the newer.
+    """
 
     line: OrderLine
     batchref: str
     version: int
+    dispatched: int = 0
 
 
-class StoredAllocations(Protocol):
-    """Allocations of earlier transactions. A line's key is unique across SKUs."""
+@dataclass(frozen=True, slots=True)
+class PlacedLine:
+    """What is known of a line: what it has, at most once a batch, and how much of it came back.
 
-    def allocation(self, key: LineKey) -> Allocation | None: ...
+    The batch that something was dispatched from last is the last of those. A line that was released is known, and has
+    nothing.
+    """
+
+    orderid: str
+    lineid: str
+    sku: str
+    allocations: tuple[Allocation, ...] = ()
+    returned: int = 0
+
+    @property
+    def key(self) -> LineKey:
+        return self.orderid, self.lineid
+
+    @property
+    def promised(self) -> int:
+        return sum(allocation.line.qty for allocation in self.allocations)
+
+    @property
+    def dispatched(self) -> int:
+        return sum(allocation.dispatched for allocation in self.allocations)
+
+    @property
+    def qty(self) -> int:
+        return self.promised + self.dispatched + self.returned
+
+    @property
+    def batch_quantities(self) -> Mapping[str, int]:
+        """What it has of each batch, there or gone."""
+        return {one.batchref: one.line.qty + one.dispatched for one in self.allocations}
+
+    def of_batch(self, batchref: str) -> Allocation | None:
+        return next((allocation for allocation in self.allocations if allocation.batchref == batchref), None)
+
+    def promise(self, batchref: str, qty: int, version: int) -> PlacedLine:
+        """More of a batch of which something is promised keeps its age."""
+        there = self.of_batch(batchref) if self.allocations else None
+        if there and there.line.qty:
+            return self._with(there, promised=qty)
+        line = OrderLine(self.orderid, self.sku, qty, self.lineid)
+        new = Allocation(line, batchref, version, there.dispatched if there else 0)
+        others = tuple(one for one in self.allocations if one is not there) if self.allocations else ()
+        return PlacedLine(self.orderid, self.lineid, self.sku, (*others, new), self.returned)
+
+    def give_back(self, batchref: str, qty: int) -> PlacedLine:
+        return self._with(self._known(batchref), promised=-qty)
+
+    def dispatch(self, batchref: str, qty: int) -> PlacedLine:
+        there = self._known(batchref)
+        last = replace(self, allocations=(*(one for one in self.allocations if one is not there), there))
+        return last._with(there, promised=-qty, dispatched=qty)
+
+    def take_back(self, batchref: str, qty: int) -> PlacedLine:
+        return replace(self._with(self._known(batchref), dispatched=-qty), returned=self.returned + qty)
+
+    def _known(self, batchref: str) -> Allocation:
+        found = self.of_batch(batchref)
+        if found is None:
+            raise KeyError(batchref)
+        return found
+
+    def _with(self, there: Allocation, promised: int = 0, dispatched: int = 0) -> PlacedLine:
+        line = replace(there.line, qty=there.line.qty + promised)
+        now = replace(there, line=line, dispatched=there.dispatched + dispatched)
+        kept = (now if one is there else one for one in self.allocations)
+        return replace(self, allocations=tuple(one for one in kept if one.line.qty or one.dispatched))
+
+
+class StoredLines(Protocol):
+    """Lines of earlier transactions. A line's key is unique across SKUs."""
+
+    def read_line(self, key: LineKey) -> PlacedLine | None: ...
+
+    def read_lines(self, keys: Sequence[LineKey]) -> None:
+        """At once, so that they are there when they are asked for."""
+        ...
+
+    def read_lines_of(self, orderid: str) -> list[PlacedLine]: ...
+
+    def is_cancelled(self, orderid: str) -> bool: ...
 
     def newest_allocations(self, batch: Batch) -> Iterator[Allocation]:
-        """Those to one batch, the newest first."""
+        """What is promised from one batch, the newest first."""
         ...
 
 
-class Allocations:
-    """All allocations by line. Without a `stored` all are in memory."""
+@dataclass
+class Lines:
+    """All lines by their key. Without a `stored` all are in memory."""
 
-    def __init__(self, stored: StoredAllocations | None = None) -> None:
-        self._stored = stored
-        self.changed: dict[LineKey, Allocation | None] = {}
-        """Since they were stored, the oldest first; None: removed."""
+    stored: StoredLines | None = None
+    changed: dict[LineKey, PlacedLine | None] = field(default_factory=dict)
+    """Since they were stored; None: forgotten."""
+    cancelled: set[str] = field(default_factory=set)
+    """Orders, since they were stored."""
 
-    def __iter__(self) -> Iterator[Allocation]:
-        """Those in memory, the oldest first."""
-        return (allocation for allocation in self.changed.values() if allocation)
-
-    def get(self, key: LineKey) -> Allocation | None:
-        if key in self.changed or not self._stored:
+    def get(self, key: LineKey) -> PlacedLine | None:
+        if key in self.changed or not self.stored:
             return self.changed.get(key)
-        return self._stored.allocation(key)
+        return self.stored.read_line(key)
+
+    def __getitem__(self, key: LineKey) -> PlacedLine:
+        """One that is known. Raises KeyError."""
+        line = self.get(key)
+        if line is None:
+            raise KeyError(key)
+        return line
+
+    def of_order(self, orderid: str) -> list[PlacedLine]:
+        """By their ids."""
+        known = {line.key: line for line in (self.stored.read_lines_of(orderid) if self.stored else ())}
+        now = known | {key: line for key, line in self.changed.items() if key[0] == orderid}
+        return [line for _, line in sorted(now.items()) if line]
+
+    def of_sku(self, sku: str) -> dict[LineKey, PlacedLine]:
+        """Those in memory."""
+        return {key: line for key, line in self.changed.items() if line and line.sku == sku}
 
     def newest(self, batch: Batch) -> Iterator[Allocation]:
-        """Those to one batch, the newest first."""
-        for allocation in reversed(list(self)):
-            if allocation.batchref == batch.reference:
-                yield allocation
-        for allocation in self._stored.newest_allocations(batch) if self._stored else ():
-            if allocation.line.key not in self.changed:
-                yield allocation
+        """What is promised from one batch, the newest first."""
+        in_memory = (line.of_batch(batch.reference) for line in self.changed.values() if line)
+        ours = sorted((one for one in in_memory if one and one.line.qty), key=_age)
+        stored = self.stored.newest_allocations(batch) if self.stored else ()
+        return heapq.merge(ours, (one for one in stored if one.line.key not in self.changed), key=_age)
 
-    def add(self, allocation: Allocation) -> None:
-        self.changed.pop(allocation.line.key, None)  # the newest now
-        self.changed[allocation.line.key] = allocation
+    def prefetch(self, keys: Sequence[LineKey]) -> None:
+        if self.stored:
+            self.stored.read_lines(keys)
 
-    def remove(self, key: LineKey) -> None:
-        self.changed[key] = None
+    def is_cancelled(self, orderid: str) -> bool:
+        return orderid in self.cancelled or bool(self.stored and self.stored.is_cancelled(orderid))
+
+    def promise(self, event: Allocated, version: int) -> None:
+        line = self.get((event.orderid, event.lineid))
+        if line is None or line.sku != event.sku:  # of one that has nothing any other SKU may come
+            line = PlacedLine(event.orderid, event.lineid, event.sku)
+        self._set(line.promise(event.batchref, event.qty, version))
+
+    def break_promise(self, event: Deallocated) -> None:
+        """A line that has nothing any more is forgotten, so that it may be asked for again."""
+        line = self[event.orderid, event.lineid].give_back(event.batchref, event.qty)
+        self.changed[line.key] = line if line.qty else None
+
+    def release(self, event: LineReleased) -> None:
+        self._set(self[event.orderid, event.lineid].give_back(event.batchref, event.qty))
+
+    def dispatch(self, event: Dispatched) -> None:
+        self._set(self[event.orderid, event.lineid].dispatch(event.batchref, event.qty))
+
+    def take_back(self, event: Returned) -> None:
+        self._set(self[event.orderid, event.lineid].take_back(event.batchref, event.qty))
+
+    def _set(self, line: PlacedLine) -> None:
+        self.changed[line.key] = line
+
+
+def _age(allocation: Allocation) -> int:
+    return -allocation.version

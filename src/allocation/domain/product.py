@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import date
 from typing import assert_never
 
 from allocation.domain.batches import Batch, Batches
+from allocation.domain.documents import Documents
 from allocation.domain.events import (
     Allocated,
+    BatchCounted,
     BatchCreated,
     BatchQuantityChanged,
+    BatchReceived,
     Deallocated,
+    Dispatched,
+    EtaChanged,
     Event,
+    LineReleased,
+    OrderCancelled,
     OutOfStock,
+    Quarantined,
+    QuarantineReleased,
+    Returned,
     ShortagesReported,
+    WrittenOff,
 )
-from allocation.domain.lines import Allocation, Allocations, OrderLine
+from allocation.domain.lines import Lines
 
 
 class Product:
     """One SKU: the smallest thing whose allocations must stay consistent.
 
     A product changes in one way only: `record` applies an event and remembers it. So its version is counted, never
-    set. The rules are functions of a product (`allocation.domain.allocating`, `receiving`): they decide, and refuse
-    before anything has changed; applying never fails.
+    set. The rules are functions of a product (`allocation.domain.allocating`, `receiving` and others): they decide, and
+    refuse before anything has changed; applying never fails.
 
-    Products of one unit of work share `batches` and `allocations`, since references and lines are unique across SKUs.
+    Products of one unit of work share `batches`, `lines` and `documents`, since references, lines and numbers are
+    unique across SKUs. `today` asks for the day on which it is decided.
     """
 
     def __init__(
@@ -33,13 +46,18 @@ class Product:
         sku: str,
         version_number: int = 0,
         batches: Batches | None = None,
-        allocations: Allocations | None = None,
+        lines: Lines | None = None,
+        documents: Documents | None = None,
+        *,
+        today: Callable[[], date] = lambda: date.min,
         on_event: Callable[[Product, Event], object] | None = None,
     ) -> None:
         self.sku = sku
         self.version_number = version_number
         self.batches = Batches() if batches is None else batches
-        self.allocations = Allocations() if allocations is None else allocations
+        self.lines = Lines() if lines is None else lines
+        self.documents = Documents() if documents is None else documents
+        self._today = today
         self.events: list[Event] = []
         self._on_event = on_event
 
@@ -57,24 +75,57 @@ class Product:
         if self._on_event:
             self._on_event(self, event)
 
-    def apply(self, event: Event) -> None:
+    def is_expired(self, batch: Batch) -> bool:
+        """It can be sold on its last day, and not after it."""
+        return batch.expires is not None and batch.expires < self._today()
+
+    def apply(self, event: Event) -> None:  # noqa: PLR0912 - an arm for each kind
         """Take in the next event of its history."""
         self.version_number += 1
         match event:
+            case Allocated():
+                self._move(event.batchref, taken=event.qty)
+                self.lines.promise(event, self.version_number)
             case BatchCreated():
                 self.batches.add(Batch.created(event, added=self.version_number))
-            case BatchQuantityChanged():
+            case BatchQuantityChanged() | BatchCounted():
                 self.batches[event.ref].purchased_quantity = event.qty
-            case Allocated():
-                self.batches[event.batchref].allocated_quantity += event.qty
-                self.allocations.add(Allocation(OrderLine.of(event), event.batchref, self.version_number))
+            case BatchReceived():
+                self.batches.receive(event, added=self.version_number)
+            case EtaChanged():
+                self.batches.expect(event)
+            case Quarantined():
+                self._move(event.ref, quarantined=event.qty, taken=event.qty)
+            case QuarantineReleased():
+                self._move(event.ref, quarantined=-event.qty, taken=-event.qty)
+            case WrittenOff():
+                self._move(event.ref, quarantined=-event.qty, taken=-event.qty, purchased=-event.qty)
             case Deallocated():
-                self.batches[event.batchref].allocated_quantity -= event.qty
-                self.allocations.remove((event.orderid, event.lineid))
+                self._move(event.batchref, taken=-event.qty)
+                self.lines.break_promise(event)
+            case LineReleased():
+                self._move(event.batchref, taken=-event.qty)
+                self.lines.release(event)
+            case Dispatched():
+                self._move(event.batchref, dispatched=event.qty)
+                self.lines.dispatch(event)
+            case Returned():
+                self._move(event.batchref, dispatched=-event.qty, taken=-event.qty)
+                self.lines.take_back(event)
+            case OrderCancelled():
+                self.lines.cancelled.add(event.orderid)
             case OutOfStock() | ShortagesReported():
                 pass
             case _:
                 assert_never(event)
+        self.documents.note(event, self.version_number)
+
+    def _move(self, ref: str, *, purchased: int = 0, taken: int = 0, dispatched: int = 0, quarantined: int = 0) -> None:
+        batch = self.batches[ref]
+        batch.purchased_quantity += purchased
+        batch.taken_quantity += taken
+        batch.dispatched_quantity += dispatched
+        batch.quarantined_quantity += quarantined
 
     def __eq__(self, other: object) -> bool:
         """Whether two products in memory are in the same state."""
@@ -86,4 +137,4 @@ class Product:
 
     @property
     def _state(self) -> tuple[object, ...]:
-        return self.sku, self.version_number, self.batches.of(self.sku), list(self.allocations)
+        return self.sku, self.version_number, self.batches.of(self.sku), self.lines, self.documents

@@ -1,55 +1,145 @@
-"""The rules of purchased stock: how batches come and change, and which promises a shrinking one breaks."""
+"""The rules of purchased stock: how batches come, arrive and change."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import date
 
 from allocation.domain.batches import Batch
-from allocation.domain.errors import BatchConflict, StaleBatch, UnknownBatch
-from allocation.domain.events import BatchCreated, BatchQuantityChanged, Deallocated
-from allocation.domain.lines import Allocation
+from allocation.domain.breaking import break_newest
+from allocation.domain.commands import CountBatch, ReceiveBatch, Revision
+from allocation.domain.errors import (
+    AlreadyArrived,
+    BatchConflict,
+    BelowDispatched,
+    DocumentConflict,
+    ImpossibleReceipt,
+    NotArrived,
+    StaleBatch,
+    StaleCount,
+    UnknownBatch,
+)
+from allocation.domain.events import (
+    BatchCounted,
+    BatchCreated,
+    BatchQuantityChanged,
+    BatchReceived,
+    EtaChanged,
+    Quarantined,
+)
 from allocation.domain.product import Product
 
 
-def add_batch(product: Product, reference: str, qty: int, eta: date | None = None) -> None:
+def add_batch(product: Product, reference: str, qty: int, eta: date | None = None, expires: date | None = None) -> None:
     """Add purchased stock. The identical batch again changes nothing. Raises BatchConflict."""
     if batch := product.batches.get(reference):
-        if (batch.sku, batch.initial_quantity, batch.eta) != (product.sku, qty, eta):
+        created = batch.sku, batch.initial_quantity, batch.initial_eta, batch.initial_expires
+        if created != (product.sku, qty, eta, expires):
             raise BatchConflict(batch)
         return
-    product.record(BatchCreated(reference, product.sku, qty, eta))
+    product.record(BatchCreated(reference, product.sku, qty, eta, expires))
 
 
 def change_batch_quantity(
-    product: Product, reference: str, qty: int, seen: Collection[tuple[int, int]] | None = None
-) -> None:
+    product: Product, reference: str, qty: int, seen: Collection[Revision] | None = None
+) -> int | None:
     """State what the batch holds, and break its newest promises until the rest fits.
 
-    They are recorded oldest promise first, the order in which the lines are to be allocated again. With `seen`, only
-    if the batch's quantities are among these. Raises UnknownBatch, StaleBatch.
+    With `seen`, only if the batch is at one of these revisions. Returns the version at which it is recorded, None when
+    nothing changes. Raises UnknownBatch, StaleBatch, BelowDispatched.
     """
+    batch = batch_of(product, reference)
+    if seen is not None and batch.revision not in seen:
+        raise StaleBatch(batch)
+    if batch.purchased_quantity == qty:
+        return None
+    if qty < batch.dispatched_quantity + batch.quarantined_quantity:
+        raise BelowDispatched(batch)
+    first = product.version_number + 1
+    product.record(BatchQuantityChanged(reference, product.sku, qty))
+    break_newest(product, batch)
+    return first
+
+
+def change_eta(product: Product, reference: str, eta: date, seen: Collection[Revision] | None = None) -> None:
+    """State when the batch is expected. What it has promised stays so. Raises UnknownBatch, StaleBatch,
+    AlreadyArrived."""
+    batch = batch_of(product, reference)
+    if seen is not None and batch.revision not in seen:
+        raise StaleBatch(batch)
+    if batch.is_received:
+        raise AlreadyArrived(batch)
+    if batch.eta != eta:
+        product.record(EtaChanged(reference, product.sku, eta))
+
+
+def receive_batch(product: Product, cmd: ReceiveBatch) -> int:
+    """Take in what has arrived, and return the version at which that is recorded. What is damaged goes into
+    quarantine, what is missing is expected as the rest, and the newest promises are broken until the others fit.
+
+    Raises UnknownBatch, DocumentConflict, BatchConflict, ImpossibleReceipt.
+    """
+    batch = batch_of(product, cmd.ref)
+    rest = cmd.rest.ref if cmd.rest else None
+    for entry in product.documents.get((cmd.ref, "", "receipt", cmd.receipt_id)):
+        event = entry.event
+        assert isinstance(event, BatchReceived), "a receipt is recorded as such"
+        same_expiry = cmd.expires is None or cmd.expires == event.expires
+        if (event.received, event.damaged, event.rest) != (cmd.received, cmd.damaged, rest) or not same_expiry:
+            what = f"{event.received} received, {event.damaged} damaged, rest {event.rest or 'none'}"
+            raise DocumentConflict(f"Receipt {cmd.receipt_id} of batch {cmd.ref}", what)
+        return entry.version
+    missing = 0 if batch.is_received else batch.purchased_quantity - cmd.received
+    _require_possible(product, cmd, batch, missing)
+    first = product.version_number + 1
+    if cmd.rest:
+        product.record(BatchCreated(cmd.rest.ref, product.sku, missing, cmd.rest.eta))
+    qty = cmd.received + (batch.purchased_quantity if batch.is_received else 0)
+    expires = cmd.expires or batch.expires
+    product.record(BatchReceived(cmd.ref, product.sku, cmd.receipt_id, cmd.received, cmd.damaged, qty, expires, rest))
+    if cmd.damaged:
+        product.record(Quarantined(cmd.ref, product.sku, cmd.damaged, "damaged", cmd.receipt_id, "receipt"))
+    break_newest(product, batch)
+    return first
+
+
+def _require_possible(product: Product, cmd: ReceiveBatch, batch: Batch, missing: int) -> None:
+    if cmd.damaged > cmd.received:
+        raise ImpossibleReceipt(f"damaged: {cmd.damaged} of {cmd.received} that were received")
+    if batch.is_received and cmd.expires and cmd.expires != batch.expires:
+        raise BatchConflict(batch)
+    if cmd.rest:
+        if missing <= 0:
+            raise ImpossibleReceipt(f"rest: nothing of batch {batch.reference} is left to come")
+        if there := product.batches.get(cmd.rest.ref):
+            raise BatchConflict(there)
+
+
+def count_batch(product: Product, cmd: CountBatch) -> int:
+    """Believe whoever counted what is on the shelf, whatever is promised, and return the version at which that is
+    recorded. Raises UnknownBatch, DocumentConflict, NotArrived, StaleCount."""
+    batch = batch_of(product, cmd.ref)
+    for entry in product.documents.get((cmd.ref, "", "count", cmd.count_id)):
+        event = entry.event
+        assert isinstance(event, BatchCounted), "a count is recorded as such"
+        if (event.counted, event.reason) != (cmd.counted, cmd.reason):
+            what = f"{event.counted} counted, {event.reason}"
+            raise DocumentConflict(f"Count {cmd.count_id} of batch {cmd.ref}", what)
+        return entry.version
+    if not batch.is_received:
+        raise NotArrived(batch)
+    if batch.on_shelf != cmd.expected:
+        raise StaleCount(batch, cmd.expected)
+    first = product.version_number + 1
+    qty = cmd.counted + batch.dispatched_quantity + batch.quarantined_quantity
+    product.record(BatchCounted(cmd.ref, product.sku, cmd.count_id, cmd.counted, qty, cmd.reason))
+    break_newest(product, batch)
+    return first
+
+
+def batch_of(product: Product, reference: str) -> Batch:
+    """Raises UnknownBatch."""
     batch = product.batches.get(reference)
     if batch is None or batch.sku != product.sku:
         raise UnknownBatch(reference)
-    if seen is not None and batch.quantities not in seen:
-        raise StaleBatch(batch)
-    if batch.purchased_quantity == qty:
-        return
-    broken = list(_newest_over(product, batch, qty))
-    product.record(BatchQuantityChanged(reference, product.sku, qty))
-    for allocation in reversed(broken):
-        line = allocation.line
-        product.record(Deallocated(line.orderid, line.sku, line.qty, reference, line.lineid))
-
-
-def _newest_over(product: Product, batch: Batch, qty: int) -> Iterator[Allocation]:
-    """The newest allocations to the batch, no more than it can't keep when it holds `qty`."""
-    too_much = batch.allocated_quantity - qty
-    if too_much <= 0:
-        return
-    for allocation in product.allocations.newest(batch):
-        yield allocation
-        too_much -= allocation.line.qty
-        if too_much <= 0:
-            return
+    return batch

@@ -40,8 +40,9 @@ def main(ctx: click.Context) -> None:
     """Promise stock to order lines: warehouse first, then the earliest delivery. Never oversells, never loses an event.
 
     Settings come from the environment: DATABASE_URL, DATABASE_POOLER_URL, DATABASE_POOLER_PREPARES, REDIS_URL,
-    EVENTS_STAY, SMTP_URL, MAIL_FROM, MAIL_TO, ALLOCATION_HOME, HOST, PORT, TLS_CERTIFICATE, TLS_KEY,
-    FORWARDED_ALLOW_IPS, WEB_CONCURRENCY, API_KEYS, RATE_LIMIT, LOG_LEVEL, LOG_FORMAT, OTEL_EXPORTER_OTLP_ENDPOINT.
+    EVENTS_STAY, SMTP_URL, MAIL_FROM, MAIL_TO, TIME_ZONE, REPLY_STREAMS, ALLOCATION_HOME, HOST, PORT, TLS_CERTIFICATE,
+    TLS_KEY, FORWARDED_ALLOW_IPS, WEB_CONCURRENCY, API_KEYS, RATE_LIMIT, LOG_LEVEL, LOG_FORMAT,
+    OTEL_EXPORTER_OTLP_ENDPOINT.
     Without URLs, commands use servers of their own under ALLOCATION_HOME.
 
     Results go to standard output, with --json as JSON; logs, progress and errors to standard error. Exit status: 0 when

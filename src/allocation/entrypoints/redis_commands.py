@@ -16,11 +16,12 @@ from functools import partial
 from threading import Event
 
 from allocation.adapters import redis_channels
+from allocation.adapters.outcome_messages import outcome_message
 from allocation.bootstrap import Service
 from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
 from allocation.entrypoints.leadership import run_as_leader
 from messaging.correlation import WORKING_ON, working_on
-from messaging.envelope import Position, Request
+from messaging.envelope import Outcome, Position, Request
 from messaging.errors import UnreadableMessage
 from messaging.loops import StatusLog
 from messaging.redis.group import Entry, is_at_or_before
@@ -96,11 +97,13 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
     """Handle entries in one transaction and acknowledge them; False, and nothing of it, if that can't be."""
     requests: list[tuple[Entry, Request]] = []
     refused: list[tuple[Entry, str, str]] = []
+    answers: list[tuple[Entry, Request | None, Outcome]] = []
     for entry in entries:
         try:
             requests.append((entry, _read(service, entry)))
         except UnreadableMessage as error:
             refused.append((entry, str(error), ""))
+            answers.append((entry, None, Outcome(refusal=error)))
     try:
         outcomes = service.command_bus.handle_together([request for _, request in requests])
     except Occupied:
@@ -109,12 +112,15 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
         log.warning("not all together", extra={"stream": redis_channels.COMMANDS, "error": str(error)})
         return False
     for (entry, request), outcome in zip(requests, outcomes, strict=True):
+        answers.append((entry, request, outcome))
         if outcome.refusal:
             refused.append((entry, str(outcome.refusal), request.metadata.correlation_id))
     for entry, reason, correlation_id in refused:
         keep = _give_up if entry is entries[-1] else _store
         with working_on(correlation_id):
             keep(service, entry, reason)
+    for answer in answers:
+        _answer(service, *answer)
     service.command_group.acknowledge(entries)
     correlation_ids = list(dict.fromkeys(request.metadata.correlation_id for _, request in requests))
     about = {"messages": len(entries), "refused": len(refused), "correlation_ids": correlation_ids}
@@ -145,26 +151,43 @@ def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
 
 
 def _settle(service: Service, entry: Entry) -> None:
+    request = None
     try:
         request = _read(service, entry)
         WORKING_ON.set(request.metadata.correlation_id)
-        handled = service.command_bus.position(redis_channels.COMMANDS)
-        seems_handled = handled is not None and is_at_or_before(entry, handled)
-        if not seems_handled and entry.tries <= MOST_TRIES:
-            service.command_bus.handle_together([request])[0].unwrap()
-        elif outcome := service.command_bus.recall(request):  # it took effect, and only that was not told
-            outcome.unwrap()
-        elif handled and seems_handled and service.command_group.holds(handled):
-            about = {"stream": redis_channels.COMMANDS, "entry": entry.id}
-            log.warning("passed over: it was handled longer ago than outcomes are kept", extra=about)
-        elif seems_handled and service.command_group.is_old(entry):
-            _store(service, entry, "nobody knows any more whether it was handled: the stream is another than it was")
-        elif entry.tries <= MOST_TRIES:  # it is young, and would be known
-            service.command_bus.handle_together([request])[0].unwrap()
-        else:
-            _give_up(service, entry, f"read {entry.tries} times and never acknowledged")
+        outcome = _outcome(service, entry, request)
     except REFUSED as error:
-        _give_up(service, entry, str(error))
+        outcome = Outcome(refusal=error)
+    if outcome and outcome.refusal:
+        _give_up(service, entry, str(outcome.refusal))
+    if outcome:
+        _answer(service, entry, request, outcome)
+
+
+def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None:
+    """How the command ends, or has ended; None where nobody can know."""
+    handled = service.command_bus.position(redis_channels.COMMANDS)
+    seems_handled = handled is not None and is_at_or_before(entry, handled)
+    if not seems_handled and entry.tries <= MOST_TRIES:
+        return service.command_bus.handle_together([request])[0]
+    if known := service.command_bus.recall(request):  # it took effect, and only that was not told
+        return known
+    if handled and seems_handled and service.command_group.holds(handled):
+        about = {"stream": redis_channels.COMMANDS, "entry": entry.id}
+        log.warning("passed over: it was handled longer ago than outcomes are kept", extra=about)
+    elif seems_handled and service.command_group.is_old(entry):
+        _store(service, entry, "nobody knows any more whether it was handled: the stream is another than it was")
+    elif entry.tries <= MOST_TRIES:  # it is young, and would be known
+        return service.command_bus.handle_together([request])[0]
+    else:
+        _give_up(service, entry, f"read {entry.tries} times and never acknowledged")
+    return None
+
+
+def _answer(service: Service, entry: Entry, request: Request | None, outcome: Outcome) -> None:
+    """Tell who sent it, if they said where. The same on a repeat, with the same id."""
+    if stream := entry.others.get(b"replyto"):
+        service.replies.send(stream, outcome_message(entry.id, request, outcome))
 
 
 def _give_up(service: Service, entry: Entry, reason: str) -> None:

@@ -95,6 +95,11 @@ class Metrics(Observer):
             ["event"],
             registry=registry,
         )
+        self._replies_given_up = Counter(
+            "allocation_replies_given_up_total",
+            "Outcomes of commands that could not be sent to the stream that was named for them.",
+            registry=registry,
+        )
         self._effects = Counter(
             "allocation_effects_total",
             "Effects that a relay tried to carry out, by how that ended.",
@@ -155,6 +160,9 @@ class Metrics(Observer):
 
     def again(self, error: BaseException) -> None:
         self._retries.labels(_name(error, _REASONS, "other")).inc()
+
+    def reply_given_up(self) -> None:
+        self._replies_given_up.inc()
 
     def delivering(self, effect: str, deliveries: Sequence[Delivery[object]]) -> DeliveryEnded:
         return partial(self._delivered, effect, deliveries, time.perf_counter())

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from allocation.domain import allocating, commands, events, receiving
+from typing import TypeAlias
+
+from allocation.domain import allocating, commands, events, ordering, quarantining, receiving
 from allocation.domain.lines import OrderLine
+from allocation.domain.product import Product
 from allocation.service_layer.ports import UnitOfWork
+
+Places: TypeAlias = dict[str, int]
+"""Where it is recorded what a command led to: the first version, by SKU. Empty when nothing changed."""
 
 
 def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> None:
-    receiving.add_batch(uow.products.get(cmd.sku), cmd.ref, cmd.qty, cmd.eta)
+    receiving.add_batch(uow.products.get(cmd.sku), cmd.ref, cmd.qty, cmd.eta, cmd.expires)
 
 
 def allocate(cmd: commands.Allocate, uow: UnitOfWork) -> str | None:
@@ -16,20 +22,78 @@ def allocate(cmd: commands.Allocate, uow: UnitOfWork) -> str | None:
     return allocating.allocate(uow.products.get(cmd.sku), OrderLine.of(cmd))
 
 
-def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> None:
-    receiving.change_batch_quantity(uow.products.get_by_batchref(cmd.ref), cmd.ref, cmd.qty, cmd.seen)
+def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> Places:
+    product = uow.products.get_by_batchref(cmd.ref)
+    return _place(product, receiving.change_batch_quantity(product, cmd.ref, cmd.qty, cmd.seen))
+
+
+def change_eta(cmd: commands.ChangeEta, uow: UnitOfWork) -> None:
+    receiving.change_eta(uow.products.get_by_batchref(cmd.ref), cmd.ref, cmd.eta, cmd.seen)
+
+
+def receive_batch(cmd: commands.ReceiveBatch, uow: UnitOfWork) -> Places:
+    product = uow.products.get_by_batchref(cmd.ref)
+    return _place(product, receiving.receive_batch(product, cmd))
+
+
+def count_batch(cmd: commands.CountBatch, uow: UnitOfWork) -> Places:
+    product = uow.products.get_by_batchref(cmd.ref)
+    return _place(product, receiving.count_batch(product, cmd))
+
+
+def quarantine(cmd: commands.Quarantine, uow: UnitOfWork) -> Places:
+    product = uow.products.get_by_batchref(cmd.ref)
+    return _place(product, quarantining.quarantine(product, cmd))
+
+
+def release_quarantine(cmd: commands.ReleaseQuarantine, uow: UnitOfWork) -> Places:
+    product = uow.products.get_by_batchref(cmd.ref)
+    return _place(product, quarantining.release(product, cmd))
+
+
+def write_off(cmd: commands.WriteOff, uow: UnitOfWork) -> Places:
+    product = uow.products.get_by_batchref(cmd.ref)
+    return _place(product, quarantining.write_off(product, cmd))
+
+
+def release_line(cmd: commands.ReleaseLine, uow: UnitOfWork) -> Places:
+    line = uow.products.line(cmd.orderid, cmd.lineid)
+    product = uow.products.get(line.sku)
+    return _place(product, ordering.release_line(product, line))
+
+
+def cancel_order(cmd: commands.CancelOrder, uow: UnitOfWork) -> Places:
+    return ordering.cancel(cmd.orderid, uow.products.lines_of(cmd.orderid), uow.products.get)
+
+
+def dispatch(cmd: commands.Dispatch, uow: UnitOfWork) -> Places:
+    places: Places = {}
+    for part in cmd.lines:
+        line = uow.products.line(cmd.orderid, part.lineid)
+        version = ordering.dispatch(uow.products.get(line.sku), line, cmd.dispatch_id, part)
+        places[line.sku] = min(version, places.get(line.sku, version))
+    return places
+
+
+def take_back(cmd: commands.ReturnLine, uow: UnitOfWork) -> Places:
+    line = uow.products.line(cmd.orderid, cmd.lineid)
+    product = uow.products.get(line.sku)
+    return _place(product, ordering.take_back(product, line, cmd))
+
+
+def _place(product: Product, version: int | None) -> Places:
+    return {} if version is None else {product.sku: version}
 
 
 def reallocate(event: events.Deallocated, uow: UnitOfWork) -> None:
-    allocating.allocate(uow.products.get(event.sku), OrderLine.of(event))
+    allocating.place(uow.products.get(event.sku), OrderLine.of(event))
 
 
-def add_to_allocations_view(event: events.Allocated, uow: UnitOfWork) -> None:
-    uow.allocations_view.add(event)
-
-
-def remove_from_allocations_view(event: events.Deallocated, uow: UnitOfWork) -> None:
-    uow.allocations_view.remove(event)
+def update_allocations_view(
+    event: events.Allocated | events.Deallocated | events.LineReleased | events.Returned, uow: UnitOfWork
+) -> None:
+    key = event.orderid, event.lineid
+    uow.allocations_view.show(key, uow.products.get(event.sku).lines.get(key))
 
 
 def report_shortages(cmd: commands.ReportShortages, uow: UnitOfWork) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
-from allocation.domain.events import Allocated, Deallocated, Event
-from allocation.domain.lines import LineKey
+from allocation.domain.documents import DocumentKey
+from allocation.domain.events import Event
+from allocation.domain.lines import LineKey, PlacedLine
 from allocation.domain.product import Product
 from messaging import unit_of_work
 from messaging.envelope import Delivery
@@ -15,24 +16,24 @@ from messaging.envelope import Delivery
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """What is to be read of the database at once: products by SKU, batches by reference, allocations by line."""
+    """What is to be read of the database at once: products by SKU, batches by reference, lines, whole orders and
+    documents by their keys."""
 
     skus: Sequence[str] = ()
     batchrefs: Sequence[str] = ()
     lines: Sequence[LineKey] = ()
+    orders: Sequence[str] = ()
+    documents: Sequence[DocumentKey] = ()
 
     @property
     def changed(self) -> Lookups:
-        """The products that will be written: by their SKUs, or where those are not known by a batch."""
-        return Lookups(skus=self.skus) if self.skus else Lookups(batchrefs=self.batchrefs)
+        """The products that will be written: by their SKUs, or where those are not known by batches, lines, orders."""
+        return Lookups(skus=self.skus) if self.skus else replace(self, documents=())
 
     @classmethod
     def of_all(cls, several: Sequence[Lookups]) -> Lookups:
-        return cls(
-            [sku for one in several for sku in one.skus],
-            [reference for one in several for reference in one.batchrefs],
-            [key for one in several for key in one.lines],
-        )
+        parts = (field.name for field in fields(cls))
+        return cls(*([key for one in several for key in getattr(one, part)] for part in parts))
 
 
 class Products(Protocol):
@@ -46,13 +47,21 @@ class Products(Protocol):
         """The product that the batch belongs to. Raises UnknownBatch."""
         ...
 
+    def line(self, orderid: str, lineid: str) -> PlacedLine:
+        """Raises UnknownLine for one that nothing was ever promised to."""
+        ...
+
+    def lines_of(self, orderid: str) -> list[PlacedLine]:
+        """All of an order that something was ever promised to."""
+        ...
+
 
 class AllocationsView(Protocol):
     """The read model behind `GET /allocations/<orderid>`."""
 
-    def add(self, event: Allocated) -> None: ...
-
-    def remove(self, event: Deallocated) -> None: ...
+    def show(self, key: LineKey, line: PlacedLine | None) -> None:
+        """What the line has of each batch now, promised or dispatched."""
+        ...
 
 
 class UnitOfWork(unit_of_work.UnitOfWork, Protocol):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
+from datetime import date
+from functools import cache
 from itertools import product
+from operator import attrgetter
 from typing import Any, TypeVar
 
-from allocation.domain.errors import UnknownBatch
+from allocation.domain.errors import UnknownBatch, UnknownLine
 from allocation.domain.names import Renamed, forms
 from allocation.service_layer import messages
 from allocation.service_layer.ports import Products, UnitOfWork
@@ -21,7 +24,10 @@ class Routes(routes.Routes[UnitOfWork]):
 
     def command(self, kind: type[M], handler: Callable[[M, UnitOfWork], object]) -> None:
         def handle(command: M, uow: UnitOfWork) -> object:
-            return handler(as_stored(command, uow.products) if _has_renamed(command) else command, uow)
+            return handler(
+                as_stored(command, uow.products) if _may_have_renamed(command) and _has_renamed(command) else command,
+                uow,
+            )
 
         super().command(kind, handle)
 
@@ -35,12 +41,21 @@ def as_stored(command: Any, products: Products) -> Any:
         found |= {name: name.sent for name in renamed if is_there(products, name.sent)}
     command = _with(command, found)
     asked = messages.lookups(command)
-    for (orderid, lineid), sku in product(asked.lines, asked.skus[:1]):
-        allocations = products.get(sku).allocations  # which all products share
-        keys = list(product(forms(orderid), forms(lineid)))
-        if stored := next((key for key in keys if allocations.get(key)), None):
+    for orderid, lineid in asked.lines:
+        keys = product(forms(orderid), forms(lineid))
+        if stored := next((key for key in keys if _is_line(products, *key)), None):
             command = _with(command, dict(zip((orderid, lineid), stored, strict=True)))
+    for orderid in asked.orders:
+        if stored_order := next((form for form in forms(orderid) if products.lines_of(form)), None):
+            command = _with(command, {orderid: stored_order})
     return command
+
+
+def _is_line(products: Products, orderid: str, lineid: str) -> bool:
+    try:
+        return bool(products.line(orderid, lineid))
+    except UnknownLine:
+        return False
 
 
 def _is_product(products: Products, sku: str) -> bool:
@@ -52,6 +67,21 @@ def _is_batch(products: Products, ref: str) -> bool:
         return bool(products.get_by_batchref(ref))
     except UnknownBatch:
         return False
+
+
+@cache
+def _values_of(kind: type) -> Callable[[object], tuple[object, ...]]:
+    names = [field.name for field in fields(kind)]
+    return attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
+
+
+_PLAIN = {str, int, bool, date, type(None)}
+
+
+def _may_have_renamed(command: object) -> bool:
+    """Nearly none has, and each is asked."""
+    kind: Any = type(command)
+    return not _PLAIN.issuperset(map(type, _values_of(kind)(command)))
 
 
 def _has_renamed(value: object) -> bool:

@@ -3,8 +3,9 @@ and of why there are as many as there are from the log.
 """
 
 from allocation.views.batches import Batch
-from allocation.views.orders import AllocatedLine, Order
+from allocation.views.moves import Moved
+from allocation.views.orders import Line, Order, Promise
 from allocation.views.products import Incoming, Room, Stock
 from allocation.views.views import Views
 
-__all__ = ["AllocatedLine", "Batch", "Incoming", "Order", "Room", "Stock", "Views"]
+__all__ = ["Batch", "Incoming", "Line", "Moved", "Order", "Promise", "Room", "Stock", "Views"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal, TypeAlias
 
 from sqlalchemy import Connection, text
+
+State: TypeAlias = Literal["expected", "overdue", "received", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch as it is now; `eta` null: in the warehouse."""
+    """A batch as it is now: `qty` is `allocated`, `held`, `dispatched`, `quarantined`, or `available`. `eta` null: in
+    the warehouse; `expires` null: it keeps."""
 
     ref: str
     sku: str
@@ -18,24 +22,47 @@ class Batch:
     allocated: int
     available: int
     eta: date | None
+    held: int = 0
+    dispatched: int = 0
+    quarantined: int = 0
+    expires: date | None = None
+    state: State = "received"
 
 
-COLUMNS = """
-    reference, sku, purchased_quantity, allocated_quantity, purchased_quantity - allocated_quantity AS available, eta
+def state_of(eta: date | None, expires: date | None, today: date) -> State:
+    """As `COLUMNS` has it."""
+    if expires and expires < today:
+        return "expired"
+    if eta is None:
+        return "received"
+    return "overdue" if eta < today else "expected"
+
+
+TODAY = "CAST(statement_timestamp() AT TIME ZONE :zone AS date)"
+"""The day that it is in the time zone `zone`."""
+
+PROMISED = "allocated_quantity - held_quantity - dispatched_quantity - quarantined_quantity"
+
+COLUMNS = f"""
+    reference, sku, purchased_quantity, {PROMISED} AS promised, purchased_quantity - allocated_quantity AS available,
+    eta, held_quantity, dispatched_quantity, quarantined_quantity, expires,
+    CASE WHEN expires < {TODAY} THEN 'expired' WHEN eta IS NULL THEN 'received' WHEN eta < {TODAY} THEN 'overdue'
+         ELSE 'expected' END AS state
 """
-"""Of a Batch, in its order."""
+"""Of a Batch, in its order, in a statement that is given the time zone."""
 
-PREFERRED_FIRST = "eta NULLS FIRST, added"
+PREFERRED_FIRST = "eta NULLS FIRST, expires, added"
 
 
-def batch(asked: Connection, reference: str) -> Batch | None:
-    row = asked.execute(_BATCH, {"reference": reference}).one_or_none()
+def batch(asked: Connection, reference: str, zone: str) -> Batch | None:
+    row = asked.execute(_BATCH, {"reference": reference, "zone": zone}).one_or_none()
     return Batch(*row) if row else None
 
 
-def batches(asked: Connection, sku: str, after: str | None, most: int) -> list[Batch]:
+def batches(asked: Connection, sku: str, after: str | None, most: int, zone: str) -> list[Batch]:
     """The next in the order of allocation, behind the one with the reference `after`; none behind another SKU's."""
-    return [Batch(*row) for row in asked.execute(_BATCHES, {"sku": sku, "after": after, "most": most})]
+    about = {"sku": sku, "after": after, "most": most, "zone": zone}
+    return [Batch(*row) for row in asked.execute(_BATCHES, about)]
 
 
 def all_batches_of(sku: str) -> str:
@@ -60,8 +87,8 @@ _BATCH = text(f"""
     SELECT {COLUMNS} FROM batch_references JOIN batches USING (sku, reference) WHERE reference = :reference
 """)  # noqa: S608 - all of it is our own
 
-# Neither of the two ever changes in a batch, so that a page goes on where the last one ended.
-_PLACE = "coalesce(eta, '-infinity'), added"
+# They seldom change in a batch, so that a page goes on where the last one ended.
+_PLACE = "coalesce(eta, '-infinity'), coalesce(expires, 'infinity'), added"
 _BATCHES = text(f"""
     SELECT {COLUMNS} FROM {all_batches_of(":sku")} AS every
     WHERE CAST(:after AS text) IS NULL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Literal
 
 from sqlalchemy import Connection, select, text
 
@@ -11,22 +12,39 @@ from allocation.database.tables import allocations_view
 
 
 @dataclass(frozen=True, slots=True)
-class AllocatedLine:
-    """An order line and the batch it was promised from; `eta` null: from the warehouse."""
+class Promise:
+    """What a line has of a batch: so much is promised, and so much more has left. `eta` null: in the warehouse."""
+
+    batchref: str
+    qty: int
+    eta: date | None
+    dispatched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An order line, with what it has of each batch. `qty` is what is promised, dispatched, or was `returned`;
+    `batchref` and `eta` are of the first promise."""
 
     lineid: str
     sku: str
     qty: int
-    batchref: str
+    batchref: str | None
     eta: date | None
+    promises: list[Promise]
+    returned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The allocated lines of an order, in the order of allocation. What is out of stock is not among them."""
+    """The lines of an order that anything was ever promised to, in the order of allocation.
+
+    `open`: something is promised; `complete`: all that is left has been dispatched; `empty`: nothing is left.
+    """
 
     orderid: str
-    lines: list[AllocatedLine]
+    lines: list[Line]
+    status: Literal["open", "complete", "cancelled", "empty"] = "open"
 
 
 def allocations(asked: Connection, orderid: str) -> list[dict[str, str]]:
@@ -40,12 +58,45 @@ def allocations(asked: Connection, orderid: str) -> list[dict[str, str]]:
 
 
 def order(asked: Connection, orderid: str) -> Order | None:
-    lines = [AllocatedLine(*row) for row in asked.execute(_LINES, {"orderid": orderid})]
-    return Order(orderid, lines) if lines else None
+    rows = asked.execute(_LINES, {"orderid": orderid}).all()
+    if not rows:
+        return None
+    promises: dict[str, list[Promise]] = {}
+    about: dict[str, tuple[str, int]] = {}
+    for _, lineid, sku, returned, batchref, *of_batch in rows:
+        about[lineid] = sku, returned
+        promises.setdefault(lineid, [])
+        if batchref is not None:
+            promises[lineid].append(Promise(batchref, *of_batch))
+    lines = [_line(lineid, *about[lineid], has) for lineid, has in promises.items()]
+    every = [promise for line in lines for promise in line.promises]
+    if rows[0].cancelled:
+        return Order(orderid, lines, "cancelled")
+    if any(promise.qty for promise in every):
+        return Order(orderid, lines, "open")
+    return Order(orderid, lines, "complete" if every else "empty")
+
+
+def _line(lineid: str, sku: str, returned: int, promises: list[Promise]) -> Line:
+    first = next((promise for promise in promises if promise.qty), promises[0] if promises else None)
+    qty = sum(promise.qty + promise.dispatched for promise in promises) + returned
+    batchref, eta = (first.batchref, first.eta) if first else (None, None)
+    return Line(lineid, sku, qty, batchref, eta, promises, returned)
 
 
 _LINES = text("""
-    SELECT lineid, view.sku, qty, batchref, eta
-    FROM allocations_view AS view JOIN batches ON batches.sku = view.sku AND reference = batchref
-    WHERE orderid = :orderid ORDER BY position
+    SELECT coalesce(orders.cancelled, false) AS cancelled, line.lineid, line.sku, returned, allocations.batchref,
+           allocations.qty, eta, dispatched
+    FROM order_lines AS line
+    LEFT JOIN orders ON orders.orderid = line.orderid
+    LEFT JOIN LATERAL (
+        SELECT * FROM allocations WHERE sku = line.sku AND version = line.version
+        UNION ALL
+        SELECT allocations.* FROM unnest(line.others) AS other (version)
+        JOIN allocations ON sku = line.sku AND allocations.version = other.version
+    ) AS allocations ON true
+    LEFT JOIN batches ON batches.sku = allocations.sku AND batches.reference = allocations.batchref
+    LEFT JOIN allocations_view AS view
+        ON view.orderid = line.orderid AND view.lineid = line.lineid AND view.batchref = allocations.batchref
+    WHERE line.orderid = :orderid ORDER BY view.position, line.lineid
 """)

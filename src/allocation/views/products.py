@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from allocation.views.batches import all_batches_of
+from allocation.views.batches import PROMISED, TODAY, all_batches_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,66 +25,92 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """A SKU: what was purchased and is in the warehouse (`on_hand`), how much of that is promised, what is available
-    now, and what is to come, by day."""
+    """A SKU: what is in the warehouse (`on_hand`), how much of that is promised, held or quarantined, and available
+    now; what has left of it; and what is to come, by day. What has expired is in none of the numbers."""
 
     sku: str
     on_hand: int
     allocated: int
     available: int
     incoming: list[Incoming]
+    held: int = 0
+    quarantined: int = 0
+    dispatched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What all batches of a SKU hold together, the most that one of them has available, and the next day on which
-    something comes that is not promised yet."""
+    """What all batches of a SKU hold together, but for the expired: purchased − allocated − held − dispatched −
+    quarantined = available. The most that one of them has available, and the next day on which something comes that is
+    not promised yet."""
 
     purchased: int
     allocated: int
     available: int
     largest: int
     next_eta: date | None
+    held: int = 0
+    dispatched: int = 0
+    quarantined: int = 0
+
+    @property
+    def arithmetic(self) -> str:
+        taken = {
+            "allocated": self.allocated,
+            "held": self.held,
+            "dispatched": self.dispatched,
+            "quarantined": self.quarantined,
+        }
+        terms = "".join(f" − {name} {qty}" for name, qty in taken.items())
+        return f"purchased {self.purchased}{terms} = {self.available} available"
 
 
-def products(asked: Connection, after: str, most: int) -> list[Stock]:
+def products(asked: Connection, after: str, most: int, zone: str) -> list[Stock]:
     """The next SKUs in order."""
-    return list(_stocks(asked.execute(_PRODUCTS, {"after": after, "most": most}).all()))
+    return list(_stocks(asked.execute(_PRODUCTS, {"after": after, "most": most, "zone": zone}).all()))
 
 
-def product(asked: Connection, sku: str) -> Stock | None:
-    return next(_stocks(asked.execute(_PRODUCT, {"sku": sku}).all()), None)
+def product(asked: Connection, sku: str, zone: str) -> Stock | None:
+    return next(_stocks(asked.execute(_PRODUCT, {"sku": sku, "zone": zone}).all()), None)
 
 
-def room(asked: Connection, sku: str) -> Room:
-    *figures, next_eta = asked.execute(_ROOM, {"sku": sku}).one()
-    purchased, allocated, available, largest = map(int, figures)
-    return Room(purchased, allocated, available, largest, next_eta)
+def room(asked: Connection, sku: str, zone: str) -> Room:
+    *figures, next_eta = asked.execute(_ROOM, {"sku": sku, "zone": zone}).one()
+    purchased, allocated, available, largest, *parts = map(int, figures)
+    return Room(purchased, allocated, available, largest, next_eta, *parts)
 
 
 def _stocks(rows: Sequence[Any]) -> Iterator[Stock]:
     for sku, of_sku in groupby(rows, key=lambda row: row.sku):
-        now, incoming = (0, 0), []
+        now, incoming = (0, 0, 0, 0, 0), []
         for _, eta, *sums in of_sku:
-            purchased, allocated = map(int, sums)
+            purchased, promised, held, dispatched, quarantined = (int(one or 0) for one in sums)
             if eta is None:
-                now = purchased, allocated
-            else:
-                incoming.append(Incoming(eta, purchased, allocated, purchased - allocated))
-        yield Stock(sku, *now, now[0] - now[1], incoming)
+                now = purchased, promised, held, dispatched, quarantined
+            elif sums[0] is not None:
+                incoming.append(Incoming(eta, purchased, promised, purchased - promised - held))
+        purchased, promised, held, dispatched, quarantined = now
+        on_hand = purchased - dispatched
+        available = on_hand - promised - held - quarantined
+        yield Stock(sku, on_hand, promised, available, incoming, held, quarantined, dispatched)
 
 
+_IS_SOLD = f"coalesce(expires >= {TODAY}, true)"
 _STOCK = f"""
-    SELECT page.sku, eta, sum(purchased_quantity), sum(allocated_quantity)
+    SELECT page.sku, eta, sum(purchased_quantity) FILTER (WHERE {_IS_SOLD}), sum({PROMISED}) FILTER (WHERE {_IS_SOLD}),
+           sum(held_quantity) FILTER (WHERE {_IS_SOLD}), sum(dispatched_quantity) FILTER (WHERE {_IS_SOLD}),
+           sum(quarantined_quantity) FILTER (WHERE {_IS_SOLD})
     FROM ({{page}}) AS page CROSS JOIN LATERAL {all_batches_of("page.sku")} AS every
     GROUP BY page.sku, eta ORDER BY page.sku, eta NULLS FIRST
 """  # noqa: S608 - all of it is our own
 _PRODUCTS = text(_STOCK.format(page="SELECT sku FROM products WHERE sku > :after ORDER BY sku LIMIT :most"))
 _PRODUCT = text(_STOCK.format(page="SELECT sku FROM products WHERE sku = :sku"))
 _ROOM = text(f"""
-    SELECT coalesce(sum(purchased_quantity), 0), coalesce(sum(allocated_quantity), 0),
+    SELECT coalesce(sum(purchased_quantity), 0), coalesce(sum({PROMISED}), 0),
            coalesce(sum(purchased_quantity - allocated_quantity), 0),
            coalesce(max(purchased_quantity - allocated_quantity), 0),
-           min(eta) FILTER (WHERE eta >= current_date AND allocated_quantity < purchased_quantity) AS next_eta
-    FROM {all_batches_of(":sku")} AS every
+           coalesce(sum(held_quantity), 0), coalesce(sum(dispatched_quantity), 0),
+           coalesce(sum(quarantined_quantity), 0),
+           min(eta) FILTER (WHERE eta >= {TODAY} AND allocated_quantity < purchased_quantity) AS next_eta
+    FROM {all_batches_of(":sku")} AS every WHERE {_IS_SOLD}
 """)  # noqa: S608 - all of it is our own

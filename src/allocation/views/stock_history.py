@@ -6,16 +6,17 @@ is known, rather than forward from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from sqlalchemy import Connection, text
 
 from allocation.adapters.wire_names import CODEC
-from allocation.domain.events import BatchQuantityChanged, Event
+from allocation.domain.events import Event
 from allocation.service_layer import messages
+from allocation.service_layer.messages.table import StockChange
 from allocation.views.batches import COLUMNS, PREFERRED_FIRST, Batch, all_batches_of
 from messaging.errors import UnreadableMessage
 from messaging.sql.event_log import data_from, time_from
@@ -67,13 +68,13 @@ class History:
     older: int | None
 
 
-def history(asked: Connection, sku: str, before: int | None, most: int) -> History | None:
+def history(asked: Connection, sku: str, before: int | None, most: int, zone: str) -> History | None:
     """Of a connection that sees one moment; None for a SKU that was never purchased. `before`: a version."""
     last = asked.execute(_VERSION, {"sku": sku}).scalar()
     if last is None:
         return None
-    rows = asked.execute(_BATCHES, {"sku": sku}).all()
-    batches = [Batch(*columns) for *columns, _ in rows]
+    rows = asked.execute(_BATCHES, {"sku": sku, "zone": zone}).all()
+    batches = [Batch(*columns) for *columns, _, _ in rows]
     balance = Balance(
         sum(batch.available for batch in batches if batch.eta is None),
         sum(batch.available for batch in batches if batch.eta is not None),
@@ -84,8 +85,8 @@ def history(asked: Connection, sku: str, before: int | None, most: int) -> Histo
     steps = list(_steps(asked, sku, first, last if is_near else end - 1))
     if is_near:
         initially = {row.reference: row.initial_quantity for row in rows}
-        held_before = _held_before(asked, sku, first, steps, initially)
-        steps = reckoned(steps, balance, {batch.ref: batch.eta for batch in batches}, held_before)
+        purchased = _purchased_before(asked, sku, first, steps, initially)
+        steps = reckoned(steps, batches, purchased, {row.added for row in rows})
     return History(
         sku=sku,
         balance=balance,
@@ -98,45 +99,85 @@ def history(asked: Connection, sku: str, before: int | None, most: int) -> Histo
     )
 
 
+@dataclass(slots=True)
+class _Held:
+    """A batch at some moment: how much of it is available, and whether that is in the warehouse."""
+
+    available: int
+    is_here: bool
+
+
 def reckoned(
-    steps: Sequence[Step], now: Balance, eta_of: Mapping[str, date | None], held_before: Mapping[str, int]
+    steps: Sequence[Step], now: Iterable[Batch], purchased: Mapping[str, int], arrivals: Collection[int]
 ) -> list[Step]:
-    """The steps, the oldest first, up to that after which the balance is as it is `now`, each with its change and the
-    balance after it. `held_before`: what batches held before the first of them. Nothing is reckoned past a step whose
-    change is not known."""
-    changes = list(_changes(steps, eta_of, dict(held_before)))
-    balance: Balance | None = now
+    """The steps, the oldest first, up to that after which the batches are as they are `now`, each with its change
+    and the balance after it. `purchased`: what batches had brought before the first of them; `arrivals`: the versions
+    at which one came to be in the warehouse. Nothing is reckoned past a step whose change is not known."""
+    set_anew = _set_anew(steps, dict(purchased))
+    held = {one.ref: _Held(one.available, one.eta is None) for one in now}
+    after: Balance | None = _sum(held)
     backwards = []
-    for step, change in zip(reversed(steps), reversed(changes), strict=True):
-        backwards.append(replace(step, change=change, after=balance))
-        balance = balance - change if balance and change else None
+    for step in reversed(steps):
+        before = _undone(step, held, set_anew, arrivals) if after else None
+        backwards.append(replace(step, change=after - before if after and before else None, after=after))
+        after = before
     return backwards[::-1]
 
 
-def _changes(
-    steps: Iterable[Step], eta_of: Mapping[str, date | None], held: dict[str, int]
-) -> Iterator[Balance | None]:
-    def of_batch(ref: str, qty: int) -> Balance:
-        return Balance(qty, 0) if eta_of.get(ref) is None else Balance(0, qty)
+def _sum(held: Mapping[str, _Held]) -> Balance:
+    here = sum(one.available for one in held.values() if one.is_here)
+    return Balance(here, sum(one.available for one in held.values()) - here)
 
+
+def _set_anew(steps: Iterable[Step], purchased: dict[str, int]) -> dict[int, int]:
+    """By how much a batch brought more than before, by the version of an event that says what it brought."""
+    by: dict[int, int] = {}
     for step in steps:
-        if step.event is None:
-            yield None
+        change = _change_of(step)
+        if change is None:
             continue
-        stock = messages.event_row(type(step.event)).stock
-        if stock is None:
-            yield Balance(0, 0)
-            continue
-        event: Any = step.event  # one that changes stock has a `qty`
-        ref, qty = getattr(event, stock.batch), event.qty
-        if stock.purchased == "keeps":
-            yield of_batch(ref, -qty * stock.allocated)
-        elif stock.purchased == "adds":
-            held[ref] = qty
-            yield of_batch(ref, qty)
-        else:
-            yield of_batch(ref, qty - held[ref]) if ref in held else None
-            held[ref] = qty
+        stock, ref, qty = change
+        if stock.purchased == "adds":
+            purchased[ref] = qty
+        elif stock.purchased == "loses" and ref in purchased:
+            purchased[ref] -= qty
+        elif stock.purchased == "sets":
+            if ref in purchased:
+                by[step.version] = qty - purchased[ref]
+            purchased[ref] = qty
+    return by
+
+
+def _change_of(step: Step) -> tuple[StockChange, str, int] | None:
+    """What its event does to which batch, and the quantity by which it does."""
+    event: Any = step.event
+    stock = messages.event_row(type(event)).stock if event else None
+    return (stock, getattr(event, stock.batch), event.qty) if stock else None
+
+
+def _undone(
+    step: Step, held: dict[str, _Held], set_anew: Mapping[int, int], arrivals: Collection[int]
+) -> Balance | None:
+    """The balance before a step, with each batch as it was then; None where that can't be known."""
+    if step.event is None:
+        return None
+    change = _change_of(step)
+    if change is None:
+        return _sum(held)
+    stock, ref, qty = change
+    if ref not in held or (stock.purchased == "sets" and step.version not in set_anew):
+        return None
+    batch = held[ref]
+    batch.available += qty * stock.taken
+    if stock.purchased == "adds":
+        del held[ref]
+    elif stock.purchased == "loses":
+        batch.available += qty
+    elif stock.purchased == "sets":
+        batch.available -= set_anew[step.version]
+    if stock.arrives and step.version in arrivals:
+        batch.is_here = False
+    return _sum(held)
 
 
 def _steps(asked: Connection, sku: str, first: int, last: int) -> Iterator[Step]:
@@ -144,20 +185,21 @@ def _steps(asked: Connection, sku: str, first: int, last: int) -> Iterator[Step]
         yield Step(row.version, row.type, _time(row.time), row.principal, _event(row.type, row.data))
 
 
-def _held_before(
+def _purchased_before(
     asked: Connection, sku: str, first: int, steps: Iterable[Step], initially: Mapping[str, int]
 ) -> dict[str, int]:
-    """What the batches held whose quantity changes in these steps. One that has not changed in a long time before them
-    is left out: nobody looks back so far."""
-    refs = {step.event.ref for step in steps if isinstance(step.event, BatchQuantityChanged)}
+    """What the batches had brought whose quantity is set anew in these steps. One that has not changed in a long time
+    before them is left out: nobody looks back so far."""
+    changes = (_change_of(step) for step in steps)
+    refs = {ref for stock, ref, _ in filter(None, changes) if stock.purchased == "sets"}
     if not refs:
         return {}
     oldest = max(1, first - _LOOKED_BACK)
+    purchased = {ref: initially[ref] for ref in refs} if oldest == 1 else {}
     about = {"sku": sku, "refs": list(refs), "first": first, "oldest": oldest, "changed": _CHANGED}
-    events = [_event(row.type, row.data) for row in asked.execute(_EARLIER_CHANGES, about)]
-    changed = {event.ref: event.qty for event in events if isinstance(event, BatchQuantityChanged)}
-    unchanged = {ref: initially[ref] for ref in refs} if oldest == 1 else {}
-    return unchanged | changed
+    rows = asked.execute(_EARLIER_CHANGES, about)
+    _set_anew((Step(0, row.type, None, None, _event(row.type, row.data)) for row in rows), purchased)
+    return purchased
 
 
 def _event(name: str, data: str) -> Event | None:
@@ -176,16 +218,18 @@ def _time(text: str) -> datetime | None:
 
 _VERSION = text("SELECT version_number FROM products WHERE sku = :sku")
 _BATCHES = text(f"""
-    SELECT {COLUMNS}, initial_quantity FROM {all_batches_of(":sku")} AS every ORDER BY {PREFERRED_FIRST}
+    SELECT {COLUMNS}, initial_quantity, added FROM {all_batches_of(":sku")} AS every ORDER BY {PREFERRED_FIRST}
 """)  # noqa: S608 - all of it is our own
 _EVENTS = text("""
     SELECT version, type, CAST(time AS text) AS time, principal, CAST(data AS text) AS data FROM event_log
     WHERE stream = :sku AND version BETWEEN :first AND :last ORDER BY version
 """)
-_CHANGED = CODEC.name(BatchQuantityChanged).rpartition(".")[0] + "."  # of any version
+_CHANGED = [  # of any version
+    row.name.rpartition(".")[0] + ".%" for row in messages.EVENTS if row.stock and row.stock.purchased != "keeps"
+]
 _EARLIER_CHANGES = text("""
     SELECT type, CAST(data AS text) AS data FROM event_log
-    WHERE stream = :sku AND version < :first AND version >= :oldest AND starts_with(type, :changed)
+    WHERE stream = :sku AND version < :first AND version >= :oldest AND type LIKE ANY (:changed)
       AND data ->> 'ref' = ANY(:refs)
     ORDER BY version
 """)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine
 
+from allocation.domain.commands import CreateBatch
 from allocation.domain.names import forms
-from allocation.views import batches, orders, products, stock_history, stock_list
+from allocation.views import batches, moves, orders, products, stock_history, stock_list
 from allocation.views.batches import Batch
+from allocation.views.moves import Moved
 from allocation.views.orders import Order
 from allocation.views.products import Room, Stock
 from allocation.views.stock_history import History
@@ -24,9 +28,10 @@ P = ParamSpec("P")
 class Views:
     """All of it raises Unavailable."""
 
-    def __init__(self, engine: Engine, retry: Retry) -> None:
+    def __init__(self, engine: Engine, retry: Retry, time_zone: str = "UTC") -> None:
         self._engine = engine
         self._retry = retry
+        self._zone = time_zone
 
     def allocations(self, orderid: str) -> list[dict[str, str]]:
         """The allocated lines of an order, in the order in which they were allocated."""
@@ -35,27 +40,37 @@ class Views:
     def order(self, orderid: str) -> Order | None:
         return self._ask_of(orders.order, orderid)
 
+    def moved(self, places: Mapping[str, int] | None) -> list[Moved]:
+        """Which lines lost a place by what is recorded there, and where they went."""
+        return self._ask(moves.moved, places)
+
     def batch(self, reference: str) -> Batch | None:
-        return self._ask_of(batches.batch, reference)
+        return self._ask_of(batches.batch, reference, self._zone)
+
+    def as_created(self, command: CreateBatch) -> Batch:
+        """A batch that was created just now. Nothing is asked; its state is by our own clock."""
+        state = batches.state_of(command.eta, command.expires, datetime.now(ZoneInfo(self._zone)).date())
+        about = command.ref, command.sku, command.qty, 0, command.qty, command.eta
+        return Batch(*about, expires=command.expires, state=state)
 
     def batches(self, sku: str, after: str | None, most: int) -> list[Batch]:
         """The next in the order of allocation, behind the one with the reference `after`."""
-        return self._ask_of(batches.batches, sku, after, most)
+        return self._ask_of(batches.batches, sku, after, most, self._zone)
 
     def products(self, after: str, most: int) -> list[Stock]:
         """The next SKUs in order."""
-        return self._ask(products.products, after, most)
+        return self._ask(products.products, after, most, self._zone)
 
     def product(self, sku: str) -> Stock | None:
-        return self._ask_of(products.product, sku)
+        return self._ask_of(products.product, sku, self._zone)
 
     def room(self, sku: str) -> Room:
-        rooms = [self._ask(products.room, name) for name in forms(sku)]
+        rooms = [self._ask(products.room, name, self._zone) for name in forms(sku)]
         return next((room for room in rooms if room.purchased), rooms[0])
 
     def stock_list(self, part: str, after: str, most: int) -> Page:
         """The next SKUs that have this part in their name, in either case for ASCII letters."""
-        pages = [self._ask(stock_list.page, form, after, most) for form in forms(part)]
+        pages = [self._ask(stock_list.page, form, after, most, self._zone) for form in forms(part)]
         return next((page for page in pages if page.shelves), pages[0])
 
     def stock_history(self, sku: str, before: int | None, most: int) -> History | None:
@@ -63,7 +78,7 @@ class Views:
 
         def ask() -> History | None:
             with connection(self._engine, "REPEATABLE READ") as asked, asked.begin():
-                histories = (stock_history.history(asked, name, before, most) for name in forms(sku))
+                histories = (stock_history.history(asked, name, before, most, self._zone) for name in forms(sku))
                 return next(filter(None, histories), None)
 
         return self._retry(ask)

@@ -6,7 +6,7 @@ and prepared once a connection. Writes to different tables are joined into one s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
@@ -16,6 +16,7 @@ from sqlalchemy import (
     JSON,
     ClauseElement,
     ColumnClause,
+    ColumnCollection,
     Delete,
     FromClause,
     Table,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy import column as a_column
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import TypeEngine
 
@@ -80,6 +82,17 @@ def insert_rows(table: Table, *names: str) -> Write:
     """Insert any number of rows, in the order given."""
     rows = rows_of(*(table.c[name] for name in names))
     return Write(table.name, compiled(insert(table).from_select(names, select(*(rows.c[name] for name in names)))))
+
+
+def insert_or_update_rows(
+    table: Table, key: Sequence[str], values: Sequence[str], update: Callable[[ColumnCollection[str, Any]], Row]
+) -> Write:
+    """Insert rows, in the order given; where their key is taken, set what `update` says of the given row."""
+    names = [*key, *values]
+    rows = rows_of(*(table.c[name] for name in names))
+    statement = postgresql.insert(table).from_select(names, select(*(rows.c[name] for name in names)))
+    statement = statement.on_conflict_do_update(index_elements=key, set_=update(statement.excluded))
+    return Write(table.name, compiled(statement))
 
 
 def write_rows(statement: Update | Delete) -> Write:

@@ -60,8 +60,12 @@ class SqlTransaction:
     def prefetch(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:  # noqa: ARG002 - a bounded context knows what its commands need
         self.inbox.take(self.ask(*self.inbox.queries(message_ids)))
 
-    def lock(self, commands: Sequence[object], *, wait: bool) -> None:
+    def lock(self, commands: Sequence[object], streams: Collection[str] = (), *, wait: bool) -> None:
         """A bounded context that is written by many at once overrides this: see `lock_first`."""
+
+    @property
+    def streams(self) -> Collection[str]:
+        return ()
 
     def lock_first(self, locks: Query, wait_for_turn: Collection[str] = ()) -> None:
         """When anything is read: first wait in the queues of these streams, then lock."""

@@ -14,12 +14,16 @@ from sqlalchemy import TextClause, text
 LOCK_TIMEOUT = "1s"
 
 
-def create_index(name: str, table: str, columns: Sequence[str | TextClause], where: str | None = None) -> None:
+def create_index(
+    name: str, table: str, columns: Sequence[str | TextClause], where: str | None = None, *, unique: bool = False
+) -> None:
     condition = None if where is None else text(where)
     drop_index(name, table)
     with op.get_context().autocommit_block():
         op.execute("SET lock_timeout = 0")  # it waits for old transactions, and nobody waits for it
-        op.create_index(name, table, list(columns), postgresql_where=condition, postgresql_concurrently=True)
+        op.create_index(
+            name, table, list(columns), unique=unique, postgresql_where=condition, postgresql_concurrently=True
+        )
         op.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
 
 

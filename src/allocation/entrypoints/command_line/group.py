@@ -20,7 +20,11 @@ log = logging.getLogger(__name__)
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Running": ("run", "serve", "relay", "consume", "migrate"),
-    "Stock": ("import", "export"),
+    "Stock": (
+        *("import", "export", "create-batch", "receive-batch", "change-eta", "change-batch-quantity", "count-batch"),
+        *("quarantine", "release-quarantine", "write-off"),
+    ),
+    "Orders": ("allocate", "release-line", "cancel-order", "dispatch", "return-line"),
     "Looking": ("status", "watch", "demo", "catalogue"),
     "Repairing": ("check", "dead-letters"),
     "Authentication": ("keys",),
@@ -30,6 +34,18 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 
 class CommandLine(click.Group):
     """Turns failures into one line and exit code 1. What works for long, and fails for its own sake, says where."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or self._of_the_business().get(cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self._of_the_business()})
+
+    def _of_the_business(self) -> dict[str, click.Command]:
+        """Read off the table of messages, which others need not wait for."""
+        from allocation.entrypoints.command_line.asking import commands
+
+        return commands()
 
     def main(self, args: Sequence[str] | None = None, *more: Any, standalone_mode: bool = True, **options: Any) -> Any:
         """With an exit status of ours, and not of click's, where it is to end the process."""
@@ -77,7 +93,7 @@ class CommandLine(click.Group):
         return click.Context(command, parent=ctx, info_name=name) if command else ctx
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        left = dict(self.commands)
+        left = {**self.commands, **self._of_the_business()}
         for title, names in SECTIONS.items():
             _list(formatter, title, {name: left.pop(name) for name in names if name in left})
         _list(formatter, "More", left)

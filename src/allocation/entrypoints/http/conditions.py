@@ -1,7 +1,7 @@
 """ETags: whoever has an answer already need not get it again, and whoever changes a batch says what they have seen.
 
-An ETag of a batch is made of all that ever changes in it, its quantities. So a batch can be compared with it where it
-is changed, inside the transaction.
+An ETag of a batch is its revision: all that ever changes in it. So a batch can be compared with it where it is changed,
+inside the transaction.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ import re
 from flask import request
 from werkzeug.exceptions import PreconditionFailed, PreconditionRequired
 
+from allocation.domain.commands import Revision
 from allocation.entrypoints.http import problems
 from allocation.views import Batch
 
-_ETAG = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
-_CHANGED = re.compile(r'(?:W/)?"([0-9]{1,18}-[0-9]{1,18})(?:[-+;:.]+[A-Za-z]+)?"')
+_ETAG = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})+")
+_CHANGED = re.compile(r'(?:W/)?"([0-9]{1,18}(?:-[0-9]{1,18})+)(?:[-+;:.]+[A-Za-z]+)?"')
 
 
 def etag_of(batch: Batch) -> str:
-    return f"{batch.qty}-{batch.allocated}"
+    parts = batch.held, batch.dispatched, batch.quarantined
+    days = [day.toordinal() if day else 0 for day in (batch.eta, batch.expires)]
+    return "-".join(map(str, (batch.qty, batch.qty - batch.available, *parts, *days)))
 
 
-def seen() -> tuple[tuple[int, int], ...] | None:
-    """The quantities of a batch that If-Match names, any of which will do; None: whatever they are.
+def seen() -> tuple[Revision, ...] | None:
+    """The revisions of a batch that If-Match names, any of which will do; None: whatever it is.
 
     Raises PreconditionRequired, and PreconditionFailed for what a proxy that compresses answers has made of an ETag:
     such a one never matches (RFC 9110), however often the batch is read again.
@@ -33,7 +36,7 @@ def seen() -> tuple[tuple[int, int], ...] | None:
     if request.if_match.star_tag:
         return None
     named = (_ETAG.fullmatch(etag) for etag in request.if_match.as_set())
-    ours = tuple(sorted((int(found[1]), int(found[2])) for found in named if found))
+    ours = tuple(sorted(tuple(map(int, found[0].split("-"))) for found in named if found))
     given = str(request.if_match)
     if not ours and (found := _CHANGED.search(given)):
         raise PreconditionFailed(

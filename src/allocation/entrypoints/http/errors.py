@@ -36,7 +36,7 @@ def add_errors(app: Flask) -> None:
     @app.errorhandler(DomainError)
     def refused(error: DomainError) -> Response:
         in_the_book = 409 if error.kind is Kind.CONFLICT else 400
-        return _answer(problems.OF_REFUSALS[type(error)], str(error), in_the_book=in_the_book)
+        return _answer(problems.OF_REFUSALS[type(error)], str(error), error.numbers, in_the_book=in_the_book)
 
     @app.errorhandler(MessageIdReused)
     def reused(_: MessageIdReused) -> Response:

@@ -18,6 +18,7 @@ from flask import Response, g, request
 from pydantic_core import to_json
 from werkzeug.http import HTTP_STATUS_CODES
 
+from allocation.adapters.wire_names import problem_name
 from allocation.domain.errors import DomainError, Kind, UnknownRefusal
 from allocation.service_layer.messages import REFUSALS
 from messaging.envelope import Metadata
@@ -85,6 +86,9 @@ class Shortage:
     available: int
     largest: int
     next_eta: date | None
+    held: int = 0
+    dispatched: int = 0
+    quarantined: int = 0
 
 
 KEY_USED_BEFORE = "the Idempotency-Key was used before with another body"
@@ -137,7 +141,7 @@ OUT_OF_STOCK = Problem(
     "The line was not allocated: no batch has room for all of it. The purchasing team has been notified. Try again "
     "when more is expected, with a new Idempotency-Key or none: to the same key this answer is replayed. `next_eta` is "
     "the next day on which something comes that is not promised yet.",
-    "requested 8; purchased 10 − allocated 7 = 3 available",
+    "requested 8; purchased 10 − allocated 5 − held 0 − dispatched 2 − quarantined 0 = 3 available",
     Shortage,
 )
 STILL_RUNNING = Problem(
@@ -237,16 +241,13 @@ _OF_KIND: Mapping[Kind, int | Problem] = {
 }
 """The status of a refusal that is a problem of its own, or the problem that it is."""
 
-_RENAMED = {"invalid_sku": "unknown-sku"}  # published before refusals had codes
-
 
 def _of_refusal(refusal: type[DomainError]) -> Problem:
     of_kind = _OF_KIND[refusal.kind]
     if isinstance(of_kind, Problem):
         return of_kind
-    name = _RENAMED.get(refusal.code, refusal.code.replace("_", "-"))
     meaning = " ".join((getdoc(refusal) or "").split())
-    return Problem(name, of_kind, refusal.title, meaning, refusal.example)
+    return Problem(problem_name(refusal), of_kind, refusal.title, meaning, refusal.example)
 
 
 OF_REFUSALS = {refusal: _of_refusal(refusal) for refusal in (*REFUSALS.values(), UnknownRefusal)}

@@ -99,6 +99,11 @@ class Route:
         return {name: fields[name].wire or name for name in self.parameters if name in fields}
 
     @property
+    def has_body(self) -> bool:
+        """A command of which the path says everything needs none."""
+        return self.takes is not None and len(self.known) < len(self.takes.fields)
+
+    @property
     def may_add(self) -> bool:
         """Whether keys that we do not know are ignored, in the body and in the query, as in the book."""
         return self.tag != "v1"
@@ -120,7 +125,10 @@ class Route:
         def read(**path: str) -> ResponseReturnValue:
             expected = {"seen": seen()} if self.if_match else {}
             given = {wire: name_in_path(path.pop(name)) for name, wire in known.items()}
-            command = body(schema, self.largest_body, given, may_add=self.may_add)
+            if self.has_body:
+                command = body(schema, self.largest_body, given, may_add=self.may_add)
+            else:
+                command = schema.read_fields(given)
             return view(replace(command, **expected) if expected else command, message_id(), **path)
 
         return read

@@ -66,8 +66,7 @@ def _out_of_stock(command: Allocate, room: Room, is_first_answer: bool, has_key:
 
     The same Idempotency-Key can only get the same answer, so whoever has sent one is never told to repeat it.
     """
-    detail = f"requested {command.qty}; purchased {room.purchased} − allocated {room.allocated} = "
-    detail += f"{room.available} available"
+    detail = f"requested {command.qty}; {room.arithmetic}"
     if not is_first_answer:
         detail += " by now"
     elif room.largest >= command.qty:

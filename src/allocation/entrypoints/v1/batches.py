@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import date
+from typing import TypeAlias
 from urllib.parse import quote
 
 from flask import Blueprint, g
@@ -11,14 +12,34 @@ from flask.typing import ResponseReturnValue
 
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
-from allocation.domain.commands import ChangeBatchQuantity, CreateBatch
+from allocation.domain.commands import (
+    ChangeBatchQuantity,
+    ChangeEta,
+    CountBatch,
+    CreateBatch,
+    Quarantine,
+    ReceiveBatch,
+    ReleaseQuarantine,
+    WriteOff,
+)
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
 from allocation.entrypoints.v1.queries import AT_BATCH, OfBatches, cursor_at, link_to, place_of
-from allocation.service_layer.messages import stock
-from allocation.views import Batch
+from allocation.service_layer.messages import quarantine, stock
+from allocation.views import Batch, Moved
+
+CommandAboutBatch: TypeAlias = (
+    ChangeBatchQuantity | ReceiveBatch | CountBatch | Quarantine | ReleaseQuarantine | WriteOff
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedBatch(Batch):
+    """The batch as it is now, and where the lines went that lost their place in it."""
+
+    moved: list[Moved] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +51,39 @@ class Batches:
     next: str | None
 
 
-_BATCH = Batch("batch-1", "RED-CHAIR", 20, 0, 20, date(2031, 1, 1))
+_BATCH = Batch("batch-1", "RED-CHAIR", 20, 0, 20, date(2031, 1, 1), state="expected")
 _PAGE = Answer("A page.", Batches([_BATCH], cursor_at("RED-CHAIR", "batch-1")))
 _FOUND = Answer("The batch.", _BATCH)
 _CREATED = Answer("Created.", _BATCH, has_location=True)
 _EXISTED = Answer("The identical batch was created before; as it is now.", _BATCH, has_location=True)
-_CHANGED = Answer("The batch as it is now.", Batch("batch-1", "RED-CHAIR", 10, 0, 10, date(2031, 1, 1)))
+_MOVED: Moved = {
+    "orderid": "order-2",
+    "lineid": "line-1",
+    "sku": "RED-CHAIR",
+    "qty": 12,
+    "from": "batch-1",
+    "to": "batch-2",
+    "outcome": "moved",
+}
+_AFTER = ChangedBatch("batch-1", "RED-CHAIR", 60, 50, 5, None, quarantined=5, moved=[_MOVED])
+_CHANGED = Answer("The batch as it is now, and the lines that lost their place in it.", _AFTER)
+_RECORDED = Answer("Recorded: the batch as it is now, and the lines that lost their place in it.", _AFTER)
+_KNOWN = Answer("It was recorded before: the batch as it is now, and the lines that lost their place then.", _AFTER)
+_EXPECTED = Answer(
+    "The batch as it is now.", Batch("batch-1", "RED-CHAIR", 20, 0, 20, date(2031, 2, 1), state="expected")
+)
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
     def stored(ref: str) -> Batch:
         return found_or_404(service.views.batch(ref), f"no batch has the reference {ref}")
+
+    def changed(command: CommandAboutBatch, message_id: str | None, when_new: int = 200) -> ResponseReturnValue:
+        outcome = service.bus.outcome(command, g.metadata, message_id)
+        moved = service.views.moved(outcome.unwrap())
+        now = stored(command.ref)
+        known = {one.name: getattr(now, one.name) for one in fields(now)}
+        return answer(ChangedBatch(**known, moved=moved), when_new if outcome.changed else 200)
 
     @Route(v1, "GET", "/batches", Scope.READ, {200: _PAGE}, query=OfBatches)
     def batches() -> ResponseReturnValue:
@@ -67,7 +110,7 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         outcome.unwrap()
         location = {"Location": f"/v1/batches/{quote(command.ref, safe='')}"}
         if outcome.changed:  # so it is as it was ordered, and need not be read
-            return answer(Batch(command.ref, command.sku, command.qty, 0, command.qty, command.eta), 201, location)
+            return answer(service.views.as_created(command), 201, location)
         return answer(stored(command.ref), 200, location)
 
     @Route(
@@ -82,5 +125,54 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def change_batch(command: ChangeBatchQuantity, message_id: str | None) -> ResponseReturnValue:
         """Change the quantity of a batch. If that is less than is promised from it, its newest promises are broken and
         placed again from other batches, in the same transaction."""
+        return changed(command, message_id)
+
+    @Route(
+        v1,
+        "PUT",
+        "/batches/<any_text:ref>/eta",
+        Scope.OPERATE,
+        {200: _EXPECTED},
+        takes=stock.CHANGE_ETA,
+        if_match=True,
+    )
+    def change_eta(command: ChangeEta, message_id: str | None) -> ResponseReturnValue:
+        """Change the ETA of a batch. What it has promised stays so."""
         service.bus.handle(command, g.metadata, message_id)
         return answer(stored(command.ref))
+
+    recorded = {201: _RECORDED, 200: _KNOWN}
+
+    @Route(v1, "POST", "/batches/<any_text:ref>/receipts", Scope.OPERATE, recorded, takes=stock.RECEIVE_BATCH)
+    def receive_batch(command: ReceiveBatch, message_id: str | None) -> ResponseReturnValue:
+        """Receive a batch. What is damaged goes into quarantine, what is missing comes as the `rest` or never, and what
+        can't be kept of its promises by that is placed again. Of a batch that is in the warehouse it is more."""
+        return changed(command, message_id, when_new=201)
+
+    @Route(v1, "POST", "/batches/<any_text:ref>/counts", Scope.OPERATE, recorded, takes=stock.COUNT_BATCH)
+    def count_batch(command: CountBatch, message_id: str | None) -> ResponseReturnValue:
+        """Count a batch. What was found on the shelf is believed, unless something left or came since it began."""
+        return changed(command, message_id, when_new=201)
+
+    @Route(v1, "POST", "/batches/<any_text:ref>/quarantine", Scope.OPERATE, recorded, takes=quarantine.QUARANTINE)
+    def quarantine_goods(command: Quarantine, message_id: str | None) -> ResponseReturnValue:
+        """Quarantine goods of a batch. They are here and not for sale; what can't be kept of its promises by that is
+        placed again."""
+        return changed(command, message_id, when_new=201)
+
+    @Route(
+        v1,
+        "POST",
+        "/batches/<any_text:ref>/quarantine-releases",
+        Scope.OPERATE,
+        recorded,
+        takes=quarantine.RELEASE_QUARANTINE,
+    )
+    def release_quarantine(command: ReleaseQuarantine, message_id: str | None) -> ResponseReturnValue:
+        """Release goods from quarantine. They are for sale again."""
+        return changed(command, message_id, when_new=201)
+
+    @Route(v1, "POST", "/batches/<any_text:ref>/write-offs", Scope.OPERATE, recorded, takes=quarantine.WRITE_OFF)
+    def write_off(command: WriteOff, message_id: str | None) -> ResponseReturnValue:
+        """Write goods off that are in quarantine. They are gone for good."""
+        return changed(command, message_id, when_new=201)

@@ -52,8 +52,8 @@ _IF_MATCH: Json = {
     "in": "header",
     "required": True,
     "description": "The ETag of the batch as you have seen it, or `*` for whatever it is.",
-    "schema": {"type": "string", "minLength": 1, "pattern": r'^(\*|"[0-9]{1,10}-[0-9]{1,10}")$'},
-    "example": '"100-0"',
+    "schema": {"type": "string", "minLength": 1, "pattern": r'^(\*|"[0-9]{1,10}(-[0-9]{1,10}){6}")$'},
+    "example": '"100-0-0-0-0-0-0"',
 }
 _IF_NONE_MATCH: Json = {
     "name": "If-None-Match",
@@ -106,13 +106,10 @@ def _operation(endpoint: str, route: Route) -> Json:
     if row := route.takes:
         known = route.known.values()
         example = {name: value for name, value in row.example.items() if name not in known}
-        content = {
-            "application/json": {
-                "schema": SCHEMAS[row.name].json_schema(known, may_add=route.may_add),
-                "example": example,
-            }
-        }
-        described["requestBody"] = {"required": True, "content": content}
+        if route.has_body:
+            schema = SCHEMAS[row.name].json_schema(known, may_add=route.may_add)
+            content = {"application/json": {"schema": schema, "example": example}}
+            described["requestBody"] = {"required": True, "content": content}
     described["responses"] = dict(sorted((*_responses(route), *(_of_access_control(route) if route.needs else ()))))
     return described
 
@@ -220,7 +217,7 @@ def example_of(problem: Problem) -> Json:
         rule = problem.example.removeprefix("qty: ")
         details |= {"errors": [{"detail": rule, "pointer": "#/qty"}]}
     if problem is problems.OUT_OF_STOCK:
-        details |= to_jsonable_python(problems.Shortage("anna-1", "RED-CHAIR", "RED-CHAIR", 8, 10, 7, 3, 3, None))
+        details |= to_jsonable_python(problems.Shortage("anna-1", "RED-CHAIR", "RED-CHAIR", 8, 10, 5, 3, 3, None, 0, 2))
     return details
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from allocation.domain.errors import DomainError
-from allocation.service_layer.messages import ordering, stock
+from allocation.service_layer.messages import ordering, quarantine, stock
 from allocation.service_layer.messages.table import CommandRow, EventRow
 from allocation.service_layer.ports import Lookups
 
@@ -17,7 +17,9 @@ R = TypeVar("R", CommandRow[Any], EventRow[Any])
 
 
 def _rows(kind: type[R]) -> tuple[R, ...]:
-    return tuple(row for family in (stock, ordering) for row in vars(family).values() if isinstance(row, kind))
+    return tuple(
+        row for family in (stock, quarantine, ordering) for row in vars(family).values() if isinstance(row, kind)
+    )
 
 
 _EVERY_COMMAND = _rows(CommandRow)
@@ -42,6 +44,10 @@ def event_row(kind: type) -> EventRow[Any]:
 def lookups(command: object) -> Lookups:
     """What the rules need for this command."""
     return _COMMANDS[type(command)].lookups(command)
+
+
+def moves_many_lines(command: object) -> bool:
+    return _COMMANDS[type(command)].moves_many_lines
 
 
 def streams(command: object) -> tuple[str, ...]:

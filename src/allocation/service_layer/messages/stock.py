@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any, get_args
 
 from allocation.domain import commands, errors, events
-from allocation.service_layer.messages.table import CommandRow, Day, EventRow, Field, StockChange, Text, Whole
+from allocation.service_layer.messages.table import (
+    Choice,
+    CommandRow,
+    Day,
+    EventRow,
+    Field,
+    Record,
+    StockChange,
+    Text,
+    Whole,
+)
 from allocation.service_layer.ports import Lookups
 
 REFERENCE = Field(Text(), "The reference of the batch.")
 SKU = Field(Text(), "The stock keeping unit: what is purchased and sold.")
 ETA = Field(Day(), "The day on which the batch is expected; null when it is in the warehouse.")
 QUANTITY = Whole(0, 1_000_000_000)
+SOME = Whole(1, 1_000_000_000)
+EXPIRES = Field(Day(), "The last day on which it can be sold; null when it keeps.")
+DOCUMENT = Text(64)
+REASON = Field(Choice(get_args(events.Reason)), "Why.")
+
+
+def of_batch(command: Any) -> Lookups:
+    """What is needed for a command that is about the batch `ref`."""
+    return Lookups(batchrefs=[command.ref])
+
 
 CREATE_BATCH = CommandRow(
     commands.CreateBatch,
@@ -19,8 +40,14 @@ CREATE_BATCH = CommandRow(
     asks="Add purchased stock.",
     gives="Gives `allocation.batch_created.v1`; for the identical batch again nothing. The same `ref` with another "
     "SKU, quantity or date is refused.",
-    fields={"ref": REFERENCE, "sku": SKU, "qty": Field(QUANTITY, "How much was purchased."), "eta": ETA},
-    example={"ref": "batch-1", "sku": "RED-CHAIR", "qty": 20, "eta": "2031-01-01"},
+    fields={
+        "ref": REFERENCE,
+        "sku": SKU,
+        "qty": Field(QUANTITY, "How much was purchased."),
+        "eta": ETA,
+        "expires": EXPIRES,
+    },
+    example={"ref": "batch-1", "sku": "RED-CHAIR", "qty": 20, "eta": "2031-01-01", "expires": None},
     lookups=lambda command: Lookups(skus=[command.sku], batchrefs=[command.ref]),
     refuses=[errors.BatchConflict],
     fingerprint_name="CreateBatch",
@@ -37,17 +64,93 @@ CHANGE_BATCH_QUANTITY = CommandRow(
     },
     internal=["seen"],  # over HTTP it comes in a header
     example={"batchref": "batch-1", "qty": 10},
-    lookups=lambda command: Lookups(batchrefs=[command.ref]),
-    refuses=[errors.UnknownBatch, errors.StaleBatch],
+    lookups=of_batch,
+    refuses=[errors.UnknownBatch, errors.StaleBatch, errors.BelowDispatched],
     moves_many_lines=True,
     fingerprint_name="ChangeBatchQuantity",
+)
+CHANGE_ETA = CommandRow(
+    commands.ChangeEta,
+    "allocation.change_eta.v1",
+    asks="State on which day a batch is expected now.",
+    gives="Gives `allocation.eta_changed.v1`; for the day it has, nothing. What the batch has promised stays so. A "
+    "batch that is in the warehouse is refused: it has arrived.",
+    fields={"ref": REFERENCE, "eta": Field(Day(required=True), "The day on which the batch is expected.")},
+    internal=["seen"],
+    example={"ref": "batch-1", "eta": "2031-02-01"},
+    lookups=of_batch,
+    refuses=[errors.UnknownBatch, errors.StaleBatch, errors.AlreadyArrived],
+)
+RECEIVE_BATCH = CommandRow(
+    commands.ReceiveBatch,
+    "allocation.receive_batch.v1",
+    asks="Take a batch into the warehouse, with what is short, over or damaged; or more of one that is there.",
+    gives="Gives `allocation.batch_received.v1`, before it `allocation.batch_created.v1` for the rest, and after it "
+    "`allocation.quarantined.v1` for what is damaged and what follows from a batch that falls short. The same receipt "
+    "again gives nothing; with other contents it is refused.",
+    fields={
+        "ref": REFERENCE,
+        "receipt_id": Field(DOCUMENT, "The number of the receipt: said twice for a batch, it counts once."),
+        "received": Field(QUANTITY, "How much arrived, what is damaged included."),
+        "damaged": Field(QUANTITY, "How much of that goes into quarantine."),
+        "expires": Field(Day(), "The last day on which it can be sold; null when that is as it was."),
+        "rest": Field(
+            Record(
+                commands.Rest,
+                {
+                    "ref": Field(Text(), "The reference of the batch that will bring it."),
+                    "eta": Field(Day(required=True), "The day on which that is expected."),
+                },
+            ),
+            "What is missing comes as a batch of its own; null when it never comes.",
+        ),
+    },
+    example={
+        "ref": "batch-1",
+        "receipt_id": "receipt-1",
+        "received": 60,
+        "damaged": 5,
+        "expires": None,
+        "rest": {"ref": "batch-2", "eta": "2031-02-01"},
+    },
+    lookups=lambda command: Lookups(
+        batchrefs=[command.ref, *([command.rest.ref] if command.rest else [])],
+        documents=[(command.ref, "", "receipt", command.receipt_id)],
+    ),
+    refuses=[errors.UnknownBatch, errors.BatchConflict, errors.DocumentConflict, errors.ImpossibleReceipt],
+    moves_many_lines=True,
+)
+COUNT_BATCH = CommandRow(
+    commands.CountBatch,
+    "allocation.count_batch.v1",
+    asks="State how much of a batch somebody found on the shelf.",
+    gives="Gives `allocation.batch_counted.v1` and what follows from it. The same count again gives nothing. It is "
+    "refused when by the books there was something else on the shelf than when the count began; never for what is "
+    "promised.",
+    fields={
+        "ref": REFERENCE,
+        "counted": Field(QUANTITY, "How much was found, what is in quarantine left out."),
+        "expected": Field(QUANTITY, "How much there was by the books when the count began."),
+        "count_id": Field(DOCUMENT, "The number of the count: said twice for a batch, it counts once."),
+        "reason": Field(REASON.limit, "Why it differs, if it does."),
+    },
+    example={"ref": "batch-1", "counted": 10, "expected": 13, "count_id": "count-1", "reason": "lost"},
+    lookups=lambda command: Lookups(batchrefs=[command.ref], documents=[(command.ref, "", "count", command.count_id)]),
+    refuses=[errors.UnknownBatch, errors.NotArrived, errors.StaleCount, errors.DocumentConflict],
+    moves_many_lines=True,
 )
 
 BATCH_CREATED = EventRow(
     events.BatchCreated,
     "batch_created.v1",
     when="A batch was added. The identical batch again is no event.",
-    fields={"ref": REFERENCE, "sku": SKU, "qty": Field(QUANTITY, "How much was purchased."), "eta": ETA},
+    fields={
+        "ref": REFERENCE,
+        "sku": SKU,
+        "qty": Field(QUANTITY, "How much was purchased."),
+        "eta": ETA,
+        "expires": EXPIRES,
+    },
     example=events.BatchCreated("batch-1", "RED-CHAIR", 20, date(2031, 1, 1)),
     label="Purchased",
     tone="stock",
@@ -69,4 +172,57 @@ BATCH_QUANTITY_CHANGED = EventRow(
     tone="change",
     sentence="batch {ref} holds {quantity} now",
     stock=StockChange("ref", purchased="sets"),
+)
+BATCH_RECEIVED = EventRow(
+    events.BatchReceived,
+    "batch_received.v1",
+    when="A batch has arrived, or more of one that is in the warehouse. What it can't keep of its promises by that "
+    "follows as `allocation.deallocated.v1`, and then where each line went.",
+    fields={
+        "ref": REFERENCE,
+        "sku": SKU,
+        "receipt_id": Field(DOCUMENT, "The number of the receipt."),
+        "received": Field(QUANTITY, "How much arrived, what is damaged included."),
+        "damaged": Field(QUANTITY, "How much of that goes into quarantine: `allocation.quarantined.v1` follows."),
+        "qty": Field(Whole(0, 1_000_000_000_000), "How much the batch brought in all."),
+        "expires": EXPIRES,
+        "rest": Field(Text(), "The batch that brings what is missing; null when there is none."),
+    },
+    example=events.BatchReceived("batch-1", "RED-CHAIR", "receipt-1", 60, 5, 60, None, "batch-2"),
+    label="Received",
+    tone="stock",
+    sentence=lambda event: (
+        "batch {ref} has arrived with {received}, {damaged} of them damaged"
+        if event.damaged
+        else "batch {ref} has arrived with {received}"
+    ),
+    stock=StockChange("ref", purchased="sets", arrives=True),
+)
+BATCH_COUNTED = EventRow(
+    events.BatchCounted,
+    "batch_counted.v1",
+    when="Somebody counted what is on the shelf, and that is believed, also where nothing differs.",
+    fields={
+        "ref": REFERENCE,
+        "sku": SKU,
+        "count_id": Field(DOCUMENT, "The number of the count."),
+        "counted": Field(QUANTITY, "How much was found, what is in quarantine left out."),
+        "qty": Field(Whole(0, 1_000_000_000_000), "How much the batch brought in all, by that."),
+        "reason": REASON,
+    },
+    example=events.BatchCounted("batch-1", "RED-CHAIR", "count-1", 10, 17, "lost"),
+    label="Counted",
+    tone="change",
+    sentence="{counted} of batch {ref} were counted: {reason}",
+    stock=StockChange("ref", purchased="sets"),
+)
+ETA_CHANGED = EventRow(
+    events.EtaChanged,
+    "eta_changed.v1",
+    when="A batch is expected on another day. What it has promised stays so.",
+    fields={"ref": REFERENCE, "sku": SKU, "eta": Field(Day(required=True), "The day on which it is expected now.")},
+    example=events.EtaChanged("batch-1", "RED-CHAIR", date(2031, 2, 1)),
+    label="ETA changed",
+    tone="change",
+    sentence="batch {ref} is expected on {eta} now",
 )

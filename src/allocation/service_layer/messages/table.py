@@ -32,7 +32,9 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A date, or none."""
+    """A date; or none, where that is not `required`."""
+
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,40 @@ class Texts:
     longest: int
 
 
-Limit: TypeAlias = Text | Whole | Day | Texts
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of these words."""
+
+    words: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An object with fields of its own."""
+
+    kind: type
+    fields: Fields
+
+    def __post_init__(self) -> None:
+        _require_all_fields(self.kind, self.fields, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """A list of objects, from one to so many, which differ in the field `by`."""
+
+    of: Record
+    most: int
+    by: str
+
+
+Limit: TypeAlias = Text | Texts | Whole | Day | Choice | Record | Several
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a message: its limit, and what it means. `wire` is its name outside, where that differs."""
+    """One field of a message: its limit, and what it means; one whose default is None may be null. `wire` is its name
+    outside, where that differs."""
 
     limit: Limit
     meaning: str
@@ -60,11 +90,13 @@ Fields: TypeAlias = Mapping[str, Field]
 
 @dataclass(frozen=True, slots=True)
 class StockChange:
-    """What an event changes of the batch that its field `batch` names, by its `qty`."""
+    """What an event changes of the batch that its field `batch` names, by its `qty`: of what was purchased, and of what
+    is taken of that. With `arrives` an expected batch is in the warehouse from then on."""
 
     batch: str
-    purchased: Literal["adds", "sets", "keeps"] = "keeps"
-    allocated: Literal[-1, 0, 1] = 0
+    purchased: Literal["adds", "sets", "loses", "keeps"] = "keeps"
+    taken: Literal[-1, 0, 1] = 0
+    arrives: bool = False
 
 
 @dataclass(frozen=True, slots=True)

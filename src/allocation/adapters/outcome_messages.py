@@ -1,0 +1,48 @@
+"""How a command from the stream has ended, as whoever sent it is told: a CloudEvent on the stream that they named."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from pydantic_core import to_json
+
+from allocation.adapters.wire_names import CLOUD_EVENTS, problem_name
+from allocation.domain.errors import DomainError
+from messaging.envelope import LONGEST_TEXT, Outcome, Request
+from messaging.errors import MessageIdReused
+
+TYPE = "allocation.outcome.v1"
+
+
+def outcome_message(entry_id: str, request: Request | None, outcome: Outcome) -> bytes:
+    """Without a `request` the command could not be read, and is known by its entry in the stream."""
+    command = request.metadata.id if request else entry_id
+    own = f"{command}:outcome"
+    if len(own) > LONGEST_TEXT:
+        own = f"{sha256(command.encode()).hexdigest()}:outcome"
+    message: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": own,
+        "source": CLOUD_EVENTS.source,
+        "type": TYPE,
+        "time": datetime.now(UTC).isoformat(),
+        "datacontenttype": "application/json",
+        "correlationid": request.metadata.correlation_id if request else entry_id,
+        "causationid": command,
+        "data": {"command": command, **_how_it_ended(outcome)},
+    }
+    return to_json(message)
+
+
+def _how_it_ended(outcome: Outcome) -> dict[str, Any]:
+    refusal = outcome.refusal
+    if refusal is None:
+        return {"result": outcome.result}
+    name = "invalid-values"
+    if isinstance(refusal, DomainError):
+        name = problem_name(type(refusal))
+    elif isinstance(refusal, MessageIdReused):
+        name = "idempotency-key-reused"
+    return {"refused": f"/problems/{name}", "because": str(refusal)}

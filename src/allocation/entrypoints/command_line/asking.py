@@ -1,0 +1,114 @@
+"""Each command of the business as a command of the command line, read off the table of messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+import click
+
+from allocation.config import Settings
+from allocation.entrypoints.command_line import sessions
+from allocation.entrypoints.command_line.os_user import user_principal
+from allocation.entrypoints.command_line.output import echo_json, json_option
+from allocation.service_layer.messages import COMMANDS
+from allocation.service_layer.messages.table import Choice, CommandRow, Day, Field, Record, Several, Whole
+
+
+def commands() -> dict[str, click.Command]:
+    """By their names: `allocation.receive_batch.v1` is `receive-batch`."""
+    return {_name(row): _command(row) for row in COMMANDS}
+
+
+def _name(row: CommandRow[Any]) -> str:
+    return row.name.split(".")[1].replace("_", "-")
+
+
+def _command(row: CommandRow[Any]) -> click.Command:
+    optional = {one.name for one in fields(row.kind) if one.default is not MISSING}
+    options = [_option(name, field, required=name not in optional) for name, field in row.fields.items()]
+
+    @click.pass_obj
+    def ask(settings: Settings, /, *, as_json: bool, **given: Any) -> None:
+        _ask(settings, row, {name: value for name, value in given.items() if value is not None}, as_json=as_json)
+
+    shown = json.dumps({name: value for name, value in row.example.items() if value is not None})
+    text = f"{row.asks}\n\n{row.gives.replace('`', '')}\n\nAs a message on the command stream: {shown}"
+    command = click.Command(_name(row), callback=ask, params=list(options), help=text, short_help=row.asks)
+    return json_option("Print the result as JSON.")(command)
+
+
+def _option(name: str, field: Field, *, required: bool) -> click.Option:
+    wire = field.wire or name
+    help_text = field.meaning
+    kind: Any = str
+    metavar = None
+    match field.limit:
+        case Whole(least, most):
+            kind, metavar = click.INT, f"{least}..{most:,}"
+        case Day():
+            metavar = "YYYY-MM-DD"
+        case Choice(words):
+            kind = click.Choice(list(words))
+        case Record(_, parts):
+            kind, metavar = _Json(), "JSON"
+            help_text += f" An object with {', '.join(parts)}."
+        case Several(of):
+            kind, metavar = _Json(), "JSON"
+            help_text += f" A list of objects with {', '.join(of.fields)}."
+        case _:
+            pass
+    return click.Option(
+        [f"--{wire.replace('_', '-')}", wire], type=kind, required=required, metavar=metavar, help=help_text
+    )
+
+
+class _Json(click.ParamType[Any]):
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not JSON: {error}", param, ctx)
+
+
+def _ask(settings: Settings, row: CommandRow[Any], given: Mapping[str, Any], *, as_json: bool) -> None:
+    from allocation.domain.commands import Allocate
+    from allocation.domain.errors import DomainError
+    from allocation.validation import SCHEMAS, BadInput
+    from messaging.envelope import Metadata
+
+    try:
+        command = SCHEMAS[row.name].read_fields(given)
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
+    with sessions.service(settings, connections=2) as service:
+        try:
+            outcome = service.bus.outcome(command, Metadata.first("command line", principal=user_principal()))
+            result = outcome.unwrap()
+        except DomainError as refusal:
+            raise click.ClickException(str(refusal)) from refusal
+        moved = service.views.moved(result) if isinstance(result, dict) else []
+    said = "Out of stock." if isinstance(command, Allocate) and result is None else _said(result, outcome.changed)
+    if as_json:
+        echo_json({"result": result, "changed": outcome.changed, "moved": moved})
+        return
+    click.echo(said)
+    for move in moved:
+        to = f"is allocated to batch {move['to']}" if move["to"] else "is out of stock"
+        lost = f"its {move['qty']} of batch {move['from']}"
+        click.echo(f"Line {move['lineid']} of order {move['orderid']} lost {lost}, and {to}.")
+
+
+def _said(result: Any, changed: bool) -> str:
+    if isinstance(result, str):
+        return f"Allocated to batch {result}." if changed else f"Allocated to batch {result} before."
+    if result is None and changed:
+        return "Done."
+    if not changed:
+        return "Nothing has changed: it was so before."
+    places = ", ".join(f"version {version} of {sku}" for sku, version in sorted(result.items()))
+    return f"Recorded as {places}."

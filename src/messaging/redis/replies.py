@@ -1,0 +1,58 @@
+"""Answers to those who send commands over a stream and say to which stream they listen."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from fnmatch import fnmatchcase
+
+import redis
+
+from messaging.redis.client import redis_faults
+
+log = logging.getLogger(__name__)
+
+PATTERN = r"[a-z0-9_.-]{1,80}\.replies"
+"""What a stream of replies may be called: never what has another use."""
+
+FIELD = "event"
+
+_FITS = re.compile(PATTERN)
+
+
+class Replies:
+    """`allowed` are the names that may be asked for, or patterns with `*`. An answer stays for `keep`."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        allowed: Sequence[str],
+        keep: timedelta,
+        given_up: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._client = client
+        self._allowed = allowed
+        self._keep = keep
+        self.given_up = given_up
+
+    def send(self, stream: bytes, body: bytes) -> None:
+        """One that can't be sent, since Redis or we don't allow it, is logged and given up. Raises Unavailable."""
+        name = stream.decode(errors="backslashreplace")
+        if not _FITS.fullmatch(name) or not any(fnmatchcase(name, one) for one in self._allowed):
+            self._give_up(name, "nobody may be answered there; see REPLY_STREAMS")
+            return
+        with redis_faults():
+            try:
+                seconds, _ = self._client.time()
+                oldest = int(seconds - self._keep.total_seconds()) * 1000
+                self._client.xadd(name, {FIELD: body}, minid=str(oldest), approximate=True)
+            except redis.ReadOnlyError:  # it was replaced by another
+                raise
+            except redis.ResponseError as error:  # of the wrong type, not ours to write, no room left
+                self._give_up(name, str(error))
+
+    def _give_up(self, name: str, reason: str) -> None:
+        log.warning("no reply was sent", extra={"stream": name[:100], "error": reason})
+        self.given_up()
