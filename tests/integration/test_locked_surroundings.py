@@ -104,6 +104,7 @@ def test_redis_is_reached_by_tls_and_only_if_its_certificate_is_good(
 RIGHTS = (
     "~allocation.*",
     "~{allocation.events}.*",
+    "~*.replies",
     "&line_allocated",
     "&change_batch_quantity*",
     "+@all",
@@ -157,7 +158,7 @@ def goes_both_ways(service: Service, caplog: pytest.LogCaptureFixture) -> None:
         assert wait_for(lambda: service.redis.publish(CHANGE_BATCH_QUANTITY, change), within=10)
         command = {"specversion": "1.0", "id": "1", "source": "/test", "type": "allocation.create_batch.v1"}
         data = {"ref": "b2", "sku": "LAMP", "qty": 3, "eta": None}
-        service.redis.xadd(COMMANDS, {"command": json.dumps(command | {"data": data})})
+        service.redis.xadd(COMMANDS, {"command": json.dumps(command | {"data": data}), "replyto": "test.replies"})
 
         def all_is_told() -> bool:
             with connection(service.engine) as open_connection:

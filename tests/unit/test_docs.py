@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import pytest
 
-from allocation.adapters import redis_channels
+from allocation.adapters import outcome_messages, redis_channels
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.config import LOG_LEVELS
 from allocation.database.schema import REVISION
@@ -34,6 +34,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 SAID = {
     redis_channels.EVENTS,
     redis_channels.COMMANDS,
+    outcome_messages.TYPE,
     *SCHEMAS,
     *(CLOUD_EVENTS.type_of(kind) for kind in get_args(events.Event)),
 }
