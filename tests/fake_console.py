@@ -20,6 +20,7 @@ from allocation.bootstrap import Service
 from allocation.domain.batches import Batch as DomainBatch
 from allocation.domain.commands import Command
 from allocation.domain.events import Event
+from allocation.domain.lines import PlacedLine
 from allocation.domain.product import Product
 from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
@@ -130,12 +131,10 @@ class FakeViews:
         self._service = service
 
     def order(self, orderid: str) -> Order | None:
-        lines = [
-            Line(row.lineid, row.sku, row.qty, row.batchref, None, [Promise(row.batchref, row.qty, None, 0)])
-            for row in self._service.shown
-            if row.orderid == orderid
-        ]
-        return Order(orderid, lines) if lines else None
+        here = [(product, line) for product in products(self._service) for line in product.lines.of_order(orderid)]
+        lines = [Line.of(line.lineid, line.sku, line.returned, _promises(product, line)) for product, line in here]
+        is_cancelled = any(product.lines.is_cancelled(orderid) for product, _ in here)
+        return Order.of(orderid, lines, is_cancelled=is_cancelled) if lines else None
 
     def batch(self, reference: str) -> Batch | None:
         for product in products(self._service):
@@ -246,12 +245,6 @@ def balance_of(product: Product) -> Balance:
     return Balance(now, sum(held.available for held in held_by(product)) - now)
 
 
-def allocated_of(held: list[Batch]) -> tuple[int, int]:
-    """In the warehouse, and of what is to come."""
-    now = sum(one.allocated for one in held if one.eta is None)
-    return now, sum(one.allocated for one in held) - now
-
-
 def history(log: list[Recorded[object]], before: int | None, most: int) -> History:
     product = Product.replay(log[0].stream, [cast(Event, one.event) for one in log])
     held = held_by(product)
@@ -261,10 +254,6 @@ def history(log: list[Recorded[object]], before: int | None, most: int) -> Histo
     steps = reckoned([_step(one) for one in log], held, {}, arrivals)
     return History(
         sku=product.sku,
-        balance=balance_of(product),
-        on_hand=sum(one.qty for one in held if one.eta is None),
-        allocated=allocated_of(held)[0],
-        incoming_allocated=allocated_of(held)[1],
         batches=held,
         steps=steps[first - 1 : end - 1][::-1],
         older=first if first > 1 else None,
@@ -285,10 +274,16 @@ def _beginning(letter: DeadMessage, longest: int) -> Beginning:
     return Beginning(letter.number, letter.source, body, size, letter.reason, letter.attempts, letter.last_failed_at)
 
 
+def _promises(product: Product, line: PlacedLine) -> list[Promise]:
+    has = line.allocations
+    return [Promise(one.batchref, one.line.qty, product.batches[one.batchref].eta, one.dispatched) for one in has]
+
+
 def _shelf(product: Product) -> Shelf:
     held = held_by(product)
     balance = balance_of(product)
-    now, incoming = allocated_of(held)
+    now = sum(one.allocated for one in held if one.eta is None)
+    incoming = sum(one.allocated for one in held if one.eta is not None)
     return Shelf(product.sku, balance.now, now, balance.incoming, incoming, len(held), held)
 
 

@@ -15,12 +15,12 @@ from allocation.domain import commands
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.views import stock_history, stock_list
-from allocation.views.stock_history import Balance, History
+from allocation.views.stock_history import Balance, Figures, History
 from embedded.waiting import wait_for
 from messaging.envelope import Request
 from messaging.sql.dead_letters import DeadLetter
 
-LATER, LATER_STILL = date(2031, 1, 1), date(2031, 2, 1)
+LONG_AGO, LATER, LATER_STILL = date(2001, 1, 1), date(2031, 1, 1), date(2031, 2, 1)
 
 Sql = Callable[..., list[tuple[object, ...]]]
 
@@ -64,6 +64,29 @@ def test_a_shelf_has_the_sums_of_all_batches_and_its_batches_in_the_order_of_all
         ("latest", LATER_STILL, 50, 0),
     ]
     assert (table.sku, table.available) == ("TABLE", 1)
+
+
+def test_what_was_dispatched_is_in_the_batch_and_not_in_the_sums_nor_is_what_has_expired(service: Service) -> None:
+    given(
+        service,
+        commands.CreateBatch("old", "CHAIR", 9, expires=LONG_AGO),
+        commands.CreateBatch("here", "CHAIR", 20),
+        commands.Allocate("o1", "CHAIR", 10),
+        commands.Dispatch("o1", "p1", (commands.ParcelLine("CHAIR", 6),)),
+        commands.Quarantine("here", 3, "damaged", "q1"),
+    )
+
+    [chair] = service.views.stock_list("", "", 100).shelves
+    figures = history(service, "CHAIR").figures
+
+    assert (chair.available, chair.allocated, chair.batch_count) == (7, 4, 2)
+    assert [(one.ref, one.state, one.available, one.dispatched, one.quarantined) for one in chair.batches] == [
+        ("old", "expired", 9, 0, 0),
+        ("here", "received", 7, 6, 3),
+    ]
+    assert figures == Figures(
+        available=7, on_hand=14, allocated=4, quarantined=3, incoming=0, incoming_allocated=0, expired=9
+    )
 
 
 def test_of_many_batches_the_open_ones_are_shown_first_and_all_are_counted(service: Service) -> None:
@@ -142,9 +165,46 @@ def test_a_history_leads_to_what_is_there(service: Service) -> None:
         (Balance(0, -8), Balance(3, 92)),
         (Balance(-2, 0), Balance(1, 92)),
     ]
-    assert (told.balance, told.on_hand, told.older) == (Balance(1, 92), 13, None)
-    assert (told.allocated, told.incoming_allocated) == (12, 8)
+    assert told.figures == Figures(1, 13, 12, 0, 92, 8, 0)
+    assert told.older is None
     assert [batch.ref for batch in told.batches] == ["here", "later"]
+
+
+def test_a_history_of_receipts_counts_returns_and_write_offs_adds_up(service: Service) -> None:
+    given(
+        service,
+        commands.CreateBatch("ship", "CHAIR", 100, LATER),
+        commands.Allocate("anna", "CHAIR", 10),
+        commands.ReceiveBatch("ship", "r1", 60, 5, rest=commands.Rest("ship-2", LATER_STILL)),
+        commands.Dispatch("anna", "p1", (commands.ParcelLine("CHAIR", 10),)),
+        commands.ReturnLine("anna", "CHAIR", 3, "ret1", "check"),
+        commands.WriteOff("ship", 5, "damaged", "w1"),
+        commands.CountBatch("ship", 44, 45, "c1", "lost"),
+        commands.ReceiveBatch("ship", "r2", 10),
+        commands.ReleaseQuarantine("ship", 3, "rel1"),
+        commands.ChangeEta("ship-2", LATER),
+    )
+    balances = [
+        Balance(0, 100),
+        Balance(0, 90),  # ten are promised
+        Balance(0, 130),  # the rest is purchased once more, until the receipt says what came
+        Balance(50, 40),
+        Balance(45, 40),  # the damaged
+        Balance(45, 40),  # what leaves was promised
+        Balance(48, 40),
+        Balance(45, 40),  # to be checked
+        Balance(45, 40),  # what is written off was not for sale
+        Balance(44, 40),
+        Balance(54, 40),
+        Balance(57, 40),
+        Balance(57, 40),
+    ]
+
+    assert [step.after for step in reversed(history(service, "CHAIR").steps)] == balances
+    for most in (1, 2, 5):
+        last = len(balances)
+        pages = [history(service, "CHAIR", before, most) for before in range(last + 1, 1, -most)]
+        assert [step.after for page in pages for step in page.steps] == balances[::-1]
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 7, 50])

@@ -25,7 +25,7 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.database.engine import database_engine
 from allocation.database.schema import REVISION
-from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, Dispatch, ParcelLine, Quarantine
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
@@ -77,6 +77,10 @@ def test_sees_servers_stock_and_who_is_at_work(consumer: Service, settings: Sett
         Allocate("o1", "LAMP", 4),
         Allocate("o2", "LAMP", 30),
         Allocate("o3", "SPOON", 5),
+        CreateBatch("b4", "LAMP", 7, date(2001, 1, 1)),
+        CreateBatch("b5", "LAMP", 8, expires=date(2001, 1, 1)),
+        Dispatch("o1", "p1", (ParcelLine("LAMP", 1),)),
+        Quarantine("b1", 2, "damaged", "q1"),
     ):
         consumer.bus.handle(command)
 
@@ -94,14 +98,16 @@ def test_sees_servers_stock_and_who_is_at_work(consumer: Service, settings: Sett
     assert found["consumer"]["stream"]["since"]
     assert found["stock"] == {
         "skus": 2,
-        "open_batches": 2,  # the spoons are all promised
-        "incoming_batches": 1,
-        "on_hand": 10,
-        "on_hand_allocated": 4,
-        "on_hand_available": 6,
-        "incoming": 100,
+        "open_batches": 3,  # the spoons are all promised, and what has expired does not count
+        "incoming_batches": 2,
+        "overdue_batches": 1,
+        "on_hand": 9,
+        "on_hand_allocated": 3,
+        "on_hand_quarantined": 2,
+        "on_hand_available": 4,
+        "incoming": 107,
         "incoming_allocated": 30,
-        "incoming_available": 70,
+        "incoming_available": 77,
         "is_complete": True,
     }
 

@@ -331,7 +331,7 @@ def test_what_waits_in_short(by_key: Engine) -> None:
 def test_the_stock_in_short(by_key: Engine) -> None:
     """Exhausted batches, of which there are more and more, are not looked at; nor are lines."""
     with explained() as plans, by_key.connect() as asked:
-        found = stock_totals(asked)
+        found = stock_totals(asked, "UTC")
 
     skus, batches = plans
     touches([skus], rows=found.skus, pages=3 * found.skus)

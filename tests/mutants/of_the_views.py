@@ -27,6 +27,8 @@ BATCHES = Part(
     "allocation/views/batches.py",
     ("integration/test_v1.py", "integration/test_console.py"),
     (
+        Mutant('IS_SOLD = f"coalesce(expires >= {TODAY}, true)"', 'IS_SOLD = "true"', "what has expired is for sale"),
+        Mutant(" - dispatched_quantity - ", " - ", "what has left is still promised"),
         Mutant('= {sku} AND NOT is_open"', '= {sku} AND NOT is_open AND false"', "what was used up was never there"),
         Mutant(
             "({_PLACE}) > (SELECT",
@@ -54,7 +56,7 @@ PRODUCTS = Part(
     ("integration/test_v1.py",),
     (
         Mutant(" AND allocated_quantity < purchased_quantity) AS", ") AS", "promised stock is said to come"),
-        Mutant("WHERE eta >= current_date", "WHERE true", "what is overdue is said to come"),
+        Mutant("WHERE eta >= {TODAY} AND", "WHERE", "what is overdue is said to come"),
     ),
 )
 
@@ -63,8 +65,8 @@ ORDERS = Part(
     ("integration/test_v1.py", "integration/test_views.py"),
     (
         Mutant(
-            "    WHERE orderid = :orderid ORDER BY position\n",
-            "    WHERE orderid = :orderid ORDER BY lineid DESC\n",
+            "ORDER BY view.position, line.lineid",
+            "ORDER BY line.lineid DESC",
             "lines are out of order",
         ),
     ),

@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 from tests.fake_console import Console, dead_effect, dead_message
 from werkzeug.test import TestResponse
 
-from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
+from allocation.domain.commands import (
+    Allocate,
+    CancelOrder,
+    ChangeBatchQuantity,
+    CreateBatch,
+    Dispatch,
+    ParcelLine,
+    ReceiveBatch,
+    ReleaseLine,
+    ReturnLine,
+)
 from allocation.entrypoints import console as the_console
 from allocation.entrypoints.console.bars import bar
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
@@ -193,6 +203,40 @@ def test_a_sku_that_was_never_purchased_is_not_found(console: Console) -> None:
         assert (page.status_code, page.mimetype) == (404, "text/html")
 
 
+def test_what_was_dispatched_or_cannot_be_sold_is_told_apart_from_what_is_available(console: Console) -> None:
+    console.given(
+        CreateBatch("by-ship", "LAMP", 50, date(2026, 3, 1)),
+        CreateBatch("here", "LAMP", 20),
+        CreateBatch("old", "LAMP", 7, expires=date(2026, 3, 1)),
+        Allocate("anna-1", "LAMP", 12),
+        Dispatch("anna-1", "parcel-1", (ParcelLine("LAMP", 5),)),
+        ReturnLine("anna-1", "LAMP", 2, "return-1", "check"),
+    )
+
+    page = console.look("/product", sku="LAMP")
+
+    told = said(page.text)
+    assert "Available now 8 In the warehouse 17 Allocated 7 In quarantine 2 Expired 7 To come, available 50" in told
+    assert "Batch Available Allocated Quarantined Dispatched Purchased" in told
+    assert "here in the warehouse 8 7 2 3 20" in told
+    assert "old expired after 2026-03-01 0 0 0 0 7" in told
+    assert "by-ship overdue, expected 2026-03-01 50 0 0 0 50" in told
+    assert "batch here: 7 of 20 allocated, 2 in quarantine, 3 dispatched, 8 available" in page.text
+    assert "batch old, expired after 2026-03-01: 0 of 7 allocated, 7 not for sale" in page.text
+    assert "7 have expired since" in told
+    assert "2 in batch here went into quarantine: suspect −2 15 50" in told
+    assert "Order anna-1 sent 2 back to batch here, to be checked +2 17 50" in told
+    assert "Order anna-1 was sent 5 from batch here, in parcel parcel-1 15 50" in told
+
+
+def test_what_arrives_is_there_now_and_no_longer_to_come(console: Console) -> None:
+    console.given(CreateBatch("by-ship", "LAMP", 50, date(2031, 1, 1)), ReceiveBatch("by-ship", "receipt-1", 48, 3))
+
+    told = said(console.look("/product", sku="LAMP").text)
+
+    assert "Batch by-ship arrived with 48, 3 of them damaged +48 −50 to come 48 0" in told
+
+
 # --- one order -------------------------------------------------------------------
 
 
@@ -204,6 +248,36 @@ def test_an_order_has_its_lines_and_what_happened_to_it(console: Console) -> Non
     assert "RED-CHAIR by-ship" in page
     assert "Order ben-2 lost its 8 of RED-CHAIR from batch in-stock" in page
     assert "anna" not in page
+
+
+def test_an_order_says_what_is_promised_what_has_left_and_what_came_back(console: Console) -> None:
+    console.given(
+        CreateBatch("here", "LAMP", 20),
+        CreateBatch("there", "CHAIR", 20),
+        Allocate("anna-1", "LAMP", 12),
+        Allocate("anna-1", "CHAIR", 3),
+        Dispatch("anna-1", "parcel-1", (ParcelLine("LAMP", 5),)),
+        ReturnLine("anna-1", "LAMP", 2, "return-1", "good"),
+        ReleaseLine("anna-1", "CHAIR"),
+    )
+
+    page = said(console.look("/order", id="anna-1").text)
+
+    assert "Open: something is promised." in page
+    assert "SKU From Allocated Dispatched Returned" in page
+    assert "LAMP here in the warehouse 7 3 2" in page
+    assert "CHAIR nothing is left 0 0 0" in page
+
+
+def test_an_order_with_nothing_left_to_do_says_why(console: Console) -> None:
+    console.given(CreateBatch("here", "LAMP", 20), *(Allocate(name, "LAMP", 2) for name in ("all", "none", "empty")))
+    console.given(
+        Dispatch("all", "parcel-1", (ParcelLine("LAMP", 2),)), CancelOrder("none"), ReleaseLine("empty", "LAMP")
+    )
+
+    assert "Complete: all that is left of it has been dispatched." in said(console.look("/order", id="all").text)
+    assert "Cancelled: nothing more is promised to it." in said(console.look("/order", id="none").text)
+    assert "Empty: nothing is left of it." in said(console.look("/order", id="empty").text)
 
 
 def test_an_order_that_got_nothing_has_a_history_all_the_same(console: Console) -> None:
@@ -430,6 +504,21 @@ def test_a_page_that_is_not_there_is_not_found_in_html(console: Console) -> None
 
 def batch(qty: int, allocated: int, eta: date | None) -> Batch:
     return Batch("b", "CHAIR", qty, allocated, qty - allocated, eta)
+
+
+def kinds(batch: Batch, whole: int | None = None) -> list[tuple[str, float]]:
+    return [(piece.kind, piece.width) for piece in bar([batch], whole).pieces]
+
+
+def test_a_bar_has_the_parts_of_a_batch_and_of_what_has_left_only_where_all_is_shown() -> None:
+    here = Batch("b", "CHAIR", 100, 30, 10, None, dispatched=50, quarantined=10)
+
+    assert kinds(here) == [("allocated", 60), ("quarantined", 20), ("available", 20)]
+    assert kinds(here, whole=200) == [("allocated", 15), ("quarantined", 5), ("available", 5), ("dispatched", 25)]
+
+
+def test_what_has_expired_is_drawn_as_not_for_sale() -> None:
+    assert kinds(Batch("b", "CHAIR", 10, 4, 6, None, state="expired")) == [("allocated", 40), ("quarantined", 60)]
 
 
 batches = st.lists(

@@ -10,13 +10,15 @@ from typing import Any, Literal, TypeAlias, cast
 from allocation.domain.events import Event
 from allocation.service_layer import messages
 
+Kind: TypeAlias = Literal["batch", "document", "line", "order", "sku"]
+
 
 @dataclass(frozen=True, slots=True)
 class Name:
     """A part of a sentence that came from outside, and what it is the name of."""
 
     text: str
-    of: Literal["batch", "line", "order", "sku"]
+    of: Kind
 
     def __str__(self) -> str:
         return self.text
@@ -24,9 +26,11 @@ class Name:
 
 Sentence: TypeAlias = list[str | Name]
 
-_NAMES: dict[str, Literal["batch", "order", "sku"]] = {
+_NAMES: dict[str, Kind] = {
     "ref": "batch",
     "batchref": "batch",
+    "rest": "batch",
+    "dispatch_id": "document",
     "orderid": "order",
     "sku": "sku",
 }
@@ -48,12 +52,14 @@ def _pieces(template: str, event: Any, *, names_sku: bool) -> Iterator[str | Nam
                 yield ", line "
                 yield Name(event.lineid, "line")
                 yield ","
-        elif field == "quantity":
-            yield f"{event.qty:,}"
+        elif field in ("quantity", "of_sku"):
+            if field == "quantity":
+                yield f"{event.qty:,}"
             if names_sku:
                 yield " of "
                 yield Name(event.sku, "sku")
         elif field in _NAMES:
             yield Name(cast(str, getattr(event, field)), _NAMES[field])
         elif field:
-            yield str(getattr(event, field))
+            value = getattr(event, field)
+            yield f"{value:,}" if isinstance(value, int) else str(value)

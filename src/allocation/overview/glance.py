@@ -44,10 +44,16 @@ def why(silent: Unreachable | None) -> str:
     return silent.reason if silent else "not running"
 
 
-def look(engine: Engine | None, client: redis.Redis | None, api_url: str, patience: float = PATIENCE) -> Overview:
+def look(
+    engine: Engine | None,
+    client: redis.Redis | None,
+    api_url: str,
+    patience: float = PATIENCE,
+    time_zone: str = "UTC",
+) -> Overview:
     """None for a server of which it is not known where it is. Both are closed when they have answered."""
     give_up = time.monotonic() + patience
-    of_database = _Question(lambda: _ask_database(engine)) if engine else None
+    of_database = _Question(lambda: _ask_database(engine, time_zone)) if engine else None
     of_broker = _Question(lambda: _ask_broker(client)) if client else None
     of_api = _Question(lambda: api(api_url))
     return Overview(
@@ -58,9 +64,9 @@ def look(engine: Engine | None, client: redis.Redis | None, api_url: str, patien
     )
 
 
-def _ask_database(engine: Engine) -> Database:
+def _ask_database(engine: Engine, time_zone: str) -> Database:
     try:
-        return database(engine)
+        return database(engine, time_zone)
     finally:
         engine.dispose()
 

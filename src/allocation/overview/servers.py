@@ -69,15 +69,15 @@ class Broker:
     policy: str | None = None
 
 
-def database(engine: Engine) -> Database:
-    """Raises Unavailable."""
+def database(engine: Engine, zone: str) -> Database:
+    """`zone`: whose day it is by which a batch is overdue. Raises Unavailable."""
     with connection(engine, "REPEATABLE READ") as open_connection, open_connection.begin():
         begun = time.perf_counter()
         who = open_connection.execute(_WHO).one()
         milliseconds = _milliseconds_since(begun)
         revision = open_connection.execute(_REVISION).scalar() if who.is_migrated else None
         found = Database(who.version, milliseconds, revision, None, who.writes)
-        return replace(found, tables=_tables(open_connection)) if found.is_current else found
+        return replace(found, tables=_tables(open_connection, zone)) if found.is_current else found
 
 
 def broker(client: redis.Redis) -> Broker:
@@ -102,11 +102,11 @@ def broker(client: redis.Redis) -> Broker:
     )
 
 
-def _tables(open_connection: Connection) -> Tables:
+def _tables(open_connection: Connection, zone: str) -> Tables:
     return Tables(
         backlogs=backlogs(open_connection),
         dead_messages=dead_messages(open_connection),
-        stock=stock_totals(open_connection),
+        stock=stock_totals(open_connection, zone),
         bridge=holder_of(open_connection, BRIDGE_LOCK),
         command_stream=holder_of(open_connection, COMMAND_STREAM_LOCK),
     )

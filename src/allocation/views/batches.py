@@ -41,6 +41,9 @@ def state_of(eta: date | None, expires: date | None, today: date) -> State:
 TODAY = "CAST(statement_timestamp() AT TIME ZONE :zone AS date)"
 """The day that it is in the time zone `zone`."""
 
+IS_SOLD = f"coalesce(expires >= {TODAY}, true)"
+"""That it has not expired: what has is in no number of what there is."""
+
 PROMISED = "allocated_quantity - held_quantity - dispatched_quantity - quarantined_quantity"
 
 COLUMNS = f"""

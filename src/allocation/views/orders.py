@@ -34,6 +34,13 @@ class Line:
     promises: list[Promise]
     returned: int = 0
 
+    @classmethod
+    def of(cls, lineid: str, sku: str, returned: int, promises: list[Promise]) -> Line:
+        first = next((promise for promise in promises if promise.qty), promises[0] if promises else None)
+        qty = sum(promise.qty + promise.dispatched for promise in promises) + returned
+        batchref, eta = (first.batchref, first.eta) if first else (None, None)
+        return cls(lineid, sku, qty, batchref, eta, promises, returned)
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -45,6 +52,15 @@ class Order:
     orderid: str
     lines: list[Line]
     status: Literal["open", "complete", "cancelled", "empty"] = "open"
+
+    @classmethod
+    def of(cls, orderid: str, lines: list[Line], *, is_cancelled: bool) -> Order:
+        every = [promise for line in lines for promise in line.promises]
+        if is_cancelled:
+            return cls(orderid, lines, "cancelled")
+        if any(promise.qty for promise in every):
+            return cls(orderid, lines, "open")
+        return cls(orderid, lines, "complete" if every else "empty")
 
 
 def allocations(asked: Connection, orderid: str) -> list[dict[str, str]]:
@@ -68,20 +84,8 @@ def order(asked: Connection, orderid: str) -> Order | None:
         promises.setdefault(lineid, [])
         if batchref is not None:
             promises[lineid].append(Promise(batchref, *of_batch))
-    lines = [_line(lineid, *about[lineid], has) for lineid, has in promises.items()]
-    every = [promise for line in lines for promise in line.promises]
-    if rows[0].cancelled:
-        return Order(orderid, lines, "cancelled")
-    if any(promise.qty for promise in every):
-        return Order(orderid, lines, "open")
-    return Order(orderid, lines, "complete" if every else "empty")
-
-
-def _line(lineid: str, sku: str, returned: int, promises: list[Promise]) -> Line:
-    first = next((promise for promise in promises if promise.qty), promises[0] if promises else None)
-    qty = sum(promise.qty + promise.dispatched for promise in promises) + returned
-    batchref, eta = (first.batchref, first.eta) if first else (None, None)
-    return Line(lineid, sku, qty, batchref, eta, promises, returned)
+    lines = [Line.of(lineid, *about[lineid], has) for lineid, has in promises.items()]
+    return Order.of(orderid, lines, is_cancelled=rows[0].cancelled)
 
 
 _LINES = text("""

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from allocation.views.batches import PROMISED, TODAY, all_batches_of
+from allocation.views.batches import IS_SOLD, PROMISED, TODAY, all_batches_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,10 @@ def _stocks(rows: Sequence[Any]) -> Iterator[Stock]:
         yield Stock(sku, on_hand, promised, available, incoming, held, quarantined, dispatched)
 
 
-_IS_SOLD = f"coalesce(expires >= {TODAY}, true)"
 _STOCK = f"""
-    SELECT page.sku, eta, sum(purchased_quantity) FILTER (WHERE {_IS_SOLD}), sum({PROMISED}) FILTER (WHERE {_IS_SOLD}),
-           sum(held_quantity) FILTER (WHERE {_IS_SOLD}), sum(dispatched_quantity) FILTER (WHERE {_IS_SOLD}),
-           sum(quarantined_quantity) FILTER (WHERE {_IS_SOLD})
+    SELECT page.sku, eta, sum(purchased_quantity) FILTER (WHERE {IS_SOLD}), sum({PROMISED}) FILTER (WHERE {IS_SOLD}),
+           sum(held_quantity) FILTER (WHERE {IS_SOLD}), sum(dispatched_quantity) FILTER (WHERE {IS_SOLD}),
+           sum(quarantined_quantity) FILTER (WHERE {IS_SOLD})
     FROM ({{page}}) AS page CROSS JOIN LATERAL {all_batches_of("page.sku")} AS every
     GROUP BY page.sku, eta ORDER BY page.sku, eta NULLS FIRST
 """  # noqa: S608 - all of it is our own
@@ -112,5 +111,5 @@ _ROOM = text(f"""
            coalesce(sum(held_quantity), 0), coalesce(sum(dispatched_quantity), 0),
            coalesce(sum(quarantined_quantity), 0),
            min(eta) FILTER (WHERE eta >= {TODAY} AND allocated_quantity < purchased_quantity) AS next_eta
-    FROM {all_batches_of(":sku")} AS every WHERE {_IS_SOLD}
+    FROM {all_batches_of(":sku")} AS every WHERE {IS_SOLD}
 """)  # noqa: S608 - all of it is our own

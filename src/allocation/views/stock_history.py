@@ -53,19 +53,43 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """One moment's stock of a SKU, its batches in the order of allocation, and a page of events that led there, the
-    newest first. `on_hand` and `allocated` are of the warehouse. `older` is the version before which the next page
-    begins, None for the last."""
+class Figures:
+    """What there is: `available`, `on_hand`, `allocated` and `quarantined` in the warehouse, and what is to come. What
+    has left is in none of them, nor is what has expired but in `expired`: that nobody was promised, and nobody will
+    be. No event tells that it expired, so the balance after the last event has it still."""
 
-    sku: str
-    balance: Balance
+    available: int
     on_hand: int
     allocated: int
+    quarantined: int
+    incoming: int
     incoming_allocated: int
+    expired: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One moment's stock of a SKU: all of its batches in the order of allocation, and a page of events that led there,
+    the newest first. `older` is the version before which the next page begins, None for the last."""
+
+    sku: str
     batches: list[Batch]
     steps: list[Step]
     older: int | None
+
+    @property
+    def figures(self) -> Figures:
+        sold = [one for one in self.batches if one.state != "expired"]
+        here, incoming = [one for one in sold if one.eta is None], [one for one in sold if one.eta is not None]
+        return Figures(
+            available=sum(one.available for one in here),
+            on_hand=sum(one.qty - one.dispatched for one in here),
+            allocated=sum(one.allocated for one in here),
+            quarantined=sum(one.quarantined for one in here),
+            incoming=sum(one.available for one in incoming),
+            incoming_allocated=sum(one.allocated for one in incoming),
+            expired=sum(one.available for one in self.batches if one.state == "expired"),
+        )
 
 
 def history(asked: Connection, sku: str, before: int | None, most: int, zone: str) -> History | None:
@@ -75,10 +99,6 @@ def history(asked: Connection, sku: str, before: int | None, most: int, zone: st
         return None
     rows = asked.execute(_BATCHES, {"sku": sku, "zone": zone}).all()
     batches = [Batch(*columns) for *columns, _, _ in rows]
-    balance = Balance(
-        sum(batch.available for batch in batches if batch.eta is None),
-        sum(batch.available for batch in batches if batch.eta is not None),
-    )
     end = min(before or last + 1, last + 1)
     first = max(1, end - most)
     is_near = last - first < RECKONED
@@ -89,10 +109,6 @@ def history(asked: Connection, sku: str, before: int | None, most: int, zone: st
         steps = reckoned(steps, batches, purchased, {row.added for row in rows})
     return History(
         sku=sku,
-        balance=balance,
-        on_hand=sum(batch.qty for batch in batches if batch.eta is None),
-        allocated=sum(batch.allocated for batch in batches if batch.eta is None),
-        incoming_allocated=sum(batch.allocated for batch in batches if batch.eta is not None),
         batches=batches,
         steps=[step for step in steps if step.version < end][::-1],
         older=first if first > 1 else None,

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from sqlalchemy import Connection, text
 
-from allocation.views.batches import COLUMNS, PREFERRED_FIRST, Batch, all_batches_of, few_batches_of
+from allocation.views.batches import COLUMNS, IS_SOLD, PREFERRED_FIRST, PROMISED, Batch, all_batches_of, few_batches_of
 
 LOOKED_AT = 200_000
 """So many SKUs are searched for one page; what is behind them, for the next."""
@@ -19,8 +19,8 @@ BATCHES_SHOWN = 24
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """A SKU with sums over all of its batches, and some of these in the order in which they are allocated: `available`
-    and `allocated` in the warehouse, and the same of what is to come."""
+    """A SKU with sums over all of its batches but the expired, and some of these in the order in which they are
+    allocated: `available` and `allocated`, which is promised, in the warehouse, and the same of what is to come."""
 
     sku: str
     available: int
@@ -78,10 +78,10 @@ _SHELVES = text(f"""
     SELECT sums.*, {COLUMNS}
     FROM unnest(CAST(:skus AS text[])) AS page (name)
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(purchased_quantity - allocated_quantity) FILTER (WHERE eta IS NULL), 0),
-               coalesce(sum(allocated_quantity) FILTER (WHERE eta IS NULL), 0),
-               coalesce(sum(purchased_quantity - allocated_quantity) FILTER (WHERE eta IS NOT NULL), 0),
-               coalesce(sum(allocated_quantity) FILTER (WHERE eta IS NOT NULL), 0),
+        SELECT coalesce(sum(purchased_quantity - allocated_quantity) FILTER (WHERE eta IS NULL AND {IS_SOLD}), 0),
+               coalesce(sum({PROMISED}) FILTER (WHERE eta IS NULL AND {IS_SOLD}), 0),
+               coalesce(sum(purchased_quantity - allocated_quantity) FILTER (WHERE eta IS NOT NULL AND {IS_SOLD}), 0),
+               coalesce(sum({PROMISED}) FILTER (WHERE eta IS NOT NULL AND {IS_SOLD}), 0),
                count(*)
         FROM {all_batches_of(_SKU)} AS every
     ) AS sums

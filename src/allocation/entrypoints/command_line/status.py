@@ -49,4 +49,5 @@ def _look(settings: Settings) -> Overview:
 
     limits = Limits(statement_timeout=3_000, lock_timeout=1_000)
     engine = database_engine(settings.database_url, 1, limits=limits) if settings.database_url else None
-    return look(engine, redis_client(settings.redis_url) if settings.redis_url else None, running_api_url(settings))
+    client = redis_client(settings.redis_url) if settings.redis_url else None
+    return look(engine, client, running_api_url(settings), time_zone=settings.time_zone)

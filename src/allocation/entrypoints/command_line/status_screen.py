@@ -79,13 +79,11 @@ def _of_api(api: Api | Unreachable) -> dict[str, Any]:
 def _of_tables(tables: Tables | None) -> dict[str, Any]:
     if tables is None:
         return dict.fromkeys(("effects", "dead", "consumer", "stock"))
-    stock = tables.stock
-    available = {"on_hand_available": stock.on_hand_available, "incoming_available": stock.incoming_available}
     return {
         "effects": [asdict(backlog) for backlog in tables.backlogs],
         "dead": {"messages": tables.dead_messages, "effects": sum(backlog.dead for backlog in tables.backlogs)},
         "consumer": {"stream": _of_holder(tables.command_stream), "channel": _of_holder(tables.bridge)},
-        "stock": asdict(stock) | available,
+        "stock": asdict(tables.stock),
     }
 
 
@@ -148,12 +146,14 @@ def _commands(tables: Tables, broker: Broker | Unreachable | None) -> Table:
 
 def _stock(tables: Tables) -> Table:
     stock, plus = tables.stock, "" if tables.stock.is_complete else "+"
-    table = _table("Available stock", "batches", "purchased", "allocated", "available", numbers=True)
-    on_hand = (stock.open_batches - stock.incoming_batches, stock.on_hand, stock.on_hand_allocated)
-    incoming = (stock.incoming_batches, stock.incoming, stock.incoming_allocated)
-    for name, (batches, purchased, allocated) in (("on hand", on_hand), ("incoming", incoming)):
-        figures = (batches, purchased, allocated, purchased - allocated)
+    table = _table("Available stock", "batches", "pieces", "allocated", "quarantined", "available", numbers=True)
+    here = stock.open_batches - stock.incoming_batches
+    on_hand = here, stock.on_hand, stock.on_hand_allocated, stock.on_hand_quarantined, stock.on_hand_available
+    incoming = stock.incoming_batches, stock.incoming, stock.incoming_allocated, 0, stock.incoming_available
+    for name, figures in (("on hand", on_hand), ("incoming", incoming)):
         table.add_row(name, *(f"{figure:,}{plus}" for figure in figures))
+    if stock.overdue_batches:
+        table.add_row("of these overdue", Text(f"{stock.overdue_batches:,}{plus}", "yellow"))
     table.add_row(f"of {stock.skus:,}{plus} SKUs")
     return table
 

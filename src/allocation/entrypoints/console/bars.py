@@ -24,12 +24,11 @@ class Bar:
 
 
 def bar(batches: Sequence[Batch], whole: int | None = None) -> Bar:
-    """One bar for the batches side by side, as long as `whole`, or else as all of them."""
-    length = whole or sum(batch.qty for batch in batches)
+    """One bar for the batches side by side: all of what is there; or, as long as `whole`, also what has left."""
+    length = whole or sum(batch.qty - batch.dispatched for batch in batches)
     pieces, x = [], 0.0
     for batch in batches:
-        free = "available" if batch.eta is None else "incoming"
-        for kind, qty in (("allocated", batch.allocated), (free, batch.available)):
+        for kind, qty in _parts(batch, with_dispatched=whole is not None):
             if qty and length:
                 width = 100 * qty / length
                 pieces.append(Piece(kind, round(x, 3), round(width, 3)))
@@ -37,8 +36,35 @@ def bar(batches: Sequence[Batch], whole: int | None = None) -> Bar:
     return Bar(pieces, "; ".join(_told(batches)) or "no batches")
 
 
+def _parts(batch: Batch, *, with_dispatched: bool) -> Iterable[tuple[str, int]]:
+    yield "allocated", batch.allocated + batch.held
+    yield "quarantined", batch.quarantined
+    if batch.state == "expired":
+        yield "quarantined", batch.available
+    else:
+        yield "available" if batch.eta is None else "incoming", batch.available
+    if with_dispatched:
+        yield "dispatched", batch.dispatched
+
+
+def state_in_words(batch: Batch) -> str:
+    match batch.state:
+        case "expired":
+            return f"expired after {batch.expires}"
+        case "overdue":
+            return f"overdue, expected {batch.eta}"
+        case "expected":
+            return f"expected {batch.eta}"
+        case "received":
+            return f"in the warehouse, sold until {batch.expires}" if batch.expires else "in the warehouse"
+
+
 def _told(batches: Iterable[Batch]) -> Iterable[str]:
     for batch in batches:
-        when = f", expected {batch.eta}" if batch.eta else ""
-        counted = f"{batch.allocated:,} of {batch.qty:,} allocated, {batch.available:,} available"
-        yield f"batch {batch.ref}{when}: {counted}"
+        when = "" if batch.state == "received" else f", {state_in_words(batch)}"
+        parts = [f"{batch.allocated:,} of {batch.qty:,} allocated"]
+        parts += [f"{batch.held:,} held"] if batch.held else []
+        parts += [f"{batch.quarantined:,} in quarantine"] if batch.quarantined else []
+        parts += [f"{batch.dispatched:,} dispatched"] if batch.dispatched else []
+        parts += [f"{batch.available:,} {'not for sale' if batch.state == 'expired' else 'available'}"]
+        yield f"batch {batch.ref}{when}: {', '.join(parts)}"

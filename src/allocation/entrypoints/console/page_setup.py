@@ -21,7 +21,7 @@ from werkzeug.exceptions import (
 )
 
 from allocation.access.keys import Scope
-from allocation.entrypoints.console.bars import bar
+from allocation.entrypoints.console.bars import bar, state_in_words
 from allocation.entrypoints.console.sentences import mark_of, sentence_of
 from allocation.entrypoints.console.sign_in import visitor
 from allocation.entrypoints.console.visitors import keep_cookie
@@ -60,6 +60,7 @@ def add_looks(console: Blueprint) -> None:
             "may_operate": "visitor" in g and visitor().may(Scope.OPERATE),
             "static_url": lambda name: url_for("console.static", filename=name, v=version),
             "bar": bar,
+            "state_in_words": state_in_words,
             "sentence_of": sentence_of,
             "mark_of": mark_of,
             "effect_name": lambda name: EFFECTS.get(name, name.replace("_", " ")),

@@ -70,6 +70,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
         return render_template(
             "console/product.html",
             history=history,
+            figures=history.figures,
             before=before,
             batches=history.batches[:BATCHES_A_PAGE],
             largest=max((batch.qty for batch in history.batches), default=0),
@@ -86,7 +87,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
         return render_template(
             "console/order.html",
             orderid=orderid,
-            lines=found.lines if found else [],
+            order=found,
             events=[told(entry) for entry in events[:EVENTS_A_PAGE]],
             has_more=len(events) > EVENTS_A_PAGE,
         )

@@ -190,6 +190,7 @@ OUT_OF_STOCK = EventRow(
     tone="failure",
     sentence="{line} asked for {quantity}: out of stock",
 )
+_WHY_RELEASED = {"released": "", "cancelled": ": it was cancelled", "moved": ": it was picked from another batch"}
 LINE_RELEASED = EventRow(
     events.LineReleased,
     "line_released.v1",
@@ -200,7 +201,7 @@ LINE_RELEASED = EventRow(
     example=events.LineReleased("order-1", "RED-CHAIR", 12, "batch-1", "line-1", "released"),
     label="Promise given back",
     tone="change",
-    sentence="{line} gave back {quantity} from batch {batchref}: {why}",
+    sentence=lambda event: "{line} gave back {quantity} to batch {batchref}" + _WHY_RELEASED[event.why],
     stock=StockChange("batchref", taken=-1),
 )
 ORDER_CANCELLED = EventRow(
@@ -212,7 +213,7 @@ ORDER_CANCELLED = EventRow(
     example=events.OrderCancelled("order-1", "RED-CHAIR"),
     label="Order cancelled",
     tone="change",
-    sentence="order {orderid} was cancelled",
+    sentence="order {orderid} was cancelled, with its lines{of_sku}",
 )
 DISPATCHED = EventRow(
     events.Dispatched,
@@ -223,7 +224,7 @@ DISPATCHED = EventRow(
     example=events.Dispatched("order-1", "RED-CHAIR", 5, "batch-1", "line-1", "parcel-1"),
     label="Dispatched",
     tone="success",
-    sentence="{quantity} of {line} left from batch {batchref}, in {dispatch_id}",
+    sentence="{line} was sent {quantity} from batch {batchref}, in parcel {dispatch_id}",
 )
 RETURNED = EventRow(
     events.Returned,
@@ -239,7 +240,9 @@ RETURNED = EventRow(
     example=events.Returned("order-1", "RED-CHAIR", 2, "batch-1", "line-1", "return-1", "good"),
     label="Returned",
     tone="stock",
-    sentence="{quantity} of {line} came back to batch {batchref}: {condition}",
+    sentence=lambda event: (
+        "{line} sent {quantity} back to batch {batchref}" + (", to be checked" if event.condition == "check" else "")
+    ),
     stock=StockChange("batchref", taken=-1),
 )
 

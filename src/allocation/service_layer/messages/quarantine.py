@@ -69,7 +69,7 @@ QUARANTINED = EventRow(
     example=events.Quarantined("batch-1", "RED-CHAIR", 4, "damaged", "quarantine-1"),
     label="Quarantined",
     tone="setback",
-    sentence="{quantity} of batch {ref} went into quarantine: {reason}",
+    sentence="{quantity} in batch {ref} went into quarantine: {reason}",
     stock=StockChange("ref", taken=1),
 )
 QUARANTINE_RELEASED = EventRow(
@@ -80,7 +80,7 @@ QUARANTINE_RELEASED = EventRow(
     example=events.QuarantineReleased("batch-1", "RED-CHAIR", 3, "release-1"),
     label="Quarantine released",
     tone="stock",
-    sentence="{quantity} of batch {ref} are for sale again",
+    sentence="{quantity} in batch {ref} left quarantine, and can be sold again",
     stock=StockChange("ref", taken=-1),
 )
 WRITTEN_OFF = EventRow(
@@ -91,6 +91,6 @@ WRITTEN_OFF = EventRow(
     example=events.WrittenOff("batch-1", "RED-CHAIR", 1, "damaged", "write-off-1"),
     label="Written off",
     tone="setback",
-    sentence="{quantity} of batch {ref} were written off: {reason}",
+    sentence="batch {ref} lost {quantity} from quarantine, written off: {reason}",
     stock=StockChange("ref", purchased="loses", taken=-1),
 )

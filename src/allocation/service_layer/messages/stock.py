@@ -192,9 +192,9 @@ BATCH_RECEIVED = EventRow(
     label="Received",
     tone="stock",
     sentence=lambda event: (
-        "batch {ref} has arrived with {received}, {damaged} of them damaged"
-        if event.damaged
-        else "batch {ref} has arrived with {received}"
+        "batch {ref} arrived with {received}{of_sku}"
+        + (", {damaged} of them damaged" if event.damaged else "")
+        + (", and batch {rest} brings the rest" if event.rest else "")
     ),
     stock=StockChange("ref", purchased="sets", arrives=True),
 )
@@ -213,7 +213,7 @@ BATCH_COUNTED = EventRow(
     example=events.BatchCounted("batch-1", "RED-CHAIR", "count-1", 10, 17, "lost"),
     label="Counted",
     tone="change",
-    sentence="{counted} of batch {ref} were counted: {reason}",
+    sentence="a count of batch {ref} found {counted}{of_sku} on the shelf ({reason})",
     stock=StockChange("ref", purchased="sets"),
 )
 ETA_CHANGED = EventRow(
@@ -224,5 +224,5 @@ ETA_CHANGED = EventRow(
     example=events.EtaChanged("batch-1", "RED-CHAIR", date(2031, 2, 1)),
     label="ETA changed",
     tone="change",
-    sentence="batch {ref} is expected on {eta} now",
+    sentence="batch {ref}{of_sku} is expected on {eta} now",
 )

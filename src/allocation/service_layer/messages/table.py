@@ -103,8 +103,9 @@ class StockChange:
 class EventRow(Generic[M]):
     """An event. `name` is stored with it for good, and has a version.
 
-    `sentence` says what happened, with fields of the event in braces, `{line}` for its order line and `{quantity}` for
-    `qty` of its SKU; or gives that for an event. `label` and `tone` are for lists of events.
+    `sentence` says what happened, with fields of the event in braces, `{line}` for its order line, `{of_sku}` for
+    " of " and its SKU, and `{quantity}` for `qty` with that; or gives that for an event. `label` and `tone` are for
+    lists of events.
     """
 
     kind: type[M]
