@@ -57,6 +57,7 @@ asked = st.lists(
         st.builds(CancelOrder, orders),
         st.tuples(refs, st.integers(0, 60)),
     ),
+    min_size=15,
     max_size=40,
 )
 """Commands, and counts: of which batch, and what was found."""
