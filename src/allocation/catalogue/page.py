@@ -54,14 +54,15 @@ schema of every version that was ever published is in `src/allocation/catalogue/
   service [has to tell you](operations.md#to-restore). You notice it yourself only where a `sequence` that you have
   comes with another `id`.
 
-What an event changes, of the batch that it names:
+What an event changes, of the batch that it names. *Taken* is what is promised, has left, or is in quarantine:
 
-| event | purchased | allocated | available |
+| event | purchased | taken | available |
 |---|---|---|---|
 STOCK_CHANGES
 
-So keep two numbers for each batch. After a change of its quantity less than nothing may be available, until the
-`allocation.deallocated.v1` that follow are read.
+So keep two numbers for each batch. After a receipt, a count, a change of its quantity, or what goes into quarantine
+less than nothing may be available, until the `allocation.deallocated.v1` that follow are read.
+`allocation.dispatched.v1` moves what is taken from promised to left, and changes neither number.
 
 The same is called otherwise elsewhere:
 
