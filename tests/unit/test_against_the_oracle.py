@@ -1,0 +1,140 @@
+"""The service and a second, plain telling of the same rules agree after each step, unit by unit."""
+
+from __future__ import annotations
+
+import os
+from copy import deepcopy
+from datetime import date
+from itertools import count
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests import anything
+from tests.fakes import TODAY, Service
+from tests.oracle import Line, Oracle, Refused
+
+from allocation.domain import commands as c
+from allocation.domain.errors import DomainError
+from allocation.domain.events import Condition
+
+SKUS = ["LAMP", "SOFA"]
+EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "100"))
+
+CONDITIONS: st.SearchStrategy[Condition] = st.sampled_from(["good", "check"])
+DAYS = [date(2026, 1, 1), date(2026, 1, 2)]
+EXPIRIES = [None, TODAY, date(2026, 3, 10), date(2199, 12, 31)]
+
+
+class Asker:
+    """Asks what makes sense as things are, most of the time; else anything."""
+
+    def __init__(self, data: st.DataObject, oracle: Oracle) -> None:
+        self._draw = data.draw
+        self.oracle = oracle
+        self._numbers = count(1)
+
+    def next(self) -> c.Command:
+        kinds = [self._create, self._allocate, self._allocate, self._of_batch, self._of_batch, self._of_line]
+        kinds += [self._of_line, self._of_line]
+        ask = self._draw(st.sampled_from([*kinds, None]))
+        return ask() if ask else self._draw(anything.commands(SKUS))
+
+    def _one(self, values: list[str]) -> str:
+        return self._draw(st.sampled_from(values))
+
+    def _quantity(self, most: int) -> int:
+        return self._draw(st.integers(1, max(1, most)))
+
+    def _number(self) -> str:
+        """Mostly one that was never used."""
+        return self._draw(st.sampled_from([f"d{next(self._numbers)}", "n1"]))
+
+    def _create(self) -> c.Command:
+        ref, sku = f"b{self._quantity(4)}", self._one(SKUS)
+        eta, expires = self._draw(st.sampled_from([None, *DAYS])), self._draw(st.sampled_from(EXPIRIES))
+        return c.CreateBatch(ref, sku, self._draw(st.integers(0, 30)), eta, expires)
+
+    def _allocate(self) -> c.Command:
+        order, line = f"o{self._quantity(4)}", self._one(["1", "2"])
+        return c.Allocate(order, self._one(SKUS), self._quantity(12), line)
+
+    def _of_batch(self) -> c.Command:
+        if not self.oracle.lots:
+            return self._create()
+        ref = self._one(sorted(self.oracle.lots))
+        purchased, _, _, dispatched, quarantined = self.oracle.parts(ref)
+        shelf, number = purchased - dispatched - quarantined, self._number()
+        rest = self._draw(st.sampled_from([None, c.Rest(f"rest of {ref}", DAYS[1])]))
+        expires = self._draw(st.sampled_from(EXPIRIES[:2]))
+        received = self._draw(st.integers(0, purchased + 3))
+        asked: list[c.Command] = [
+            c.ChangeBatchQuantity(ref, self._draw(st.integers(0, purchased + 5))),
+            c.ChangeEta(ref, self._draw(st.sampled_from(DAYS))),
+            c.ReceiveBatch(ref, number, received, self._draw(st.integers(0, received)), expires, rest),
+            c.CountBatch(ref, self._draw(st.integers(0, shelf + 2)), shelf, number, "lost"),
+            c.Quarantine(ref, self._quantity(shelf), "damaged", number),
+            c.ReleaseQuarantine(ref, self._quantity(quarantined), number),
+            c.WriteOff(ref, self._quantity(quarantined), "damaged", number),
+        ]
+        return self._draw(st.sampled_from(asked))
+
+    def _of_line(self) -> c.Command:
+        if not self.oracle.lines:
+            return self._allocate()
+        line: Line = self._draw(st.sampled_from(sorted(self.oracle.lines)))
+        has = self.oracle.has(line).values()
+        promised, out = sum(one for one, _ in has), sum(other for _, other in has)
+        here = [ref for ref, lot in self.oracle.lots.items() if lot.eta is None and lot.sku == self.oracle.lines[line]]
+        ref, number = self._draw(st.sampled_from([None, *here])), self._number()
+        others = [other for other in self.oracle.lines if other[0] == line[0] and other != line]
+        parts = [c.ParcelLine(line[1], self._quantity(promised), ref)]
+        parts += [c.ParcelLine(other[1], 1) for other in others[:1] if self._draw(st.booleans())]
+        asked: list[c.Command] = [
+            c.ReleaseLine(*line),
+            c.CancelOrder(line[0]),
+            c.Dispatch(line[0], number, tuple(parts)),
+            c.Dispatch(line[0], number, tuple(parts)),
+            c.ReturnLine(*line, self._quantity(out), number, self._draw(CONDITIONS), None),
+            c.ReturnLine(*line, self._quantity(out), number, "good", ref),
+            c.Allocate(line[0], self.oracle.lines[line], promised + out + self.oracle.came_back[line] or 1, line[1]),
+        ]
+        return self._draw(st.sampled_from(asked))
+
+
+def compared(service: Service, oracle: Oracle) -> None:
+    with service.unit_of_work() as uow:
+        for ref, lot in oracle.lots.items():
+            batch = uow.products.get_by_batchref(ref).batches[ref]
+            parts = (
+                batch.purchased_quantity,
+                batch.available_quantity,
+                batch.promised_quantity,
+                batch.dispatched_quantity,
+                batch.quarantined_quantity,
+            )
+            assert (parts, batch.eta, batch.expires) == (oracle.parts(ref), lot.eta, lot.expires), ref
+        for orderid, lineid in oracle.lines:
+            line = uow.products.line(orderid, lineid)
+            has = {one.batchref: (one.line.qty, one.dispatched) for one in line.allocations}
+            assert has == oracle.has((orderid, lineid)), (orderid, lineid)
+            assert line.returned == oracle.came_back[orderid, lineid]
+
+
+@given(st.data())
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+def test_the_service_and_the_oracle_agree_after_each_command(data: st.DataObject) -> None:
+    service, asker = Service(), Asker(data, Oracle(TODAY))
+    for _ in range(data.draw(st.integers(1, 40), "commands")):
+        command, before = asker.next(), deepcopy(asker.oracle)
+        try:
+            asker.oracle.ask(command)
+            expected = None
+        except Refused as refused:
+            asker.oracle, expected = before, str(refused)
+        try:
+            service.bus.handle(command)
+            found = None
+        except DomainError as refusal:
+            found = type(refusal).__name__
+        assert found == expected, command
+        compared(service, asker.oracle)
