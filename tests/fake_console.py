@@ -281,10 +281,9 @@ def _promises(product: Product, line: PlacedLine) -> list[Promise]:
 
 def _shelf(product: Product) -> Shelf:
     held = held_by(product)
-    balance = balance_of(product)
-    now = sum(one.allocated for one in held if one.eta is None)
-    incoming = sum(one.allocated for one in held if one.eta is not None)
-    return Shelf(product.sku, balance.now, now, balance.incoming, incoming, len(held), held)
+    figures = History(product.sku, held, [], None).figures
+    now, incoming = (figures.available, figures.allocated), (figures.incoming, figures.incoming_allocated)
+    return Shelf(product.sku, *now, *incoming, len(held), held)
 
 
 def _step(recorded: Recorded[object]) -> Step:

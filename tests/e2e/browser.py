@@ -46,8 +46,9 @@ def _look_for_one() -> Path | None:
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
+    found = find_browser()  # which may ask Playwright itself
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
         yield browser
         browser.close()
 

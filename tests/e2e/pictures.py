@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import requests
 from playwright.sync_api import Browser
@@ -26,7 +26,7 @@ BATCHES: dict[str, list[tuple[str, int, str | None]]] = {
     "OAK-TABLE-180": [("WH-2202", 60, None), ("SHIP-32", 40, "2031-01-20"), ("SHIP-33", 40, "2031-03-02")],
     "RED-CHAIR": [("WH-2203", 80, None), ("WH-2204", 40, None), ("SHIP-34", 200, "2031-01-12")],
     "SIDEBOARD-WALNUT": [("WH-2205", 12, None)],
-    "TABLE-LAMP-OPAL": [("SHIP-35", 90, "2031-01-12")],
+    "TABLE-LAMP-OPAL": [("SHIP-35", 90, "2026-01-12")],
     "WOOL-BLANKET-GREY": [("WH-2206", 500, None), ("SHIP-36", 250, "2031-01-20")],
     "WOOL-BLANKET-RUST": [("WH-2207", 300, None)],
 }
@@ -38,6 +38,28 @@ LINES = """
 """
 
 
+WAREHOUSE: list[tuple[str, dict[str, Any]]] = [
+    ("dispatch", {"orderid": "web-1042", "dispatch_id": "P-77", "lines": [{"lineid": "RED-CHAIR", "qty": 12}]}),
+    (
+        "return_line",
+        {"orderid": "web-1042", "lineid": "RED-CHAIR", "qty": 2, "return_id": "R-5", "condition": "check"},
+    ),
+    (
+        "receive_batch",
+        {
+            "ref": "SHIP-32",
+            "receipt_id": "IN-12",
+            "received": 25,
+            "damaged": 3,
+            "rest": {"ref": "SHIP-32-REST", "eta": "2031-02-20"},
+        },
+    ),
+    ("dispatch", {"orderid": "web-1049", "dispatch_id": "P-78", "lines": [{"lineid": "WOOL-BLANKET-RUST", "qty": 15}]}),
+    ("create_batch", {"ref": "WH-2190", "sku": "WOOL-BLANKET-GREY", "qty": 60, "expires": "2026-01-31"}),
+    ("quarantine", {"ref": "WH-2207", "qty": 20, "reason": "suspect", "document": "Q-9"}),
+]
+
+
 def play(api: Client) -> None:
     for sku, batches in BATCHES.items():
         for ref, qty, eta in batches:
@@ -47,6 +69,9 @@ def play(api: Client) -> None:
         api.allocate(f"web-{1041 + number}", sku, int(quantity))
     api.change_batch_quantity("WH-2203", 60)
     eventually(lambda: len(api.events("RED-CHAIR")) > 3 + 7, "the batch has shrunk")
+    for kind, data in WAREHOUSE:
+        api.send(kind, **data)
+    eventually(lambda: "WH-2207" in str(api.events("WOOL-BLANKET-RUST")[2:]), "the warehouse has done all that")
     api.say(CHANGE_BATCH_QUANTITY, json.dumps({"batchref": "WH-2230", "qty": 15}).encode())
     api.say(CHANGE_BATCH_QUANTITY, b'{"batchref": "WH-2205", "qty": "ten"}')
     eventually(lambda: dead_letters(api) == 2, "both letters are dead")
@@ -98,6 +123,7 @@ def main() -> None:
         take(browser, console, "stock-phone", size=PHONE)
         take(browser, f"{console}/product?sku=RED-CHAIR", "product")
         take(browser, f"{console}/product?sku=RED-CHAIR", "product-phone", size=PHONE, colours="dark")
+        take(browser, f"{console}/order?id=web-1042", "order")
         take(browser, f"{console}/dead-letters", "dead-letters")
 
 

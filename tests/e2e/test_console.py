@@ -199,6 +199,10 @@ def test_no_rule_of_accessibility_is_broken(
     api.add_batch(batch, sku, 50)
     api.allocate(order, sku, 20)
     api.allocate(order, sku, 40, lineid="2")
+    api.send("dispatch", orderid=order, dispatch_id="parcel-1", lines=[{"lineid": sku, "qty": 5}])
+    api.send("create_batch", ref=random_batchref("late"), sku=sku, qty=9, eta="2001-01-01")
+    api.send("quarantine", ref=batch, qty=3, reason="damaged", document="quarantine-1")
+    eventually(lambda: len(api.events(sku)) == 6, "the warehouse is done")
     api.say(CHANGE_BATCH_QUANTITY, json.dumps({"batchref": random_batchref(), "qty": 7}).encode())
 
     with browser.new_context(viewport=size, color_scheme=colours) as context:

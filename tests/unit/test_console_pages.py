@@ -213,6 +213,7 @@ def test_what_was_dispatched_or_cannot_be_sold_is_told_apart_from_what_is_availa
         ReturnLine("anna-1", "LAMP", 2, "return-1", "check"),
     )
 
+    assert "LAMP 8 7 50 overdue" in said(console.look().text)
     page = console.look("/product", sku="LAMP")
 
     told = said(page.text)
@@ -275,7 +276,9 @@ def test_an_order_with_nothing_left_to_do_says_why(console: Console) -> None:
         Dispatch("all", "parcel-1", (ParcelLine("LAMP", 2),)), CancelOrder("none"), ReleaseLine("empty", "LAMP")
     )
 
-    assert "Complete: all that is left of it has been dispatched." in said(console.look("/order", id="all").text)
+    complete = said(console.look("/order", id="all").text)
+    assert "Complete: all that is left of it has been dispatched." in complete
+    assert "here all of it dispatched 0 2 0" in complete
     assert "Cancelled: nothing more is promised to it." in said(console.look("/order", id="none").text)
     assert "Empty: nothing is left of it." in said(console.look("/order", id="empty").text)
 
