@@ -70,6 +70,10 @@ class DemoClient:
         batchref: str | None = answer["batchref"]
         return batchref
 
+    def post(self, *path: str, **body: object) -> None:
+        """To what has this path under /v1."""
+        self._ask("/".join(["/v1", *(quote(part, safe="") for part in path)]), body)
+
     def batches_of(self, orderid: str) -> list[str]:
         """Where the order's lines are."""
         try:

@@ -55,7 +55,8 @@ class Url(click.ParamType[str]):
 @json_option("Print JSON, one scene a line.")
 @click.pass_obj
 def demo(settings: Settings, url: str | None, fast: bool, as_json: bool) -> None:
-    """Play a small trading day against a running service: orders, a batch that shrinks, and a table that is sold out.
+    """Play a small trading day against a running service: orders, a batch that shrinks, a short delivery, a parcel, a
+    return, and a table that is sold out.
 
     It speaks HTTP and Redis, as any client would, and says before each step what will happen and afterwards what did.
     SKUs, batches and orders have names of their own, so it can be played again and again; what it leaves behind stays.
@@ -116,7 +117,7 @@ def _what_to_try(url: str, day: TradingDay) -> list[str]:
     key = ' -H "Authorization: Bearer $ALLOCATION_API_KEY"' if os.environ.get("ALLOCATION_API_KEY") else ""
     us = _our_name()
     return [
-        f"curl -sS{key} {url}/allocations/{day.ben}",
+        f"curl -sS{key} {url}/v1/orders/{day.anna}",
         f"{us} watch --since 10m --sku {day.lamp}",
         f"{us} status",
         f"{us} check",

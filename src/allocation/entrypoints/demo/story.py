@@ -9,7 +9,19 @@ from datetime import date, timedelta
 from uuid import uuid4
 
 from allocation.adapters.redis_channels import CHANGE_BATCH_QUANTITY
-from allocation.domain.events import Allocated, Deallocated, Event
+from allocation.domain.events import (
+    Allocated,
+    BatchCreated,
+    BatchQuantityChanged,
+    BatchReceived,
+    Deallocated,
+    Dispatched,
+    Event,
+    LineReleased,
+    OrderCancelled,
+    Quarantined,
+    Returned,
+)
 from allocation.entrypoints.command_line.event_lines import event_in, in_a_line
 from allocation.entrypoints.demo.client import DemoClient
 from messaging.redis.tail import Tail
@@ -37,10 +49,11 @@ class TradingDay:
         self._client = client
         self._news = news
         self.lamp, self.table = f"BRASS-LAMP-{day}", f"OAK-TABLE-{day}"
-        self.shelf, self.ship, self.pair = f"shelf-{day}", f"ship-{day}", f"pair-{day}"
+        self.shelf, self.ship, self.rest, self.pair = f"shelf-{day}", f"ship-{day}", f"rest-{day}", f"pair-{day}"
         self.anna, self.ben, self.cleo, self.dora = (f"{name}-{day}" for name in ("anna", "ben", "cleo", "dora"))
         self._heard: dict[str, list[Event]] = {self.lamp: [], self.table: []}
         self.eta = date.today() + timedelta(days=14)  # noqa: DTZ011 - the day on the wall of the shop
+        self.eta_of_rest = self.eta + timedelta(days=14)
 
     def scenes(self) -> list[Scene]:
         return [
@@ -62,6 +75,14 @@ class TradingDay:
                 "over Redis. The newest promise gives way: Ben's moves to the ship, Anna keeps hers.",
                 self._crate,
             ),
+            Scene(
+                "The ship is early, and short: 40 of the 50 lamps, 3 of them damaged. They go into quarantine; the "
+                f"other 10 will come on {self.eta_of_rest}, as a batch of their own.",
+                self._ship_comes_in,
+            ),
+            Scene("Ben cancels his order. What was promised to him is for others again.", self._ben_cancels),
+            Scene("Anna's 12 lamps leave in a parcel. They were promised, so what is available stays.", self._parcel),
+            Scene("Anna sends 2 of them back, as new: they stand on the shelf again, for sale.", self._return),
             Scene("Dora orders 4 oak tables. There are two, and no ship brings more.", self._dora),
             Scene("The shop closes. Who has what?", self._close),
         ]
@@ -89,13 +110,37 @@ class TradingDay:
     def _crate(self) -> Iterator[str]:
         self._hear(self.lamp, 3)
         self._client.say(CHANGE_BATCH_QUANTITY, {"batchref": self.shelf, "qty": 15})
-        told = self._hear(self.lamp, 3)
-        yield from map(in_a_line, told)
-        expected = [
+        expected: list[Event] = [
+            BatchQuantityChanged(self.shelf, self.lamp, 15),
             Deallocated(self.ben, self.lamp, 6, self.shelf, self.lamp),
             Allocated(self.ben, self.lamp, 6, self.ship, self.lamp),
         ]
-        _require("what was told of the lamp", expected, told[1:])
+        yield from self._hear_of_lamp(expected)
+
+    def _ship_comes_in(self) -> Iterator[str]:
+        rest = {"ref": self.rest, "eta": self.eta_of_rest.isoformat()}
+        self._client.post("batches", self.ship, "receipts", receipt_id="receipt-1", received=40, damaged=3, rest=rest)
+        expected: list[Event] = [
+            BatchCreated(self.rest, self.lamp, 10, self.eta_of_rest),
+            BatchReceived(self.ship, self.lamp, "receipt-1", 40, 3, 40, None, self.rest),
+            Quarantined(self.ship, self.lamp, 3, "damaged", "receipt-1", "receipt"),
+        ]
+        yield from self._hear_of_lamp(expected)
+
+    def _ben_cancels(self) -> Iterator[str]:
+        self._client.post("orders", self.ben, "cancellation")
+        given_back = LineReleased(self.ben, self.lamp, 6, self.ship, self.lamp, "cancelled")
+        yield from self._hear_of_lamp([OrderCancelled(self.ben, self.lamp), given_back])
+
+    def _parcel(self) -> Iterator[str]:
+        lines = [{"lineid": self.lamp, "qty": 12}]
+        self._client.post("orders", self.anna, "dispatches", dispatch_id="parcel-1", lines=lines)
+        yield from self._hear_of_lamp([Dispatched(self.anna, self.lamp, 12, self.shelf, self.lamp, "parcel-1")])
+
+    def _return(self) -> Iterator[str]:
+        about = {"return_id": "return-1", "lineid": self.lamp, "qty": 2, "condition": "good"}
+        self._client.post("orders", self.anna, "returns", **about)
+        yield from self._hear_of_lamp([Returned(self.anna, self.lamp, 2, self.shelf, self.lamp, "return-1", "good")])
 
     def _dora(self) -> Iterator[str]:
         _require(f"the batch for {self.dora}", None, self._client.allocate(self.dora, self.table, 4))
@@ -105,18 +150,23 @@ class TradingDay:
     def _close(self) -> Iterator[str]:
         for orderid, expected in (
             (self.anna, [self.shelf]),
-            (self.ben, [self.ship]),
+            (self.ben, []),
             (self.cleo, [self.ship]),
             (self.dora, []),
         ):
             found = self._client.batches_of(orderid)
             _require(f"the batches of {orderid}", expected, found)
-            yield f"{orderid:10} {', '.join(found) or 'nothing yet'}"
+            yield f"{orderid:10} {', '.join(found) or 'nothing'}"
 
     def _order(self, orderid: str, qty: int, expected: str) -> str:
         found = self._client.allocate(orderid, self.lamp, qty)
         _require(f"the batch for {orderid}", expected, found)
         return f"{orderid} was promised {qty} from {found}"
+
+    def _hear_of_lamp(self, expected: list[Event]) -> Iterator[str]:
+        told = self._hear(self.lamp, len(expected))
+        yield from map(in_a_line, told)
+        _require("what was told of the lamp", expected, told)
 
     def _hear(self, sku: str, number: int) -> list[Event]:
         """The next so many events of a SKU, from the stream that tells them to everybody."""
