@@ -10,7 +10,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDONTWRITEBYTE
 
 .NOTPARALLEL: # the order of prerequisites is the order of work, under -j too
 .PHONY: help run migrate check demo catalogue test unit-tests integration-tests e2e-tests static-checks lint typecheck format black \
-	chaos mutants partitions bench bench-quick docs pictures build up down logs all clean
+	chaos mutants partitions test-pairs bench bench-quick docs pictures build up down logs all clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ integration-tests: .venv/ready-to-test ## against a real PostgreSQL and a real R
 
 partitions: .venv/ready-to-test ## the integration tests once more, on tables that are cut into hash partitions
 	@TESTS_PARTITIONS=8 $(BIN)/python -m pytest --numprocesses 2 tests/integration
+
+test-pairs: .venv/ready-to-test ## every two commands at the same moment: all is as if one had come after the other
+	@TESTS_ALL_PAIRS=1 $(BIN)/python -m pytest --numprocesses 2 tests/integration/test_pairs.py
 
 e2e-tests: .venv/ready-to-test ## real processes, over HTTP and Redis
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e
