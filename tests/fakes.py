@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,16 +55,9 @@ class FakeProducts:
 
     def get(self, sku: str) -> Product:
         if sku not in self._products:
-            version = len(self._log.get(sku, ()))
-            self._products[sku] = Product(
-                sku,
-                version,
-                self.batches,
-                self.lines,
-                self.documents,
-                today=lambda: self.today,
-                on_event=self._record,
-            )
+            together = self.batches, self.lines, self.documents
+            product = Product(sku, 0, *together, today=lambda: self.today, on_event=self._record)
+            self._products[sku] = product
         return self._products[sku]
 
     def line(self, orderid: str, lineid: str) -> PlacedLine:
@@ -96,18 +90,11 @@ class FakeProducts:
         self._new.append(NewEvent(product.sku, product.version_number, event))
 
     def _replay(self) -> None:
-        """Each by itself: of what happened to different SKUs the log here does not say which came first."""
+        """All that ever happened, to whatever SKU."""
         self.batches, self.lines, self.documents = Batches(), Lines(), Documents()
         self._products: dict[str, Product] = {}
-        for sku, log in self._log.items():
-            product = Product.replay(sku, [cast(Event, recorded.event) for recorded in log])
-            for batch in product.batches.of(sku):
-                self.batches.add(batch)
-            for key, line in product.lines.changed.items():
-                if line and (line.qty or key not in self.lines.changed):
-                    self.lines.changed[key] = line
-            self.lines.cancelled |= product.lines.cancelled
-            self.documents.new |= product.documents.new
+        for recorded in heapq.merge(*self._log.values(), key=lambda recorded: recorded.metadata.time):
+            self.get(recorded.stream).apply(cast(Event, recorded.event))
 
 
 class FakeUnitOfWork(MemoryTransaction):

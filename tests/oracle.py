@@ -162,12 +162,9 @@ class Oracle:
         return line, len(units)
 
     def _place_again(self, ref: str, broken: list[tuple[Line, int]]) -> None:
-        """A line that finds no place, and of which nothing has ever left, is as if it had never been."""
         for line, qty in reversed(broken):
             self._tidy()
             self._place(line, self.lots[ref].sku, qty)
-            if not (self.of_line(line, "promised") or self.of_line(line, "dispatched") or self.came_back[line]):
-                self.lines.pop(line, None)
 
     def _lot(self, ref: str) -> Lot:
         if ref not in self.lots:

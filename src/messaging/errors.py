@@ -17,6 +17,11 @@ MessagingError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from messaging.envelope import Metadata
+
 
 class MessagingError(Exception):
     """Root of all errors of the machinery."""
@@ -27,7 +32,9 @@ class RoutingError(MessagingError):
 
 
 class UnreadableMessage(MessagingError):
-    pass
+    """`metadata`: of a message that could be read but for its content."""
+
+    metadata: Metadata | None = None
 
 
 class UnknownMessage(UnreadableMessage):

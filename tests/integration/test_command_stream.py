@@ -920,8 +920,8 @@ def test_who_says_where_is_told_how_each_command_ended(
     }
     assert len(by_command[long]["id"]) < 100
     assert by_command["m5"]["data"]["refused"] == "/problems/not-found"
-    [unread] = [answer for answer in found if answer["data"].get("refused") == "/problems/invalid-values"]
-    assert "qty" in unread["data"]["because"]
+    assert by_command["m6"]["data"]["refused"] == "/problems/invalid-values"
+    assert "qty" in by_command["m6"]["data"]["because"]
     assert sql("SELECT count(*) FROM dead_letters") == [(3,)]
 
 

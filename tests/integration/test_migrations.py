@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
+from allocation.bootstrap import bootstrap
+from allocation.check import check_consistency
+from allocation.config import Settings
 from allocation.database import migrations, tables
 from allocation.database.schema import REVISION, require_current_schema
+from allocation.domain import commands
 from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 from messaging.sql import tables as messaging_tables
@@ -144,6 +150,59 @@ def test_what_waited_for_the_first_release_is_told_by_the_second(empty: Engine) 
             effects = connection.execute(text(f"SELECT effect FROM {table}")).scalars().all()
             assert effects == ["publish_event"]
         assert connection.execute(text("SELECT effects FROM event_log")).scalar() == ["x", "publish_event"]
+
+
+OF_THE_RELEASE_BEFORE = """
+    INSERT INTO products (sku, version_number) VALUES ('SOFA', 2);
+    INSERT INTO batch_references (reference, sku) VALUES ('b9', 'SOFA');
+    INSERT INTO batches (sku, reference, eta, initial_quantity, purchased_quantity, allocated_quantity, added)
+    VALUES ('SOFA', 'b9', '2031-01-01', 10, 10, 3, 1);
+    INSERT INTO order_lines (orderid, lineid, sku, version) VALUES ('o9', 'SOFA', 'SOFA', 2);
+    INSERT INTO allocations (sku, version, orderid, lineid, qty, batchref) VALUES ('SOFA', 2, 'o9', 'SOFA', 3, 'b9');
+    INSERT INTO allocations_view (orderid, lineid, sku, qty, batchref) VALUES ('o9', 'SOFA', 'SOFA', 3, 'b9');
+    INSERT INTO event_log (stream, version, id, type, data, correlation_id, source, time, effects) VALUES
+        ('SOFA', 1, gen_random_uuid(), 'batch_created.v1',
+         '{"ref": "b9", "sku": "SOFA", "qty": 10, "eta": "2031-01-01"}', 'c', 's', now(), '[]'),
+        ('SOFA', 2, gen_random_uuid(), 'allocated.v1',
+         '{"orderid": "o9", "sku": "SOFA", "qty": 3, "batchref": "b9", "lineid": "SOFA"}', 'c', 's', now(), '[]');
+"""
+"""What it writes, by its own statements' columns."""
+
+
+@pytest.mark.parametrize("writes", ["before", "after"])
+def test_what_the_release_before_has_written_and_goes_on_to_write_is_understood(
+    empty: Engine, settings: Settings, writes: str
+) -> None:
+    migrations.upgrade(url_of(empty), "0008" if writes == "before" else REVISION)
+    with empty.begin() as connection:
+        connection.exec_driver_sql(OF_THE_RELEASE_BEFORE)
+
+    migrations.upgrade(url_of(empty))
+
+    service = bootstrap(replace(settings, database_url=url_of(empty)))
+    try:
+        for command in (
+            commands.CreateBatch("b9", "SOFA", 10, date(2031, 1, 1)),
+            commands.Allocate("o9", "SOFA", 3),
+            commands.ReceiveBatch("b9", "r-1", 5, 1),
+            commands.Dispatch("o9", "d-1", (commands.ParcelLine("SOFA", 2),)),
+            commands.CreateBatch("b9", "SOFA", 10, date(2031, 1, 1)),
+            commands.CancelOrder("o9"),
+        ):
+            service.bus.handle(command)
+        found: list[object] = []
+        assert check_consistency(service.engine, found.append).is_consistent, found
+        with empty.connect() as connection:
+            types = connection.execute(text("SELECT type FROM event_log ORDER BY version")).scalars().all()
+        assert types[2:] == [
+            "batch_received.v1",
+            "quarantined.v1",
+            "dispatched.v1",
+            "order_cancelled.v1",
+            "line_released.v1",
+        ]
+    finally:
+        service.close()
 
 
 def test_migrating_again_keeps_what_is_there(empty: Engine) -> None:

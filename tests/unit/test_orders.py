@@ -139,6 +139,15 @@ def test_order_17_sent_again_after_a_timeout_has_still_10_units_in_the_same_batc
     unchanged(service, Allocate("o17", "LAMP", 9), errors.LineConflict, "with 10 of LAMP")
 
 
+def test_an_order_that_has_lost_all_it_had_can_be_cancelled(service: Service) -> None:
+    service.given(CreateBatch("b", "LAMP", 5), Allocate("o1", "LAMP", 5), ChangeBatchQuantity("b", 0))
+    assert isinstance(service.history("LAMP")[-1], events.OutOfStock)
+
+    service.given(CancelOrder("o1"), ChangeBatchQuantity("b", 5))
+
+    unchanged(service, Allocate("o1", "LAMP", 5), errors.OrderIsCancelled, "Order o1 is cancelled")
+
+
 # --- dispatched ----------------------------------------------------------------
 
 

@@ -178,13 +178,13 @@ class Stored:
         """All are at hand."""
 
     def read_lines_of(self, orderid: str) -> list[PlacedLine]:
-        return [line for key, line in self._lines.items() if line and key[0] == orderid]
+        return [line for key, line in self._lines.items() if key[0] == orderid]
 
     def is_cancelled(self, orderid: str) -> bool:
         return orderid in self._cancelled
 
     def newest_allocations(self, batch: Batch) -> Iterator[Allocation]:
-        found = [line.of_batch(batch.reference) for line in self._lines.values() if line]
+        found = [line.of_batch(batch.reference) for line in self._lines.values()]
         return iter(sorted((one for one in found if one and one.line.qty), key=lambda one: -one.version))
 
     def document(self, key: DocumentKey) -> list[Entry]:

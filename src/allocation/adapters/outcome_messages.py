@@ -10,15 +10,15 @@ from pydantic_core import to_json
 
 from allocation.adapters.wire_names import CLOUD_EVENTS, problem_name
 from allocation.domain.errors import DomainError
-from messaging.envelope import LONGEST_TEXT, Outcome, Request
+from messaging.envelope import LONGEST_TEXT, Metadata, Outcome
 from messaging.errors import MessageIdReused
 
 TYPE = "allocation.outcome.v1"
 
 
-def outcome_message(entry_id: str, request: Request | None, outcome: Outcome) -> bytes:
-    """Without a `request` the command could not be read, and is known by its entry in the stream."""
-    command = request.metadata.id if request else entry_id
+def outcome_message(entry_id: str, metadata: Metadata | None, outcome: Outcome) -> bytes:
+    """Without `metadata` the message could not be read, and is known by its entry in the stream."""
+    command = metadata.id if metadata else entry_id
     own = f"{command}:outcome"
     if len(own) > LONGEST_TEXT:
         own = f"{sha256(command.encode()).hexdigest()}:outcome"
@@ -29,7 +29,7 @@ def outcome_message(entry_id: str, request: Request | None, outcome: Outcome) ->
         "type": TYPE,
         "time": datetime.now(UTC).isoformat(),
         "datacontenttype": "application/json",
-        "correlationid": request.metadata.correlation_id if request else entry_id,
+        "correlationid": metadata.correlation_id if metadata else entry_id,
         "causationid": command,
         "data": {"command": command, **_how_it_ended(outcome)},
     }

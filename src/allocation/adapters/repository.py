@@ -64,7 +64,7 @@ from messaging.sql.statements import (
 )
 from messaging.sql.tables import event_log
 
-_Change: TypeAlias = tuple[LineKey, PlacedLine | None, PlacedLine | None]
+_Change: TypeAlias = tuple[PlacedLine | None, PlacedLine]
 """A line as it was read, and as it is now."""
 
 AT_HAND = 20
@@ -361,11 +361,11 @@ class SqlAlchemyProducts:
             yield _UPDATE_BATCHES, differing
 
     def _line_statements(self) -> Iterator[Statement]:
-        changes = [(key, self._lines.get(key), now) for key, now in sorted(self.lines.changed.items())]
+        changes = [(self._lines.get(key), now) for key, now in sorted(self.lines.changed.items())]
         touched = {orderid: {"orderid": orderid, "cancelled": True} for orderid in self.lines.cancelled}
-        for (orderid, _), before, now in changes:
-            if now and now.allocations and not (before and before.allocations):
-                touched.setdefault(orderid, {"orderid": orderid, "cancelled": False})
+        for before, now in changes:
+            if now.allocations and not (before and before.allocations):
+                touched.setdefault(now.orderid, {"orderid": now.orderid, "cancelled": False})
         if touched:
             yield _TOUCH_ORDERS, [touched[orderid] for orderid in sorted(touched)]
         yield from _order_line_statements(changes)
@@ -373,29 +373,23 @@ class SqlAlchemyProducts:
 
 
 def _order_line_statements(changes: Sequence[_Change]) -> Iterator[Statement]:
-    removed: list[Row] = []
     changed: list[Row] = []
     new: list[Row] = []
-    for (orderid, lineid), before, now in changes:
-        if now is None:
-            if before:
-                removed.append({"orderid": orderid, "lineid": lineid})
-        elif before is None:
+    for before, now in changes:
+        if before is None:
             new.append(_line_row(now))
         elif (row := _line_row(now)) != _line_row(before):
             changed.append(row)
-    yield from _those_with_rows(
-        (_DELETE_ORDER_LINES, removed), (_UPDATE_ORDER_LINES, changed), (_INSERT_ORDER_LINES, new)
-    )
+    yield from _those_with_rows((_UPDATE_ORDER_LINES, changed), (_INSERT_ORDER_LINES, new))
 
 
 def _allocation_statements(changes: Sequence[_Change]) -> Iterator[Statement]:
     removed: list[Row] = []
     changed: list[Row] = []
     new: list[Row] = []
-    for _, before, now in changes:
+    for before, now in changes:
         had = {(one.line.sku, one.version): one for one in before.allocations} if before else {}
-        for one in now.allocations if now else ():
+        for one in now.allocations:
             was = had.pop((one.line.sku, one.version), None) if had else None
             if was is None:
                 new.append(_allocation_row(one))
@@ -572,12 +566,6 @@ _TOUCH_ORDERS = insert_or_update_rows(
     orders, ["orderid"], ["cancelled"], lambda given: {"cancelled": or_(orders.c.cancelled, given.cancelled)}
 )
 
-_removed = rows_of(order_lines.c.orderid, order_lines.c.lineid)
-_DELETE_ORDER_LINES = write_rows(
-    delete(order_lines).where(
-        and_(order_lines.c.orderid == _removed.c.orderid, order_lines.c.lineid == _removed.c.lineid)
-    )
-)
 _LINE_COLUMNS = ("sku", "version", "others", "returned")
 _now_lines = rows_of(order_lines.c.orderid, order_lines.c.lineid, *(order_lines.c[name] for name in _LINE_COLUMNS))
 _is_changed = and_(order_lines.c.orderid == _now_lines.c.orderid, order_lines.c.lineid == _now_lines.c.lineid)

@@ -54,8 +54,8 @@ class Allocation:
 class PlacedLine:
     """What is known of a line: what it has, at most once a batch, and how much of it came back.
 
-    The batch that something was dispatched from last is the last of those. A line that was released is known, and has
-    nothing.
+    The batch that something was dispatched from last is the last of those. A line that was released or broken
+    is known, and has nothing.
     """
 
     orderid: str
@@ -145,8 +145,8 @@ class Lines:
     """All lines by their key. Without a `stored` all are in memory."""
 
     stored: StoredLines | None = None
-    changed: dict[LineKey, PlacedLine | None] = field(default_factory=dict)
-    """Since they were stored; None: forgotten."""
+    changed: dict[LineKey, PlacedLine] = field(default_factory=dict)
+    """Since they were stored."""
     cancelled: set[str] = field(default_factory=set)
     """Orders, since they were stored."""
 
@@ -166,15 +166,15 @@ class Lines:
         """By their ids."""
         known = {line.key: line for line in (self.stored.read_lines_of(orderid) if self.stored else ())}
         now = known | {key: line for key, line in self.changed.items() if key[0] == orderid}
-        return [line for _, line in sorted(now.items()) if line]
+        return [line for _, line in sorted(now.items())]
 
     def of_sku(self, sku: str) -> dict[LineKey, PlacedLine]:
         """Those in memory."""
-        return {key: line for key, line in self.changed.items() if line and line.sku == sku}
+        return {key: line for key, line in self.changed.items() if line.sku == sku}
 
     def newest(self, batch: Batch) -> Iterator[Allocation]:
         """What is promised from one batch, the newest first."""
-        in_memory = (line.of_batch(batch.reference) for line in self.changed.values() if line)
+        in_memory = (line.of_batch(batch.reference) for line in self.changed.values())
         ours = sorted((one for one in in_memory if one and one.line.qty), key=_age)
         stored = self.stored.newest_allocations(batch) if self.stored else ()
         return heapq.merge(ours, (one for one in stored if one.line.key not in self.changed), key=_age)
@@ -192,12 +192,8 @@ class Lines:
             line = PlacedLine(event.orderid, event.lineid, event.sku)
         self._set(line.promise(event.batchref, event.qty, version))
 
-    def break_promise(self, event: Deallocated) -> None:
-        """A line that has nothing any more is forgotten, so that it may be asked for again."""
-        line = self[event.orderid, event.lineid].give_back(event.batchref, event.qty)
-        self.changed[line.key] = line if line.qty else None
-
-    def release(self, event: LineReleased) -> None:
+    def give_back(self, event: Deallocated | LineReleased) -> None:
+        """A line that has nothing any more is known all the same, since its order may be cancelled."""
         self._set(self[event.orderid, event.lineid].give_back(event.batchref, event.qty))
 
     def dispatch(self, event: Dispatched) -> None:

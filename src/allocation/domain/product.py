@@ -100,12 +100,9 @@ class Product:
                 self._move(event.ref, quarantined=-event.qty, taken=-event.qty)
             case WrittenOff():
                 self._move(event.ref, quarantined=-event.qty, taken=-event.qty, purchased=-event.qty)
-            case Deallocated():
+            case Deallocated() | LineReleased():
                 self._move(event.batchref, taken=-event.qty)
-                self.lines.break_promise(event)
-            case LineReleased():
-                self._move(event.batchref, taken=-event.qty)
-                self.lines.release(event)
+                self.lines.give_back(event)
             case Dispatched():
                 self._move(event.batchref, dispatched=event.qty)
                 self.lines.dispatch(event)

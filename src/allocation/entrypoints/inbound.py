@@ -47,9 +47,18 @@ def read(source: str, body: bytes) -> Request:
             CHANGE_BATCH_QUANTITY.read_json(body, may_add=True), Metadata.first("redis", _correlation_in(body))
         )
     event = CloudEvent.read_json(body)
+    try:
+        command = _command_in(event)
+    except UnreadableMessage as error:
+        error.metadata = event.metadata
+        raise
+    return Request(command, event.metadata, event.message_id)
+
+
+def _command_in(event: CloudEvent) -> object:
     if event.type not in SCHEMAS:
         raise UnreadableMessage(f"type: should be one of {', '.join(SCHEMAS)}, not {event.type!r}")
-    return Request(SCHEMAS[event.type].read_fields(event.data), event.metadata, event.message_id)
+    return SCHEMAS[event.type].read_fields(event.data)
 
 
 def _correlation_in(body: bytes) -> str | None:

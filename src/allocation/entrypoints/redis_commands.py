@@ -21,7 +21,7 @@ from allocation.bootstrap import Service
 from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
 from allocation.entrypoints.leadership import run_as_leader
 from messaging.correlation import WORKING_ON, working_on
-from messaging.envelope import Outcome, Position, Request
+from messaging.envelope import Metadata, Outcome, Position, Request
 from messaging.errors import UnreadableMessage
 from messaging.loops import StatusLog
 from messaging.redis.group import Entry, is_at_or_before
@@ -97,13 +97,13 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
     """Handle entries in one transaction and acknowledge them; False, and nothing of it, if that can't be."""
     requests: list[tuple[Entry, Request]] = []
     refused: list[tuple[Entry, str, str]] = []
-    answers: list[tuple[Entry, Request | None, Outcome]] = []
+    answers: list[tuple[Entry, Metadata | None, Outcome]] = []
     for entry in entries:
         try:
             requests.append((entry, _read(service, entry)))
         except UnreadableMessage as error:
             refused.append((entry, str(error), ""))
-            answers.append((entry, None, Outcome(refusal=error)))
+            answers.append((entry, error.metadata, Outcome(refusal=error)))
     try:
         outcomes = service.command_bus.handle_together([request for _, request in requests])
     except Occupied:
@@ -112,7 +112,7 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
         log.warning("not all together", extra={"stream": redis_channels.COMMANDS, "error": str(error)})
         return False
     for (entry, request), outcome in zip(requests, outcomes, strict=True):
-        answers.append((entry, request, outcome))
+        answers.append((entry, request.metadata, outcome))
         if outcome.refusal:
             refused.append((entry, str(outcome.refusal), request.metadata.correlation_id))
     for entry, reason, correlation_id in refused:
@@ -151,17 +151,20 @@ def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
 
 
 def _settle(service: Service, entry: Entry) -> None:
-    request = None
+    metadata = None
     try:
         request = _read(service, entry)
-        WORKING_ON.set(request.metadata.correlation_id)
+        metadata = request.metadata
+        WORKING_ON.set(metadata.correlation_id)
         outcome = _outcome(service, entry, request)
+    except UnreadableMessage as error:
+        metadata, outcome = error.metadata, Outcome(refusal=error)
     except REFUSED as error:
         outcome = Outcome(refusal=error)
     if outcome and outcome.refusal:
         _give_up(service, entry, str(outcome.refusal))
     if outcome:
-        _answer(service, entry, request, outcome)
+        _answer(service, entry, metadata, outcome)
 
 
 def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None:
@@ -184,10 +187,10 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
     return None
 
 
-def _answer(service: Service, entry: Entry, request: Request | None, outcome: Outcome) -> None:
+def _answer(service: Service, entry: Entry, metadata: Metadata | None, outcome: Outcome) -> None:
     """Tell who sent it, if they said where. The same on a repeat, with the same id."""
     if stream := entry.others.get(b"replyto"):
-        service.replies.send(stream, outcome_message(entry.id, request, outcome))
+        service.replies.send(stream, outcome_message(entry.id, metadata, outcome))
 
 
 def _give_up(service: Service, entry: Entry, reason: str) -> None:

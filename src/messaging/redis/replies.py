@@ -48,6 +48,7 @@ class Replies:
                 seconds, _ = self._client.time()
                 oldest = int(seconds - self._keep.total_seconds()) * 1000
                 self._client.xadd(name, {FIELD: body}, minid=str(oldest), approximate=True)
+                self._client.expire(name, self._keep)  # of a stream that nobody is answered on any more nothing stays
             except redis.ReadOnlyError:  # it was replaced by another
                 raise
             except redis.ResponseError as error:  # of the wrong type, not ours to write, no room left
