@@ -11,6 +11,10 @@ from typing import Any
 PREFIX, SUFFIX = "allocation.", ".v1"
 
 
+Thing = tuple[str, ...]
+"""What happens once at most, however often it is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """An entry of the stream of events; `told_at` by the clock of Redis, `time` by that of whoever recorded it."""
@@ -46,12 +50,14 @@ class Asked:
     answered: float
     status: int
     answer: str
+    thing: Thing | None = None
+    """What it is about, where that is nothing that is added or allocated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
     """A message that Redis took; `way` is stream or channel, and of a channel it says how many `listeners` there were.
-    One that is not `good` must be refused."""
+    One that is not `good` must be refused; one of which nobody knows (None) has an effect, or is refused."""
 
     way: str
     id: str
@@ -59,7 +65,7 @@ class Sent:
     body: bytes
     data: Mapping[str, Any]
     sent_at: float
-    good: bool = True
+    good: bool | None = True
     listeners: int = 0
 
 
@@ -76,6 +82,7 @@ class Rows:
     allocations: list[Row] = field(default_factory=list)
     order_lines: list[Row] = field(default_factory=list)
     allocations_view: list[Row] = field(default_factory=list)
+    orders: list[Row] = field(default_factory=list)
     dead_letters: list[Row] = field(default_factory=list)
 
 

@@ -10,13 +10,14 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from random import Random
 from threading import Event, Lock, Thread
 from typing import Any
 
 import redis
 import requests
-from tests.chaos.history import PREFIX, Asked, Sent
+from tests.chaos.history import PREFIX, Asked, Sent, Thing
 from tests.chaos.worlds import World
 
 COMMANDS, CHANNEL = "allocation.commands", "change_batch_quantity"
@@ -34,12 +35,27 @@ class Shared:
     skus: list[str]
     asked: list[Asked] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    """Orders and their lines, once somebody has asked for them."""
+    dispatched: list[tuple[str, str]] = field(default_factory=list)
+    """Those of which something has left."""
+    expected: list[str] = field(default_factory=list)
+    """Batches that are received and counted; no other way is their quantity changed."""
     _quantities: dict[str, set[int]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def note_batch(self, ref: str, qty: int) -> None:
         with self._lock:
             self._quantities[ref] = {qty}
+
+    def batch(self, random: Random) -> str | None:
+        with self._lock:
+            return random.choice([*self._quantities]) if self._quantities else None
+
+    def line(self, random: Random, *, dispatched: bool = False) -> tuple[str, str] | None:
+        """One of the newer ones."""
+        lines = self.dispatched[-20:] if dispatched else self.lines[-40:]
+        return random.choice(lines) if lines else None
 
     def new_quantity(self, random: Random) -> tuple[str, int] | None:
         """A batch that is there, and a quantity that it was never said to have: so that each change shows once."""
@@ -94,6 +110,12 @@ class HttpClient:
                     self._add_batch(random, sku)
                 case chance if chance < 0.18:
                     self._allocate(random, f"{self.shared.name}-never-purchased")
+                case chance if chance < 0.24:
+                    self._expect_batch(random, sku)
+                case chance if chance < 0.38:
+                    self._work_on_batch(random)
+                case chance if chance < 0.60:
+                    self._work_on_line(random)
                 case _:
                     self._allocate(random, sku)
             stop.wait(random.uniform(0, 0.06))
@@ -114,23 +136,94 @@ class HttpClient:
         body = {"orderid": orderid, "sku": sku, "qty": qty}
         if random.random() < 0.3:
             body["lineid"] = "line-1"
+        self.shared.lines.append((orderid, str(body.get("lineid", sku))))
         for _ in range(random.choice((1, 1, 1, 2, 3))):
             self._ask("/allocate", orderid, body)
+        other = random.choice(self.shared.skus)
+        if other != sku and random.random() < 0.2:  # the order has two products, and may be cancelled meanwhile
+            self._ask("/allocate", f"{orderid}-2", {"orderid": orderid, "sku": other, "qty": random.randint(1, 9)})
+
+    def _expect_batch(self, random: Random, sku: str) -> None:
+        ref = self._new_name("w")
+        self._ask("/add_batch", ref, {"ref": ref, "sku": sku, "qty": random.randint(5, 40), "eta": "2031-01-01"})
+        self.shared.expected.append(ref)
+
+    def _work_on_batch(self, random: Random) -> None:
+        expected, any_batch = self.shared.expected[-10:], self.shared.batch(random)
+        number = self._new_name("d")
+        match random.choice(("receive", "count", "quarantine")):
+            case "receive" if expected:
+                ref, received = random.choice(expected), random.randint(0, 40)
+                body: dict[str, Any] = {"receipt_id": number, "received": received}
+                body |= {"damaged": random.randint(0, min(received, 4))} if random.random() < 0.4 else {}
+                body |= {"rest": {"ref": f"{number}-rest", "eta": "2031-02-01"}} if random.random() < 0.4 else {}
+                self._do(random, ("receipt", ref, number), f"/v1/batches/{ref}/receipts", body)
+            case "count" if expected:
+                self._count(random, random.choice(expected), number)
+            case "quarantine" if any_batch:
+                body = {"qty": random.randint(1, 5), "reason": "suspect", "document": number}
+                self._do(random, ("quarantine", any_batch, number), f"/v1/batches/{any_batch}/quarantine", body)
+                body = {"qty": random.randint(1, 5), "document": number}
+                path = f"/v1/batches/{any_batch}/quarantine-releases"
+                self._do(random, ("for sale", any_batch, number), path, body)
+
+    def _count(self, random: Random, ref: str, number: str) -> None:
+        with suppress(requests.RequestException, KeyError, ValueError), requests.Session() as session:
+            session.trust_env = False
+            seen = session.get(f"{self.url}/v1/batches/{ref}", timeout=5).json()
+            on_shelf = seen["qty"] - seen["dispatched"] - seen["quarantined"]
+            body = {"counted": max(0, on_shelf + random.randint(-3, 1)), "expected": on_shelf, "reason": "correction"}
+            self._do(random, ("count", ref, number), f"/v1/batches/{ref}/counts", body | {"count_id": number})
+
+    def _work_on_line(self, random: Random) -> None:
+        work = random.choice(("dispatch", "dispatch", "dispatch", "return", "return", "release", "cancel"))
+        line = self.shared.line(random, dispatched=work == "return")
+        if not line:
+            return
+        (orderid, lineid), number = line, self._new_name("d")
+        match work:
+            case "dispatch":
+                body: dict[str, Any] = {
+                    "dispatch_id": number,
+                    "lines": [{"lineid": lineid, "qty": random.randint(1, 4)}],
+                }
+                path = f"/v1/orders/{orderid}/dispatches"
+                if self._do(random, ("dispatch", orderid, lineid, number), path, body) == HTTPStatus.CREATED:
+                    self.shared.dispatched.append(line)
+            case "return":
+                body = {"return_id": number, "lineid": lineid, "qty": random.randint(1, 3)}
+                body |= {"condition": random.choice(("good", "check"))}
+                self._do(random, ("return", orderid, lineid, number), f"/v1/orders/{orderid}/returns", body)
+            case "release":
+                path = f"/v1/orders/{orderid}/lines/{lineid}"
+                self._ask(path, number, {}, ("release", orderid, lineid), "DELETE")
+            case _:
+                self._ask(f"/v1/orders/{orderid}/cancellation", number, {}, ("cancel", orderid))
+
+    def _do(self, random: Random, thing: Thing, path: str, body: Mapping[str, Any]) -> int:
+        """A document counts once, though another request says it again."""
+        key = "-".join(thing)
+        status = self._ask(path, key, body, thing)
+        if status == HTTPStatus.CREATED and random.random() < 0.3:
+            self._ask(path, f"{key}-again", body, thing)
+        return status
 
     def _new_name(self, kind: str) -> str:
         return f"{self.shared.name}-{self.name}-{kind}{len(self.shared.asked)}"
 
-    def _ask(self, path: str, key: str, body: Mapping[str, Any]) -> None:
+    def _ask(
+        self, path: str, key: str, body: Mapping[str, Any], thing: Thing | None = None, method: str = "POST"
+    ) -> int:
         begun = time.time()
         headers = {"Idempotency-Key": key, "Accept": "application/json"}
         while True:
             with suppress(requests.RequestException), requests.Session() as session:
                 session.trust_env = False
-                answer = session.post(self.url + path, json=body, headers=headers, timeout=5)
+                answer = session.request(method, self.url + path, json=body or None, headers=headers, timeout=5)
                 if "Retry-After" not in answer.headers:
-                    asked = Asked(key, path, body, begun, time.time(), answer.status_code, answer.text)
+                    asked = Asked(key, path, body, begun, time.time(), answer.status_code, answer.text, thing)
                     self.shared.asked.append(asked)
-                    return
+                    return answer.status_code
             time.sleep(0.05)
 
 
@@ -181,7 +274,7 @@ class Sender:
             data: dict[str, Any] = {"batchref": change[0], "qty": change[1]}
             if chance < 0.05:
                 return Sent("channel", number, "change_batch_quantity.v1", _json(data), data, time.time())
-            return self._command(number, "change_batch_quantity", data)
+            return self._command(number, "change_batch_quantity", data, good=None)
         if chance < 0.40:
             return self._command(number, "change_batch_quantity", {"batchref": number, "qty": 1}, good=False)
         if chance < 0.43:
@@ -189,9 +282,27 @@ class Sender:
         if chance < 0.55:
             data = {"ref": number, "sku": sku, "qty": random.randint(5, 60), "eta": random.choice(ETAS)}
             return self._command(number, "create_batch", data)
-        return self._command(number, "allocate", {"orderid": number, "sku": sku, "qty": random.randint(1, 9)})
+        done = self._of_the_warehouse(random, number) if chance < 0.75 else None
+        return done or self._command(number, "allocate", {"orderid": number, "sku": sku, "qty": random.randint(1, 9)})
 
-    def _command(self, number: str, kind: str, data: dict[str, Any], *, good: bool = True) -> Sent:
+    def _of_the_warehouse(self, random: Random, number: str) -> Sent | None:
+        """Nobody knows whether it can be done by then."""
+        work = random.choice(("dispatch", "dispatch", "return", "quarantine"))
+        line, ref = self.shared.line(random, dispatched=work == "return"), self.shared.batch(random)
+        match work:
+            case "dispatch" if line:
+                lines = [{"lineid": line[1], "qty": random.randint(1, 4)}]
+                data: dict[str, Any] = {"orderid": line[0], "dispatch_id": number, "lines": lines}
+                return self._command(number, "dispatch", data, good=None)
+            case "return" if line:
+                data = {"orderid": line[0], "lineid": line[1], "qty": 1, "return_id": number, "condition": "good"}
+                return self._command(number, "return_line", data, good=None)
+            case "quarantine" if ref:
+                data = {"ref": ref, "qty": random.randint(1, 4), "reason": "suspect", "document": number}
+                return self._command(number, "quarantine", data, good=None)
+        return None
+
+    def _command(self, number: str, kind: str, data: dict[str, Any], *, good: bool | None = True) -> Sent:
         event = {"specversion": "1.0", "id": number, "source": "/chaos", "type": f"{PREFIX}{kind}.v1", "data": data}
         return Sent("stream", number, f"{kind}.v1", _json(event), data, time.time(), good)
 

@@ -48,5 +48,5 @@ def _messages(history: History) -> Iterator[Span]:
     done = {event.data.get("orderid") or event.data.get("ref"): event.time for event in reversed(history.told)}
     for one in history.sent:
         name = one.data.get("orderid") or one.data.get("ref")
-        if name in done:
+        if name in done and one.kind in ("allocate.v1", "create_batch.v1"):
             yield one.sent_at, done[name]

@@ -7,8 +7,27 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tests.chaos.history import PREFIX, Asked, History, Row, Rows, Told, Violation
+from tests.chaos.history import PREFIX, Asked, History, Row, Rows, Thing, Told, Violation
 from tests.chaos.model import Model
+
+THINGS = {
+    "receipt": ("batch_received", "ref", "receipt_id"),
+    "count": ("batch_counted", "ref", "count_id"),
+    "quarantine": ("quarantined", "ref", "document"),
+    "for sale": ("quarantine_released", "ref", "document"),
+    "dispatch": ("dispatched", "orderid", "lineid", "dispatch_id"),
+    "return": ("returned", "orderid", "lineid", "return_id"),
+    "release": ("line_released", "orderid", "lineid"),
+    "cancel": ("order_cancelled", "orderid"),
+}
+"""Which event tells of what, and the fields by which it is known."""
+
+DOCUMENTS = {
+    "quarantine.v1": ("quarantine", "ref", "document"),
+    "dispatch.v1": ("dispatch", "orderid", "lineid", "dispatch_id"),
+    "return_line.v1": ("return", "orderid", "lineid", "return_id"),
+}
+"""The same of commands that are sent over the stream."""
 
 ACCEPTED = {"/add_batch": 201, "/allocate": 202}
 
@@ -28,6 +47,8 @@ def judge(history: History) -> list[Violation]:
     wrong += _mails(firsts, history.mails)
     wrong += _answers(history.asked, models)
     wrong += _applied_once(history, models, firsts)
+    wrong += _warehouse(history, _things(firsts))
+    wrong += _cancelled(models)
     wrong += _dead_letters(history)
     wrong += _kept_for_nothing(history)
     wrong += disappeared(history)
@@ -87,10 +108,12 @@ def _answers(asked: Iterable[Asked], models: Mapping[str, Model]) -> Iterator[Vi
             )
         if one.status >= 500 or one.status == 0:
             yield Violation("no answer", f"{one.path} {one.body}: {one.status} {one.answer}")
+        if one.thing:
+            continue
         model = models.get(one.body["sku"])
         if one.path == "/add_batch":
             stock = model and model.stock.get(one.body["ref"])
-            there = bool(stock and (stock.initial, stock.eta) == (one.body["qty"], one.body["eta"]))
+            there = bool(stock and (stock.initial, stock.initial_eta) == (one.body["qty"], one.body["eta"]))
         else:
             found = [event.data.get("batchref") for event in outcomes.get(_line(one.body), ())]
             there = json.loads(one.answer).get("batchref") in found if one.status == 202 else bool(found)
@@ -105,13 +128,13 @@ def _applied_once(history: History, models: Mapping[str, Model], firsts: Iterabl
     """As often as there were different requests and messages, not as often as they were repeated."""
     least: Counter[object] = Counter()
     most: Counter[object] = Counter()
-    for key, path, body in {one.key: (one.key, one.path, one.body) for one in history.asked}.values():
+    for key, path, body in {one.key: (one.key, one.path, one.body) for one in history.asked if not one.thing}.values():
         most[_line(body) if path == "/allocate" else ("batch", body["ref"])] += 1
         assert key, "every request has a key"
-    for one in {sent.id: sent for sent in history.sent if sent.good}.values():
+    for one in {sent.id: sent for sent in history.sent if sent.good is not False}.values():
         thing = _thing(one.kind, one.data)
         most[thing] += 1
-        least[thing] += one.way == "stream"
+        least[thing] += one.way == "stream" and one.good is True
     happened: Counter[object] = Counter()
     for event in firsts:
         if event.kind == "batch_created":
@@ -120,6 +143,9 @@ def _applied_once(history: History, models: Mapping[str, Model], firsts: Iterabl
             happened["change", event.data["ref"], event.data["qty"]] += 1
     for line, events in _outcomes_by_line(models).items():
         happened[line] += len(events)
+    happened += _things(firsts)
+    most += Counter({("batch", one.body["rest"]["ref"]) for one in history.asked if one.body.get("rest")})
+    most += Counter({one.thing for one in history.asked if one.thing} - most.keys())
     for thing in happened.keys() | least.keys():
         if happened[thing] > most[thing]:
             yield Violation("applied twice", f"{thing}: {happened[thing]} times, asked for {most[thing]} times")
@@ -129,8 +155,8 @@ def _applied_once(history: History, models: Mapping[str, Model], firsts: Iterabl
 
 def _dead_letters(history: History) -> Iterator[Violation]:
     buried = Counter(bytes(body) for (body,) in history.rows.dead_letters)
-    due = {sent.body for sent in history.sent if not sent.good}
-    may_be = {sent.body for sent in history.sent if sent.way == "channel"}
+    due = {sent.body for sent in history.sent if sent.good is False}
+    may_be = {sent.body for sent in history.sent if sent.way == "channel" or sent.good is None}
     for body in due - buried.keys():
         yield Violation("not buried", repr(body))
     for body, times in buried.items():
@@ -138,6 +164,46 @@ def _dead_letters(history: History) -> Iterator[Violation]:
             yield Violation("buried for nothing", repr(body))
         elif times > 1:
             yield Violation("buried twice", f"{times} times: {body!r}")
+
+
+def _things(firsts: Iterable[Told]) -> Counter[object]:
+    """What was done in the warehouse, and to orders. A document may lead to several events: it was done once."""
+    done: dict[Thing, set[tuple[str, int]]] = defaultdict(set)
+    for event in firsts:
+        came_by_itself = event.data.get("came_with") or event.data.get("why") in ("cancelled", "moved")
+        for kind, (of, *names) in THINGS.items():
+            if event.kind == of and not came_by_itself:
+                done[kind, *(event.data[name] for name in names)].add((event.sku, event.version))
+    return Counter({thing: 1 if thing[0] == "cancel" else _times(places) for thing, places in done.items()})
+
+
+def _times(places: set[tuple[str, int]]) -> int:
+    """Events that stand together, with others about the same goods between them at most, are of one time."""
+    return sum(not {(sku, version - 1), (sku, version - 2)} & places for sku, version in places)
+
+
+def _warehouse(history: History, happened: Mapping[object, int]) -> Iterator[Violation]:
+    """What was acknowledged has happened, what was refused has not; over the stream it is kept, if it has not."""
+    for one in history.asked:
+        if one.thing and one.thing[0] == "release" and one.status == 200:
+            continue  # there may have been nothing to give back
+        if one.thing and (one.thing in happened) != (one.status in (200, 201)):
+            yield Violation("answer untrue", f"{one.thing}: {happened.get(one.thing)}, {one.status} {one.answer}")
+    buried, changes = _buried(history), _changes(history)
+    for sent in history.sent:
+        if sent.way == "stream" and sent.good is None:
+            thing = _thing(sent.kind, sent.data)
+            if (thing in happened or thing in changes) == (sent.body in buried):
+                yield Violation("not applied", f"{thing}: it happened and is a dead letter, or neither: {sent.body!r}")
+
+
+def _cancelled(models: Mapping[str, Model]) -> Iterator[Violation]:
+    """An order of several SKUs is cancelled in all of them, whatever is asked at the same time."""
+    cancelled = {orderid for model in models.values() for orderid in model.cancelled}
+    for model in models.values():
+        for promise in model.promises.values():
+            if promise.qty and promise.key[0] in cancelled:
+                yield Violation("cancelled", f"{promise} of {model.sku} is left of a cancelled order")
 
 
 def _kept_for_nothing(history: History) -> Iterator[Violation]:
@@ -169,15 +235,23 @@ def _rows(rows: Rows, models: Mapping[str, Model]) -> Iterator[Violation]:
     promises = [(sku, promise) for sku, model in models.items() for promise in model.promises.values()]
     yield from _differ("products", {(sku, model.version) for sku, model in models.items()}, rows.products)
     batches = {
-        (sku, ref, one.eta, one.initial, one.holds, model.allocated(ref), one.added)
+        (sku, ref, one.eta, one.initial, one.holds, model.allocated(ref), one.added, 0, one.dispatched, one.quarantined)
         for sku, model in models.items()
         for ref, one in model.stock.items()
     }
     yield from _differ("batches", batches, rows.batches)
-    lines = {(sku, one.version, *one.key, one.qty, one.batch) for sku, one in promises}
+    lines = {(sku, one.version, *one.key, one.qty, one.batch, one.dispatched) for sku, one in promises}
     yield from _differ("allocations", lines, rows.allocations)
-    yield from _differ("order_lines", {(*one.key, sku, one.version) for sku, one in promises}, rows.order_lines)
-    view = {(*one.key, sku, one.qty, one.batch) for sku, one in promises}
+    known = {
+        (*key, sku, returned, tuple(sorted(one.version for one in model.of(key))))
+        for sku, model in models.items()
+        for key, returned in model.returned.items()
+    }
+    found = [(*about, tuple(sorted(versions or ()))) for *about, versions in rows.order_lines]
+    yield from _differ("order_lines", known, found)
+    cancelled = {(orderid,) for model in models.values() for orderid in model.cancelled}
+    yield from _differ("orders", cancelled, rows.orders)
+    view = {(*one.key, sku, one.qty + one.dispatched, one.batch) for sku, one in promises}
     yield from _differ("allocations_view", view, rows.allocations_view)
 
 
@@ -208,5 +282,9 @@ def _thing(kind: str, data: Mapping[str, Any]) -> object:
             return "batch", data["ref"]
         case "allocate.v1":
             return _line(data)
+        case document if document in DOCUMENTS:
+            thing, *names = DOCUMENTS[document]
+            about = {**data, **data.get("lines", [{}])[0]}
+            return thing, *(about[name] for name in names)
         case _:
             return "change", data["batchref"], data["qty"]

@@ -41,7 +41,7 @@ def asked(path: str, status: int, answer: str = "{}", **body: Any) -> Asked:
     return Asked(str(body.get("orderid") or body["ref"]), path, {"sku": SKU} | body, 1.0, 2.0, status, answer)
 
 
-def sent(kind: str, way: str = "stream", *, good: bool = True, **data: Any) -> Sent:
+def sent(kind: str, way: str = "stream", *, good: bool | None = True, **data: Any) -> Sent:
     return Sent(way, f"{kind} {data}", f"{kind}.v1", f"{kind} {data}".encode(), data, 1.0, good)
 
 
@@ -63,9 +63,9 @@ def right() -> History:
     rows = Rows(
         event_log=[(event.sku, event.version, event.id, f"{event.kind}.v1", dict(event.data)) for event in events],
         products=[(SKU, 11)],
-        batches=[(SKU, "now", None, 10, 4, 4, 1), (SKU, "later", "2031-01-01", 5, 5, 5, 2)],
-        allocations=[(SKU, 3, "o1", SKU, 4, "now"), (SKU, 9, "o2", SKU, 5, "later")],
-        order_lines=[("o1", SKU, SKU, 3), ("o2", SKU, SKU, 9)],
+        batches=[(SKU, "now", None, 10, 4, 4, 1, 0, 0, 0), (SKU, "later", "2031-01-01", 5, 5, 5, 2, 0, 0, 0)],
+        allocations=[(SKU, 3, "o1", SKU, 4, "now", 0), (SKU, 9, "o2", SKU, 5, "later", 0)],
+        order_lines=[("o1", SKU, SKU, 0, [3]), ("o2", SKU, SKU, 0, [9])],
         allocations_view=[("o1", SKU, SKU, 4, "now"), ("o2", SKU, SKU, 5, "later")],
         dead_letters=[(b"drink_tea {}",)],
     )
@@ -91,8 +91,82 @@ def right() -> History:
     )
 
 
+def done(kind: str, *about: str, status: int = 201, **body: Any) -> Asked:
+    return Asked(" ".join([kind, *about]), "/v1", body, 1.0, 2.0, status, "{}", (kind, *about))
+
+
+def right_in_the_warehouse() -> History:
+    """A ship comes in short and damaged, a parcel leaves and a part of it comes back, a count, and an order that is
+    cancelled."""
+    line, of_o1 = {"orderid": "o1", "lineid": SKU}, {"orderid": "o1", "lineid": SKU, "batchref": "here"}
+    came_with: dict[str, Any] = {"reason": "damaged", "came_with": "receipt"}
+    events = [
+        created(1, "ship", 10, "2031-01-01"),
+        created(2, "here", 5),
+        placed(3, "o1", 3, "here"),
+        placed(4, "o2", 4, "ship"),
+        created(5, "rest", 3, "2031-02-01"),
+        told(6, "batch_received", ref="ship", receipt_id="r", received=7, damaged=2, qty=7, expires=None, rest="rest"),
+        told(7, "quarantined", ref="ship", qty=2, document="r", **came_with),
+        told(8, "dispatched", **of_o1, qty=2, dispatch_id="p"),
+        told(9, "returned", **of_o1, qty=1, return_id="t", condition="check"),
+        told(10, "quarantined", ref="here", qty=1, document="t", **came_with | {"came_with": "return"}),
+        told(11, "batch_counted", ref="here", count_id="c", counted=2, qty=4, reason="lost"),
+        told(12, "quarantined", ref="ship", qty=2, document="q", **came_with | {"came_with": None}),
+        broken(13, "o2", 4, "ship"),
+        out_of_stock(14, "o2", 4),
+        told(15, "quarantine_released", ref="ship", qty=1, document="s"),
+        told(16, "order_cancelled", orderid="o1"),
+        told(17, "line_released", **of_o1, qty=1, why="cancelled"),
+    ]
+    return History(
+        told=events,
+        asked=[
+            asked("/add_batch", 201, "OK", ref="ship", qty=10, eta="2031-01-01"),
+            asked("/add_batch", 201, "OK", ref="here", qty=5, eta=None),
+            asked("/allocate", 202, '{"batchref": "here"}', orderid="o1", qty=3),
+            asked("/allocate", 202, '{"batchref": "ship"}', orderid="o2", qty=4),
+            done("receipt", "ship", "r", rest={"ref": "rest"}),
+            done("dispatch", "o1", SKU, "p"),
+            done("dispatch", "o1", SKU, "too much", status=409),
+            done("return", "o1", SKU, "t"),
+            done("count", "here", "c"),
+            done("for sale", "ship", "s"),
+            done("cancel", "o1", status=200),
+        ],
+        sent=[
+            sent("quarantine", good=None, ref="ship", document="q", qty=2),
+            sent("dispatch", good=None, orderid="o2", dispatch_id="late", lines=[{"lineid": SKU}]),
+            sent("return_line", good=None, **line, return_id="late"),
+        ],
+        rows=Rows(
+            event_log=[(SKU, event.version, event.id, f"{event.kind}.v1", dict(event.data)) for event in events],
+            products=[(SKU, 17)],
+            batches=[
+                (SKU, "ship", None, 10, 7, 3, 6, 0, 0, 3),
+                (SKU, "here", None, 5, 4, 2, 2, 0, 1, 1),
+                (SKU, "rest", "2031-02-01", 3, 3, 0, 5, 0, 0, 0),
+            ],
+            allocations=[(SKU, 3, "o1", SKU, 0, "here", 1)],
+            order_lines=[("o1", SKU, SKU, 1, [3])],
+            allocations_view=[("o1", SKU, SKU, 1, "here")],
+            orders=[("o1",)],
+            dead_letters=[(one,) for one in (_body("dispatch", "o2"), _body("return_line", "o1"))],
+        ),
+        mails={f"id-{SKU}-14": 2.0},
+    )
+
+
+def _body(kind: str, orderid: str) -> bytes:
+    """Of what was sent too late."""
+    if kind == "dispatch":
+        return sent(kind, orderid=orderid, dispatch_id="late", lines=[{"lineid": SKU}]).body
+    return sent(kind, orderid=orderid, lineid=SKU, return_id="late").body
+
+
 def test_finds_nothing_in_a_history_that_is_right() -> None:
     assert judge(right()) == []
+    assert judge(right_in_the_warehouse()) == []
 
 
 def test_what_was_said_over_pub_sub_may_be_kept_or_lost_with_who_heard_it() -> None:
@@ -185,5 +259,57 @@ def test_names_what_is_wrong(kind: str, tamperings: list[Callable[[History], obj
     history = right()
     for tamper in tamperings:
         tamper(history)
+
+    assert kind in {violation.kind for violation in judge(history)}
+
+
+def more(history: History, event: Told) -> None:
+    """At the end, rightly logged."""
+    history.told.append(event)
+    history.rows.event_log.append((SKU, event.version, event.id, f"{event.kind}.v1", dict(event.data)))
+
+
+def otherwise(history: History, version: int, **data: Any) -> None:
+    event = next(one for one in history.told if one.version == version)
+    tell(history, version, replace(event, data={**event.data, **data}))
+
+
+def in_another_product() -> list[Told]:
+    """A line of the order that was cancelled."""
+    about = {"orderid": "o1", "lineid": "2", "qty": 1, "batchref": "other"}
+    created = told(1, "batch_created", "r1-sku1", ref="other", qty=10, eta=None)
+    return [created, told(2, "allocated", "r1-sku1", **about)]
+
+
+IN_THE_WAREHOUSE: list[tuple[str, Callable[[History], object]]] = [
+    ("wrong quantity", lambda it: otherwise(it, 6, qty=17)),
+    ("wrong quantity", lambda it: otherwise(it, 11, qty=5)),
+    ("wrong quantity", lambda it: otherwise(it, 15, qty=9)),
+    ("reallocation", lambda it: otherwise(it, 7, ref="here")),
+    ("reallocation", lambda it: otherwise(it, 17, qty=2)),
+    ("reallocation", lambda it: tell(it, 13, out_of_stock(13, "o2", 4))),
+    ("dispatched", lambda it: otherwise(it, 8, qty=4)),
+    ("dispatched", lambda it: otherwise(it, 8, orderid="o3")),
+    ("returned", lambda it: otherwise(it, 9, qty=3)),
+    ("cancelled", lambda it: it.told.extend(in_another_product())),
+    ("unknown batch", lambda it: otherwise(it, 12, ref="never")),
+    ("cancelled", lambda it: more(it, placed(18, "o1", 1, "ship"))),
+    ("applied twice", lambda it: more(it, told(18, "batch_counted", **it.told[10].data))),
+    ("applied twice", lambda it: more(it, told(18, "order_cancelled", orderid="o1"))),
+    ("answer untrue", lambda it: it.asked.append(done("dispatch", "o1", SKU, "none"))),
+    ("answer untrue", lambda it: it.asked.append(done("dispatch", "o1", SKU, "p", status=409))),
+    ("answer untrue", lambda it: it.asked.append(done("cancel", "o2", status=200))),
+    ("not applied", lambda it: it.rows.dead_letters.pop()),
+    ("not applied", lambda it: it.rows.dead_letters.append((it.sent[0].body,))),
+    ("rows differ", lambda it: it.rows.orders.clear()),
+    ("rows differ", lambda it: it.rows.order_lines.__setitem__(0, ("o1", SKU, SKU, 0, [3]))),
+    ("rows differ", lambda it: it.rows.allocations.__setitem__(0, (SKU, 3, "o1", SKU, 0, "here", 2))),
+]
+
+
+@pytest.mark.parametrize(("kind", "tamper"), IN_THE_WAREHOUSE, ids=[kind for kind, _ in IN_THE_WAREHOUSE])
+def test_names_what_is_wrong_in_the_warehouse(kind: str, tamper: Callable[[History], object]) -> None:
+    history = right_in_the_warehouse()
+    tamper(history)
 
     assert kind in {violation.kind for violation in judge(history)}
