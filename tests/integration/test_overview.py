@@ -86,6 +86,10 @@ def test_sees_servers_stock_and_who_is_at_work(consumer: Service, settings: Sett
 
     found = seen(settings)
 
+    screen = status(settings).output
+    assert re.search(r"^on hand +1 +9 +3 +2 +4$", screen, re.MULTILINE)
+    assert re.search(r"^incoming +2 +107 +30 +0 +77$", screen, re.MULTILINE)
+    assert re.search(r"^of these overdue +1$", screen, re.MULTILINE)
     assert found["verdict"] == "fine"
     assert found["problems"] == []
     assert found["database"]["revision"] == found["database"]["needed_revision"] == REVISION
