@@ -16,7 +16,7 @@ from messaging.errors import MessageIdReused
 TYPE = "allocation.outcome.v1"
 
 
-def outcome_message(entry_id: str, metadata: Metadata | None, outcome: Outcome) -> bytes:
+def outcome_message(entry_id: str, metadata: Metadata | None, outcome: Outcome, time: datetime | None = None) -> bytes:
     """Without `metadata` the message could not be read, and is known by its entry in the stream."""
     command = metadata.id if metadata else entry_id
     own = f"{command}:outcome"
@@ -27,7 +27,7 @@ def outcome_message(entry_id: str, metadata: Metadata | None, outcome: Outcome) 
         "id": own,
         "source": CLOUD_EVENTS.source,
         "type": TYPE,
-        "time": datetime.now(UTC).isoformat(),
+        "time": (time or datetime.now(UTC)).isoformat(),
         "datacontenttype": "application/json",
         "correlationid": metadata.correlation_id if metadata else entry_id,
         "causationid": command,

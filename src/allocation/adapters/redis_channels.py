@@ -14,6 +14,8 @@ from messaging.redis.group import ConsumerGroup
 EVENTS = "allocation.events"
 LINE_ALLOCATED = "line_allocated"
 COMMANDS = "allocation.commands"
+REPLIES = "name.replies"
+"""With a name that whoever sends a command chooses."""
 CHANGE_BATCH_QUANTITY = "change_batch_quantity"
 GROUP = "allocation"
 

@@ -20,6 +20,12 @@ COMMAND_STREAM = (
     "be read, has a key in `data` that is not known, or is of a type or version that the service does not know is a "
     "dead letter with the reason; the next one has its turn."
 )
+REPLIES = (
+    "How a command from the stream `allocation.commands` has ended, for whoever put the name of such a stream, which "
+    "ends with `.replies`, into the field `replyto` of its entry. It is a CloudEvent 1.0 in JSON, in the one field "
+    "`event`. The setting REPLY_STREAMS says which names are allowed. It comes after the commit, at least once, with "
+    "the same `id` on a repeat, and stays for 12 hours. What can't be sent there is given up."
+)
 LINE_ALLOCATED = (
     "The book's message about each allocation, over pub/sub: it reaches those who listen at that moment, and nobody "
     "else. Whoever must not miss any reads the stream `allocation.events`, where the same event has the same `id`."
@@ -44,6 +50,21 @@ SENT_ATTRIBUTES = {
     "authid": "The name of that principal.",
     "traceparent": "Its place in a trace, as W3C has it, where the service keeps traces.",
     "data": "What happened.",
+}
+OUTCOME_ATTRIBUTES = SENT_ATTRIBUTES | {
+    "id": "Names the outcome: the id of the command, or its hash where that would be too long, and `:outcome`.",
+    "type": "That it is an outcome, and the version of its shape.",
+    "time": "When it was told.",
+    "correlationid": "As the command has it, or else the command's id.",
+    "causationid": "The id of the command; of a message that could not be read, that of its entry in the stream.",
+    "data": "How it ended: with a `result`, or `refused`.",
+}
+OUTCOME = {
+    "command": "The id of the command; of a message that could not be read, that of its entry in the stream.",
+    "result": "What the command gives: the batch of an allocation, null when it is out of stock; for what is recorded "
+    "in the log, its first version by SKU.",
+    "refused": "Why not, as the type of a problem under `/problems`. A dead letter has the message.",
+    "because": "The same in words.",
 }
 ACCEPTED_ATTRIBUTES = {
     "specversion": "The version of CloudEvents.",

@@ -10,15 +10,16 @@ from functools import cache
 from inspect import getdoc
 from typing import Any, Literal, TypeAlias
 
-from allocation.adapters import redis_channels
+from allocation.adapters import outcome_messages, redis_channels
 from allocation.adapters.redis_eventpublisher import line_allocated_message
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.catalogue import descriptions, schemas
 from allocation.domain import events
+from allocation.domain.errors import OrderIsCancelled
 from allocation.service_layer.messages import COMMANDS, EVENTS, ordering, stock
 from allocation.service_layer.messages.table import EventRow
 from messaging.codec import JsonObject
-from messaging.envelope import Metadata, Recorded
+from messaging.envelope import Metadata, Outcome, Recorded
 
 Direction: TypeAlias = Literal["sent", "accepted"]
 SENT: Direction = "sent"
@@ -50,6 +51,7 @@ class Message:
 
 EVENT_STREAM = Channel(redis_channels.EVENTS, SENT, descriptions.EVENT_STREAM, field="event")
 COMMAND_STREAM = Channel(redis_channels.COMMANDS, ACCEPTED, descriptions.COMMAND_STREAM, field="command")
+REPLIES = Channel(redis_channels.REPLIES, SENT, descriptions.REPLIES, field="event")
 LINE_ALLOCATED = Channel(redis_channels.LINE_ALLOCATED, SENT, descriptions.LINE_ALLOCATED)
 BATCH_QUANTITY = Channel(redis_channels.CHANGE_BATCH_QUANTITY, ACCEPTED, descriptions.CHANGE_BATCH_QUANTITY)
 
@@ -70,7 +72,7 @@ _NUMBERS = {
 @cache
 def messages() -> tuple[Message, ...]:
     """All that is said today, channel by channel."""
-    return (*_events(), *_commands(), _line_allocated(), _batch_quantity())
+    return (*_events(), *_commands(), _outcome(), _line_allocated(), _batch_quantity())
 
 
 def _events() -> list[Message]:
@@ -106,6 +108,20 @@ def _commands() -> list[Message]:
         )
         for row in COMMANDS
     ]
+
+
+def _outcome() -> Message:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    command = Metadata("message-1", "request-1", None, "/shop", moment)
+    refusal = OrderIsCancelled("order-1")
+    return Message(
+        name=outcome_messages.TYPE,
+        channel=REPLIES,
+        says="How a command has ended.",
+        when="A command from the stream was handled, or could not be read, and its entry has a field `replyto`.",
+        schema=schemas.outcome(),
+        example=json.loads(outcome_messages.outcome_message("1-1", command, Outcome(refusal=refusal), moment)),
+    )
 
 
 def _line_allocated() -> Message:

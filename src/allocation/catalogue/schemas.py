@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from allocation.adapters import outcome_messages
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.catalogue import descriptions
 from allocation.service_layer.messages import ordering
@@ -26,6 +27,31 @@ def command(row: CommandRow[Any]) -> JsonObject:
     """A CloudEvent of the stream `allocation.commands`."""
     data = fields(row) | {"additionalProperties": False}
     return _described(_plain(CloudEvent.json_schema(row.name, data)), descriptions.ACCEPTED_ATTRIBUTES)
+
+
+def outcome() -> JsonObject:
+    """A CloudEvent of a stream of replies."""
+    text = {"type": "string", "minLength": 1}
+    data = {
+        "type": "object",
+        "properties": {"command": text, "result": {}, "refused": text, "because": text},
+        "required": ["command"],
+        "oneOf": [{"required": ["result"]}, {"required": ["refused", "because"]}],
+    }
+    attributes = {
+        "specversion": {"const": "1.0"},
+        "id": text,
+        "source": {"const": CLOUD_EVENTS.source},
+        "type": {"const": outcome_messages.TYPE},
+        "time": {"type": "string", "format": "date-time"},
+        "datacontenttype": {"const": "application/json"},
+        "correlationid": text,
+        "causationid": text,
+        "data": _described(data, descriptions.OUTCOME),
+    }
+    return _described(
+        {"type": "object", "properties": attributes, "required": list(attributes)}, descriptions.OUTCOME_ATTRIBUTES
+    )
 
 
 def line_allocated() -> JsonObject:
