@@ -143,7 +143,7 @@ def test_an_allocation(service: Service) -> None:
     lock, product, line, message, written = plans
     touches([lock, product], rows=2, pages=20)
     touches([line, message], rows=0, pages=6)
-    touches([written], rows=2, pages=90)
+    touches([written], rows=2, pages=100)
 
 
 def test_an_allocation_that_is_asked_for_again(service: Service) -> None:

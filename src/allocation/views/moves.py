@@ -3,14 +3,17 @@ can be answered as it was the first time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Row, text
 from typing_extensions import TypedDict  # typing's own is not read by pydantic before Python 3.12
 
 from allocation.adapters.wire_names import CODEC
 from allocation.domain.events import Allocated, Deallocated, OutOfStock
+
+A = TypeVar("A")
 
 Moved = TypedDict(
     "Moved",
@@ -27,18 +30,21 @@ Moved = TypedDict(
 
 _CHUNK = 1_000
 
+Asked: TypeAlias = Callable[[Callable[[Connection], A]], A]
+"""Asks a question on a connection that is held for that only."""
 
-def moved(asked: Connection, places: Mapping[str, int] | None) -> list[Moved]:
+
+def moved(ask: Asked[Any], places: Mapping[str, int] | None) -> list[Moved]:
     """`places`: the first version, by SKU, at which it is recorded what the command led to; None for the answer of a
     release that did not say."""
-    return [move for sku, version in sorted((places or {}).items()) for move in _moved(asked, sku, version)]
+    return [move for sku, version in sorted((places or {}).items()) for move in _moved(ask, sku, version)]
 
 
-def _moved(asked: Connection, sku: str, version: int) -> Iterator[Moved]:
+def _moved(ask: Asked[Any], sku: str, version: int) -> Iterator[Moved]:
     """What followed is found by causation, since commands share a transaction and may share a correlation id. An event
     about where a line went is caused by the one by which it lost its place."""
     lost: dict[str, Deallocated] = {}
-    for row in _consequences(asked, sku, version):
+    for row in _consequences(ask, sku, version):
         event = CODEC.decode(row.type, row.data)
         if isinstance(event, Deallocated):
             lost[row.id] = event
@@ -55,14 +61,15 @@ def _moved(asked: Connection, sku: str, version: int) -> Iterator[Moved]:
             }
 
 
-def _consequences(asked: Connection, sku: str, version: int) -> Iterator[Row[Any]]:
+def _consequences(ask: Asked[Any], sku: str, version: int) -> Iterator[Row[Any]]:
     """All that the command led to that is recorded at this version, in order: it stands together in the log. What it
-    did before, as to make room, is found too."""
+    did before, as to make room, is found too. Ten thousand lines are read in parts, for none of which a caller's time
+    runs out."""
     about = {"sku": sku, "version": version}
-    version = asked.execute(_LAST_OF_OTHERS, about).scalar_one() + 1
+    version = ask(lambda asked: asked.execute(_LAST_OF_OTHERS, about).scalar_one()) + 1
     causes: set[str] = set()
     while True:
-        rows = asked.execute(_EVENTS, {"sku": sku, "version": version, "most": _CHUNK}).all()
+        rows = ask(partial(_chunk, about={"sku": sku, "version": version, "most": _CHUNK}))
         for row in rows:
             causes = causes or {row.causation_id}
             if row.causation_id not in causes:
@@ -72,6 +79,10 @@ def _consequences(asked: Connection, sku: str, version: int) -> Iterator[Row[Any
         if len(rows) < _CHUNK:
             return
         version += _CHUNK
+
+
+def _chunk(asked: Connection, about: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    return asked.execute(_EVENTS, about).all()
 
 
 _LAST_OF_OTHERS = text("""

@@ -42,7 +42,7 @@ class Views:
 
     def moved(self, places: Mapping[str, int] | None) -> list[Moved]:
         """Which lines lost a place by what is recorded there, and where they went."""
-        return self._ask(moves.moved, places)
+        return moves.moved(self._ask, places)
 
     def batch(self, reference: str) -> Batch | None:
         return self._ask_of(batches.batch, reference, self._zone)

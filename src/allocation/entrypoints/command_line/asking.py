@@ -97,7 +97,7 @@ def _ask(settings: Settings, row: CommandRow[Any], given: Mapping[str, Any], *, 
         echo_json({"result": result, "changed": outcome.changed, "moved": moved})
         return
     click.echo(said)
-    for move in moved if outcome.changed else ():
+    for move in moved:
         to = f"is allocated to batch {move['to']}" if move["to"] else "is out of stock"
         lost = f"its {move['qty']} of batch {move['from']}"
         click.echo(f"Line {move['lineid']} of order {move['orderid']} lost {lost}, and {to}.")
