@@ -200,8 +200,6 @@ class Model:
             yield self._wrong("reallocation", event, f"{key} was broken for no reason")
         if promise:
             self._keep(replace(promise, qty=0))
-        if event.kind == "deallocated" and not (self.of(key) or self.returned.get(key)):
-            self.returned.pop(key, None)
 
     def _cancel(self, event: Told) -> Iterator[Violation]:
         orderid = event.data["orderid"]

@@ -65,7 +65,7 @@ def right() -> History:
         products=[(SKU, 11)],
         batches=[(SKU, "now", None, 10, 4, 4, 1, 0, 0, 0), (SKU, "later", "2031-01-01", 5, 5, 5, 2, 0, 0, 0)],
         allocations=[(SKU, 3, "o1", SKU, 4, "now", 0), (SKU, 9, "o2", SKU, 5, "later", 0)],
-        order_lines=[("o1", SKU, SKU, 0, [3]), ("o2", SKU, SKU, 0, [9])],
+        order_lines=[("o1", SKU, SKU, 0, [3]), ("o2", SKU, SKU, 0, [9]), ("o3", SKU, SKU, 0, [])],
         allocations_view=[("o1", SKU, SKU, 4, "now"), ("o2", SKU, SKU, 5, "later")],
         dead_letters=[(b"drink_tea {}",)],
     )
@@ -148,7 +148,7 @@ def right_in_the_warehouse() -> History:
                 (SKU, "rest", "2031-02-01", 3, 3, 0, 5, 0, 0, 0),
             ],
             allocations=[(SKU, 3, "o1", SKU, 0, "here", 1)],
-            order_lines=[("o1", SKU, SKU, 1, [3])],
+            order_lines=[("o1", SKU, SKU, 1, [3]), ("o2", SKU, SKU, 0, [])],
             allocations_view=[("o1", SKU, SKU, 1, "here")],
             orders=[("o1",)],
             dead_letters=[(one,) for one in (_body("dispatch", "o2"), _body("return_line", "o1"))],
