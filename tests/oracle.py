@@ -91,7 +91,7 @@ class Oracle:
     def ask(self, command: Any) -> None:
         """Raises Refused; then something may have changed, and whoever asks goes on with a copy from before."""
         getattr(self, re.sub("(?<!^)([A-Z])", r"_\1", type(command).__name__).lower())(command)
-        self.settle()
+        self._tidy()
 
     def create_batch(self, asked: Any) -> None:
         created = asked.sku, asked.qty, asked.eta, asked.expires
@@ -130,14 +130,15 @@ class Oracle:
             unit.state, unit.line, unit.age = "promised", line, age
         self.lines[line] = sku
         pieces = self.pieces.setdefault(line, [])
-        if ref in pieces and not there:
-            pieces.remove(ref)
         if ref not in pieces:
             pieces.append(ref)
 
     def _lose(self, ref: str, gone: int, spoiled: int = 0) -> None:
         """So many units are gone, and so many go into quarantine: free ones first, then those of the newest promises,
         which are broken whole and placed again."""
+        self._place_again(ref, self._take(ref, gone, spoiled))
+
+    def _take(self, ref: str, gone: int, spoiled: int = 0) -> list[tuple[Line, int]]:
         broken: list[tuple[Line, int]] = []
         while True:
             for unit in self.of(ref, "available"):
@@ -150,11 +151,10 @@ class Oracle:
             if not gone + spoiled:
                 break
             broken.append(self._break_newest(ref))
-        self._place_again(ref, broken)
+        return broken
 
-    def _break_newest(self, ref: str, spared: Line | None = None) -> tuple[Line, int]:
-        promised = [unit for unit in self.of(ref, "promised") if unit.line != spared]
-        line = max(promised, key=lambda unit: unit.age).line
+    def _break_newest(self, ref: str) -> tuple[Line, int]:
+        line = max(self.of(ref, "promised"), key=lambda unit: unit.age).line
         assert line
         units = self.of(ref, "promised", line)
         for unit in units:
@@ -204,7 +204,7 @@ class Oracle:
     def receive_batch(self, asked: Any) -> None:
         lot = self._lot(asked.ref)
         key = "receipt", asked.ref, asked.receipt_id
-        rest = asked.rest.ref if asked.rest else None
+        rest = (asked.rest.ref, asked.rest.eta) if asked.rest else None
         if key in self.papers:
             received, damaged, expires, other = self.papers[key]
             if (received, damaged, other) != (asked.received, asked.damaged, rest):
@@ -220,11 +220,11 @@ class Oracle:
         if asked.rest:
             if missing <= 0:
                 raise Refused("ImpossibleReceipt")
-            if rest in self.lots:
+            ref = asked.rest.ref
+            if ref in self.lots:
                 raise Refused("BatchConflict")
             created = lot.sku, missing, asked.rest.eta, None
-            assert rest
-            self.lots[rest] = other_lot = Lot(rest, lot.sku, asked.rest.eta, None, created, next(self.clock))
+            self.lots[ref] = other_lot = Lot(ref, lot.sku, asked.rest.eta, None, created, next(self.clock))
             self.units += [Unit(other_lot) for _ in range(missing)]
         was_here = lot.eta is None
         lot.expires = asked.expires or lot.expires
@@ -313,69 +313,78 @@ class Oracle:
             self._release(line)
 
     def dispatch(self, asked: Any) -> None:
+        """All of a parcel is looked at, then promises move, then all of it leaves; last, what was promised and has left
+        with this parcel is lost to others."""
+        leaving = []
         for part in asked.lines:
-            self._dispatch(asked, part)
-            self._tidy()
+            line = self._known(asked.orderid, part.lineid)
+            if not self._left_before(line, asked.dispatch_id, part):
+                leaving.append((line, part, self._picked(line, part)))
+        shelf: Counter[str] = Counter()
+        for _, _, picked in leaving:
+            shelf.update(picked)
+        for ref, qty in shelf.items():
+            purchased, _, _, dispatched, quarantined = self.parts(ref)
+            if qty > purchased - dispatched - quarantined:
+                raise Refused("NotEnough")
+        lent: Counter[str] = Counter()
+        for line, part, _ in leaving:
+            if part.batchref is not None:
+                lent[part.batchref] += self._move(line, part.batchref, part.qty)
+        for line, part, picked in leaving:
+            for ref, qty in picked.items():
+                for unit in self.of(ref, "promised", line)[:qty]:
+                    unit.state = "dispatched"
+                self.pieces[line].remove(ref)
+                self.pieces[line].append(ref)
+            self.papers["dispatch", *line, asked.dispatch_id] = part.qty, set(picked)
+        broken = [(ref, self._take(ref, qty)) for ref, qty in lent.items()]
+        for ref, lines in broken:
+            self._place_again(ref, lines)
 
-    def _dispatch(self, asked: Any, part: Any) -> None:
-        line = self._known(asked.orderid, part.lineid)
-        key = "dispatch", *line, asked.dispatch_id
-        if key in self.papers:
-            qty, refs = self.papers[key]
-            if qty != part.qty or (part.batchref and refs != {part.batchref}):
-                raise Refused("DocumentConflict")
-            return
+    def _left_before(self, line: Line, dispatch_id: str, part: Any) -> bool:
+        key = "dispatch", *line, dispatch_id
+        if key not in self.papers:
+            return False
+        qty, refs = self.papers[key]
+        if qty != part.qty or (part.batchref and refs != {part.batchref}):
+            raise Refused("DocumentConflict")
+        return True
+
+    def _picked(self, line: Line, part: Any) -> dict[str, int]:
         if part.qty > len(self.of_line(line, "promised")):
             raise Refused("NotEnough")
-        if part.batchref is None:
-            left, refs = part.qty, set()
-            for ref in sorted(self.pieces[line], key=lambda ref: self.lots[ref].turn):
-                units = self.of(ref, "promised", line)[:left]
-                if units and self.lots[ref].eta is not None:
-                    raise Refused("NotArrived")
-                left -= len(units)
-                refs |= self._send(line, ref, units)
-        else:
-            refs = self._pick(line, part.batchref, part.qty)
-        self.papers[key] = part.qty, refs
+        if part.batchref is not None:
+            lot = self.lots.get(part.batchref)
+            if lot is None or lot.sku != self.lines[line]:
+                raise Refused("UnknownBatch")
+            if lot.eta is not None:
+                raise Refused("NotArrived")
+            return {part.batchref: part.qty}
+        left, picked = part.qty, {}
+        for ref in sorted(self.pieces[line], key=lambda ref: self.lots[ref].turn):
+            units = self.of(ref, "promised", line)[:left]
+            if units and self.lots[ref].eta is not None:
+                raise Refused("NotArrived")
+            if units:
+                picked[ref] = len(units)
+            left -= len(units)
+        return picked
 
-    def _send(self, line: Line, ref: str, units: list[Unit]) -> set[str]:
-        if not units:
-            return set()
-        for unit in units:
-            unit.state = "dispatched"
-        self.pieces[line].remove(ref)
-        self.pieces[line].append(ref)
-        return {ref}
-
-    def _pick(self, line: Line, ref: str, qty: int) -> set[str]:
-        lot = self.lots.get(ref)
-        if lot is None or lot.sku != self.lines[line]:
-            raise Refused("UnknownBatch")
-        if lot.eta is not None:
-            raise Refused("NotArrived")
-        purchased, _, _, dispatched, quarantined = self.parts(ref)
-        if qty > purchased - dispatched - quarantined:
-            raise Refused("NotEnough")
-        missing = qty - len(self.of(ref, "promised", line))
-        broken: list[tuple[Line, int]] = []
-        if missing > 0:
-            left = missing
-            others = [other for other in self.pieces[line] if other != ref]
-            for other in sorted(others, key=lambda other: self.lots[other].turn, reverse=True):
-                for unit in self.of(other, "promised", line)[:left]:
-                    left -= 1
-                    unit.state, unit.line = "available", None
-            self._tidy()
-            while len(self.of(ref, "available")) < missing:
-                broken.append(self._break_newest(ref, spared=line))
-            self._promise(line, lot.sku, self.of(ref, "available")[:missing])
-        sent = self._send(line, ref, self.of(ref, "promised", line)[:qty])
-        self.later.append((ref, broken))
-        return sent
-
-    later: list[tuple[str, list[tuple[Line, int]]]] = field(default_factory=list)
-    """Who lost a place to a parcel is placed again when all of the parcel is done."""
+    def _move(self, line: Line, ref: str, qty: int) -> int:
+        """Have so much of the line be promised there. Returns how many units were lent to the batch for that."""
+        missing = left = max(0, qty - len(self.of(ref, "promised", line)))
+        others = [other for other in self.pieces[line] if other != ref]
+        for other in sorted(others, key=lambda other: self.lots[other].turn, reverse=True):
+            for unit in self.of(other, "promised", line)[:left]:
+                left -= 1
+                unit.state, unit.line = "available", None
+        self._tidy()
+        lent = max(0, missing - len(self.of(ref, "available")))
+        self.units += [Unit(self.lots[ref]) for _ in range(lent)]
+        if missing:
+            self._promise(line, self.lots[ref].sku, self.of(ref, "available")[:missing])
+        return lent
 
     def return_line(self, asked: Any) -> None:
         line = self._known(asked.orderid, asked.lineid)
@@ -405,10 +414,3 @@ class Oracle:
     def _tidy(self) -> None:
         for line, refs in self.pieces.items():
             refs[:] = [ref for ref in refs if self.of(ref, "promised", line) or self.of(ref, "dispatched", line)]
-
-    def settle(self) -> None:
-        """Place those again who lost a place to a parcel."""
-        for ref, broken in self.later:
-            self._place_again(ref, broken)
-        self.later.clear()
-        self._tidy()

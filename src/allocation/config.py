@@ -228,7 +228,7 @@ def _time_zone(given: Mapping[str, str], name: str, default: str) -> str:
     zone = given.get(name, default)
     try:
         ZoneInfo(zone)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):
         raise SettingError(f"{name} must be the name of a time zone, such as Europe/Berlin, not {zone!r}") from None
     return zone
 

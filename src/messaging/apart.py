@@ -22,7 +22,7 @@ class Apart(Generic[U]):
     whoever comes on top of them gets Unavailable."""
 
     def __init__(
-        self, is_long: Callable[[object], bool], bus: MessageBus[U], *, seconds: float = 30.0, most: int = 8
+        self, is_long: Callable[[object], bool], bus: MessageBus[U], *, seconds: float = 30.0, most: int = 16
     ) -> None:
         self.is_long = is_long
         self._bus = bus

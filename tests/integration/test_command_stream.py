@@ -400,7 +400,7 @@ def test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept(
 ) -> None:
     monkeypatch.setattr(redis_commands, "_PAUSE_AFTER_A_FAULT", 0.01)
     sql("ALTER TABLE batches ADD CONSTRAINT unexpected CHECK (purchased_quantity <> 7)")
-    producer.create_batch("b1", "LAMP", 7)
+    producer.send("create_batch", {"ref": "b1", "sku": "LAMP", "qty": 7}, replyto="shop.replies")
     producer.create_batch("b2", "LAMP", 8)
 
     with at_work(partial(run, service)):
@@ -409,6 +409,7 @@ def test_what_meets_a_fault_in_the_program_is_tried_some_times_and_kept(
     [(reason, attempts)] = dead_letters(sql)
     assert "unexpected" in reason
     assert attempts == MOST_TRIES
+    assert [answer["data"]["refused"] for answer in answers(redis_server)] == ["/problems/internal-error"]
     assert sql("SELECT reference FROM batches") == [("b2",)]
 
 

@@ -133,6 +133,7 @@ def test_a_parcel_a_return_a_release_and_a_cancellation(
         "/v1/orders/o%2F1/returns", json={"lineid": "1", "qty": 1, "return_id": "r-1", "condition": "check"}
     )
     released = client.delete("/v1/orders/o%2F1/lines/1")
+    for_another = client.post("/v1/orders/o%2F1/cancellation", json={"orderid": "o2", "force": True})
     cancelled = client.post("/v1/orders/o%2F1/cancellation")
     late = client.post("/v1/allocations", json={"orderid": "o/1", "sku": "LAMP", "qty": 1})
 
@@ -158,6 +159,7 @@ def test_a_parcel_a_return_a_release_and_a_cancellation(
     ]
     assert (back.status_code, (back.json or {})["lines"][0]["returned"]) == (201, 1)
     assert (released.status_code, (released.json or {})["status"]) == (200, "complete")
+    assert for_another.status_code == 422
     assert (cancelled.status_code, (cancelled.json or {})["type"]) == (409, "/problems/order-complete")
     assert late.status_code == 201
     assert (client.post("/v1/orders/o%2F1/cancellation").json or {})["status"] == "cancelled"

@@ -199,10 +199,47 @@ def test_the_picker_took_it_from_another_batch_and_the_promise_there_moves(servi
     assert service.history("LAMP")[4:] == [
         events.LineReleased("o1", "LAMP", 3, "one", "LAMP", "moved"),
         events.Allocated("o1", "LAMP", 3, "two", "LAMP"),
-        events.Deallocated("o2", "LAMP", 5, "two", "LAMP"),
         events.Dispatched("o1", "LAMP", 3, "two", "LAMP", "d-1"),
+        events.Deallocated("o2", "LAMP", 5, "two", "LAMP"),
         events.OutOfStock("o2", "LAMP", 5, "LAMP"),
     ]
+
+
+def test_two_lines_of_a_parcel_that_were_picked_crosswise_both_leave(service: Service) -> None:
+    service.given(CreateBatch("one", "LAMP", 5), CreateBatch("two", "LAMP", 5))
+    service.given(Allocate("o1", "LAMP", 5, "1"), Allocate("o1", "LAMP", 5, "2"))
+
+    service.when(parcel("o1", "d-1", ("1", 5, "two"), ("2", 5, "one")))
+
+    assert line(service, "o1", "1").batch_quantities == {"two": 5}
+    assert line(service, "o1", "2").batch_quantities == {"one": 5}
+    assert (parts(service, "one"), parts(service, "two")) == ((5, 0, 0, 0, 5, 0),) * 2
+    assert not [event for event in service.history("LAMP") if isinstance(event, events.Deallocated)]
+
+
+def test_a_parcel_takes_no_more_from_a_shelf_with_all_of_its_lines_than_is_there(service: Service) -> None:
+    service.given(CreateBatch("one", "LAMP", 5), CreateBatch("two", "LAMP", 5))
+    service.given(Allocate("o1", "LAMP", 5, "1"), Allocate("o1", "LAMP", 5, "2"))
+
+    too_much = parcel("o1", "d-1", ("1", 4, "two"), ("2", 2))
+    unchanged(service, too_much, errors.NotEnough, "6 of batch two: 5 are on the shelf")
+
+
+def test_lines_added_to_a_parcel_are_what_its_answer_is_about(service: Service) -> None:
+    service.given(CreateBatch("one", "LAMP", 9), Allocate("o1", "LAMP", 5, "1"), Allocate("o1", "LAMP", 3, "2"))
+    service.given(parcel("o1", "d-1", ("1", 5)))
+    more = parcel("o1", "d-1", ("1", 5), ("2", 3))
+
+    assert service.when(more) == {"LAMP": 5}
+    assert service.when(more) == {"LAMP": 4}, "where the first of it is recorded"
+
+
+def test_a_promise_that_comes_back_to_a_batch_says_nothing_about_what_left_last() -> None:
+    left = PlacedLine("o1", "1", "LAMP").promise("one", 5, 1).give_back("one", 2).promise("two", 2, 2)
+    left = left.dispatch("one", 2).dispatch("two", 2)
+
+    assert left.promise("one", 1, 3).promise("two", 1, 4).batch_quantities == {"one": 4, "two": 3}
+    assert [one.batchref for one in left.give_back("one", 1).promise("one", 1, 3).allocations] == ["one", "two"]
 
 
 def test_the_picker_can_take_no_more_than_is_on_the_shelf(service: Service) -> None:

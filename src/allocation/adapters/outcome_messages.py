@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from allocation.adapters.wire_names import CLOUD_EVENTS, problem_name
 from allocation.domain.errors import DomainError
 from messaging.envelope import LONGEST_TEXT, Metadata, Outcome
-from messaging.errors import MessageIdReused
+from messaging.errors import MessageIdReused, UnreadableMessage
 
 TYPE = "allocation.outcome.v1"
 
@@ -40,7 +40,7 @@ def _how_it_ended(outcome: Outcome) -> dict[str, Any]:
     refusal = outcome.refusal
     if refusal is None:
         return {"result": outcome.result}
-    name = "invalid-values"
+    name = "invalid-values" if isinstance(refusal, UnreadableMessage) else "internal-error"
     if isinstance(refusal, DomainError):
         name = problem_name(type(refusal))
     elif isinstance(refusal, MessageIdReused):

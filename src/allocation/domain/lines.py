@@ -89,14 +89,16 @@ class PlacedLine:
         return next((allocation for allocation in self.allocations if allocation.batchref == batchref), None)
 
     def promise(self, batchref: str, qty: int, version: int) -> PlacedLine:
-        """More of a batch of which something is promised keeps its age."""
+        """More of a batch of which something is promised keeps its age; a batch that the line has keeps its place."""
         there = self.of_batch(batchref) if self.allocations else None
         if there and there.line.qty:
             return self._with(there, promised=qty)
         line = OrderLine(self.orderid, self.sku, qty, self.lineid)
         new = Allocation(line, batchref, version, there.dispatched if there else 0)
-        others = tuple(one for one in self.allocations if one is not there) if self.allocations else ()
-        return PlacedLine(self.orderid, self.lineid, self.sku, (*others, new), self.returned)
+        if there:
+            kept = tuple(new if one is there else one for one in self.allocations)
+            return PlacedLine(self.orderid, self.lineid, self.sku, kept, self.returned)
+        return PlacedLine(self.orderid, self.lineid, self.sku, (*self.allocations, new), self.returned)
 
     def give_back(self, batchref: str, qty: int) -> PlacedLine:
         return self._with(self._known(batchref), promised=-qty)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from allocation.domain.batches import Batch
 from allocation.domain.breaking import break_newest
-from allocation.domain.commands import ParcelLine, ReturnLine
+from allocation.domain.commands import Dispatch, ParcelLine, ReturnLine
 from allocation.domain.errors import DocumentConflict, NotArrived, NotEnough, OrderIsComplete, UnknownOrder
 from allocation.domain.events import (
     Allocated,
@@ -52,27 +53,37 @@ def cancel(orderid: str, lines: Sequence[PlacedLine], product_of: Callable[[str]
     return places
 
 
-def dispatch(product: Product, line: PlacedLine, dispatch_id: str, part: ParcelLine) -> int:
-    """Let so much of a line leave, and return the version at which that is recorded. Of several batches the preferred
-    that are here; from one that is named whatever else is promised from it, since what has left is a fact.
+def dispatch(
+    cmd: Dispatch, line_of: Callable[[str, str], PlacedLine], product_of: Callable[[str], Product]
+) -> dict[str, int]:
+    """Let a parcel leave. From batches that are named whatever else is promised from them, since what has left is a
+    fact: promises move there, and when all of it has left, the newest of others are broken. Of other lines from the
+    batches that are here, the preferred first. Returns the versions at which that is recorded, by SKU.
 
-    Raises UnknownBatch, DocumentConflict, NotArrived, NotEnough.
+    Raises UnknownLine, UnknownBatch, DocumentConflict, NotArrived, NotEnough.
     """
-    if known := _known_dispatch(product, line, dispatch_id, part):
-        return known
-    if part.qty > line.promised:
-        ordered = f"{line.qty - line.returned} ordered − {line.dispatched} dispatched = {line.promised} promised"
-        raise NotEnough(f"{part.qty} of line {line.lineid} of order {line.orderid}: {ordered}", line.promised)
-    first = product.version_number + 1
-    if part.batchref is None:
-        picked = _pick(product, line, part.qty)
-    else:
-        batch = batch_of(product, part.batchref)
-        _move_promise(product, line, batch, part.qty)
-        picked = [(batch.reference, part.qty)]
-    for batchref, qty in picked:
-        product.record(Dispatched(line.orderid, product.sku, qty, batchref, line.lineid, dispatch_id))
-    return first
+    known: dict[str, int] = {}
+    leaving: list[tuple[Product, PlacedLine, ParcelLine, list[tuple[Batch, int]]]] = []
+    for part in cmd.lines:
+        line = line_of(cmd.orderid, part.lineid)
+        product = product_of(line.sku)
+        if before := _known_dispatch(product, line, cmd.dispatch_id, part):
+            known[line.sku] = min(before, known.get(line.sku, before))
+        else:
+            leaving.append((product, line, part, _picked(product, line, part)))
+    _require_on_shelf([picked for *_, several in leaving for picked in several])
+    new = {product.sku: product.version_number + 1 for product, *_ in leaving}
+    for product, line, part, picked in leaving:
+        if part.batchref is not None:
+            _move_promise(product, line, *picked[0])
+    for product, line, _, picked in leaving:
+        for batch, qty in picked:
+            about = line.orderid, product.sku, qty, batch.reference, line.lineid
+            product.record(Dispatched(*about, cmd.dispatch_id))
+    for product, _, part, picked in leaving:
+        if part.batchref is not None:
+            break_newest(product, picked[0][0])
+    return new or known
 
 
 def take_back(product: Product, line: PlacedLine, cmd: ReturnLine) -> int:
@@ -127,32 +138,44 @@ def _known_return(product: Product, line: PlacedLine, cmd: ReturnLine) -> int | 
     return entries[0].version
 
 
-def _pick(product: Product, line: PlacedLine, qty: int) -> list[tuple[str, int]]:
-    """From the batches that are here, the preferred first. Raises NotArrived."""
-    promised = [(product.batches[one.batchref], one.line.qty) for one in line.allocations if one.line.qty]
-    promised.sort(key=lambda pair: pair[0].preference)
+def _picked(product: Product, line: PlacedLine, part: ParcelLine) -> list[tuple[Batch, int]]:
+    """From which batches so much of the line leaves. Raises UnknownBatch, NotArrived, NotEnough."""
+    if part.qty > line.promised:
+        ordered = f"{line.qty - line.returned} ordered − {line.dispatched} dispatched = {line.promised} promised"
+        raise NotEnough(f"{part.qty} of line {line.lineid} of order {line.orderid}: {ordered}", line.promised)
+    if part.batchref is not None:
+        promised = [(batch_of(product, part.batchref), part.qty)]
+    else:
+        promised = [(product.batches[one.batchref], one.line.qty) for one in line.allocations if one.line.qty]
+        promised.sort(key=lambda pair: pair[0].preference)
+    left = part.qty
     picked = []
     for batch, there in promised:
-        if not qty:
+        if not left:
             break
         if not batch.is_received:
             raise NotArrived(batch)
-        picked.append((batch.reference, min(qty, there)))
-        qty -= min(qty, there)
+        picked.append((batch, min(left, there)))
+        left -= min(left, there)
     return picked
 
 
+def _require_on_shelf(picked: Sequence[tuple[Batch, int]]) -> None:
+    """All of it together. Raises NotEnough."""
+    leaving: defaultdict[str, int] = defaultdict(int)
+    for batch, qty in picked:
+        leaving[batch.reference] += qty
+        if leaving[batch.reference] > batch.on_shelf:
+            shelf = f"{batch.on_shelf} are on the shelf"
+            raise NotEnough(f"{leaving[batch.reference]} of batch {batch.reference}: {shelf}", batch.on_shelf)
+
+
 def _move_promise(product: Product, line: PlacedLine, batch: Batch, qty: int) -> None:
-    """Have so much of the line be promised from the batch that it was picked from. Raises NotArrived, NotEnough."""
-    if not batch.is_received:
-        raise NotArrived(batch)
-    if qty > batch.on_shelf:
-        raise NotEnough(f"{qty} of batch {batch.reference}: {batch.on_shelf} are on the shelf", batch.on_shelf)
+    """Have so much of the line be promised from the batch that it was picked from, also if that is too much for it."""
     there = line.of_batch(batch.reference)
-    missing = qty - (there.line.qty if there else 0)
+    missing = left = qty - (there.line.qty if there else 0)
     if missing <= 0:
         return
-    left = missing
     others = [one for one in line.allocations if one.line.qty and one.batchref != batch.reference]
     for one in sorted(others, key=lambda other: product.batches[other.batchref].preference, reverse=True):
         given_up = min(left, one.line.qty)
@@ -160,7 +183,6 @@ def _move_promise(product: Product, line: PlacedLine, batch: Batch, qty: int) ->
             _release(product, one, given_up, "moved")
             left -= given_up
     product.record(Allocated(line.orderid, product.sku, missing, batch.reference, line.lineid))
-    break_newest(product, batch, sparing=line.key)
 
 
 def _release(

@@ -145,6 +145,7 @@ def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
             return False
         reason = str(error) if isinstance(error, Stuck) else repr(error)
         done = until_possible(partial(_give_up, service, entry, reason), stop)
+        _answer(service, entry, None, Outcome(refusal=error))
     if done:
         service.command_group.acknowledge([entry])
     return done

@@ -67,12 +67,7 @@ def cancel_order(cmd: commands.CancelOrder, uow: UnitOfWork) -> Places:
 
 
 def dispatch(cmd: commands.Dispatch, uow: UnitOfWork) -> Places:
-    places: Places = {}
-    for part in cmd.lines:
-        line = uow.products.line(cmd.orderid, part.lineid)
-        version = ordering.dispatch(uow.products.get(line.sku), line, cmd.dispatch_id, part)
-        places[line.sku] = min(version, places.get(line.sku, version))
-    return places
+    return ordering.dispatch(cmd, uow.products.line, uow.products.get)
 
 
 def take_back(cmd: commands.ReturnLine, uow: UnitOfWork) -> Places:

@@ -50,6 +50,8 @@ def _moved(ask: Asked[Any], sku: str, version: int) -> Iterator[Moved]:
             lost[row.id] = event
         elif isinstance(event, Allocated | OutOfStock) and (before := lost.get(row.causation_id)):
             to = event.batchref if isinstance(event, Allocated) else None
+            if to == before.batchref:  # there was room for it, when larger ones had gone
+                continue
             yield {
                 "orderid": event.orderid,
                 "lineid": event.lineid,

@@ -69,8 +69,10 @@ class _Json(click.ParamType[Any]):
     name = "json"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from messaging.json_input import read_json
+
         try:
-            return json.loads(value)
+            return read_json(value)
         except ValueError as error:
             self.fail(f"{value!r} is not JSON: {error}", param, ctx)
 

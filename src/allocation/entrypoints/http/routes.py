@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, TypeVar
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, request
 from flask.sansio.app import App
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel
@@ -125,7 +125,7 @@ class Route:
         def read(**path: str) -> ResponseReturnValue:
             expected = {"seen": seen()} if self.if_match else {}
             given = {wire: name_in_path(path.pop(name)) for name, wire in known.items()}
-            if self.has_body:
+            if self.has_body or request.get_data():  # then all of it must be known, too
                 command = body(schema, self.largest_body, given, may_add=self.may_add)
             else:
                 command = schema.read_fields(given)

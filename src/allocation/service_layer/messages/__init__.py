@@ -47,13 +47,13 @@ def lookups(command: object) -> Lookups:
 
 
 def moves_many_lines(command: object) -> bool:
-    return _COMMANDS[type(command)].moves_many_lines
+    return _COMMANDS[type(command)].moves_many_lines(command)
 
 
 def streams(command: object) -> tuple[str, ...]:
     """The SKUs that the command changes, where it names them and may share a transaction with others; else none."""
     row = _COMMANDS[type(command)]
-    return () if row.moves_many_lines else tuple(row.lookups(command).skus)
+    return () if row.moves_many_lines(command) else tuple(row.lookups(command).skus)
 
 
 def fingerprint_name(command: object) -> str:

@@ -77,6 +77,7 @@ CANCEL_ORDER = CommandRow(
     example={"orderid": "order-1"},
     lookups=lambda command: Lookups(orders=[command.orderid]),
     refuses=[errors.UnknownOrder, errors.OrderIsComplete],
+    moves_many_lines=lambda _: True,
 )
 DISPATCH = CommandRow(
     commands.Dispatch,
@@ -124,6 +125,7 @@ DISPATCH = CommandRow(
         errors.NotEnough,
         errors.DocumentConflict,
     ],
+    moves_many_lines=lambda command: any(line.batchref for line in command.lines),
 )
 RETURN_LINE = CommandRow(
     commands.ReturnLine,
@@ -159,7 +161,8 @@ ALLOCATED = EventRow(
     events.Allocated,
     "allocated.v1",
     when="A line was asked for and a batch had room, or its promise was broken and another batch has room.",
-    fields=_line("How much was promised. A line is never split.") | {"batchref": BATCHREF},
+    fields=_line("How much was promised: all of the line, but for what left from another batch.")
+    | {"batchref": BATCHREF},
     example=events.Allocated("order-1", "RED-CHAIR", 12, "batch-1", "line-1"),
     label="Allocated",
     tone="success",

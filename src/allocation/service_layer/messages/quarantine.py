@@ -32,7 +32,7 @@ QUARANTINE = CommandRow(
     example={"ref": "batch-1", "qty": 4, "reason": "damaged", "document": "quarantine-1"},
     lookups=_lookups("quarantine"),
     refuses=[errors.UnknownBatch, errors.NotArrived, errors.NotEnough, errors.DocumentConflict],
-    moves_many_lines=True,
+    moves_many_lines=lambda _: True,
 )
 RELEASE_QUARANTINE = CommandRow(
     commands.ReleaseQuarantine,

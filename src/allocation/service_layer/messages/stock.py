@@ -66,7 +66,7 @@ CHANGE_BATCH_QUANTITY = CommandRow(
     example={"batchref": "batch-1", "qty": 10},
     lookups=of_batch,
     refuses=[errors.UnknownBatch, errors.StaleBatch, errors.BelowDispatched],
-    moves_many_lines=True,
+    moves_many_lines=lambda _: True,
     fingerprint_name="ChangeBatchQuantity",
 )
 CHANGE_ETA = CommandRow(
@@ -118,7 +118,7 @@ RECEIVE_BATCH = CommandRow(
         documents=[(command.ref, "", "receipt", command.receipt_id)],
     ),
     refuses=[errors.UnknownBatch, errors.BatchConflict, errors.DocumentConflict, errors.ImpossibleReceipt],
-    moves_many_lines=True,
+    moves_many_lines=lambda _: True,
 )
 COUNT_BATCH = CommandRow(
     commands.CountBatch,
@@ -137,7 +137,7 @@ COUNT_BATCH = CommandRow(
     example={"ref": "batch-1", "counted": 10, "expected": 13, "count_id": "count-1", "reason": "lost"},
     lookups=lambda command: Lookups(batchrefs=[command.ref], documents=[(command.ref, "", "count", command.count_id)]),
     refuses=[errors.UnknownBatch, errors.NotArrived, errors.StaleCount, errors.DocumentConflict],
-    moves_many_lines=True,
+    moves_many_lines=lambda _: True,
 )
 
 BATCH_CREATED = EventRow(

@@ -147,7 +147,7 @@ class CommandRow(Generic[M]):
     refuses: Sequence[type[DomainError]]
     internal: Sequence[str] = ()
     accepted: bool = True
-    moves_many_lines: bool = False
+    moves_many_lines: Callable[[M], bool] = lambda _: False
     fingerprint_name: str = ""
 
     def __post_init__(self) -> None:
