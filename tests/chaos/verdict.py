@@ -184,9 +184,12 @@ def _times(places: set[tuple[str, int]]) -> int:
 
 def _warehouse(history: History, happened: Mapping[object, int]) -> Iterator[Violation]:
     """What was acknowledged has happened, what was refused has not; over the stream it is kept, if it has not."""
+    cancelled = {one.thing for one in history.asked if one.thing and one.thing[0] == "cancel" and one.status == 200}
     for one in history.asked:
         if one.thing and one.thing[0] == "release" and one.status == 200:
             continue  # there may have been nothing to give back
+        if one.thing in cancelled and one.status == 404:
+            continue  # it was asked before the order was, and again later
         if one.thing and (one.thing in happened) != (one.status in (200, 201)):
             yield Violation("answer untrue", f"{one.thing}: {happened.get(one.thing)}, {one.status} {one.answer}")
     buried, changes = _buried(history), _changes(history)

@@ -132,6 +132,7 @@ def right_in_the_warehouse() -> History:
             done("return", "o1", SKU, "t"),
             done("count", "here", "c"),
             done("for sale", "ship", "s"),
+            replace(done("cancel", "o1", status=404), key="too early"),
             done("cancel", "o1", status=200),
         ],
         sent=[
