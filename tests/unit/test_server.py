@@ -5,9 +5,11 @@ from __future__ import annotations
 import pickle
 from functools import partial
 from resource import RLIM_INFINITY
+from threading import Event
 from unittest.mock import Mock
 
 import pytest
+from granian.server import MPServer
 
 from allocation.config import Settings
 from allocation.entrypoints import api_server
@@ -18,6 +20,20 @@ def test_what_each_process_loads_can_be_sent_to_one_that_was_not_forked() -> Non
     loader = partial(api_server.load, Settings.from_env({}), 8)
 
     assert pickle.loads(pickle.dumps(loader)).args == loader.args
+
+
+def test_a_process_that_is_reported_once_more_is_not_replaced_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its new one would count as one that fails soon, and the server would end."""
+    replaced: list[int] = []
+    monkeypatch.setattr(MPServer, "_respawn_workers", lambda _, workers, **more: replaced.extend(workers))
+    granian = object.__new__(server.Server)
+    granian.wrks = [Mock(inner=Mock(exitcode=code)) for code in (None, -9, None)]
+    granian.interrupt_children, granian.respawned_wrks, granian.main_loop_interrupt = [], {}, Event()
+
+    granian._respawn_workers([1, 0, 1])
+    assert replaced == [1]
+    granian._respawn_workers([0, 2], delay=3.5)
+    assert replaced == [1, 0, 2], "as on HUP"
 
 
 @pytest.mark.parametrize(

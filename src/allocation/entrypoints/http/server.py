@@ -44,14 +44,18 @@ class Server(MPServer):
     seconds, and then gives up."""
 
     def _respawn_workers(self, workers: Sequence[int], *arguments: Any, **further: Any) -> None:
+        if "delay" not in further:  # else they are to be replaced while they are alive
+            workers = sorted(self._ended().intersection(workers))  # one that was seen below is reported once more
         killed = {number for number in workers if (self.wrks[number].inner.exitcode or 0) < 0}
-        super()._respawn_workers(sorted(set(workers)), *arguments, **further)
+        super()._respawn_workers(workers, *arguments, **further)
         for number in killed:
             self.respawned_wrks.pop(number, None)
-        dead = {number for number, worker in enumerate(self.wrks) if worker.inner.exitcode is not None}
-        self.interrupt_children.extend(dead.difference(self.interrupt_children))  # what was said meanwhile is forgotten
+        self.interrupt_children.extend(self._ended().difference(self.interrupt_children))  # granian may forget some
         if self.interrupt_children:
             self.main_loop_interrupt.set()
+
+    def _ended(self) -> set[int]:
+        return {number for number, worker in enumerate(self.wrks) if worker.inner.exitcode is not None}
 
 
 def serve(settings: Settings, threads: int, load: Callable[[], Bridge]) -> None:
