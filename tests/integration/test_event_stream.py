@@ -842,11 +842,11 @@ def test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_ag
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5, 6][: 5 + is_busy]
     assert sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
     assert redis_server.get(INCARNATION) != incarnation, "so that who reads by ids begins anew"
-    assert "the stream is emptied and told again" in caplog.messages
+    assert "the stream is emptied and filled again" in caplog.messages
     assert service.backfill.fill() == 0
     stream = service.backfill.stream
     assert stream.is_complete(stream.home())
-    assert caplog.messages.count("the stream is emptied and told again") == 1
+    assert caplog.messages.count("the stream is emptied and filled again") == 1
 
 
 def append_one(stream: EventStream) -> None:

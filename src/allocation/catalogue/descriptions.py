@@ -54,7 +54,7 @@ SENT_ATTRIBUTES = {
 OUTCOME_ATTRIBUTES = SENT_ATTRIBUTES | {
     "id": "Names the outcome: the id of the command, or its hash where that would be too long, and `:outcome`.",
     "type": "That it is an outcome, and the version of its shape.",
-    "time": "When it was told.",
+    "time": "When it was published.",
     "correlationid": "As the command has it, or else the command's id.",
     "causationid": "The id of the command; of a message that could not be read, that of its entry in the stream.",
     "data": "How it ended: with a `result`, or `refused`.",

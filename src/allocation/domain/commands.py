@@ -52,7 +52,7 @@ class ChangeBatchQuantity:
 
 @dataclass(frozen=True, slots=True)
 class ReportShortages:
-    """Have the stock team told, once, how many `lines` of an import are out of stock, some of which are `listed`. `sku`
+    """Mail the stock team, once, how many `lines` of an import are out of stock, some of which are `listed`. `sku`
     is that of the first. Only an import asks for it."""
 
     sku: str

@@ -95,10 +95,8 @@ class PlacedLine:
             return self._with(there, promised=qty)
         line = OrderLine(self.orderid, self.sku, qty, self.lineid)
         new = Allocation(line, batchref, version, there.dispatched if there else 0)
-        if there:
-            kept = tuple(new if one is there else one for one in self.allocations)
-            return PlacedLine(self.orderid, self.lineid, self.sku, kept, self.returned)
-        return PlacedLine(self.orderid, self.lineid, self.sku, (*self.allocations, new), self.returned)
+        kept = tuple(new if one is there else one for one in self.allocations) if there else (*self.allocations, new)
+        return PlacedLine(self.orderid, self.lineid, self.sku, kept, self.returned)
 
     def give_back(self, batchref: str, qty: int) -> PlacedLine:
         return self._with(self._known(batchref), promised=-qty)

@@ -9,7 +9,7 @@ from allocation.service_layer.ports import Notifications
 from messaging.envelope import Delivery
 
 IMPORT = "import"
-"""The source of messages that come from a file: what is out of stock then is told together, at the end."""
+"""The source of messages that come from a file: what is out of stock then is mailed together, at the end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,7 @@ class EventStream:
         with redis_faults():
             mark, lost = self._look(keys=self._keys, args=[*self._to_keep(), ""])
         if lost:
-            log.warning("the stream is emptied and told again", extra={"reason": lost.decode()})
+            log.warning("the stream is emptied and filled again", extra={"reason": lost.decode()})
         return bool(mark == home.encode())
 
     def begin_anew(self) -> None:
@@ -264,7 +264,7 @@ def told_key(stream: str) -> str:
 
 
 def incarnation_key(stream: str) -> str:
-    """What is there changes when the stream has lost something and is told again: ids from before say nothing then."""
+    """Its value changes when the stream has lost something and is filled again: ids from before say nothing then."""
     return f"{{{stream}}}.incarnation"
 
 

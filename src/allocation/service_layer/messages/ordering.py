@@ -210,8 +210,8 @@ LINE_RELEASED = EventRow(
 ORDER_CANCELLED = EventRow(
     events.OrderCancelled,
     "order_cancelled.v1",
-    when="An order was cancelled: nothing more is promised to it. It is told for each SKU that the order has a line "
-    "of; what is given back by that follows as `allocation.line_released.v1`.",
+    when="An order was cancelled: nothing more is promised to it. It is recorded for each SKU that the order has a "
+    "line of; what is given back by that follows as `allocation.line_released.v1`.",
     fields={"orderid": ORDERID, "sku": SKU},
     example=events.OrderCancelled("order-1", "RED-CHAIR"),
     label="Order cancelled",
@@ -257,7 +257,7 @@ _SHORTAGES = {
 REPORT_SHORTAGES = CommandRow(
     commands.ReportShortages,
     "allocation.report_shortages.v1",
-    asks="Have the stock team told what an import found out of stock.",
+    asks="Mail the stock team what an import found out of stock.",
     gives="Gives `allocation.shortages_reported.v1`.",
     fields=_SHORTAGES,
     example={"sku": "RED-CHAIR", "lines": 1, "listed": ["RED-CHAIR: order order-1, line line-1, asked for 12"]},
