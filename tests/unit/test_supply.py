@@ -115,6 +115,7 @@ def test_a_receipt_sent_twice_counts_once_and_with_other_numbers_it_is_refused(s
         ReceiveBatch("by-ship", "r-1", received=60, damaged=4, rest=Rest("by-ship-2", FEBRUARY)),
         ReceiveBatch("by-ship", "r-1", received=60, damaged=5),
         ReceiveBatch("by-ship", "r-1", received=60, damaged=5, rest=Rest("by-ship-2", date(2031, 3, 1))),
+        ReceiveBatch("by-ship", "r-1", received=60, damaged=5, rest=Rest("by-ship-3", FEBRUARY)),
     ):
         unchanged(
             ship,

@@ -85,9 +85,11 @@ def receive_batch(product: Product, cmd: ReceiveBatch) -> int:
         event = entry.event
         assert isinstance(event, BatchReceived), "a receipt is recorded as such"
         same_expiry = cmd.expires is None or cmd.expires == event.expires
-        same_rest = not cmd.rest or product.batches[cmd.rest.ref].initial_eta == cmd.rest.eta
         same_numbers = (event.received, event.damaged, event.rest) == (cmd.received, cmd.damaged, rest)
-        if not (same_numbers and same_expiry and same_rest):
+        same = same_numbers and same_expiry
+        if same and cmd.rest:
+            same = product.batches[cmd.rest.ref].initial_eta == cmd.rest.eta
+        if not same:
             what = f"{event.received} received, {event.damaged} damaged, rest {event.rest or 'none'}"
             raise DocumentConflict(f"Receipt {cmd.receipt_id} of batch {cmd.ref}", what)
         return entry.version
