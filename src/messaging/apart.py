@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from messaging.envelope import Metadata, Outcome
+from messaging.envelope import DryRun, Metadata, Outcome
 from messaging.errors import Unavailable
 from messaging.unit_of_work import UnitOfWork
 
@@ -33,6 +33,10 @@ class Apart(Generic[U]):
     def outcome(self, command: object, metadata: Metadata | None, message_id: str | None) -> Outcome:
         with self._our_turn():
             return self._bus.outcome(command, metadata, message_id)
+
+    def dry_run(self, command: object, metadata: Metadata | None) -> DryRun:
+        with self._our_turn():
+            return self._bus.dry_run(command, metadata)
 
     @contextmanager
     def _our_turn(self) -> Iterator[None]:

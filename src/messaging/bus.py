@@ -18,7 +18,7 @@ from messaging.apart import Apart
 from messaging.coalescing import Coalescer
 from messaging.contention import Contention
 from messaging.correlation import WORKING_ON, working_on
-from messaging.envelope import LEFT_OUT, Metadata, Outcome, Recorded, Request
+from messaging.envelope import LEFT_OUT, DryRun, Metadata, Outcome, Recorded, Request
 from messaging.errors import ConcurrencyConflict, MessageIdReused, OutcomeUnknown, RequestInProgress
 from messaging.fingerprints import fingerprint
 from messaging.observation import Observer, guarded
@@ -79,6 +79,22 @@ class MessageBus(Generic[U]):
         Raises MessageIdReused, RequestInProgress and Unavailable for all of them.
         """
         return self._handle(requests, wait=self._contention.is_fresh(self._streams_of(requests)))
+
+    def dry_run(self, command: object, metadata: Metadata | None = None) -> DryRun:
+        """How the command would end now, and what would happen. Nothing is written, and nobody is waited for.
+
+        Raises Unavailable.
+        """
+        if self.apart and self.apart.is_long(command):
+            return self.apart.dry_run(command, metadata)
+        request = Request(command, metadata or Metadata.first("internal"))
+
+        def attempt() -> DryRun:
+            with self.preview() as preview:
+                [outcome], events = preview([request])
+            return DryRun(outcome.result, outcome.refusal, outcome.changed, events)
+
+        return self.retry(attempt)
 
     @contextmanager
     def preview(self) -> Iterator[Callable[[Sequence[Request]], tuple[list[Outcome], list[Recorded[object]]]]]:

@@ -96,6 +96,13 @@ class Outcome:
         return self.result
 
 
+@dataclass(frozen=True, slots=True)
+class DryRun(Outcome):
+    """How a command would end, and the events that it would give. Nothing of it is kept."""
+
+    events: Sequence[Recorded[object]] = ()
+
+
 LEFT_OUT = Outcome()
 """Of a request that was left for another transaction, since its stream is locked."""
 

@@ -68,12 +68,15 @@ def test_who_comes_on_top_of_those_who_wait_is_told_to_come_again(pool: ThreadPo
     long = [pool.submit(bus.handle, ChangeBatchQuantity("b", qty)) for qty in (8, 9)]
     assert wait_for(lambda: bus.apart is not None and bus.apart._places._value == 0, within=PATIENCE)
 
-    with pytest.raises(Unavailable, match="too many commands wait"):
-        bus.handle(ChangeBatchQuantity("b", 7))
+    for ask in (bus.handle, bus.dry_run):
+        with pytest.raises(Unavailable, match="too many commands wait"):
+            ask(ChangeBatchQuantity("b", 7))
+    assert bus.dry_run(Allocate("o1", "SOFA", 1)).result == "other"
 
     world.may_go_on.set()
     assert [one.result(PATIENCE) for one in long]
     bus.handle(ChangeBatchQuantity("b", 7))
+    assert bus.dry_run(ChangeBatchQuantity("b", 6)).changed
 
 
 def test_nobody_waits_without_end(pool: ThreadPoolExecutor) -> None:

@@ -535,15 +535,11 @@ class Clumsy(Observer):
 
 
 def test_what_turns_out_to_be_committed_is_seen_by_observers() -> None:
-    world, seen = World(), list[object]()
+    world, observer = World(), Seeing()
 
-    class Seeing(Observer):
-        def happened(self, recorded: Sequence[Recorded[object]]) -> None:
-            seen.extend(one.event for one in recorded)
+    replace(unanswered(world.memory, committed=True), observer=observer).handle(Say("hello"))
 
-    replace(unanswered(world.memory, committed=True), observer=Seeing()).handle(Say("hello"))
-
-    assert seen == [Said("hello"), Echoed("hello")]
+    assert observer.seen == [Say("hello"), Said("hello"), Echoed("hello")]
 
 
 def test_a_preview_has_outcomes_and_events_and_leaves_nothing() -> None:
@@ -560,6 +556,52 @@ def test_a_preview_has_outcomes_and_events_and_leaves_nothing() -> None:
     assert world.log() == [Said("before"), Echoed("before")]
     assert world.memory.inbox == {}
     assert WORKING_ON.get() == ""
+
+
+class Seeing(Observer):
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def handling(self, requests: Sequence[Request]) -> None:
+        self.seen += [request.command for request in requests]
+
+    def happened(self, recorded: Sequence[Recorded[object]]) -> None:
+        self.seen += [one.event for one in recorded]
+
+
+def test_a_dry_run_has_outcome_and_events_and_nobody_else_hears_of_it() -> None:
+    world, observer = World(), Seeing()
+    bus = replace(world.bus, observer=observer)
+
+    said, refused = bus.dry_run(Say("hello")), bus.dry_run(Say("LOUD"))
+
+    assert (said.unwrap(), said.changed) == ("said hello", True)
+    assert [one.event for one in said.events] == [Said("hello"), Echoed("hello")]
+    assert isinstance(refused.refusal, TooLoudError)
+    assert (refused.changed, refused.events) == (False, [])
+    assert observer.seen == []
+    assert (world.log(), world.memory.outbox, world.memory.inbox) == ([], [], {})
+
+
+@pytest.mark.parametrize(("faults", "tries"), [(1, 2), (99, None)])
+def test_a_dry_run_is_tried_again_when_the_database_was_gone(faults: int, tries: int | None) -> None:
+    world = World()
+    left = [Disconnected("gone")] * faults
+
+    @contextmanager
+    def unit_of_work() -> Iterator[Talk]:
+        with world.unit_of_work() as talk:
+            if left:
+                raise left.pop()
+            yield talk
+
+    bus = replace(world.bus, unit_of_work=unit_of_work, retry=Retry(outage_deadline=0.01, first_wait=0.0001))
+    if tries:
+        assert bus.dry_run(Say("hello")).result == "said hello"
+        assert world.transactions == tries
+    else:
+        with pytest.raises(Unavailable):
+            bus.dry_run(Say("hello"))
 
 
 @pytest.mark.parametrize("before", [True, False])
