@@ -43,6 +43,11 @@ class CloudEvents:
         """The type of what is stored under this wire name, whether or not today's program knows it."""
         return f"{self.prefix}.{name}"
 
+    def bare(self, event: object) -> JsonObject:
+        """Its type and its data, of one that has no place in the log."""
+        name, data = self.codec.encode(event)
+        return {"type": self.type_named(name), "data": data}
+
     def encode(self, recorded: Recorded[object]) -> bytes:
         _, data = self.codec.encode(recorded.event)
         metadata = recorded.metadata

@@ -407,9 +407,6 @@ def test_a_change_of_a_batch_takes_its_quantity_and_nothing_else(api: Api) -> No
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/v1/batches?dry_run=true"),
-        ("PATCH", "/v1/batches/b1?dry_run=true"),
-        ("POST", "/v1/allocations?dry_run=true"),
         ("GET", "/v1/batches/b1?dry_run=true"),
         ("GET", "/v1/orders/o1?dry_run=true"),
     ],
@@ -418,6 +415,17 @@ def test_a_parameter_that_is_not_known_is_refused_on_routes_that_have_none(api: 
     said = is_problem(api.client.open(path, method=method, json=BATCH), problems.INVALID_VALUES)
 
     assert said["errors"] == [{"detail": "unknown query parameter; none is", "parameter": "dry_run"}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/batches"), ("PATCH", "/v1/batches/b1"), ("POST", "/v1/allocations")]
+)
+def test_of_a_change_the_parameter_that_was_meant_is_named(api: Api, method: str, path: str) -> None:
+    said = is_problem(api.client.open(f"{path}?dryRun=true", method=method, json=BATCH), problems.INVALID_VALUES)
+
+    rule = "unknown query parameter; did you mean dry_run? known: dry_run"
+    assert said["errors"] == [{"detail": rule, "parameter": "dryRun"}]
+    assert not api.batch("b1")
 
 
 def test_the_book_s_routes_ignore_what_they_do_not_know(api: Api) -> None:
@@ -676,7 +684,7 @@ def test_every_change_and_every_problem_of_it_is_in_the_document(document: dict[
     assert patch["responses"].keys() == {*statuses.split()}
     assert patch["description"].endswith("Where API keys are required it needs the scope `operate`.")
     assert list(patch["requestBody"]["content"]["application/json"]["schema"]["properties"]) == ["qty"]
-    assert [parameter["name"] for parameter in patch["parameters"]] == ["ref", "Idempotency-Key", "If-Match"]
+    assert [parameter["name"] for parameter in patch["parameters"]] == ["ref", "dry_run", "Idempotency-Key", "If-Match"]
 
 
 def test_limits_in_the_document_are_those_that_validate(document: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, TypeVar
 
-from flask import Blueprint, Flask, request
+from flask import Blueprint, Flask, Response, request
 from flask.sansio.app import App
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel
@@ -22,6 +22,7 @@ from allocation.entrypoints.http.input import body, message_id, name_in_path
 from allocation.entrypoints.http.problems import Problem
 from allocation.service_layer.messages.table import CommandRow
 from allocation.validation import SCHEMAS
+from messaging.envelope import Outcome
 
 V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
 
@@ -56,7 +57,8 @@ class Route:
 
     A route that `takes` a command is called with that and the message id: fields of the command are read from the path
     where it has them, and from the body. With `if_match` a change must name the ETag of what it is based on, which
-    becomes the command's field `seen`. `raises` are problems beside those that follow from all this.
+    becomes the command's field `seen`. `raises` are problems beside those that follow from all this; of a command,
+    `falls_short` gives the answer that is one of them, for an outcome that is no refusal.
     """
 
     where: Flask | Blueprint
@@ -69,16 +71,20 @@ class Route:
     query: type[BaseModel] | None = None
     if_match: bool = False
     raises: Sequence[Problem] = ()
+    falls_short: Callable[[Any, Outcome], Response | None] | None = None
     largest_body: int = LARGEST_BODY
     tag: str = "v1"
     summary: str = field(init=False)
     description: str = field(init=False)
 
+    def __post_init__(self) -> None:
+        assert not (self.takes and self.raises) or self.falls_short, "a dry run of it would not know what it raises"
+
     def __call__(self, view: V) -> V:
         name = view.__name__
         summary, _, self.description = " ".join((view.__doc__ or "").split()).partition(". ")
         self.summary = summary.rstrip(".")
-        function = self._reading_the_command(self.takes, view) if self.takes else view
+        function = self._reading_the_command(view) if self.takes else view
         self.where.add_url_rule(self.path, name, function, methods=[self.method])
         if isinstance(self.where, Blueprint):
             endpoint = f"{self.where.name}.{name}"
@@ -117,19 +123,24 @@ class Route:
         of_header = [problems.PRECONDITION_REQUIRED] if self.if_match else []
         return [*problems.OF_EVERY_COMMAND, *of_rules, *of_header, *self.raises]
 
-    def _reading_the_command(
-        self, row: CommandRow[Any], view: Callable[..., ResponseReturnValue]
-    ) -> Callable[..., ResponseReturnValue]:
-        schema, known = SCHEMAS[row.name], self.known
+    def command(self, path: Mapping[str, str]) -> Any:
+        """What the request asks for, of which these are the names in the path. Raises BadInput, HTTPException."""
+        assert self.takes, "another route reads no command"
+        schema = SCHEMAS[self.takes.name]
+        expected = {"seen": seen()} if self.if_match else {}
+        given = {wire: name_in_path(path[name]) for name, wire in self.known.items()}
+        if self.has_body or request.get_data():  # then all of it must be known, too
+            command = body(schema, self.largest_body, given, may_add=self.may_add)
+        else:
+            command = schema.read_fields(given)
+        return replace(command, **expected) if expected else command
+
+    def _reading_the_command(self, view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
+        known = self.known
 
         def read(**path: str) -> ResponseReturnValue:
-            expected = {"seen": seen()} if self.if_match else {}
-            given = {wire: name_in_path(path.pop(name)) for name, wire in known.items()}
-            if self.has_body or request.get_data():  # then all of it must be known, too
-                command = body(schema, self.largest_body, given, may_add=self.may_add)
-            else:
-                command = schema.read_fields(given)
-            return view(replace(command, **expected) if expected else command, message_id(), **path)
+            others = {name: value for name, value in path.items() if name not in known}
+            return view(self.command(path), message_id(), **others)
 
         return read
 

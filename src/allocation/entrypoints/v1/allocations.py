@@ -17,6 +17,7 @@ from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1.answers import answer, found_or_404
 from allocation.service_layer.messages import ordering
 from allocation.views import Room
+from messaging.envelope import Outcome
 
 _REPLAYED = "this is the first answer to this Idempotency-Key again, and stands: to try anew send another key, or none"
 
@@ -39,6 +40,11 @@ _EXISTED = Answer("It was allocated before.", _ALLOCATION, has_location=True)
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
+    def out_of_stock(command: Allocate, outcome: Outcome, *, has_key: bool = False) -> Response | None:
+        if outcome.result is not None:
+            return None
+        return _out_of_stock(command, service.views.room(command.sku), outcome.changed, has_key)
+
     @Route(
         v1,
         "POST",
@@ -47,14 +53,15 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         {201: _ALLOCATED, 200: _EXISTED},
         takes=ordering.ALLOCATE,
         raises=[problems.OUT_OF_STOCK],
+        falls_short=out_of_stock,
     )
     def allocate(command: Allocate, message_id: str | None) -> ResponseReturnValue:
         """Allocate an order line. From the best batch that has room: warehouse first, then the earliest delivery. The
         whole line or nothing."""
         outcome = service.bus.outcome(command, g.metadata, message_id)
-        ref: str | None = outcome.unwrap()
-        if ref is None:
-            return _out_of_stock(command, service.views.room(command.sku), outcome.changed, message_id is not None)
+        ref = outcome.unwrap()
+        if problem := out_of_stock(command, outcome, has_key=message_id is not None):
+            return problem
         batch = found_or_404(service.views.batch(ref), f"no batch has the reference {ref}")
         made = Allocation(command.orderid, command.lineid, command.sku, command.qty, ref, batch.eta)
         location = {"Location": f"/v1/orders/{quote(command.orderid, safe='')}"}

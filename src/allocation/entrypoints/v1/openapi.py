@@ -15,6 +15,8 @@ from pydantic_core import to_jsonable_python
 from allocation.entrypoints.http import problems
 from allocation.entrypoints.http.problems import Problem, ProblemDetails
 from allocation.entrypoints.http.routes import Answer, Route, declarations
+from allocation.entrypoints.v1 import queries
+from allocation.entrypoints.v1.dry_runs import DryRun
 from allocation.validation import SCHEMAS, Name
 from allocation.views import Batch
 from messaging.envelope import LONGEST_TEXT
@@ -117,8 +119,8 @@ def _operation(endpoint: str, route: Route) -> Json:
 def _parameters(route: Route) -> Iterator[Json]:
     for name in route.parameters:
         yield {"name": name, "in": "path", "required": True, "schema": TypeAdapter(Name).json_schema()}
-    if route.query:
-        schemas = route.query.model_json_schema()
+    if query := queries.kind_of(route):
+        schemas = query.model_json_schema()
         for name, schema in schemas["properties"].items():
             is_required = {"required": True} if name in schemas.get("required", ()) else {}
             yield {"name": name, "in": "query", **is_required, **_without_null(schema)}
@@ -140,8 +142,11 @@ def _without_null(schema: Json) -> Json:
 
 
 def _responses(route: Route) -> Iterator[tuple[str, Json]]:
-    for status, answer in route.answers.items():
-        yield str(status), _answer(answer, dict(_headers(route, answer)))
+    answers = {status: _answer(answer, dict(_headers(route, answer))) for status, answer in route.answers.items()}
+    if route.takes and not route.may_add:
+        answers[200] = _or_dry_run(answers.get(200))
+    for status, described in answers.items():
+        yield str(status), described
     if route.tag == "v1":
         if not route.takes:
             yield "304", {"description": "Not modified: it is still what If-None-Match says."}
@@ -188,6 +193,16 @@ def _answer(answer: Answer, headers: Json) -> Json:
     if answer.or_text:
         content["text/plain"] = {"schema": {"type": "string"}, "example": answer.or_text}
     return {"description": answer.description, "content": content} | ({"headers": headers} if headers else {})
+
+
+def _or_dry_run(described: Json | None) -> Json:
+    """The answer 200, which that of a dry run is too."""
+    schema, says = {"$ref": _REF.format(model=DryRun.__name__)}, "With `dry_run=true`: what would happen."
+    if described is None:
+        return {"description": says, "content": {"application/json": {"schema": schema}}}
+    content = described["content"]["application/json"]
+    either = content | {"schema": {"anyOf": [content["schema"], schema]}}
+    return described | {"description": f"{described['description']} {says}", "content": {"application/json": either}}
 
 
 def _problems(kinds: Iterable[Problem]) -> Json:
@@ -238,7 +253,7 @@ def _components(routes: Iterable[Route]) -> Json:
     kinds = {answer.kind or type(answer.example) for answer in answers} - {str}
     extended = {problem: problem.extension for problem in problems.PROBLEMS.values() if problem.extension}
     found: Json = {}
-    for kind in (*kinds, ProblemDetails, *extended.values()):
+    for kind in (*kinds, DryRun, ProblemDetails, *extended.values()):
         schema = TypeAdapter(kind).json_schema(mode="serialization", ref_template=_REF)
         found |= schema.pop("$defs", {})
         if schema.get("type") == "object":

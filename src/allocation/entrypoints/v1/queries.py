@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic_core import PydanticCustomError
 
 from allocation.entrypoints.http.errors import BadParameter
+from allocation.entrypoints.http.routes import Route
 from allocation.validation import FieldProblem, Name, Stored, bad_input, suggestion
 
 USUAL_LIMIT = 50
@@ -46,14 +47,28 @@ def _moment(given: object) -> object:
     raise PydanticCustomError("moment", "must be a time with its zone as 2031-01-31T12:00:00Z (a + is written as %2B)")
 
 
+def _truth(given: object) -> object:
+    if given not in ("true", "false"):
+        raise PydanticCustomError("truth", "must be true or false")
+    return given == "true"
+
+
 Limit = Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, description="at most so many items"), BeforeValidator(_number)]
 Cursor = Annotated[str, Field(min_length=1, description="what `next` said on the page before")]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
-class Page(BaseModel):
+class Query(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
+
+class OfCommands(Query):
+    dry_run: Annotated[
+        bool, BeforeValidator(_truth), Field(description="answer what would happen, and change nothing")
+    ] = False
+
+
+class Page(Query):
     limit: Limit = USUAL_LIMIT
     cursor: Cursor | None = None
 
@@ -67,6 +82,11 @@ class OfEvents(Page):
     orderid: Annotated[Name, Field(description="events about lines of this order")] | None = None
     since: Annotated[Moment, Field(description="recorded then or later")] | None = None
     until: Annotated[Moment, Field(description="recorded before")] | None = None
+
+
+def kind_of(route: Route) -> type[BaseModel] | None:
+    """What may stand in the query of a route."""
+    return route.query or (OfCommands if route.takes and not route.may_add else None)
 
 
 def refuse_unknown(kind: type[BaseModel] | None) -> None:

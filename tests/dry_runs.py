@@ -1,0 +1,108 @@
+"""Each route under /v1 that takes a command, asked for its example, in states in which that is taken or refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from urllib.parse import quote
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from allocation.adapters.wire_names import CLOUD_EVENTS
+from allocation.domain.commands import Allocate, Command, CreateBatch, Dispatch, ParcelLine, Quarantine
+from allocation.entrypoints.http.routes import Route, declarations
+from messaging.envelope import Recorded
+from messaging.observation import Observer
+
+_LINE = Allocate("order-1", "RED-CHAIR", 12, "line-1")
+_LEFT = Dispatch("order-1", "parcel-0", (ParcelLine("line-1", 5, None),))
+
+STATES: Mapping[str, Sequence[Command]] = {
+    "nothing": [],
+    "short": [CreateBatch("batch-1", "RED-CHAIR", 3)],
+    "open": [CreateBatch("batch-1", "RED-CHAIR", 100)],
+    "expected": [CreateBatch("batch-1", "RED-CHAIR", 100, date(2031, 1, 1)), _LINE],
+    "here": [CreateBatch("batch-1", "RED-CHAIR", 13), CreateBatch("batch-0", "RED-CHAIR", 12, date(2031, 1, 1)), _LINE],
+    "left": [
+        CreateBatch("batch-1", "RED-CHAIR", 40),
+        _LINE,
+        _LEFT,
+        Quarantine("batch-1", 4, "damaged", "quarantine-0"),
+    ],
+}
+
+ANY, STALE = "*", '"1-0-0-0-0-0-0"'
+
+
+class Seen(Observer):
+    """What was committed."""
+
+    def __init__(self) -> None:
+        self.log: list[Recorded[object]] = []
+
+    def happened(self, recorded: Sequence[Recorded[object]]) -> None:
+        self.log += recorded
+
+    def take(self) -> list[dict[str, Any]]:
+        found, self.log = self.log, []
+        return [CLOUD_EVENTS.bare(recorded.event) for recorded in found]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, and its dry run."""
+
+    client: FlaskClient
+    route: Route
+    if_match: str
+
+    def __str__(self) -> str:
+        return f"{self.route.method} {self.route.path} {self.if_match}"
+
+    def really(self, **headers: str) -> TestResponse:
+        return self._open("", headers)
+
+    def dry_run(self, **headers: str) -> TestResponse:
+        return self._open("?dry_run=true", headers)
+
+    def _open(self, query: str, headers: Mapping[str, str]) -> TestResponse:
+        assert self.route.takes
+        example = self.route.takes.example
+        in_path = {name: str(example[wire]) for name, wire in self.route.known.items()}
+        path = re.sub(r"<\w+:(\w+)>", lambda found: quote(in_path[found[1]], safe=""), self.route.path)
+        body = {name: value for name, value in example.items() if name not in self.route.known.values()}
+        conditions = {"If-Match": self.if_match} if self.route.if_match else {}
+        sent: dict[str, Any] = {"json": body} if self.route.has_body else {}
+        return self.client.open(
+            f"/v1{path}{query}", method=self.route.method, headers={**conditions, **headers}, **sent
+        )
+
+
+def every_command(client: FlaskClient) -> Iterator[Asked]:
+    for route in declarations(client.application).by_endpoint.values():
+        if route.takes and route.tag == "v1":
+            yield Asked(client, route, ANY)
+            if route.if_match:
+                yield Asked(client, route, STALE)
+
+
+def agreed(asked: Asked, seen: Seen) -> Mapping[str, Any]:
+    """The dry run, once the request was sent and did what that had said."""
+    dry_run = asked.dry_run()
+    assert not seen.take(), f"{asked}: nothing has happened"
+    really = asked.really()
+    assert dry_run.status_code == 200, dry_run.text
+    found: dict[str, Any] = dry_run.json or {}
+    assert (found["dry_run"], found["would_answer"]) == (True, really.status_code), f"{asked}: {really.text}"
+    assert found["events"] == seen.take(), asked
+    if really.status_code >= 400:
+        assert _lasting(found["result"]) == _lasting(really.json or {}), asked
+    return found
+
+
+def _lasting(problem: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in problem.items() if name != "instance"}
