@@ -69,9 +69,9 @@ class Producer:
             "source": "/shop",
             "type": f"allocation.{kind}.v1",
         }
-        replyto = {"replyto": attributes.pop("replyto")} if "replyto" in attributes else {}
+        others = {name: attributes.pop(name) for name in ("replyto", "dry_run") if name in attributes}
         event |= {"data": data, **attributes}
-        self.send_raw(json.dumps(event), **replyto)
+        self.send_raw(json.dumps(event), **others)
         return event
 
     def send_raw(self, body: str | bytes, field: str = "command", **others: str) -> str:

@@ -1,4 +1,5 @@
-"""How a command from the stream has ended, as whoever sent it is told: a CloudEvent on the stream that they named."""
+"""How a command from the stream has ended, or would, as whoever sent it is told: a CloudEvent on the stream that they
+named."""
 
 from __future__ import annotations
 
@@ -10,16 +11,17 @@ from pydantic_core import to_json
 
 from allocation.adapters.wire_names import CLOUD_EVENTS, problem_name
 from allocation.domain.errors import DomainError
-from messaging.envelope import LONGEST_TEXT, Metadata, Outcome
+from messaging.envelope import LONGEST_TEXT, DryRun, Metadata, Outcome
 from messaging.errors import MessageIdReused, UnreadableMessage
 
 TYPE = "allocation.outcome.v1"
 
 
 def outcome_message(entry_id: str, metadata: Metadata | None, outcome: Outcome, time: datetime | None = None) -> bytes:
-    """Without `metadata` the message could not be read, and is known by its entry in the stream."""
+    """Without `metadata` the message could not be read, and is known by its entry in the stream. A dry run always is:
+    the command itself, and other dry runs of it, may have other outcomes."""
     command = metadata.id if metadata else entry_id
-    own = f"{command}:outcome"
+    own = f"{entry_id}:dry-run" if isinstance(outcome, DryRun) else f"{command}:outcome"
     if len(own) > LONGEST_TEXT:
         own = f"{sha256(command.encode()).hexdigest()}:outcome"
     message: dict[str, Any] = {
@@ -37,6 +39,13 @@ def outcome_message(entry_id: str, metadata: Metadata | None, outcome: Outcome, 
 
 
 def _how_it_ended(outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome, DryRun):
+        events = [CLOUD_EVENTS.bare(recorded.event) for recorded in outcome.events]
+        return {"dry_run": True, **_result_or_refusal(outcome), "events": events}
+    return _result_or_refusal(outcome)
+
+
+def _result_or_refusal(outcome: Outcome) -> dict[str, Any]:
     refusal = outcome.refusal
     if refusal is None:
         return {"result": outcome.result}

@@ -18,13 +18,16 @@ COMMAND_STREAM = (
     "the stream, each once: `source` and `id` together name a command, and sent again within a day it has no second "
     "effect. What follows is an event, with the command's `correlationid` (or else its `id`). What is refused, can't "
     "be read, has a key in `data` that is not known, or is of a type or version that the service does not know is a "
-    "dead letter with the reason; the next one has its turn."
+    "dead letter with the reason; the next one has its turn. A field `dry_run` of the entry, "
+    "which must be `1` and beside `replyto`, has the command answered and not done: how it would end after all that "
+    "stands before it."
 )
 REPLIES = (
     "How a command from the stream `allocation.commands` has ended, for whoever put the name of such a stream, which "
     "ends with `.replies`, into the field `replyto` of its entry. It is a CloudEvent 1.0 in JSON, in the one field "
     "`event`. The setting REPLY_STREAMS says which names are allowed. It comes after the commit, at least once, with "
-    "the same `id` on a repeat, and stays for 12 hours. What can't be sent there is given up."
+    "the same `id` on a repeat, and stays for 12 hours. What can't be sent there is given up. The answer to a dry run "
+    "says how the command would have ended at that moment."
 )
 LINE_ALLOCATED = (
     "The book's message about each allocation, over pub/sub: it reaches those who listen at that moment, and nobody "
@@ -52,7 +55,8 @@ SENT_ATTRIBUTES = {
     "data": "What happened.",
 }
 OUTCOME_ATTRIBUTES = SENT_ATTRIBUTES | {
-    "id": "Names the outcome: the id of the command, or its hash where that would be too long, and `:outcome`.",
+    "id": "Names the outcome: the id of the command, or its hash where that would be too long, and `:outcome`. That of "
+    "a dry run is the id of its entry in the stream, and `:dry-run`.",
     "type": "That it is an outcome, and the version of its shape.",
     "time": "When it was published.",
     "correlationid": "As the command has it, or else the command's id.",
@@ -65,6 +69,12 @@ OUTCOME = {
     "in the log, its first version by SKU.",
     "refused": "Why not, as the type of a problem under `/problems`. A dead letter has the message.",
     "because": "The same in words.",
+    "dry_run": "That this is what would have happened. A dry run that is refused is no dead letter.",
+    "events": "Of a dry run: the events that the command would have given, in their order.",
+}
+OUTCOME_EVENT = {
+    "type": "As in the stream `allocation.events`.",
+    "data": "As it would be there.",
 }
 ACCEPTED_ATTRIBUTES = {
     "specversion": "The version of CloudEvents.",

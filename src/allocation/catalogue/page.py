@@ -147,7 +147,8 @@ def type_in_words(field: JsonObject) -> str:
     if "anyOf" in field:
         return " or ".join(type_in_words(branch) for branch in field["anyOf"])
     if "const" in field:
-        return f"always `{field['const']}`"
+        const = field["const"]
+        return f"always `{const if isinstance(const, str) else json.dumps(const)}`"
     if "type" not in field:
         return "anything"
     if field["type"] == "integer":

@@ -32,9 +32,12 @@ def command(row: CommandRow[Any]) -> JsonObject:
 def outcome() -> JsonObject:
     """A CloudEvent of a stream of replies."""
     text = {"type": "string", "minLength": 1}
+    event = {"type": "object", "properties": {"type": text, "data": {"type": "object"}}, "required": ["type", "data"]}
+    events = {"type": "array", "items": _described(event, descriptions.OUTCOME_EVENT)}
+    dry_run = {"dry_run": {"const": True}, "events": events}
     data = {
         "type": "object",
-        "properties": {"command": text, "result": {}, "refused": text, "because": text},
+        "properties": {"command": text, "result": {}, "refused": text, "because": text} | dry_run,
         "required": ["command"],
         "oneOf": [{"required": ["result"]}, {"required": ["refused", "because"]}],
     }

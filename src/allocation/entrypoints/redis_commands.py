@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from threading import Event
 
 from allocation.adapters import redis_channels
@@ -21,7 +22,7 @@ from allocation.bootstrap import Service
 from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
 from allocation.entrypoints.leadership import run_as_leader
 from messaging.correlation import WORKING_ON, working_on
-from messaging.envelope import Metadata, Outcome, Position, Request
+from messaging.envelope import DryRun, Metadata, Outcome, Position, Request
 from messaging.errors import UnreadableMessage
 from messaging.loops import StatusLog
 from messaging.redis.group import Entry, is_at_or_before
@@ -36,6 +37,8 @@ MOST_TOGETHER = 50
 """So many messages share a transaction at most, and fewer while others write the same products: who holds many
 products for long loses to those who hold one for a moment."""
 
+_REPLY_TO = b"replyto"
+_DRY_RUN = b"dry_run"
 _AT_FIRST = 8
 _LISTEN = 0.5
 _PAUSE_AFTER_A_FAULT = 0.2
@@ -86,26 +89,31 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             handled = _take_over(service)
             some_are_pending = True
         elif entries:
-            some_are_pending = not _handle_together(service, entries)
+            some_are_pending = not all(_handle_together(service, part) for part in _parts(entries))
             handled = handled if some_are_pending else group.position_of(entries[-1])
             together = max(1, len(entries) // 2) if some_are_pending else min(together + 2, MOST_TOGETHER)
         elif not service.command_bus.is_ours():
             raise Occupied("another consumer came while there was nothing to do")
 
 
+def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """In their order, and dry runs by themselves: each sees what stood before it committed."""
+    return (list(part) for _, part in groupby(entries, key=_is_dry_run))
+
+
 def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
-    """Handle entries in one transaction and acknowledge them; False, and nothing of it, if that can't be."""
+    """Handle entries in one transaction and acknowledge them; False, and nothing of it, if that can't be. They are all
+    dry runs, or none is."""
+    dry_run = _is_dry_run(entries[0])
     requests: list[tuple[Entry, Request]] = []
-    refused: list[tuple[Entry, str, str]] = []
     answers: list[tuple[Entry, Metadata | None, Outcome]] = []
     for entry in entries:
         try:
             requests.append((entry, _read(service, entry)))
         except UnreadableMessage as error:
-            refused.append((entry, str(error), ""))
-            answers.append((entry, error.metadata, Outcome(refusal=error)))
+            answers.append((entry, error.metadata, _refused(entry, error)))
     try:
-        outcomes = service.command_bus.handle_together([request for _, request in requests])
+        outcomes = _outcomes(service, [request for _, request in requests], dry_run=dry_run)
     except Occupied:
         raise
     except Exception as error:  # noqa: BLE001 - alone, each gets what is its own
@@ -113,18 +121,19 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
         return False
     for (entry, request), outcome in zip(requests, outcomes, strict=True):
         answers.append((entry, request.metadata, outcome))
-        if outcome.refusal:
-            refused.append((entry, str(outcome.refusal), request.metadata.correlation_id))
-    for entry, reason, correlation_id in refused:
+    refused = [answer for answer in answers if _is_dead_letter(answer[2])]
+    for entry, metadata, outcome in refused:
         keep = _give_up if entry is entries[-1] else _store
-        with working_on(correlation_id):
-            keep(service, entry, reason)
+        with working_on(metadata.correlation_id if metadata else ""):
+            keep(service, entry, str(outcome.refusal))
     for answer in answers:
         _answer(service, *answer)
+    if dry_run:
+        _advance(service, entries[-1])
     service.command_group.acknowledge(entries)
     correlation_ids = list(dict.fromkeys(request.metadata.correlation_id for _, request in requests))
     about = {"messages": len(entries), "refused": len(refused), "correlation_ids": correlation_ids}
-    log.info("handled", extra={"stream": redis_channels.COMMANDS} | about)
+    log.info("dry run" if dry_run else "handled", extra={"stream": redis_channels.COMMANDS} | about)
     return True
 
 
@@ -145,7 +154,7 @@ def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
             return False
         reason = str(error) if isinstance(error, Stuck) else repr(error)
         done = until_possible(partial(_give_up, service, entry, reason), stop)
-        _answer(service, entry, None, Outcome(refusal=error))
+        _answer(service, entry, None, _refused(entry, error))
     if done:
         service.command_group.acknowledge([entry])
     return done
@@ -159,13 +168,15 @@ def _settle(service: Service, entry: Entry) -> None:
         WORKING_ON.set(metadata.correlation_id)
         outcome = _outcome(service, entry, request)
     except UnreadableMessage as error:
-        metadata, outcome = error.metadata, Outcome(refusal=error)
+        metadata, outcome = error.metadata, _refused(entry, error)
     except REFUSED as error:
         outcome = Outcome(refusal=error)
-    if outcome and outcome.refusal:
+    if outcome and _is_dead_letter(outcome):
         _give_up(service, entry, str(outcome.refusal))
     if outcome:
         _answer(service, entry, metadata, outcome)
+    if isinstance(outcome, DryRun):
+        _advance(service, entry)
 
 
 def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None:
@@ -173,7 +184,7 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
     handled = service.command_bus.position(redis_channels.COMMANDS)
     seems_handled = handled is not None and is_at_or_before(entry, handled)
     if not seems_handled and entry.tries <= MOST_TRIES:
-        return service.command_bus.handle_together([request])[0]
+        return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
     if known := service.command_bus.recall(request):  # it took effect, and only that was not told
         return known
     if handled and seems_handled and service.command_group.holds(handled):
@@ -182,21 +193,40 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
     elif seems_handled and service.command_group.is_old(entry):
         _store(service, entry, "nobody knows any more whether it was handled: the stream is another than it was")
     elif entry.tries <= MOST_TRIES:  # it is young, and would be known
-        return service.command_bus.handle_together([request])[0]
+        return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
     else:
         _give_up(service, entry, f"read {entry.tries} times and never acknowledged")
     return None
 
 
+def _outcomes(service: Service, requests: Sequence[Request], *, dry_run: bool) -> Sequence[Outcome]:
+    if dry_run:
+        return [service.command_bus.dry_run(request.command, request.metadata) for request in requests]
+    return service.command_bus.handle_together(requests)
+
+
+def _refused(entry: Entry, error: Exception) -> Outcome:
+    return (DryRun if _is_dry_run(entry) else Outcome)(refusal=error)
+
+
+def _is_dead_letter(outcome: Outcome) -> bool:
+    """Of a dry run the answer is all that there is."""
+    return outcome.refusal is not None and not isinstance(outcome, DryRun)
+
+
 def _answer(service: Service, entry: Entry, metadata: Metadata | None, outcome: Outcome) -> None:
     """Tell who sent it, if they said where. The same on a repeat, with the same id."""
-    if stream := entry.others.get(b"replyto"):
+    if stream := entry.others.get(_REPLY_TO):
         service.replies.send(stream, outcome_message(entry.id, metadata, outcome))
 
 
 def _give_up(service: Service, entry: Entry, reason: str) -> None:
     """It stays given up when the group is lost: so the stream is handled up to it."""
     _store(service, entry, reason)
+    _advance(service, entry)
+
+
+def _advance(service: Service, entry: Entry) -> None:
     handled = service.command_bus.position(redis_channels.COMMANDS)
     if not handled or not is_at_or_before(entry, handled):
         service.command_bus.advance(service.command_group.position_of(entry))
@@ -205,7 +235,16 @@ def _give_up(service: Service, entry: Entry, reason: str) -> None:
 def _read(service: Service, entry: Entry) -> Request:
     if entry.body is None:
         raise UnreadableMessage("the entry was deleted, or has no field `command`")
+    if _is_dry_run(entry):
+        return replace(read(redis_channels.COMMANDS, entry.body), message_id=None)
+    if _DRY_RUN in entry.others:
+        said = _text(entry.others[_DRY_RUN])
+        raise UnreadableMessage(f"dry_run: must be 1, beside a field `replyto` that says who is told, not {said!r}")
     return replace(read(redis_channels.COMMANDS, entry.body), position=service.command_group.position_of(entry))
+
+
+def _is_dry_run(entry: Entry) -> bool:
+    return entry.others.get(_DRY_RUN) == b"1" and _REPLY_TO in entry.others
 
 
 def _store(service: Service, entry: Entry, reason: str) -> None:
@@ -216,10 +255,11 @@ def _store(service: Service, entry: Entry, reason: str) -> None:
 
 
 def _content(entry: Entry) -> bytes:
-    """All that a person may want to see of it."""
-    if entry.body is not None or not entry.others:
+    """All that a person may want to see of it. Of a dry run too, or who retries it would have the command done."""
+    if _DRY_RUN not in entry.others and (entry.body is not None or not entry.others):
         return entry.body or b""
-    said = {_text(name): _text(value) for name, value in entry.others.items()}
+    command = {"command": _text(entry.body)} if entry.body is not None else {}
+    said = {_text(name): _text(value) for name, value in entry.others.items()} | command
     return json.dumps(said, ensure_ascii=False).encode()
 
 

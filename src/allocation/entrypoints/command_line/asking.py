@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from allocation.config import Settings
+from allocation.domain.commands import Allocate
+from allocation.domain.events import Event
 from allocation.entrypoints.command_line import sessions
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.entrypoints.command_line.output import echo_json, json_option
 from allocation.service_layer.messages import COMMANDS
 from allocation.service_layer.messages.table import Choice, CommandRow, Day, Field, Record, Several, Whole
+from messaging.envelope import DryRun, Metadata
 
 
 def commands() -> dict[str, click.Command]:
@@ -31,13 +34,15 @@ def _command(row: CommandRow[Any]) -> click.Command:
     options = [_option(name, field, required=name not in optional) for name, field in row.fields.items()]
 
     @click.pass_obj
-    def ask(settings: Settings, /, *, as_json: bool, **given: Any) -> None:
-        _ask(settings, row, {name: value for name, value in given.items() if value is not None}, as_json=as_json)
+    def ask(settings: Settings, /, *, dry_run: bool, as_json: bool, **given: Any) -> None:
+        values = {name: value for name, value in given.items() if value is not None}
+        _ask(settings, row, values, dry_run=dry_run, as_json=as_json)
 
     shown = json.dumps({name: value for name, value in row.example.items() if value is not None})
     text = f"{row.asks}\n\n{row.gives.replace('`', '')}\n\nAs a message on the command stream: {shown}"
     command = click.Command(_name(row), callback=ask, params=list(options), help=text, short_help=row.asks)
-    return json_option("Print the result as JSON.")(command)
+    dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would happen, and change nothing.")
+    return dry_run_option(json_option("Print the result as JSON.")(command))
 
 
 def _option(name: str, field: Field, *, required: bool) -> click.Option:
@@ -77,24 +82,26 @@ class _Json(click.ParamType[Any]):
             self.fail(f"{value!r} is not JSON: {error}", param, ctx)
 
 
-def _ask(settings: Settings, row: CommandRow[Any], given: Mapping[str, Any], *, as_json: bool) -> None:
-    from allocation.domain.commands import Allocate
+def _ask(settings: Settings, row: CommandRow[Any], given: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> None:
     from allocation.domain.errors import DomainError
     from allocation.validation import SCHEMAS, BadInput
-    from messaging.envelope import Metadata
 
     try:
         command = SCHEMAS[row.name].read_fields(given)
     except BadInput as error:
         raise click.UsageError(str(error)) from error
     with sessions.service(settings, connections=2) as service:
+        ask = service.bus.dry_run if dry_run else service.bus.outcome
+        outcome = ask(command, Metadata.first("command line", principal=user_principal()))
         try:
-            outcome = service.bus.outcome(command, Metadata.first("command line", principal=user_principal()))
             result = outcome.unwrap()
         except DomainError as refusal:
             raise click.ClickException(str(refusal)) from refusal
-        moved = service.views.moved(result) if isinstance(result, dict) else []
-    said = "Out of stock." if isinstance(command, Allocate) and result is None else _said(result, outcome.changed)
+        moved = service.views.moved(result) if isinstance(result, dict) and not dry_run else []
+    said = _said(command, result, outcome.changed)
+    if isinstance(outcome, DryRun):
+        _echo_dry_run(outcome, said, as_json=as_json)
+        return
     if as_json:
         echo_json({"result": result, "changed": outcome.changed, "moved": moved})
         return
@@ -105,7 +112,22 @@ def _ask(settings: Settings, row: CommandRow[Any], given: Mapping[str, Any], *, 
         click.echo(f"Line {move['lineid']} of order {move['orderid']} lost {lost}, and {to}.")
 
 
-def _said(result: Any, changed: bool) -> str:
+def _echo_dry_run(found: DryRun, said: str, *, as_json: bool) -> None:
+    from allocation.adapters.wire_names import CLOUD_EVENTS
+    from allocation.entrypoints.command_line.event_lines import in_a_line, printable
+
+    if as_json:
+        events = [CLOUD_EVENTS.bare(recorded.event) for recorded in found.events]
+        echo_json({"dry_run": True, "result": found.result, "changed": found.changed, "events": events})
+        return
+    for recorded in found.events:
+        click.echo(printable(in_a_line(cast(Event, recorded.event))))
+    click.echo(f"{said} (dry run: nothing was changed)")
+
+
+def _said(command: object, result: Any, changed: bool) -> str:
+    if isinstance(command, Allocate) and result is None:
+        return "Out of stock."
     if isinstance(result, str):
         return f"Allocated to batch {result}." if changed else f"Allocated to batch {result} before."
     if result is None and changed:
