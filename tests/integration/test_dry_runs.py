@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -25,6 +25,7 @@ from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.inbound import retry
 from allocation.entrypoints.redis_commands import run
 from messaging.errors import Unavailable
+from messaging.redis.group import ConsumerGroup
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -147,6 +148,29 @@ def test_what_was_a_dry_run_may_be_sent_in_earnest(
     assert service.views.allocations("o1")
 
 
+def test_a_dry_run_that_was_not_acknowledged_is_not_answered_by_what_its_command_has_done(
+    service: Service, producer: Producer, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.bus.handle(CreateBatch("b1", "LAMP", 10))
+    acknowledge = ConsumerGroup.acknowledge
+    failures: list[Exception | None] = [Unavailable("redis is gone"), None]  # of the second part
+
+    def fail_once(self: ConsumerGroup, entries: Any) -> None:
+        if failures and (failure := failures.pop()):
+            raise failure
+        acknowledge(self, entries)
+
+    monkeypatch.setattr(ConsumerGroup, "acknowledge", fail_once)
+    producer.allocate("o1", "LAMP", 6, id="m", replyto="shop.replies")
+    producer.allocate("o1", "LAMP", 6, id="m", **DRY)
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    assert not failures
+    assert [answer["data"].get("dry_run", False) for answer in answers(redis_server)] == [False, True]
+
+
 def test_a_dry_run_leaves_nothing_but_how_far_the_stream_is_handled(
     service: Service, producer: Producer, redis_server: redis.Redis, every_row: Callable[[], list[Any]]
 ) -> None:
@@ -199,7 +223,7 @@ def test_a_dry_run_that_nobody_is_told_of_or_that_is_none_is_a_dead_letter_that_
 
 
 def test_a_dry_run_waits_for_the_database_as_a_command_does(
-    service: Service, producer: Producer, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.bus.handle(CreateBatch("b1", "LAMP", 10))
     faults = [Unavailable("the database is away")] * 2
@@ -219,6 +243,13 @@ def test_a_dry_run_waits_for_the_database_as_a_command_does(
 
     [answer] = answers(redis_server)
     assert len(answer["data"]["events"]) == 1, "it came before the command behind it"
+
+    faults.append(Unavailable("the database is away"))
+    producer.allocate("o2", "LAMP", 1, **DRY)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    [(last, _)] = cast(Any, redis_server.xrevrange(COMMANDS, count=1))
+    assert sql("SELECT entry_id FROM stream_positions") == [(last.decode(),)]
 
 
 # --- the command line ----------------------------------------------------------------

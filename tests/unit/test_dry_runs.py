@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from flask import Blueprint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.dry_runs import STATES, Seen, agreed, every_command
@@ -20,6 +21,8 @@ from tests.unit.test_v1 import BATCH, Api, document, is_problem
 from allocation.access.keys import Scope
 from allocation.entrypoints.http import problems
 from allocation.entrypoints.http.access import AccessPolicy
+from allocation.entrypoints.http.routes import Route
+from allocation.service_layer.messages import ordering
 from messaging.envelope import Metadata
 from messaging.errors import Unavailable
 
@@ -82,6 +85,11 @@ def test_every_route_that_takes_a_command_answers_what_it_would_do() -> None:
     paths = {asked.route.path for asked in every_command(Api().client)}
     assert (taken, refused) == (paths, paths), "STATES has some for the example of each"
     assert statuses == {200, 201, 404, 409, 412, 422}
+
+
+def test_a_route_that_raises_more_than_its_command_says_when() -> None:
+    with pytest.raises(AssertionError, match="would not know"):
+        Route(Blueprint("v1", ""), "POST", "/", None, {}, takes=ordering.ALLOCATE, raises=[problems.OUT_OF_STOCK])
 
 
 def test_the_result_is_what_is_stored_with_the_idempotency_key(api: Api) -> None:
