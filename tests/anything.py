@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -12,11 +13,15 @@ from allocation.domain.commands import (
     CancelOrder,
     ChangeBatchQuantity,
     ChangeEta,
+    ChangeLine,
     Command,
     CountBatch,
     CreateBatch,
     Dispatch,
+    Mode,
+    OrderedLine,
     ParcelLine,
+    PlaceOrder,
     Quarantine,
     ReceiveBatch,
     ReleaseLine,
@@ -33,6 +38,17 @@ orders = st.sampled_from(["o1", "o2", "o3", "o4", "o5"])
 numbers = st.sampled_from(["n1", "n2", "n3"])
 reasons = st.sampled_from(["damaged", "lost"])
 conditions = st.sampled_from(["good", "check"])
+locations = st.sampled_from(["", "", "hamburg", "berlin"])
+priorities = st.sampled_from([5, 5, 1, 9])
+days = st.none() | st.sampled_from([date(2026, 1, 1), date(2026, 3, 11), date(2026, 3, 12)])
+wanted = st.none() | st.lists(st.sampled_from(["hamburg", "berlin"]), min_size=1, unique=True).map(tuple)
+
+
+modes: st.SearchStrategy[Mode] = st.sampled_from(["all_or_nothing", "partial", "backorder"])
+
+
+def possible(order: PlaceOrder) -> PlaceOrder:
+    return replace(order, may_split=False) if order.mode == "backorder" else order
 
 
 def commands(skus: list[str]) -> st.SearchStrategy[Command]:
@@ -45,8 +61,14 @@ def commands(skus: list[str]) -> st.SearchStrategy[Command]:
         max_size=2,
         unique_by=lambda part: part.lineid,
     )
+    ordered = st.lists(
+        st.builds(OrderedLine, sku, st.integers(1, 12), line_ids),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda line: line.lineid,
+    )
     of_batch: list[st.SearchStrategy[Any]] = [
-        st.builds(CreateBatch, references, sku, st.integers(0, 30), etas, expiries),
+        st.builds(CreateBatch, references, sku, st.integers(0, 30), etas, expiries, locations),
         st.builds(ChangeBatchQuantity, references, st.integers(0, 30)),
         st.builds(ChangeEta, references, st.sampled_from([date(2026, 1, 1), date(2026, 1, 3)])),
         st.builds(ReceiveBatch, references, numbers, st.integers(0, 30), st.integers(0, 5), expiries, rests),
@@ -57,6 +79,9 @@ def commands(skus: list[str]) -> st.SearchStrategy[Command]:
     ]
     of_order: list[st.SearchStrategy[Any]] = [
         st.builds(Allocate, orders, sku, st.integers(1, 12), line_ids),
+        st.builds(PlaceOrder, orders, ordered.map(tuple), modes, priorities, days, st.booleans(), wanted).map(possible),
+        st.builds(PlaceOrder, orders, ordered.map(tuple), st.just("backorder")),
+        st.builds(ChangeLine, orders, line_ids, st.integers(1, 20), st.none() | st.integers(1, 20)),
         st.builds(ReleaseLine, orders, line_ids),
         st.builds(CancelOrder, orders),
         st.builds(Dispatch, orders, numbers, parts.map(tuple)),

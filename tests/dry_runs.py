@@ -27,6 +27,10 @@ STATES: Mapping[str, Sequence[Command]] = {
     "open": [CreateBatch("batch-1", "RED-CHAIR", 100)],
     "expected": [CreateBatch("batch-1", "RED-CHAIR", 100, date(2031, 1, 1)), _LINE],
     "here": [CreateBatch("batch-1", "RED-CHAIR", 13), CreateBatch("batch-0", "RED-CHAIR", 12, date(2031, 1, 1)), _LINE],
+    "order": [
+        CreateBatch("batch-1", "RED-CHAIR", 2, location="hamburg"),
+        CreateBatch("batch-7", "TABLE", 5, location="berlin"),
+    ],
     "left": [
         CreateBatch("batch-1", "RED-CHAIR", 40),
         _LINE,

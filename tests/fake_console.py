@@ -132,7 +132,10 @@ class FakeViews:
 
     def order(self, orderid: str) -> Order | None:
         here = [(product, line) for product in products(self._service) for line in product.lines.of_order(orderid)]
-        lines = [Line.of(line.lineid, line.sku, line.returned, _promises(product, line)) for product, line in here]
+        lines = [
+            Line.of(line.lineid, line.sku, _promises(product, line), line.returned, line.waiting)
+            for product, line in here
+        ]
         is_cancelled = any(product.lines.is_cancelled(orderid) for product, _ in here)
         return Order.of(orderid, lines, is_cancelled=is_cancelled) if lines else None
 

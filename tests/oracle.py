@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import count
 from typing import Any
@@ -34,6 +34,7 @@ class Lot:
     expires: date | None
     created: tuple[Any, ...]
     place: int
+    location: str = ""
 
     @property
     def turn(self) -> tuple[Any, ...]:
@@ -49,6 +50,18 @@ class Refused(Exception):
     """By the name of the error that the service should raise."""
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What a line wants beside its quantity. `since` is when it was accepted."""
+
+    priority: int = 5
+    needed_by: date | None = None
+    may_split: bool = False
+    waits: bool = False
+    locations: tuple[str, ...] = ()
+    since: int = 0
+
+
 @dataclass
 class Oracle:
     today: date
@@ -57,6 +70,8 @@ class Oracle:
     lines: dict[Line, str] = field(default_factory=dict)  # the SKU of each line that is known
     came_back: Counter[Line] = field(default_factory=Counter)
     pieces: dict[Line, list[str]] = field(default_factory=dict)  # batches, the one that left last is the last
+    wishes: dict[Line, Wish] = field(default_factory=dict)
+    waiting: Counter[Line] = field(default_factory=Counter)
     cancelled: set[str] = field(default_factory=set)
     papers: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
     clock: Any = field(default_factory=lambda: count(1))
@@ -86,20 +101,51 @@ class Oracle:
             for ref in self.pieces.get(line, ())
         }
 
+    def queue(self, sku: str) -> list[Line]:
+        """Those who wait, in their turn."""
+        waiting = [line for line, qty in self.waiting.items() if qty and self.lines[line] == sku]
+        return sorted(waiting, key=lambda line: (-self.wishes[line].priority, self.wishes[line].since))
+
+    def total(self, line: Line) -> int:
+        there = len(self.of_line(line, "promised")) + len(self.of_line(line, "dispatched"))
+        return there + self.waiting[line] + self.came_back[line]
+
+    def suits(self, lot: Lot, wish: Wish) -> bool:
+        if lot.expires and lot.expires < self.today:
+            return False
+        if wish.locations and lot.location not in wish.locations:
+            return False
+        day = date.min if lot.eta is None else max(lot.eta, self.today)
+        return wish.needed_by is None or day <= wish.needed_by
+
     # --- what is asked ---------------------------------------------------------------
 
-    def ask(self, command: Any) -> None:
+    def ask(self, command: Any) -> Any:
         """Raises Refused; then something may have changed, and whoever asks goes on with a copy from before."""
-        getattr(self, re.sub("(?<!^)([A-Z])", r"_\1", type(command).__name__).lower())(command)
+        said = getattr(self, re.sub("(?<!^)([A-Z])", r"_\1", type(command).__name__).lower())(command)
         self._tidy()
+        self._serve()
+        self._tidy()
+        return said
+
+    def _serve(self) -> None:
+        for lot in sorted(self.lots.values(), key=lambda lot: lot.turn):
+            for line in self.queue(lot.sku):
+                wish, wanted, free = self.wishes[line], self.waiting[line], self.of(lot.ref, "available")
+                if self.suits(lot, wish) and (len(free) >= wanted or (wish.may_split and free)):
+                    given = free[:wanted]
+                    self.waiting[line] -= len(given)
+                    self._promise(line, lot.sku, given)
 
     def create_batch(self, asked: Any) -> None:
-        created = asked.sku, asked.qty, asked.eta, asked.expires
+        created = asked.sku, asked.qty, asked.eta, asked.expires, asked.location
         if asked.ref in self.lots:
             if self.lots[asked.ref].created != created:
                 raise Refused("BatchConflict")
             return
-        self.lots[asked.ref] = lot = Lot(asked.ref, asked.sku, asked.eta, asked.expires, created, next(self.clock))
+        self.lots[asked.ref] = lot = Lot(
+            asked.ref, asked.sku, asked.eta, asked.expires, created, next(self.clock), asked.location
+        )
         self.units += [Unit(lot) for _ in range(asked.qty)]
 
     def allocate(self, asked: Any) -> None:
@@ -108,19 +154,124 @@ class Oracle:
             raise Refused("InvalidSku")
         if asked.orderid in self.cancelled:
             raise Refused("OrderIsCancelled")
-        there = len(self.of_line(line, "promised")) + len(self.of_line(line, "dispatched"))
-        if there + self.came_back[line]:
-            if (self.lines[line], there + self.came_back[line]) != (asked.sku, asked.qty) or not there:
-                raise Refused("LineConflict")
+        if not self._is_known(line, asked.sku, asked.qty):
+            self.wishes[line] = Wish()
+            self._place(line, asked.sku, asked.qty)
+
+    def _is_known(self, line: Line, sku: str, qty: int) -> bool:
+        total = self.total(line)
+        if not total:
+            return False
+        if (self.lines[line], total) != (sku, qty) or total == self.came_back[line]:
+            raise Refused("LineConflict")
+        return True
+
+    def place_order(self, asked: Any) -> Any:
+        skus = {lot.sku for lot in self.lots.values()}
+        if any(line.sku not in skus for line in asked.lines):
+            raise Refused("InvalidSku")
+        if asked.orderid in self.cancelled:
+            raise Refused("OrderIsCancelled")
+        new = [one for one in asked.lines if not self._is_known((asked.orderid, one.lineid), one.sku, one.qty)]
+        may_split = asked.may_split or asked.mode == "partial"
+        wish = Wish(asked.priority, asked.needed_by, may_split, True, tuple(asked.locations or ()))
+        given: Counter[str] = Counter()
+        plan, short = [], []
+        for one in new:
+            pieces = self._pieces(one.sku, one.qty, wish, given)
+            given.update(dict(pieces))
+            plan.append((one, pieces))
+            if sum(qty for _, qty in pieces) < one.qty:
+                short.append(one.lineid)
+        if short and asked.mode == "all_or_nothing":
+            return short
+        for one, pieces in plan:
+            line = asked.orderid, one.lineid
+            self.wishes[line] = replace(wish, since=next(self.clock))
+            self.lines[line] = one.sku
+            for ref, qty in pieces:
+                self._promise(line, one.sku, self.of(ref, "available")[:qty])
+            self.waiting[line] += one.qty - sum(qty for _, qty in pieces)
+        return []
+
+    def change_line(self, asked: Any) -> None:
+        line = self._known(asked.orderid, asked.lineid)
+        total = self.total(line)
+        if asked.expected not in {None, total}:
+            raise Refused("StaleQuantity")
+        if asked.qty < len(self.of_line(line, "dispatched")) + self.came_back[line]:
+            raise Refused("BelowDispatched")
+        if asked.qty < total:
+            self._reduce(line, total - asked.qty)
+        elif asked.qty > total:
+            if asked.orderid in self.cancelled:
+                raise Refused("OrderIsCancelled")
+            self._extend(line, asked.qty - total)
+
+    def _reduce(self, line: Line, by: int) -> None:
+        waiting = min(by, self.waiting[line])
+        self.waiting[line] -= waiting
+        by -= waiting
+        units = self.of_line(line, "promised")
+        units.sort(key=lambda unit: unit.batch.turn, reverse=True)
+        for unit in units[:by]:
+            unit.state, unit.line = "available", None
+        left = self.waiting[line]
+        for ref, qty in self._pieces(self.lines[line], left, self.wishes[line]) if left else ():
+            self.waiting[line] -= qty
+            self._promise(line, self.lines[line], self.of(ref, "available")[:qty])
+
+    def _extend(self, line: Line, by: int) -> None:
+        sku, wish, units = self.lines[line], self.wishes[line], self.of_line(line, "promised")
+        if not self.total(line):
+            raise Refused("NoRoom")
+        if self.waiting[line] and not units:
+            self.waiting[line] += by
             return
-        self._place(line, asked.sku, asked.qty)
+        mine = sorted({unit.batch.ref for unit in units}, key=lambda ref: self.lots[ref].turn)
+        for ref in mine:
+            free = self.of(ref, "available")
+            if len(free) >= by and self.suits(self.lots[ref], wish):
+                self._promise(line, sku, free[:by])
+                return
+        own = Counter(unit.batch.ref for unit in units)
+        for lot in self._lots(sku, wish):
+            if len(self.of(lot.ref, "available")) + own[lot.ref] >= len(units) + by and self.suits(lot, wish):
+                for unit in units:
+                    if unit.batch is not lot:
+                        unit.state, unit.line = "available", None
+                self._tidy()
+                missing = len(units) + by - own[lot.ref]
+                self._promise(line, sku, self.of(lot.ref, "available")[:missing])
+                return
+        if not wish.may_split:
+            raise Refused("NoRoom")
+        self._place(line, sku, by)
+
+    def _lots(self, sku: str, wish: Wish) -> list[Lot]:
+        lots = [lot for lot in self.lots.values() if lot.sku == sku and self.suits(lot, wish)]
+        return sorted(lots, key=lambda lot: (wish.locations.index(lot.location) if wish.locations else 0, lot.turn))
+
+    def _pieces(self, sku: str, qty: int, wish: Wish, given: Counter[str] | None = None) -> list[tuple[str, int]]:
+        given = given or Counter()
+        free = [(lot.ref, len(self.of(lot.ref, "available")) - given[lot.ref]) for lot in self._lots(sku, wish)]
+        for ref, there in free:
+            if there >= qty:
+                return [(ref, qty)]
+        pieces = []
+        for ref, there in free if wish.may_split else ():
+            if qty and there:
+                pieces.append((ref, min(qty, there)))
+                qty -= min(qty, there)
+        return pieces
 
     def _place(self, line: Line, sku: str, qty: int) -> None:
-        for lot in sorted((lot for lot in self.lots.values() if lot.sku == sku), key=lambda lot: lot.turn):
-            free = self.of(lot.ref, "available")
-            if len(free) >= qty and not (lot.expires and lot.expires < self.today):
-                self._promise(line, sku, free[:qty])
-                return
+        wish = self.wishes[line]
+        for ref, given in self._pieces(sku, qty, wish):
+            self._promise(line, sku, self.of(ref, "available")[:given])
+            qty -= given
+        if wish.waits:
+            self.waiting[line] += qty
 
     def _promise(self, line: Line, sku: str, units: list[Unit]) -> None:
         ref = units[0].batch.ref
@@ -150,13 +301,19 @@ class Oracle:
                     unit.state = "quarantined"
             if not gone + spoiled:
                 break
-            broken.append(self._break_newest(ref))
+            broken.append(self._break_next(ref, gone + spoiled))
         return broken
 
-    def _break_newest(self, ref: str) -> tuple[Line, int]:
-        line = max(self.of(ref, "promised"), key=lambda unit: unit.age).line
+    def _break_next(self, ref: str, missing: int) -> tuple[Line, int]:
+        def weight(unit: Unit) -> tuple[int, int]:
+            assert unit.line
+            return -self.wishes[unit.line].priority, unit.age
+
+        line = max(self.of(ref, "promised"), key=weight).line
         assert line
         units = self.of(ref, "promised", line)
+        if self.wishes[line].may_split:
+            units = units[:missing]
         for unit in units:
             unit.state, unit.line = "available", None
         return line, len(units)
@@ -223,8 +380,10 @@ class Oracle:
             ref = asked.rest.ref
             if ref in self.lots:
                 raise Refused("BatchConflict")
-            created = lot.sku, missing, asked.rest.eta, None
-            self.lots[ref] = other_lot = Lot(ref, lot.sku, asked.rest.eta, None, created, next(self.clock))
+            created = lot.sku, missing, asked.rest.eta, None, lot.location
+            self.lots[ref] = other_lot = Lot(
+                ref, lot.sku, asked.rest.eta, None, created, next(self.clock), lot.location
+            )
             self.units += [Unit(other_lot) for _ in range(missing)]
         was_here = lot.eta is None
         lot.expires = asked.expires or lot.expires
@@ -244,7 +403,7 @@ class Oracle:
             raise Refused("NotArrived")
         purchased, _, _, dispatched, quarantined = self.parts(asked.ref)
         if purchased - dispatched - quarantined != asked.expected:
-            raise Refused("StaleCount")
+            raise Refused("StaleQuantity")
         self.papers["count", asked.ref, asked.count_id] = asked.counted, asked.reason
         self._set_quantity(asked.ref, asked.counted + dispatched + quarantined)
 
@@ -295,6 +454,7 @@ class Oracle:
     def _release(self, line: Line) -> None:
         for unit in self.of_line(line, "promised"):
             unit.state, unit.line = "available", None
+        self.waiting[line] = 0
 
     def release_line(self, asked: Any) -> None:
         self._release(self._known(asked.orderid, asked.lineid))
@@ -306,7 +466,7 @@ class Oracle:
         if asked.orderid in self.cancelled:
             return
         out = any(self.of_line(line, "dispatched") for line in lines)
-        if out and not any(self.of_line(line, "promised") for line in lines):
+        if out and not any(self.of_line(line, "promised") or self.waiting[line] for line in lines):
             raise Refused("OrderIsComplete")
         self.cancelled.add(asked.orderid)
         for line in lines:

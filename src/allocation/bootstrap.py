@@ -28,7 +28,11 @@ from allocation.config import Settings
 from allocation.database.engine import database_engine
 from allocation.database.schema import require_current_schema, require_writes
 from allocation.database.tables import ORDER_OF_EVENT
+from allocation.domain import explaining
 from allocation.domain.errors import DomainError
+from allocation.domain.explaining import Explanation
+from allocation.domain.lines import LineTerms
+from allocation.domain.names import forms
 from allocation.service_layer import messages
 from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from allocation.service_layer.routing import PUBLISH_EVENT, routes
@@ -53,6 +57,9 @@ from messaging.sql.limits import FOR_CALLERS, FOR_WORK
 from messaging.sql.log_reader import SqlLogReader
 from messaging.sql.redelivery import SqlDelivered
 from messaging.sql.watchdog import Timeouts, Watchdog
+
+MANY_EVENTS = 500
+"""A command that leads to more of them at once runs apart."""
 
 CALLERS_WAIT = 30.0
 """Seconds, for a command that moves many lines."""
@@ -89,6 +96,17 @@ class Service:
         database, (broker, run) = self._database(), self._broker()
         status = "not ready" if database != "ok" else "ready" if broker == "ok" else "degraded"
         return {"status": status, "database": database, "redis": broker} | ({"redis_run": run} if run else {})
+
+    def explain(self, sku: str, qty: int, terms: LineTerms) -> Explanation:
+        """Which batch a line would get now, and why. Raises InvalidSku, Unavailable."""
+
+        def ask() -> Explanation:
+            with self.bus.unit_of_work() as uow:
+                products = [uow.products.get(form) for form in forms(sku)]
+                known = next((product for product in products if product.version_number), products[0])
+                return explaining.explain(known, qty, terms)
+
+        return self.bus.retry(ask)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -149,8 +167,9 @@ def bootstrap(
     deliveries = SqlDeliveries(engine, CODEC)
     zone = ZoneInfo(settings.time_zone)
 
+    short = unit_of_work(engine, zone, most_events=MANY_EVENTS if callers_wait else None)
     bus: MessageBus[UnitOfWork] = MessageBus(
-        table, unit_of_work(engine, zone), DomainError, retry, observer, messages.streams, messages.fingerprint_name
+        table, short, DomainError, retry, observer, messages.streams, messages.fingerprint_name
     )
     if long_engine:
         long_bus = replace(bus, unit_of_work=unit_of_work(long_engine, zone))

@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from datetime import date, datetime
 from difflib import get_close_matches
 from functools import partial
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, Literal, Optional, TypeAlias, TypeVar, assert_never
 
@@ -33,14 +34,16 @@ from allocation.service_layer.messages import ordering, stock
 from allocation.service_layer.messages.table import (
     Choice,
     CommandRow,
-    Day,
     EventRow,
+    Flag,
     Limit,
+    Names,
     Record,
     Several,
     Texts,
     Whole,
 )
+from allocation.service_layer.messages.table import Day as DayLimit
 from allocation.service_layer.messages.table import Field as MessageField
 from allocation.service_layer.messages.table import Text as TextLimit
 from messaging.envelope import LONGEST_TEXT
@@ -161,7 +164,7 @@ Name = Annotated[Stored, WrapValidator(_as_kept)]
 
 _POSSIBLE = "^(19[89]|2[01][0-9])"
 _Date = Annotated[date, WithJsonSchema({"type": "string", "format": "date", "pattern": _POSSIBLE}, mode="validation")]
-_Day = Annotated[_Date, BeforeValidator(_date_of)]
+Day = Annotated[_Date, BeforeValidator(_date_of)]
 _DayOrNone = Annotated[_Date | None, BeforeValidator(_date_of)]
 
 Extra: TypeAlias = Literal["forbid", "ignore"]
@@ -170,19 +173,27 @@ Extra: TypeAlias = Literal["forbid", "ignore"]
 def type_of(limit: Limit, extra: Extra = "forbid") -> Any:  # noqa: PLR0911 - one a kind
     """The type by which pydantic validates and describes a value of this limit. `extra`: unknown keys of objects."""
     match limit:
-        case TextLimit(longest):
-            return Text if longest == LONGEST_TEXT else Annotated[Text, Field(max_length=longest)]
+        case TextLimit(longest, required):
+            text: Any = Text if longest == LONGEST_TEXT else Annotated[Text, Field(max_length=longest)]
+            return text if required else text | None
         case Whole(least, most):
             return Annotated[int, Field(ge=least, le=most)]
-        case Day(required):
-            return _Day if required else _DayOrNone
+        case DayLimit(required):
+            return Day if required else _DayOrNone
         case Choice(words):
             return Literal[tuple(words)]
         case Record(kind, described):
             return _model(kind, described, extra)
-        case Several(of, most, by):
+        case Several(of, most, by, otherwise):
             item: Any = type_of(of, extra)
-            return Annotated[list[item], Field(min_length=1, max_length=most), AfterValidator(partial(_different, by))]
+            different = AfterValidator(partial(_different, attrgetter(by), f"{by} ", otherwise))
+            return Annotated[list[item], Field(min_length=1, max_length=most), different]
+        case Names(most, longest):
+            name: Any = type_of(TextLimit(longest))
+            different = AfterValidator(partial(_different, str, "", ""))
+            return Annotated[list[name], Field(min_length=1, max_length=most), different]
+        case Flag():
+            return bool
         case Texts(most, longest):
             return Annotated[
                 tuple[Annotated[str, Field(min_length=1, max_length=longest)], ...], Field(max_length=most)
@@ -191,12 +202,14 @@ def type_of(limit: Limit, extra: Extra = "forbid") -> Any:  # noqa: PLR0911 - on
             assert_never(limit)
 
 
-def _different(by: str, items: list[BaseModel]) -> list[BaseModel]:
+def _different(key: Callable[[Any], object], named: str, otherwise: str, items: list[Any]) -> list[Any]:
     seen: set[object] = set()
     for item in items:
-        value = getattr(item, by)
+        value = key(item)
         if value in seen:
-            raise PydanticCustomError("different", "{by} {value} is there twice", {"by": by, "value": repr(value)})
+            advice = f": {otherwise}" if otherwise else ""
+            what = {"named": named, "value": repr(value), "advice": advice}
+            raise PydanticCustomError("different", "{named}{value} is there twice{advice}", what)
         seen.add(value)
     return items
 
@@ -221,6 +234,7 @@ class Schema(Generic[C]):
     def __init__(self, row: CommandRow[C] | EventRow[C]) -> None:
         self.row = row
         self.kind = row.kind
+        self._impossible = row.impossible if isinstance(row, CommandRow) else None
         self._model = _model(row.kind, row.fields, "forbid" if isinstance(row, CommandRow) else "ignore")
 
     def read_json(self, body: bytes | str, known: Mapping[str, object] = _NOTHING, *, may_add: bool = False) -> C:
@@ -260,10 +274,17 @@ class Schema(Generic[C]):
                 del limits["default"]
         if may_add:
             del schema["additionalProperties"]
+        if self._impossible:
+            values = {name: {"const": value} for name, value in self._impossible.values.items()}
+            schema["not"] = {"properties": values, "required": list(values)}
         return schema
 
     def _command(self, model: BaseModel) -> C:
-        return self.kind(**_values(model, self.row.fields))
+        command = self.kind(**_values(model, self.row.fields))
+        impossible = self._impossible
+        if impossible and all(getattr(command, name) == value for name, value in impossible.values.items()):
+            raise _said([FieldProblem((list(impossible.values)[-1],), impossible.rule)])
+        return command
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
@@ -290,6 +311,8 @@ def _value(value: Any, limit: Limit) -> Any:
             return kind(**_values(value, described))
         case Several(of):
             return tuple(_value(one, of) for one in value)
+        case Names():
+            return tuple(value)
         case _:
             return value
 

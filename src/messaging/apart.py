@@ -19,7 +19,8 @@ U = TypeVar("U", bound=UnitOfWork)
 
 class Apart(Generic[U]):
     """`bus` has units of work with longer limits. Callers wait for `seconds` at most, and `most` of them at once;
-    whoever comes on top of them gets Unavailable."""
+    whoever comes on top of them gets Unavailable. A command that `is_long` comes here at once, another one
+    when its unit of work has raised IsLong."""
 
     def __init__(
         self, is_long: Callable[[object], bool], bus: MessageBus[U], *, seconds: float = 30.0, most: int = 16

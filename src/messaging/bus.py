@@ -19,7 +19,7 @@ from messaging.coalescing import Coalescer
 from messaging.contention import Contention
 from messaging.correlation import WORKING_ON, working_on
 from messaging.envelope import LEFT_OUT, DryRun, Metadata, Outcome, Recorded, Request
-from messaging.errors import ConcurrencyConflict, MessageIdReused, OutcomeUnknown, RequestInProgress
+from messaging.errors import ConcurrencyConflict, IsLong, MessageIdReused, OutcomeUnknown, RequestInProgress
 from messaging.fingerprints import fingerprint
 from messaging.observation import Observer, guarded
 from messaging.retry import Retry
@@ -67,11 +67,16 @@ class MessageBus(Generic[U]):
         if self.apart and self.apart.is_long(command):
             return self.apart.outcome(command, metadata, message_id)
         request = Request(command, metadata or Metadata.first("internal"), message_id)
-        if streams := self.streams(command):
-            outcome = self._coalescer.run(streams, request)
-            if not isinstance(outcome.refusal, RequestInProgress):  # the others of its group did not wait for that
-                return outcome
-        return self._handle([request], wait=True)[0]
+        try:
+            if streams := self.streams(command):
+                outcome = self._coalescer.run(streams, request)
+                if not isinstance(outcome.refusal, RequestInProgress):  # the others of its group did not wait for that
+                    return outcome
+            return self._handle([request], wait=True)[0]
+        except IsLong:
+            if not self.apart:
+                raise
+            return self.apart.outcome(command, request.metadata, message_id)
 
     def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
         """Do all that was asked, in this order, in one transaction; a refused request changes nothing.
@@ -94,7 +99,12 @@ class MessageBus(Generic[U]):
                 [outcome], events = preview([request])
             return DryRun(outcome.result, outcome.refusal, outcome.changed, events)
 
-        return self.retry(attempt)
+        try:
+            return self.retry(attempt)
+        except IsLong:
+            if not self.apart:
+                raise
+            return self.apart.dry_run(command, metadata)
 
     @contextmanager
     def preview(self) -> Iterator[Callable[[Sequence[Request]], tuple[list[Outcome], list[Recorded[object]]]]]:

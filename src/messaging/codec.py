@@ -28,9 +28,10 @@ class Codec:
         return self._names[kind]
 
     def encode(self, message: object) -> tuple[str, JsonObject]:
-        """The wire name and the fields as JSON values."""
+        """The wire name and the fields as JSON values, but for those that are as they are when nobody says: so a
+        message without a newer field is what it was before there was one."""
         name = self._names[type(message)]
-        return name, self._adapters[name].dump_python(message, mode="json")
+        return name, self._adapters[name].dump_python(message, mode="json", exclude_defaults=True)
 
     def decode(self, name: str, data: JsonObject) -> object:
         """The message. Raises UnknownMessage for a name we do not know (yet), else UnreadableMessage."""

@@ -8,6 +8,7 @@ MessagingError
 ├── RequestInProgress            this message id came before, and is at work; its outcome can be asked for soon
 ├── ConcurrencyConflict          someone was faster; the same again on fresh state may succeed
 │   └── AlreadyThere             ... and made what has to be unique; who tries again sees it
+├── IsLong                       it does more than fits an ordinary transaction; it runs again, apart from others
 ├── ClaimLost                    another relay has taken the stream over; what is left of it is no longer ours to do
 └── Unavailable                  database, broker or mail server can't be used now; the same later may succeed
     ├── ConflictRetriesExhausted ... or others were faster, for as long as we tried
@@ -57,6 +58,10 @@ class ConcurrencyConflict(MessagingError):
 
 
 class AlreadyThere(ConcurrencyConflict):
+    pass
+
+
+class IsLong(MessagingError):
     pass
 
 

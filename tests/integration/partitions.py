@@ -15,6 +15,7 @@ KEYS = {
     ours.products: "sku",
     ours.batches: "sku",
     ours.allocations: "sku",
+    ours.backorders: "sku",
     ours.batch_references: "reference",
     ours.order_lines: "orderid",
     ours.allocations_view: "orderid",

@@ -57,6 +57,7 @@ def test_every_field_of_a_batch_comes_back(service: Service) -> None:
         dispatched_quantity=0,
         quarantined_quantity=0,
         added=2,
+        location="",
     )
 
 

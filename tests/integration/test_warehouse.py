@@ -92,6 +92,7 @@ def test_a_receipt_says_who_moved_where_and_the_same_weeks_later(
         "quarantined": 5,
         "expires": None,
         "state": "received",
+        "location": "",
         "moved": [
             {"orderid": order, "lineid": "LAMP", "sku": "LAMP", "qty": qty, "from": "by ship/1", "to": "later"}
             | {"outcome": "moved"}
@@ -151,6 +152,11 @@ def test_a_parcel_a_return_a_release_and_a_cancellation(
                 {"batchref": "one", "qty": 10, "eta": None, "dispatched": 0},
                 {"batchref": "two", "qty": 0, "eta": None, "dispatched": 2},
             ],
+            "waiting": 0,
+            "position": None,
+            "priority": 5,
+            "needed_by": None,
+            "at_risk": False,
         }
     ]
     assert (sent.json or {})["moved"] == (again.json or {})["moved"]

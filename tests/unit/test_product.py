@@ -283,8 +283,11 @@ class Stored:
     def is_cancelled(self, orderid: str) -> bool:
         return False
 
-    def newest_allocations(self, batch: Batch) -> Iterator[Allocation]:
+    def first_to_break(self, batch: Batch) -> Iterator[Allocation]:
         return iter(one for one in self._allocations if one.batchref == batch.reference)
+
+    def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
+        return iter(())
 
 
 def test_a_promise_that_was_broken_in_this_transaction_is_not_broken_again() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
+from datetime import date
 from typing import Any
 
 from hypothesis import given
@@ -12,11 +14,12 @@ from hypothesis import strategies as st
 from tests import anything
 from tests.fakes import TODAY, FakeNotifications, FakePublisher
 
-from allocation.domain.allocating import allocate
+from allocation.domain.allocating import allocate, choose
 from allocation.domain.batches import Batch, Batches, Preference
 from allocation.domain.commands import Allocate, Command, CreateBatch
 from allocation.domain.documents import DocumentKey, Documents, Entry
 from allocation.domain.errors import DomainError, UnknownBatch, UnknownLine
+from allocation.domain.events import Allocated, Backordered, Deallocated, LineReleased
 from allocation.domain.lines import Allocation, LineKey, Lines, OrderLine, PlacedLine
 from allocation.domain.product import Product
 from allocation.service_layer.routing import routes
@@ -61,10 +64,12 @@ TABLE: Routes[Any] = routes(FakeNotifications(), FakePublisher(), "stock@made.co
 
 def ask(product: Product, command: Command) -> None:
     """As the bus does it."""
-    before = len(product.events)
+    following = len(product.events)
     uow = OneProduct(product)
     TABLE.handler(type(command))(command, uow)
-    for event in product.events[before:]:
+    while following < len(product.events):
+        event = product.events[following]
+        following += 1
         for policy in TABLE.policies(type(event)):
             policy(event, uow)
 
@@ -107,6 +112,32 @@ def test_nothing_is_promised_to_a_cancelled_order(asked: list[Command]) -> None:
     product = after(asked)
 
     assert not any(line.promised for orderid in product.lines.cancelled for line in product.lines.of_order(orderid))
+
+
+@given(requests)
+def test_nobody_waits_who_fits(asked: list[Command]) -> None:
+    """So a newcomer gets only what nobody who waits can use."""
+    product = after(asked)
+
+    waiting = [line for line in product.lines.of_sku("SKU").values() if line.waiting]
+    assert product.waiting == len(waiting)
+    for line in waiting:
+        assert not choose(product, line.waiting, line.terms), line
+
+
+@given(requests)
+def test_each_unit_of_a_line_is_in_one_place(asked: list[Command]) -> None:
+    """By what was asked for and given up alone."""
+    product = after(asked)
+
+    asked_for: Counter[LineKey] = Counter()
+    for event in product.events:
+        if (isinstance(event, Allocated) and not event.waited) or isinstance(event, Backordered):
+            asked_for[event.orderid, event.lineid] += event.qty
+        elif isinstance(event, Deallocated | LineReleased):
+            asked_for[event.orderid, event.lineid] -= event.qty
+    assert {key: line.qty for key, line in product.lines.of_sku("SKU").items() if line.qty} == +asked_for
+    assert not product.lines.broken
 
 
 @given(requests, commands)
@@ -183,9 +214,17 @@ class Stored:
     def is_cancelled(self, orderid: str) -> bool:
         return orderid in self._cancelled
 
-    def newest_allocations(self, batch: Batch) -> Iterator[Allocation]:
+    def first_to_break(self, batch: Batch) -> Iterator[Allocation]:
         found = [line.of_batch(batch.reference) for line in self._lines.values()]
-        return iter(sorted((one for one in found if one and one.line.qty), key=lambda one: -one.version))
+        promised = (one for one in found if one and one.line.qty)
+        return iter(sorted(promised, key=lambda one: (one.priority, -one.version)))
+
+    def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
+        waiting = (line for line in self._lines.values() if line.waiting and line.sku == batch.sku)
+        return iter(sorted(waiting, key=lambda line: line.turn))
+
+    def read_batches(self, references: Iterable[str]) -> None:
+        """All are at hand."""
 
     def document(self, key: DocumentKey) -> list[Entry]:
         return list(self._documents.get(key, ()))

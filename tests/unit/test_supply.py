@@ -303,7 +303,7 @@ def test_a_count_on_stale_numbers_says_count_again(service: Service) -> None:
     unchanged(
         service,
         CountBatch("b", 13, 13, "c-1", "correction"),
-        errors.StaleCount,
+        errors.StaleQuantity,
         "12 of batch b are on the shelf now, not 13: count again",
     )
 

@@ -124,6 +124,7 @@ def test_a_batch_is_created_once_and_found_again(api: Api) -> None:
         "quarantined": 0,
         "expires": None,
         "state": "received",
+        "location": "",
     }
     assert first.headers["Location"] == "/v1/batches/b%2F1"
     assert api.client.get(first.headers["Location"]).json == first.json
@@ -372,7 +373,12 @@ def test_the_body_can_t_name_another_batch_than_the_path(api: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "pointer", "detail"),
     [
-        ("/v1/batches", BATCH | {"ETA": "2031-01-01"}, "#/ETA", "did you mean eta? known: ref, sku, qty, eta, expires"),
+        (
+            "/v1/batches",
+            BATCH | {"ETA": "2031-01-01"},
+            "#/ETA",
+            "did you mean eta? known: ref, sku, qty, eta, expires, location",
+        ),
         (
             "/v1/allocations",
             LINE | {"line_id": "1"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from pydantic_core import to_json
 
@@ -13,6 +14,8 @@ from allocation.domain.events import Allocated, Event
 from messaging.cloud_events import CloudEvents
 from messaging.envelope import Delivery, Recorded
 from messaging.redis.event_stream import Append, Entry, EventStream
+
+LINE_ALLOCATED_FIELDS = ("orderid", "sku", "qty", "batchref", "lineid")
 
 
 class RedisEventPublisher:
@@ -47,7 +50,8 @@ class RedisEventPublisher:
 
 def line_allocated_message(recorded: Recorded[Event]) -> bytes:
     """The message on `line_allocated`: the book's shape, and more."""
-    _, message = CODEC.encode(recorded.event)
+    _, fields = CODEC.encode(recorded.event)
+    message: dict[str, Any] = {name: fields[name] for name in LINE_ALLOCATED_FIELDS}
     metadata = recorded.metadata
     message["metadata"] = {
         "id": metadata.id,

@@ -15,18 +15,22 @@ from itertools import starmap
 from operator import attrgetter
 from typing import Any, TypeAlias, cast
 
+from pydantic import TypeAdapter
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     FromClause,
     Select,
     and_,
     case,
+    column,
     delete,
     func,
     literal_column,
     or_,
     select,
     true,
+    tuple_,
     union,
     update,
 )
@@ -34,6 +38,7 @@ from sqlalchemy import (
 from allocation.adapters.wire_names import CODEC
 from allocation.database.tables import (
     allocations,
+    backorders,
     batch_references,
     batches,
     documents,
@@ -45,10 +50,11 @@ from allocation.domain.batches import Batch, Batches
 from allocation.domain.documents import DocumentKey, Documents, Entry
 from allocation.domain.errors import UnknownBatch, UnknownLine
 from allocation.domain.events import Event
-from allocation.domain.lines import Allocation, LineKey, Lines, OrderLine, PlacedLine
+from allocation.domain.lines import SINGLE_LINE, Allocation, LineKey, Lines, LineTerms, OrderLine, PlacedLine
 from allocation.domain.product import Product
 from allocation.service_layer.ports import Lookups
 from messaging.envelope import NewEvent
+from messaging.errors import IsLong
 from messaging.sql.statements import (
     Ask,
     Query,
@@ -66,6 +72,10 @@ from messaging.sql.tables import event_log
 
 _Change: TypeAlias = tuple[PlacedLine | None, PlacedLine]
 """A line as it was read, and as it is now."""
+
+TERMS = TypeAdapter(LineTerms)
+
+LARGEST_LINE = 2**31 - 1
 
 AT_HAND = 20
 """Of so many open batches a product is loaded with, the preferred ones: mostly the first has room."""
@@ -95,14 +105,17 @@ _PLACES_OF_TERMS = [BATCH_FIELDS.index(name) for name in _TERMS]
 
 
 class SqlAlchemyProducts:
-    """The products of one unit of work. `ask` reads in its transaction; a day begins as it does in `time_zone`."""
+    """The products of one unit of work. `ask` reads in its transaction; a day begins as it does in `time_zone`. A rule
+    that leads to more than `most_events` at once raises IsLong."""
 
-    def __init__(self, ask: Ask, time_zone: tzinfo) -> None:
+    def __init__(self, ask: Ask, time_zone: tzinfo, most_events: int | None = None) -> None:
         self._ask = ask
         self._time_zone = time_zone
+        self._most_events = most_events
         # As it was read:
         self._now: datetime | None = None
         self._versions: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}
         self._open: defaultdict[str, list[str]] = defaultdict(list)
         self._rows: dict[str, tuple[Any, ...] | None] = {}
         self._lines: dict[LineKey, PlacedLine | None] = {}
@@ -130,7 +143,14 @@ class SqlAlchemyProducts:
             horizon = at_hand[-1].preference if len(at_hand) == AT_HAND else None
             self._batches.load(sku, at_hand, horizon)
             together = self._batches, self.lines, self._document_store
-            self._loaded[sku] = Product(sku, self._versions[sku], *together, today=self.today, on_event=self._record)
+            self._loaded[sku] = Product(
+                sku,
+                self._versions[sku],
+                *together,
+                waiting=self._waiting[sku],
+                today=self.today,
+                on_event=self._record,
+            )
         return self._loaded[sku]
 
     def get_by_batchref(self, batchref: str) -> Product:
@@ -181,6 +201,8 @@ class SqlAlchemyProducts:
 
     def _record(self, product: Product, event: Event) -> None:
         self._new.append(NewEvent(product.sku, product.version_number, event))
+        if self._most_events and len(self._new) - self._collected > self._most_events:
+            raise IsLong(f"more than {self._most_events} events at once")
 
     # --- reading -------------------------------------------------------------------
 
@@ -203,9 +225,10 @@ class SqlAlchemyProducts:
 
     def take(self, answers: Mapping[str, Rows]) -> None:
         """What was read."""
-        for version, now, *batch in answers.get(_PRODUCTS, ()):
+        for version, waiting, now, *batch in answers.get(_PRODUCTS, ()):
             reference, sku, *_ = batch
             self._versions[sku] = version or 0
+            self._waiting[sku] = waiting or 0
             self._now = self._now or now
             if reference is not None:
                 self._rows[reference] = tuple(batch)
@@ -221,13 +244,14 @@ class SqlAlchemyProducts:
             self.locked_elsewhere = {sku for sku, version in self._versions.items() if version and sku not in ours}
 
     def _take_lines(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        for orderid, lineid, cancelled, sku, version, others, returned, *allocated in rows:
+        for orderid, lineid, cancelled, sku, version, others, returned, since, terms, waiting, *allocated in rows:
             self._orders[orderid] = bool(cancelled)
             if sku is None:
                 continue
             key = orderid, lineid
             has = () if version is None else (_allocation(sku, version, orderid, lineid, *allocated),)
-            self._lines[key] = PlacedLine(orderid, lineid, sku, has, returned)
+            waits = terms_from(terms), since or 0, waiting or 0
+            self._lines[key] = PlacedLine(orderid, lineid, sku, has, returned, *waits)
             if others:
                 self._others[key] = others
 
@@ -251,6 +275,10 @@ class SqlAlchemyProducts:
             self.take(self._ask(*self.queries(Lookups(batchrefs=[reference]))))
         row = self._rows[reference]
         return Batch(*row) if row else None
+
+    def read_batches(self, references: Iterable[str]) -> None:
+        if queries := list(self.queries(Lookups(batchrefs=list(references)))):
+            self.take(self._ask(*queries))
 
     def later_batches(self, sku: str) -> list[Batch]:
         rows = self._ask(Query(_LATER_BATCHES, [{"sku": sku}]))[_LATER_BATCHES]
@@ -282,17 +310,32 @@ class SqlAlchemyProducts:
             self.take(self._ask(*self.queries(Lookups(documents=[key]))))
         return self._documents[key]
 
-    def newest_allocations(self, batch: Batch) -> Iterator[Allocation]:
-        version = _NEWEST
+    def first_to_break(self, batch: Batch) -> Iterator[Allocation]:
+        place: Row = {"priority": -1, "newest": 0}
         while True:
-            before = {"sku": batch.sku, "batchref": batch.reference, "version": version}
-            rows = self._ask(Query(_OLDER_ALLOCATIONS, [before]))[_OLDER_ALLOCATIONS]
+            behind = {"sku": batch.sku, "batchref": batch.reference} | place
+            rows = self._ask(Query(_NEXT_TO_BREAK, [behind]))[_NEXT_TO_BREAK]
             if not rows:
                 return
             for row in rows:
                 allocation = _allocation(*row)
-                version = allocation.version
+                place = {"priority": allocation.priority, "newest": -allocation.version}
                 yield allocation
+
+    def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
+        place: Row = {"turn": -100, "since": 0}
+        about: Row = {"sku": batch.sku, "day": day, "location": batch.location}
+        while batch.available_quantity > 0:
+            room = {"room": min(batch.available_quantity, LARGEST_LINE)}
+            rows = self._ask(Query(_NEXT_BACKORDERS, [about | room | place]))[_NEXT_BACKORDERS]
+            if not rows:
+                return
+            self.read_lines([(orderid, lineid) for _, _, orderid, lineid in rows])
+            for turn, since, *key in rows:
+                place = {"turn": turn, "since": since}
+                line = self.read_line((key[0], key[1]))
+                assert line, "who waits is known"
+                yield line
 
     def locks(self, lookups: Lookups, *, wait: bool) -> Query:
         """Let others wait who would write these products; always in one order, so that two who lock don't get stuck.
@@ -310,7 +353,10 @@ class SqlAlchemyProducts:
     def statements(self) -> Iterator[Statement]:
         """What differs from what was read, sorted by key, so that two who write the same rows meet at the first."""
         changed = sorted({new.stream for new in self._new})
-        versions = {sku: {"sku": sku, "version_number": self._loaded[sku].version_number} for sku in changed}
+        products_now = ((sku, self._loaded[sku]) for sku in changed)
+        versions = {
+            sku: {"sku": sku, "version_number": now.version_number, "waiting": now.waiting} for sku, now in products_now
+        }
         if known := [
             row for sku, row in versions.items() if self._versions[sku]
         ]:  # whoever waits for a lock has no key
@@ -364,12 +410,13 @@ class SqlAlchemyProducts:
         changes = [(self._lines.get(key), now) for key, now in sorted(self.lines.changed.items())]
         touched = {orderid: {"orderid": orderid, "cancelled": True} for orderid in self.lines.cancelled}
         for before, now in changes:
-            if now.allocations and not (before and before.allocations):
+            if now.has_pieces and not (before and before.has_pieces):
                 touched.setdefault(now.orderid, {"orderid": now.orderid, "cancelled": False})
         if touched:
             yield _TOUCH_ORDERS, [touched[orderid] for orderid in sorted(touched)]
         yield from _order_line_statements(changes)
         yield from _allocation_statements(changes)
+        yield from _backorder_statements(changes)
 
 
 def _order_line_statements(changes: Sequence[_Change]) -> Iterator[Statement]:
@@ -402,14 +449,46 @@ def _allocation_statements(changes: Sequence[_Change]) -> Iterator[Statement]:
     )
 
 
+def _backorder_statements(changes: Sequence[_Change]) -> Iterator[Statement]:
+    gone: list[Row] = []
+    changed: list[Row] = []
+    new: list[Row] = []
+    for before, now in changes:
+        was = before and before.waiting and backorder_row(before)
+        row = now.waiting and backorder_row(now)
+        if was and (not row or (was["sku"], was["since"]) != (row["sku"], row["since"])):
+            gone.append({"sku": was["sku"], "since": was["since"]})
+            was = None
+        if row and not was:
+            new.append(row)
+        elif row and row != was:
+            changed.append(row)
+    yield from _those_with_rows((_DELETE_BACKORDERS, gone), (_UPDATE_BACKORDERS, changed), (_INSERT_BACKORDERS, new))
+
+
+def backorder_row(line: PlacedLine) -> Row:
+    return {
+        "sku": line.sku,
+        "since": line.since,
+        "orderid": line.orderid,
+        "lineid": line.lineid,
+        "qty": line.waiting,
+        "needs": 1 if line.terms.may_split else line.waiting,
+        "priority": line.terms.priority,
+        "needed_by": line.terms.needed_by,
+        "locations": list(line.terms.locations) or None,
+    }
+
+
 def _those_with_rows(*statements: tuple[Write, list[Row]]) -> Iterator[Statement]:
     return ((write, rows) for write, rows in statements if rows)
 
 
 def _allocation(  # noqa: PLR0917 - a row of the table, in its order
-    sku: str, version: int, orderid: str, lineid: str, qty: int, batchref: str, dispatched: int
+    sku: str, version: int, orderid: str, lineid: str, qty: int, batchref: str, dispatched: int, priority: int
 ) -> Allocation:
-    return Allocation(OrderLine(orderid=orderid, sku=sku, qty=qty, lineid=lineid), batchref, version, dispatched)
+    line = OrderLine(orderid=orderid, sku=sku, qty=qty, lineid=lineid)
+    return Allocation(line, batchref, version, dispatched, priority)
 
 
 def _allocation_row(allocation: Allocation) -> Row:
@@ -422,6 +501,7 @@ def _allocation_row(allocation: Allocation) -> Row:
         "qty": line.qty,
         "batchref": allocation.batchref,
         "dispatched": allocation.dispatched,
+        "priority": allocation.priority,
     }
 
 
@@ -434,7 +514,13 @@ def _line_row(line: PlacedLine) -> Row:
         "version": versions[0] if versions else None,
         "others": versions[1:] or None,
         "returned": line.returned,
+        "since": line.since or None,
+        "terms": None if line.terms is SINGLE_LINE else TERMS.dump_python(line.terms, mode="json"),
     }
+
+
+def terms_from(stored: dict[str, Any] | None) -> LineTerms:
+    return SINGLE_LINE if stored is None else TERMS.validate_python(stored)
 
 
 _to_lock = rows_of(products.c.sku, batch_references.c.reference, order_lines.c.orderid, order_lines.c.lineid)
@@ -472,9 +558,11 @@ _open_batches = (
 )
 _at_hand = _open_batches.limit(literal_column(str(AT_HAND))).lateral("at_hand")
 _open_batch = [_skus.c.sku if column is _at_hand.c.sku else column for column in _at_hand.c]  # a product may have none
-_now_if_it_matters = case((_at_hand.c.expires.is_not(None), func.statement_timestamp()))
+_now_if_it_matters = case(
+    (or_(_at_hand.c.expires.is_not(None), _at_hand.c.eta.is_not(None)), func.statement_timestamp())
+)
 _PRODUCTS = compiled(
-    select(products.c.version_number, _now_if_it_matters, *_open_batch).select_from(
+    select(products.c.version_number, products.c.waiting, _now_if_it_matters, *_open_batch).select_from(
         _skus.outerjoin(products, products.c.sku == _skus.c.sku).outerjoin(_at_hand, true())
     )
 )
@@ -493,12 +581,16 @@ _BATCHES = compiled(
 def _lines_of(given: FromClause, lineid: ColumnElement[str], is_meant: ColumnElement[bool]) -> Select[Any]:
     """Lines with the first that they have, and what is known of their order, line or not."""
     first = and_(allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version)
-    of_line = order_lines.c.sku, order_lines.c.version, order_lines.c.others, order_lines.c.returned
-    of_batch = allocations.c.qty, allocations.c.batchref, allocations.c.dispatched
-    return select(given.c.orderid, lineid, orders.c.cancelled, *of_line, *of_batch).select_from(
+    waits = and_(backorders.c.sku == order_lines.c.sku, backorders.c.since == order_lines.c.since)
+    of_line = [order_lines.c[name] for name in ("sku", "version", "others", "returned", "since", "terms")]
+    of_batch = [allocations.c[name] for name in ("qty", "batchref", "dispatched", "priority")]
+    return select(
+        given.c.orderid, lineid, orders.c.cancelled, *of_line, backorders.c.qty.label("waiting"), *of_batch
+    ).select_from(
         given.outerjoin(orders, orders.c.orderid == given.c.orderid)
         .outerjoin(order_lines, is_meant)
         .outerjoin(allocations, first)
+        .outerjoin(backorders, waits)
     )
 
 
@@ -515,21 +607,50 @@ _ALLOCATIONS = compiled(
     .join(allocations, and_(allocations.c.sku == _places.c.sku, allocations.c.version == _places.c.version))
 )
 
-_beyond = rows_of(allocations.c.sku, allocations.c.batchref, allocations.c.version)
-_older = (
+_loses = (-allocations.c.version).label("newest")
+_beyond = rows_of(allocations.c.sku, allocations.c.batchref, allocations.c.priority, column("newest", BigInteger))
+_next = (
     select(allocations)
     .where(
         allocations.c.sku == _beyond.c.sku,
         allocations.c.batchref == _beyond.c.batchref,
-        allocations.c.version < _beyond.c.version,
+        tuple_(allocations.c.priority, _loses) > tuple_(_beyond.c.priority, _beyond.c.newest),
         allocations.c.qty > literal_column("0"),
     )
-    .order_by(allocations.c.version.desc())
+    .order_by(allocations.c.priority, _loses)
     .limit(literal_column("500"))
-    .lateral("older")
+    .lateral("next")
 )
-_OLDER_ALLOCATIONS = compiled(select(*_older.c).select_from(_beyond.join(_older, true())))
-_NEWEST = 2**63 - 1
+_NEXT_TO_BREAK = compiled(select(*_next.c).select_from(_beyond.join(_next, true())))
+
+# Steps through the different sizes that fit, and takes of each the first in turn that may be served from the batch: the
+# number of lines that wait does not matter, but that of the sizes.
+_NEXT_BACKORDERS = """
+    WITH RECURSIVE asked AS (
+        SELECT * FROM json_to_recordset($1::json) AS given (
+            sku text, room integer, day date, location text, turn integer, since bigint
+        )
+    ), sizes (needs) AS (
+        (SELECT backorders.needs FROM asked JOIN backorders ON backorders.sku = asked.sku
+         ORDER BY backorders.needs LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT backorders.needs FROM backorders
+            WHERE backorders.sku = asked.sku AND backorders.needs > sizes.needs AND backorders.needs <= asked.room
+            ORDER BY backorders.needs LIMIT 1
+        ) FROM sizes, asked WHERE sizes.needs IS NOT NULL
+    )
+    SELECT -first.priority AS turn, first.since, orderid, lineid
+    FROM asked, sizes CROSS JOIN LATERAL (
+        SELECT * FROM backorders
+        WHERE backorders.sku = asked.sku AND backorders.needs = sizes.needs AND sizes.needs <= asked.room
+          AND (-backorders.priority, backorders.since) > (asked.turn, asked.since)
+          AND (asked.day IS NULL OR backorders.needed_by IS NULL OR backorders.needed_by >= asked.day)
+          AND (backorders.locations IS NULL OR asked.location = ANY (backorders.locations))
+        ORDER BY -backorders.priority, backorders.since LIMIT 100
+    ) AS first
+    ORDER BY 1, 2 LIMIT 100
+"""
 
 _DOCUMENT_KEY = ("about", "part", "kind", "number")
 _numbers = rows_of(*(documents.c[name] for name in _DOCUMENT_KEY))
@@ -541,14 +662,16 @@ _DOCUMENTS = compiled(
     .order_by(documents.c.version)
 )
 
-_versions = rows_of(products.c.sku, products.c.version_number)
-_INSERT_PRODUCTS = insert_rows(products, "sku", "version_number")
+_versions = rows_of(products.c.sku, products.c.version_number, products.c.waiting)
+_INSERT_PRODUCTS = insert_rows(products, "sku", "version_number", "waiting")
 _UPDATE_PRODUCTS = write_rows(
-    update(products).values(version_number=_versions.c.version_number).where(products.c.sku == _versions.c.sku)
+    update(products)
+    .values(version_number=_versions.c.version_number, waiting=_versions.c.waiting)
+    .where(products.c.sku == _versions.c.sku)
 )
 
 _INSERT_BATCH_REFERENCES = insert_rows(batch_references, "reference", "sku")
-_INSERT_BATCHES = insert_rows(batches, "sku", "reference", "initial_quantity", *_TERMS, *_COUNTERS)
+_INSERT_BATCHES = insert_rows(batches, "sku", "reference", "initial_quantity", "location", *_TERMS, *_COUNTERS)
 _differences = rows_of(batches.c.sku, batches.c.reference, *(batches.c[name] for name in _COUNTERS))
 _UPDATE_BATCHES = write_rows(
     update(batches)
@@ -566,7 +689,7 @@ _TOUCH_ORDERS = insert_or_update_rows(
     orders, ["orderid"], ["cancelled"], lambda given: {"cancelled": or_(orders.c.cancelled, given.cancelled)}
 )
 
-_LINE_COLUMNS = ("sku", "version", "others", "returned")
+_LINE_COLUMNS = ("sku", "version", "others", "returned", "since", "terms")
 _now_lines = rows_of(order_lines.c.orderid, order_lines.c.lineid, *(order_lines.c[name] for name in _LINE_COLUMNS))
 _is_changed = and_(order_lines.c.orderid == _now_lines.c.orderid, order_lines.c.lineid == _now_lines.c.lineid)
 _UPDATE_ORDER_LINES = write_rows(
@@ -584,6 +707,22 @@ _UPDATE_ALLOCATIONS = write_rows(
     .values(qty=allocations.c.qty + _by.c.qty, dispatched=allocations.c.dispatched + _by.c.dispatched)
     .where(and_(allocations.c.sku == _by.c.sku, allocations.c.version == _by.c.version))
 )
-_INSERT_ALLOCATIONS = insert_rows(allocations, "sku", "version", "orderid", "lineid", "qty", "batchref", "dispatched")
+_INSERT_ALLOCATIONS = insert_rows(
+    allocations, "sku", "version", "orderid", "lineid", "qty", "batchref", "dispatched", "priority"
+)
+
+_out = rows_of(backorders.c.sku, backorders.c.since)
+_DELETE_BACKORDERS = write_rows(
+    delete(backorders).where(and_(backorders.c.sku == _out.c.sku, backorders.c.since == _out.c.since))
+)
+_waits = rows_of(backorders.c.sku, backorders.c.since, backorders.c.qty, backorders.c.needs)
+_UPDATE_BACKORDERS = write_rows(
+    update(backorders)
+    .values(qty=_waits.c.qty, needs=_waits.c.needs)
+    .where(and_(backorders.c.sku == _waits.c.sku, backorders.c.since == _waits.c.since))
+)
+_INSERT_BACKORDERS = insert_rows(
+    backorders, "sku", "since", "orderid", "lineid", "qty", "needs", "priority", "needed_by", "locations"
+)
 
 _INSERT_DOCUMENTS = insert_rows(documents, *_DOCUMENT_KEY, "version", "sku")

@@ -21,9 +21,9 @@ from messaging.sql.unit_of_work import SqlTransaction, transactions
 
 
 class SqlAlchemyUnitOfWork(SqlTransaction):
-    def __init__(self, round_trips: RoundTrips, time_zone: tzinfo = UTC) -> None:
+    def __init__(self, round_trips: RoundTrips, time_zone: tzinfo = UTC, most_events: int | None = None) -> None:
         super().__init__(round_trips, CODEC, REFUSALS)
-        self.products = SqlAlchemyProducts(self.ask, time_zone)
+        self.products = SqlAlchemyProducts(self.ask, time_zone, most_events)
         self.allocations_view = SqlAlchemyAllocationsView(self.products.stored_quantities)
         self.add_writer(self.products)
         self.add_writer(self.allocations_view)
@@ -51,6 +51,9 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
         self.products.discard_new_events()
 
 
-def unit_of_work(engine: Engine, time_zone: tzinfo = UTC) -> Callable[[], AbstractContextManager[SqlAlchemyUnitOfWork]]:
-    """Units of work at REPEATABLE READ, each with a connection of its own. A day begins as it does in `time_zone`."""
-    return transactions(engine, partial(SqlAlchemyUnitOfWork, time_zone=time_zone))
+def unit_of_work(
+    engine: Engine, time_zone: tzinfo = UTC, most_events: int | None = None
+) -> Callable[[], AbstractContextManager[SqlAlchemyUnitOfWork]]:
+    """Units of work at REPEATABLE READ, each with a connection of its own. A day begins as it does in `time_zone`. What
+    leads to more than `most_events` at once raises IsLong."""
+    return transactions(engine, partial(SqlAlchemyUnitOfWork, time_zone=time_zone, most_events=most_events))

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from allocation.adapters import outcome_messages
+from allocation.adapters.redis_eventpublisher import LINE_ALLOCATED_FIELDS
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.catalogue import descriptions
 from allocation.service_layer.messages import ordering
@@ -60,12 +61,13 @@ def outcome() -> JsonObject:
 def line_allocated() -> JsonObject:
     """The book's message, and its metadata."""
     message = fields(ordering.ALLOCATED)
+    shown = {name: message["properties"][name] for name in LINE_ALLOCATED_FIELDS}
     known = _plain(TypeAdapter(Metadata).json_schema(mode="serialization"))
     told = {name: field for name, field in known["properties"].items() if name in descriptions.METADATA}
     metadata = _described({"type": "object", "properties": told, "required": list(told)}, descriptions.METADATA)
     return {
         **message,
-        "properties": message["properties"] | {"metadata": {"description": descriptions.ABOUT_METADATA} | metadata},
+        "properties": shown | {"metadata": {"description": descriptions.ABOUT_METADATA} | metadata},
         "required": [*message["required"], "metadata"],
     }
 
@@ -102,7 +104,8 @@ def _plain(schema: JsonObject) -> JsonObject:
         name: {key: value for key, value in field.items() if key not in ("title", "description")}
         for name, field in schema["properties"].items()
     }
-    return {"type": "object", "properties": properties, "required": schema.get("required", [])}
+    impossible = {"not": schema["not"]} if "not" in schema else {}
+    return {"type": "object", "properties": properties, "required": schema.get("required", [])} | impossible
 
 
 def _described(schema: JsonObject, said: Mapping[str, str]) -> JsonObject:

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Row, Text, cast, select
 
-from allocation.adapters.repository import BATCH_FIELDS, STORED_AS
+from allocation.adapters.repository import BATCH_FIELDS, STORED_AS, backorder_row, terms_from
 from allocation.adapters.wire_names import CODEC
 from allocation.check.difference import Difference, UnknownEvent, the_batch, the_event, the_line
 from allocation.check.streams import pairs, side_by_side, stream
-from allocation.database.tables import allocations, batches, documents, order_lines, products
+from allocation.database.tables import allocations, backorders, batches, documents, order_lines, products
 from allocation.domain.events import Event
-from allocation.domain.lines import Allocation, OrderLine
+from allocation.domain.lines import SINGLE_LINE, Allocation, OrderLine
 from allocation.domain.product import Product
 from messaging.errors import UnknownMessage, UnreadableMessage
 from messaging.sql.event_log import data_from, time_from
@@ -30,7 +30,7 @@ _EVENTS = select(
     cast(event_log.c.data, Text).label("data"),
     cast(event_log.c.time, Text).label("time"),
 ).order_by(event_log.c.stream, event_log.c.version)
-_PRODUCTS = select(products.c.sku, products.c.version_number).order_by(products.c.sku)
+_PRODUCTS = select(products.c.sku, products.c.version_number, products.c.waiting).order_by(products.c.sku)
 _BATCHES = select(
     batches.c.sku,
     batches.c.reference,
@@ -41,11 +41,12 @@ _BATCHES = select(
     ),
 ).order_by(batches.c.sku, batches.c.reference)
 _ALLOCATIONS = select(allocations).order_by(allocations.c.sku, allocations.c.version)
-_RETURNED = (
-    select(order_lines.c.sku, order_lines.c.orderid, order_lines.c.lineid, order_lines.c.returned)
-    .where(order_lines.c.returned > 0)
+_LINES = (
+    select(*(order_lines.c[name] for name in ("sku", "orderid", "lineid", "returned", "since", "terms")))
+    .where((order_lines.c.returned > 0) | order_lines.c.terms.is_not(None))
     .order_by(order_lines.c.sku, order_lines.c.orderid, order_lines.c.lineid)
 )
+_BACKORDERS = select(backorders).order_by(backorders.c.sku, backorders.c.since)
 _DOCUMENTS = select(
     documents.c.sku, documents.c.version, documents.c.about, documents.c.part, documents.c.kind, documents.c.number
 ).order_by(documents.c.sku, documents.c.version)
@@ -59,20 +60,22 @@ _PROGRESS_EVERY = 1_000
 
 def differences(connection: Connection, on_progress: OnProgress) -> Iterator[Difference]:
     events = 0
-    statements = _EVENTS, _PRODUCTS, _BATCHES, _ALLOCATIONS, _RETURNED, _DOCUMENTS
+    statements = _EVENTS, _PRODUCTS, _BATCHES, _ALLOCATIONS, _LINES, _BACKORDERS, _DOCUMENTS
     streams = (stream(connection, statement) for statement in statements)
-    for sku, (log, product, batches_of_sku, allocations_of_sku, returned, numbers) in side_by_side(*streams):
+    for sku, (log, product, batches_of_sku, allocations_of_sku, lines, waiting, numbers) in side_by_side(*streams):
         history = History(sku)
         for row in log:
             yield from history.take(row)
             events += 1
             if events % _PROGRESS_EVERY == 0:
                 on_progress(events, "histories")
-        yield from history.version_differences(next(iter(product), None))
+        stored = next(iter(product), None)
+        yield from history.version_differences(stored)
         if history.is_whole:
+            yield from history.waiting_differences(stored, waiting)
             yield from history.batch_differences(batches_of_sku)
             yield from history.allocation_differences(allocations_of_sku)
-            yield from history.returned_differences(returned)
+            yield from history.line_differences(lines)
             yield from history.document_differences(numbers)
 
 
@@ -144,13 +147,30 @@ class History:
                     f"allocation {version} of {self._sku!r} by its history", _in_words(expected), _in_words(found)
                 )
 
-    def returned_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
-        lines = self._product.lines.of_sku(self._sku)
-        replayed = sorted((key, line.returned) for key, line in lines.items() if line.returned)
-        found_rows = (((row.orderid, row.lineid), row.returned) for row in stored)
-        for key, expected, found in pairs(replayed, found_rows):
+    def line_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
+        """What came back of a line, and on which terms it waits."""
+        replayed = sorted(
+            (key, line)
+            for key, line in self._product.lines.of_sku(self._sku).items()
+            if line.returned or line.terms != SINGLE_LINE
+        )
+        for key, line, row in pairs(replayed, (((row.orderid, row.lineid), row) for row in stored)):
+            what = the_line(*key)
+            returned = line and line.returned, row and row.returned
+            if returned[0] != returned[1]:
+                yield Difference(f"{what}, returned by its history", *returned)
+            terms = (line.since, line.terms) if line else None, row and (row.since or 0, terms_from(row.terms))
+            if terms[0] != terms[1]:
+                yield Difference(f"{what}, since and terms by its history", *terms)
+
+    def waiting_differences(self, product: Row[Any] | None, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
+        lines = self._product.lines.of_sku(self._sku).values()
+        replayed = sorted((line.since, backorder_row(line)) for line in lines if line.waiting)
+        for since, expected, found in pairs(replayed, ((row.since, row._asdict()) for row in stored)):
             if expected != found:
-                yield Difference(f"{the_line(*key)}, returned by its history", expected, found)
+                yield Difference(f"backorder {since} of {self._sku!r} by its history", expected, found)
+        if product and product.waiting != len(replayed):
+            yield Difference(f"product {self._sku!r}, lines that wait by its history", len(replayed), product.waiting)
 
     def document_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
         noted = self._product.documents.new.items()
@@ -162,7 +182,7 @@ class History:
 
 def _allocation(row: Row[Any]) -> Allocation:
     line = OrderLine(orderid=row.orderid, sku=row.sku, qty=row.qty, lineid=row.lineid)
-    return Allocation(line, row.batchref, row.version, row.dispatched)
+    return Allocation(line, row.batchref, row.version, row.dispatched, row.priority)
 
 
 def _in_words(allocation: Allocation | None) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
 
-from allocation.check import batches, effects, histories, lines
+from allocation.check import batches, effects, histories, lines, queues
 from allocation.check.difference import Difference, UnknownEvent
 from allocation.check.histories import OnProgress
 from messaging.sql.connections import connection
@@ -57,7 +57,7 @@ class Snapshot:
     def differences(self, on_progress: OnProgress = lambda _events, _of_what: None) -> Iterator[Difference]:
         """All of them, as they are found; none means that the data is consistent."""
         yield from histories.differences(self.connection, on_progress)
-        for what, part in (("batches", batches), ("order lines", lines), ("effects", effects)):
+        for what, part in (("batches", batches), ("order lines", lines), ("queues", queues), ("effects", effects)):
             on_progress(0, what)
             yield from part.differences(self.connection)
 

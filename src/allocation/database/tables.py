@@ -20,11 +20,12 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from messaging.sql.tables import event_log
 
@@ -37,7 +38,9 @@ products = Table(
     metadata,
     Column("sku", Key, primary_key=True),
     Column("version_number", BigInteger, nullable=False),
-    comment="One row a SKU that was ever purchased; its version is the number of its events.",
+    Column("waiting", BigInteger, nullable=False, server_default=text("0")),
+    comment="One row a SKU that was ever purchased; its version is the number of its events, and so many of its lines "
+    "are backordered.",
     postgresql_with={"fillfactor": "50"},
 )
 
@@ -58,6 +61,7 @@ batches = Table(
     Column("held_quantity", BigInteger, nullable=False, server_default=text("0")),
     Column("dispatched_quantity", BigInteger, nullable=False, server_default=text("0")),
     Column("quarantined_quantity", BigInteger, nullable=False, server_default=text("0")),
+    Column("location", Key, nullable=False, server_default=text("''")),
     PrimaryKeyConstraint("reference", "sku"),  # in this order no planner takes it to find what is open of a SKU
     CheckConstraint(
         "0 <= allocated_quantity AND allocated_quantity <= purchased_quantity", name="batches_never_oversold"
@@ -100,14 +104,44 @@ order_lines = Table(
     Column("version", BigInteger),
     Column("others", ARRAY(BigInteger)),
     Column("returned", Integer, nullable=False, server_default=text("0")),
-    comment="Which allocations a line has, by SKU and versions, and how much of it came back: unique across SKUs.",
+    Column("since", BigInteger),
+    Column("terms", JSONB),
+    comment="Which allocations a line has, by SKU and versions, and how much of it came back: unique across SKUs. A "
+    "line that may wait has terms, and is served in the turn of the version since which it is known.",
 )
+
+backorders = Table(
+    "backorders",
+    metadata,
+    Column("sku", Key, primary_key=True),
+    Column("since", BigInteger, primary_key=True, autoincrement=False),
+    Column("orderid", Key, nullable=False),
+    Column("lineid", Key, nullable=False),
+    Column("qty", Integer, nullable=False),
+    Column("needs", Integer, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("needed_by", Date),
+    Column("locations", ARRAY(Text)),
+    CheckConstraint("0 < needs AND needs <= qty", name="backorders_quantities"),
+    comment="Lines that wait, and the least that each takes of a batch: all that it waits for, or 1 if it may be "
+    "split.",
+)
+Index(
+    "backorders_in_turn",
+    backorders.c.sku,
+    backorders.c.needs,
+    (-backorders.c.priority).label("turn"),
+    backorders.c.since,
+    postgresql_include=["needed_by"],
+)
+Index("backorders_by_turn", backorders.c.sku, (-backorders.c.priority).label("turn"), backorders.c.since)
 
 orders = Table(
     "orders",
     metadata,
     Column("orderid", Key, primary_key=True),
     Column("cancelled", Boolean, nullable=False, server_default=text("false")),
+    Column("placed", DateTime(timezone=True), server_default=text("now()")),
     comment="Written by whoever gives an order a line and by whoever cancels it, so that they can't both win. An order "
     "without a row is open.",
     postgresql_with={"fillfactor": "80"},
@@ -136,10 +170,20 @@ allocations = Table(
     Column("qty", Integer, nullable=False),
     Column("batchref", Key, nullable=False),
     Column("dispatched", Integer, nullable=False, server_default=text("0")),
+    Column("priority", SmallInteger, nullable=False, server_default=text("5")),
     CheckConstraint("qty >= 0 AND dispatched >= 0", name="allocations_quantities"),
+    # Processes of the release before this one read by it, as long as any of them runs.
     Index("allocations_of_batch", "sku", "batchref", "version"),
     comment="What a line has of a batch: promised (qty), and dispatched. Each under the version of its product that "
     "made the promise: the higher the newer.",
+)
+Index(
+    "allocations_to_break",
+    allocations.c.sku,
+    allocations.c.batchref,
+    allocations.c.priority,
+    (-allocations.c.version).label("newest"),
+    postgresql_where=allocations.c.qty > text("0"),
 )
 
 allocations_view = Table(

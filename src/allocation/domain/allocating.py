@@ -1,12 +1,32 @@
-"""The rule of allocation: which batch a line is promised from."""
+"""The rule of allocation: which batches a line is promised from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import TypeAlias
+
 from allocation.domain.batches import Batch
 from allocation.domain.errors import InvalidSku, LineConflict, OrderIsCancelled
-from allocation.domain.events import Allocated, OutOfStock
-from allocation.domain.lines import OrderLine
+from allocation.domain.events import Allocated, Backordered, OutOfStock
+from allocation.domain.lines import SINGLE_LINE, LineTerms, OrderLine, PlacedLine, is_too_late
 from allocation.domain.product import Product
+
+Pieces: TypeAlias = list[tuple[Batch, int]]
+"""So much of each batch."""
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+class Objection(Enum):
+    """Why a batch is passed over."""
+
+    EXPIRED = "expired"
+    ELSEWHERE = "elsewhere"
+    TOO_LATE = "too late"
+    EMPTY = "empty"
+    TOO_SMALL = "too small"
 
 
 def allocate(product: Product, line: OrderLine) -> str | None:
@@ -21,25 +41,90 @@ def allocate(product: Product, line: OrderLine) -> str | None:
         raise OrderIsCancelled(line.orderid)
     placed = product.lines.get(line.key)
     if placed and placed.qty:
-        if (placed.sku, placed.qty) != (line.sku, line.qty) or not placed.allocations:
+        if (placed.sku, placed.qty) != (line.sku, line.qty) or not placed.has_pieces:
             raise LineConflict(placed)
-        return placed.allocations[0].batchref
-    return place(product, line)
+        return placed.allocations[0].batchref if placed.allocations else None
+    pieces = choose(product, line.qty)
+    promise(product, line, SINGLE_LINE, pieces)
+    return pieces[0][0].reference if pieces else None
 
 
-def place(product: Product, line: OrderLine) -> str | None:
-    """Promise what is asked for from the best batch that has room, and return its reference; None: out of stock."""
-    batch = choose(product, line.qty)
-    if batch is None:
-        product.record(OutOfStock(line.orderid, line.sku, line.qty, line.lineid))
-        return None
-    product.record(Allocated(line.orderid, line.sku, line.qty, batch.reference, line.lineid))
-    return batch.reference
+def place_again(product: Product, line: OrderLine) -> None:
+    """Promise what was lost from other batches. A line that waits goes back to its old place in the queue for what fits
+    nowhere; another is out of stock."""
+    known = product.lines[line.key]
+    promise(product, line, known.terms, choose(product, line.qty, known.terms), known.since)
 
 
-def choose(product: Product, qty: int) -> Batch | None:
-    """The preferred batch that has so much available; what has expired is not for sale."""
-    for batch in product.batches.preferred(product.sku):
-        if batch.available_quantity >= qty and not product.is_expired(batch):
-            return batch
+def promise(product: Product, line: OrderLine, terms: LineTerms, pieces: Pieces, since: int = 0) -> None:
+    """Promise these pieces to the line. What is missing is backordered, or out of stock. A line that is not known yet
+    waits `since` now."""
+    since = since or product.version_number + 1
+    left = line.qty
+    for batch, qty in pieces:
+        record_allocated(product, line, terms, batch, qty)
+        left -= qty
+    about = line.orderid, line.sku, left, line.lineid
+    if left and terms.waits:
+        of_line = terms.priority, terms.needed_by, terms.may_split, terms.locations
+        product.record(Backordered(*about, since, *of_line))
+    elif left:
+        product.record(OutOfStock(*about))
+
+
+def record_allocated(  # noqa: PLR0917 - what the event says
+    product: Product, line: OrderLine | PlacedLine, terms: LineTerms, batch: Batch, qty: int, waited: bool = False
+) -> None:
+    of_line = terms.priority, terms.needed_by, terms.may_split, terms.waits, terms.locations
+    product.record(Allocated(line.orderid, line.sku, qty, batch.reference, line.lineid, *of_line, waited))
+
+
+def choose(product: Product, qty: int, terms: LineTerms = SINGLE_LINE, taken: Mapping[str, int] = _NOTHING) -> Pieces:
+    """All of it from the preferred batch that has room; else, of a line that may be split, what the preferred ones
+    have. So much of batches is `taken` already, by reference."""
+    parts: Pieces = []
+    for batch, room, objection in examine(product, qty, terms, taken):
+        if objection:
+            continue
+        if room >= qty:
+            return [(batch, qty)]
+        parts.append((batch, room))
+    pieces: Pieces = []
+    for batch, room in parts:
+        if not qty:
+            break
+        pieces.append((batch, min(qty, room)))
+        qty -= min(qty, room)
+    return pieces
+
+
+def examine(
+    product: Product, qty: int, terms: LineTerms, taken: Mapping[str, int] = _NOTHING
+) -> Iterator[tuple[Batch, int, Objection | None]]:
+    """Every open batch, the preferred first, with the room that it has, and why it can't serve the line, if so."""
+    for batch in _preferred(product, terms.locations):
+        room = batch.available_quantity - taken.get(batch.reference, 0)
+        objection = objection_to(product, batch, terms)
+        if objection is None and room < qty:
+            objection = Objection.EMPTY if room <= 0 else None if terms.may_split else Objection.TOO_SMALL
+        yield batch, room, objection
+
+
+def _preferred(product: Product, locations: tuple[str, ...]) -> Iterator[Batch]:
+    if not locations:
+        yield from product.batches.preferred(product.sku)
+        return
+    for place in locations:
+        yield from (batch for batch in product.batches.preferred(product.sku) if batch.location == place)
+    yield from (batch for batch in product.batches.preferred(product.sku) if batch.location not in locations)
+
+
+def objection_to(product: Product, batch: Batch, terms: LineTerms) -> Objection | None:
+    """Why nothing of it may go to such a line, whatever room it has. What has expired is not for sale."""
+    if batch.expires is not None and product.is_expired(batch):
+        return Objection.EXPIRED
+    if terms.locations and batch.location not in terms.locations:
+        return Objection.ELSEWHERE
+    if terms.needed_by and batch.eta and is_too_late(batch.eta, terms.needed_by, product.today()):
+        return Objection.TOO_LATE
     return None

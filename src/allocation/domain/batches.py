@@ -38,6 +38,7 @@ class Batch:
     dispatched_quantity: int
     quarantined_quantity: int
     added: int
+    location: str
 
     @classmethod
     def created(cls, event: BatchCreated, added: int) -> Batch:
@@ -55,6 +56,7 @@ class Batch:
             dispatched_quantity=0,
             quarantined_quantity=0,
             added=added,
+            location=event.location,
         )
 
     @property
@@ -92,6 +94,10 @@ class StoredBatches(Protocol):
     """Batches of earlier transactions. A reference is unique across SKUs."""
 
     def batch(self, reference: str) -> Batch | None: ...
+
+    def read_batches(self, references: Iterable[str]) -> None:
+        """At once, so that they are there when they are asked for."""
+        ...
 
     def later_batches(self, sku: str) -> Iterable[Batch]:
         """The open ones that were not loaded with the product, since others are preferred."""
@@ -146,6 +152,10 @@ class Batches:
                 self.add(found)
             self._by_reference.setdefault(reference, None)
         return self._by_reference.get(reference)
+
+    def prefetch(self, references: Iterable[str]) -> None:
+        if self._stored:
+            self._stored.read_batches(references)
 
     def __getitem__(self, reference: str) -> Batch:
         """One that is known to exist. Raises KeyError."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from allocation.domain.events import Condition, Reason
+
+Mode: TypeAlias = Literal["all_or_nothing", "partial", "backorder"]
+"""What becomes of an order that there is not enough for: it is out of stock; each line gets what there is and waits for
+the rest; or each line that does not fit waits as a whole."""
 
 Revision: TypeAlias = tuple[int, ...]
 """All of a batch that ever changes, so that whoever has seen it can say so."""
@@ -14,13 +18,15 @@ Revision: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class CreateBatch:
-    """Add purchased stock; without an `eta` it is in the warehouse already."""
+    """Add purchased stock; without an `eta` it is in the warehouse already. Without a `location` it lies where all does
+    of which none is said."""
 
     ref: str
     sku: str
     qty: int
     eta: date | None = None
     expires: date | None = None
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,46 @@ class Allocate:
     def __post_init__(self) -> None:
         if not self.lineid:
             object.__setattr__(self, "lineid", self.sku)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedLine:
+    """So much of a SKU; without a `lineid` it is known by the SKU."""
+
+    sku: str
+    qty: int
+    lineid: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.lineid:
+            object.__setattr__(self, "lineid", self.sku)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """Promise stock to all lines of an order, in one transaction.
+
+    Nothing that comes after the day `needed_by` is promised to it, and only what lies at one of its `locations`, the
+    first preferred; None: anywhere. A line that `may_split` takes parts of several batches.
+    """
+
+    orderid: str
+    lines: tuple[OrderedLine, ...]
+    mode: Mode
+    priority: int = 5
+    needed_by: date | None = None
+    may_split: bool = False
+    locations: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLine:
+    """Have an order line be of so many. The change is refused unless it is of `expected`, where that is given."""
+
+    orderid: str
+    lineid: str
+    qty: int
+    expected: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +181,7 @@ class WriteOff:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseLine:
-    """Give back what is promised to a line. What has left stays so."""
+    """Give back what is promised to a line, and wait for no more. What has left stays so."""
 
     orderid: str
     lineid: str
@@ -143,7 +189,7 @@ class ReleaseLine:
 
 @dataclass(frozen=True, slots=True)
 class CancelOrder:
-    """Give back what is promised to an order, and promise it nothing more."""
+    """Give back what is promised to an order, wait for no more, and promise it nothing more."""
 
     orderid: str
 
@@ -188,6 +234,8 @@ Command: TypeAlias = (
     | ReleaseQuarantine
     | WriteOff
     | Allocate
+    | PlaceOrder
+    | ChangeLine
     | ReleaseLine
     | CancelOrder
     | Dispatch

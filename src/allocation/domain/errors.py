@@ -7,7 +7,7 @@ DomainError                     (code, kind)
 ├── UnknownOrder                nothing was ever promised to this order
 ├── BatchConflict               the reference belongs to a batch that was created differently
 ├── StaleBatch                  the batch has changed since the caller looked at it
-├── StaleCount                  there is something else on the shelf than when the count began
+├── StaleQuantity               a quantity is another than the one that the caller expected
 ├── LineConflict                the order line is allocated already, with another SKU or quantity
 ├── DocumentConflict            the document's number was used before, for something else
 ├── OrderIsCancelled            nothing more is promised to it
@@ -16,7 +16,8 @@ DomainError                     (code, kind)
 ├── AlreadyArrived              the batch is in the warehouse, so it is not expected any more
 ├── ImpossibleReceipt           the numbers of a receipt contradict each other
 ├── NotEnough                   there is less than was named
-├── BelowDispatched             so little a batch can't have held, since more has left or is in quarantine
+├── BelowDispatched             so little a batch can't have held, or a line be of, since more has left
+├── NoRoom                      no batch has room for more of a line
 ├── BatchIsExpired              what is past its day is not for sale
 └── UnknownRefusal              a newer release refused it, for a reason that this one has no class for
 """
@@ -130,6 +131,8 @@ class BatchConflict(DomainError):
             created += f", expires {batch.initial_expires or 'never'}"
         if batch.expires != batch.initial_expires:
             created += f", received with {batch.expires}"
+        if batch.location:
+            created += f", location {batch.location}"
         super().__init__(f"Batch {batch.reference} exists already, created with {created}")
 
 
@@ -147,19 +150,26 @@ class StaleBatch(DomainError):
         super().__init__(f"Batch {batch.reference} has changed: {now}")
 
 
-class StaleCount(DomainError):
-    """What is on the shelf by the books is not what it was when the count began. Count again."""
+class StaleQuantity(DomainError):
+    """A quantity is not the one that you have seen. Look again, or count again, and decide again."""
 
     code = "quantity_stale"
     kind = Kind.CONFLICT
     title = "Quantity has changed"
     example = "12 of batch b-17 are on the shelf now, not 13: count again"
 
-    def __init__(self, batch: Batch, expected: int) -> None:
-        super().__init__(
-            f"{batch.on_shelf} of batch {batch.reference} are on the shelf now, not {expected}: count again"
-        )
-        self.numbers = {"is": batch.on_shelf}
+    def __init__(self, text: str, now: int) -> None:
+        super().__init__(text)
+        self.numbers = {"is": now}
+
+    @classmethod
+    def of_batch(cls, batch: Batch, expected: int) -> StaleQuantity:
+        now = f"{batch.on_shelf} of batch {batch.reference} are on the shelf now"
+        return cls(f"{now}, not {expected}: count again", batch.on_shelf)
+
+    @classmethod
+    def of_line(cls, line: PlacedLine, expected: int) -> StaleQuantity:
+        return cls(f"Line {line.lineid} of order {line.orderid} is of {line.qty} now, not {expected}", line.qty)
 
 
 class LineConflict(DomainError):
@@ -263,18 +273,45 @@ class NotEnough(DomainError):
 
 
 class BelowDispatched(DomainError):
-    """A batch can't have held less than what has left of it and what is in quarantine."""
+    """A batch can't have held less than what has left of it and what is in quarantine; nor can a line be of less than
+    what has left for it."""
 
     code = "below_dispatched"
     kind = Kind.CONFLICT
     title = "Less than has left"
     example = "Batch b-17 held at least 7: 5 dispatched + 2 quarantined"
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, text: str, minimum: int) -> None:
+        super().__init__(text)
+        self.numbers = {"minimum": minimum}
+
+    @classmethod
+    def of_batch(cls, batch: Batch) -> BelowDispatched:
         dispatched, quarantined = batch.dispatched_quantity, batch.quarantined_quantity
         least = f"{dispatched + quarantined}: {dispatched} dispatched + {quarantined} quarantined"
-        super().__init__(f"Batch {batch.reference} held at least {least}")
-        self.numbers = {"minimum": dispatched + quarantined}
+        return cls(f"Batch {batch.reference} held at least {least}", dispatched + quarantined)
+
+    @classmethod
+    def of_line(cls, line: PlacedLine) -> BelowDispatched:
+        left = line.dispatched + line.returned
+        returned = f" + {line.returned} returned" if line.returned else ""
+        least = f"{left}: {line.dispatched} dispatched{returned}"
+        return cls(f"Line {line.lineid} of order {line.orderid} is of at least {least}", left)
+
+
+class NoRoom(DomainError):
+    """No batch has room for what a line is to have more, so nothing of the line has changed."""
+
+    code = "no_room"
+    kind = Kind.CONFLICT
+    title = "No room"
+    example = "188 more for line 1 of order anna-1, which has 12: at most 3 are available in one batch"
+
+    def __init__(self, line: PlacedLine, requested: int, largest: int) -> None:
+        has = f"{requested} more for line {line.lineid} of order {line.orderid}, which has {line.qty}"
+        place_it = "" if line.qty else "; place it again"
+        super().__init__(f"{has}: at most {largest} are available in one batch{place_it}")
+        self.numbers = {"requested": requested, "largest": largest}
 
 
 class BatchIsExpired(DomainError):

@@ -13,6 +13,9 @@ Reason: TypeAlias = Literal["damaged", "expired", "suspect", "lost", "found", "t
 """Why goods are quarantined or written off, or a count differs."""
 
 
+WhyReleased: TypeAlias = Literal["released", "cancelled", "changed", "moved"]
+
+
 @dataclass(frozen=True, slots=True)
 class BatchCreated:
     """Stock was purchased."""
@@ -22,6 +25,7 @@ class BatchCreated:
     qty: int
     eta: date | None
     expires: date | None = None
+    location: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,35 @@ class BatchQuantityChanged:
 
 @dataclass(frozen=True, slots=True)
 class Allocated:
-    """A line was promised stock from a batch."""
+    """A line was promised stock from a batch; one that `waited` for it waits for so much less. Its terms are those of
+    `LineTerms`."""
 
     orderid: str
     sku: str
     qty: int
     batchref: str
     lineid: str
+    priority: int = 5
+    needed_by: date | None = None
+    may_split: bool = False
+    waits: bool = False
+    locations: tuple[str, ...] = ()
+    waited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backordered:
+    """A line waits for so much of a SKU, in the turn of lines accepted at the version `since`."""
+
+    orderid: str
+    sku: str
+    qty: int
+    lineid: str
+    since: int
+    priority: int = 5
+    needed_by: date | None = None
+    may_split: bool = False
+    locations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +102,15 @@ class ShortagesReported:
 
 @dataclass(frozen=True, slots=True)
 class LineReleased:
-    """A promise was given back by whoever asked, or given up for another batch."""
+    """A promise was given back by whoever asked, or given up for another batch; without a batch, a line that waited
+    waits for so much less."""
 
     orderid: str
     sku: str
     qty: int
-    batchref: str
+    batchref: str | None
     lineid: str
-    why: Literal["released", "cancelled", "moved"]
+    why: WhyReleased
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +225,7 @@ Event: TypeAlias = (
     | QuarantineReleased
     | WrittenOff
     | Allocated
+    | Backordered
     | Deallocated
     | OutOfStock
     | ShortagesReported

@@ -5,13 +5,51 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
+from operator import attrgetter
 from typing import Protocol, TypeAlias
 
 from allocation.domain.batches import Batch
-from allocation.domain.commands import Allocate
-from allocation.domain.events import Allocated, Deallocated, Dispatched, LineReleased, OutOfStock, Returned
+from allocation.domain.commands import Allocate, PlaceOrder
+from allocation.domain.events import Allocated, Backordered, Deallocated, Dispatched, LineReleased, OutOfStock, Returned
 
 LineKey: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LineTerms:
+    """What may be promised to a line, and in which turn: the higher the `priority` (0 to 9) the earlier.
+
+    It wants nothing that comes after the day `needed_by`, and only what lies at one of its `locations`, the first
+    preferred; without any, from anywhere. It `may_split` over several batches. One that `waits` is backordered when
+    nothing fits; else it is out of stock.
+    """
+
+    priority: int = 5
+    needed_by: date | None = None
+    may_split: bool = False
+    waits: bool = False
+    locations: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, event: Allocated | Backordered) -> LineTerms:
+        if isinstance(event, Allocated) and not event.waits:
+            return SINGLE_LINE
+        return cls(event.priority, event.needed_by, event.may_split, True, event.locations)
+
+    @classmethod
+    def of_order(cls, cmd: PlaceOrder) -> LineTerms:
+        may_split = cmd.may_split or cmd.mode == "partial"
+        return cls(cmd.priority, cmd.needed_by, may_split, True, tuple(cmd.locations or ()))
+
+
+SINGLE_LINE = LineTerms()
+"""Those of a line that is allocated by itself."""
+
+
+def is_too_late(eta: date | None, needed_by: date | None, today: date) -> bool:
+    """Whether goods that come on that day, which is never a past one, miss another; without an `eta` they are here."""
+    return eta is not None and needed_by is not None and max(eta, today) > needed_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +79,23 @@ class OrderLine:
 class Allocation:
     """What a line has of one batch: the `qty` of `line` is promised, and so much more was `dispatched`.
 
-    `version` is that of its product when the promise was made: the higher, the newer.
+    `version` is that of its product when the promise was made: the higher, the newer. `priority` is the line's.
     """
 
     line: OrderLine
     batchref: str
     version: int
     dispatched: int = 0
+    priority: int = SINGLE_LINE.priority
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedLine:
-    """What is known of a line: what it has, at most once a batch, and how much of it came back.
+    """What is known of a line: what it has, at most once a batch, how much it waits for, and how much of it came back.
 
     The batch that something was dispatched from last is the last of those. A line that was released or broken
-    is known, and has nothing.
+    is known, and has nothing. `since` is the version of its product at which it was accepted, 0 for one that never
+    waits: of equal priority, who was accepted first is served first.
     """
 
     orderid: str
@@ -63,6 +103,9 @@ class PlacedLine:
     sku: str
     allocations: tuple[Allocation, ...] = ()
     returned: int = 0
+    terms: LineTerms = SINGLE_LINE
+    since: int = 0
+    waiting: int = 0
 
     @property
     def key(self) -> LineKey:
@@ -78,7 +121,17 @@ class PlacedLine:
 
     @property
     def qty(self) -> int:
-        return self.promised + self.dispatched + self.returned
+        return self.waiting + self.promised + self.dispatched + self.returned
+
+    @property
+    def has_pieces(self) -> bool:
+        """Whether it has anything, or waits for it."""
+        return bool(self.allocations or self.waiting)
+
+    @property
+    def turn(self) -> tuple[int, int]:
+        """Sorts those who wait: the first is served first."""
+        return -self.terms.priority, self.since
 
     @property
     def batch_quantities(self) -> Mapping[str, int]:
@@ -94,9 +147,13 @@ class PlacedLine:
         if there and there.line.qty:
             return self._with(there, promised=qty)
         line = OrderLine(self.orderid, self.sku, qty, self.lineid)
-        new = Allocation(line, batchref, version, there.dispatched if there else 0)
+        new = Allocation(line, batchref, version, there.dispatched if there else 0, self.terms.priority)
         kept = tuple(new if one is there else one for one in self.allocations) if there else (*self.allocations, new)
-        return PlacedLine(self.orderid, self.lineid, self.sku, kept, self.returned)
+        return replace(self, allocations=kept)
+
+    def wait(self, qty: int) -> PlacedLine:
+        """For so much more, or less."""
+        return replace(self, waiting=self.waiting + qty)
 
     def give_back(self, batchref: str, qty: int) -> PlacedLine:
         return self._with(self._known(batchref), promised=-qty)
@@ -135,8 +192,13 @@ class StoredLines(Protocol):
 
     def is_cancelled(self, orderid: str) -> bool: ...
 
-    def newest_allocations(self, batch: Batch) -> Iterator[Allocation]:
-        """What is promised from one batch, the newest first."""
+    def first_to_break(self, batch: Batch) -> Iterator[Allocation]:
+        """What is promised from one batch, of the lowest priority and the newest first."""
+        ...
+
+    def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
+        """Lines that wait and may be served from this batch, in their turn, as far as they fit the room that it has by
+        then. `day` is when its goods are there; None: now."""
         ...
 
 
@@ -149,6 +211,8 @@ class Lines:
     """Since they were stored."""
     cancelled: set[str] = field(default_factory=set)
     """Orders, since they were stored."""
+    broken: dict[LineKey, int] = field(default_factory=dict)
+    """How much of promises that were broken is not placed again yet."""
 
     def get(self, key: LineKey) -> PlacedLine | None:
         if key in self.changed or not self.stored:
@@ -172,12 +236,22 @@ class Lines:
         """Those in memory."""
         return {key: line for key, line in self.changed.items() if line.sku == sku}
 
-    def newest(self, batch: Batch) -> Iterator[Allocation]:
-        """What is promised from one batch, the newest first."""
+    def first_to_break(self, batch: Batch) -> Iterator[Allocation]:
+        """What is promised from one batch, of the lowest priority and the newest first."""
         in_memory = (line.of_batch(batch.reference) for line in self.changed.values())
-        ours = sorted((one for one in in_memory if one and one.line.qty), key=_age)
-        stored = self.stored.newest_allocations(batch) if self.stored else ()
-        return heapq.merge(ours, (one for one in stored if one.line.key not in self.changed), key=_age)
+        ours = sorted((one for one in in_memory if one and one.line.qty), key=_loses)
+        stored = self.stored.first_to_break(batch) if self.stored else ()
+        return heapq.merge(ours, (one for one in stored if one.line.key not in self.changed), key=_loses)
+
+    def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
+        """Lines that wait for this SKU, in their turn; of those that were stored, who may be served from the batch."""
+        waiting = (line for line in self.changed.values() if line.waiting and line.sku == batch.sku)
+        ours = sorted(waiting, key=attrgetter("turn"))
+        stored = self.stored.backorders(batch, day) if self.stored else ()
+        return heapq.merge(ours, (one for one in stored if one.key not in self.changed), key=attrgetter("turn"))
+
+    def has_broken(self, sku: str) -> bool:
+        return any(self[key].sku == sku for key in self.broken)
 
     def prefetch(self, keys: Sequence[LineKey]) -> None:
         if self.stored:
@@ -186,25 +260,56 @@ class Lines:
     def is_cancelled(self, orderid: str) -> bool:
         return orderid in self.cancelled or bool(self.stored and self.stored.is_cancelled(orderid))
 
-    def promise(self, event: Allocated, version: int) -> None:
-        line = self.get((event.orderid, event.lineid))
-        if line is None or line.sku != event.sku:  # of one that has nothing any other SKU may come
-            line = PlacedLine(event.orderid, event.lineid, event.sku)
-        self._set(line.promise(event.batchref, event.qty, version))
+    # Each of these returns by how many the lines that wait are more by it.
 
-    def give_back(self, event: Deallocated | LineReleased) -> None:
+    def promise(self, event: Allocated, version: int) -> int:
+        before, line = self._placed(event, version if event.waits else 0)
+        now = line.promise(event.batchref, event.qty, version)
+        if self.broken:
+            self.place_again(event)
+        return self._set(before, now.wait(-event.qty) if event.waited else now)
+
+    def wait(self, event: Backordered) -> int:
+        before, line = self._placed(event, event.since)
+        self.place_again(event)
+        return self._set(before, line.wait(event.qty))
+
+    def give_back(self, event: Deallocated | LineReleased) -> int:
         """A line that has nothing any more is known all the same, since its order may be cancelled."""
-        self._set(self[event.orderid, event.lineid].give_back(event.batchref, event.qty))
+        line = self[event.orderid, event.lineid]
+        if event.batchref is None:
+            return self._set(line, line.wait(-event.qty))
+        if isinstance(event, Deallocated):
+            self.broken[line.key] = self.broken.get(line.key, 0) + event.qty
+        return self._set(line, line.give_back(event.batchref, event.qty))
 
-    def dispatch(self, event: Dispatched) -> None:
-        self._set(self[event.orderid, event.lineid].dispatch(event.batchref, event.qty))
+    def dispatch(self, event: Dispatched) -> int:
+        line = self[event.orderid, event.lineid]
+        return self._set(line, line.dispatch(event.batchref, event.qty))
 
-    def take_back(self, event: Returned) -> None:
-        self._set(self[event.orderid, event.lineid].take_back(event.batchref, event.qty))
+    def take_back(self, event: Returned) -> int:
+        line = self[event.orderid, event.lineid]
+        return self._set(line, line.take_back(event.batchref, event.qty))
 
-    def _set(self, line: PlacedLine) -> None:
-        self.changed[line.key] = line
+    def place_again(self, event: Allocated | Backordered | OutOfStock) -> None:
+        """So much of what was broken, if it is of that."""
+        key = event.orderid, event.lineid
+        left = self.broken.pop(key, 0) - event.qty
+        if left > 0:
+            self.broken[key] = left
+
+    def _placed(self, event: Allocated | Backordered, since: int) -> tuple[PlacedLine | None, PlacedLine]:
+        """The line as it was, and as it is before it gets more: begun anew, when nothing is left of it."""
+        key = event.orderid, event.lineid
+        before = self.get(key)
+        if before and before.sku == event.sku and (before.qty or key in self.broken):
+            return before, before
+        return before, PlacedLine(event.orderid, event.lineid, event.sku, terms=LineTerms.of(event), since=since)
+
+    def _set(self, before: PlacedLine | None, now: PlacedLine) -> int:
+        self.changed[now.key] = now
+        return bool(now.waiting) - bool(before and before.waiting)
 
 
-def _age(allocation: Allocation) -> int:
-    return -allocation.version
+def _loses(allocation: Allocation) -> tuple[int, int]:
+    return allocation.priority, -allocation.version

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from allocation.domain.allocating import record_allocated
 from allocation.domain.batches import Batch
 from allocation.domain.breaking import break_newest
 from allocation.domain.commands import Dispatch, ParcelLine, ReturnLine
 from allocation.domain.errors import DocumentConflict, NotArrived, NotEnough, OrderIsComplete, UnknownOrder
 from allocation.domain.events import (
-    Allocated,
     Dispatched,
     LineReleased,
     OrderCancelled,
     Quarantined,
     Returned,
+    WhyReleased,
 )
-from allocation.domain.lines import Allocation, PlacedLine
+from allocation.domain.lines import PlacedLine, is_too_late
 from allocation.domain.product import Product
 from allocation.domain.receiving import batch_of
 
+Status: TypeAlias = Literal["open", "complete", "cancelled", "empty"]
+"""Of an order: something is promised or waits; all that is left has been dispatched; cancelled; nothing is left."""
+
 
 def release_line(product: Product, line: PlacedLine, why: Literal["released", "cancelled"] = "released") -> int | None:
-    """Give back all that is promised to it, and return the version at which that is recorded; None when it is nothing.
-    What has left stays so."""
+    """Give back all that is promised to it, wait for no more, and return the version at which that is recorded; None
+    when it is nothing. What has left stays so."""
     first = product.version_number + 1
     for allocation in line.allocations:
         if allocation.line.qty:
-            _release(product, allocation, allocation.line.qty, why)
+            release(product, line, allocation.line.qty, allocation.batchref, why)
+    if line.waiting:
+        release(product, line, line.waiting, None, why)
     return first if product.version_number >= first else None
 
 
@@ -42,7 +48,7 @@ def cancel(orderid: str, lines: Sequence[PlacedLine], product_of: Callable[[str]
     if next(iter(products.values())).lines.is_cancelled(orderid):
         return {}
     dispatched = sum(line.dispatched for line in lines)
-    if dispatched and not any(line.promised for line in lines):
+    if dispatched and not any(line.promised or line.waiting for line in lines):
         raise OrderIsComplete(orderid, dispatched)
     places = {sku: product.version_number + 1 for sku, product in products.items()}
     for sku, product in products.items():
@@ -141,7 +147,9 @@ def _known_return(product: Product, line: PlacedLine, cmd: ReturnLine) -> int | 
 def _picked(product: Product, line: PlacedLine, part: ParcelLine) -> list[tuple[Batch, int]]:
     """From which batches so much of the line leaves. Raises UnknownBatch, NotArrived, NotEnough."""
     if part.qty > line.promised:
-        ordered = f"{line.qty - line.returned} ordered − {line.dispatched} dispatched = {line.promised} promised"
+        waiting = f" − {line.waiting} waiting" if line.waiting else ""
+        ordered = f"{line.qty - line.returned} ordered − {line.dispatched} dispatched{waiting}"
+        ordered += f" = {line.promised} promised"
         raise NotEnough(f"{part.qty} of line {line.lineid} of order {line.orderid}: {ordered}", line.promised)
     if part.batchref is not None:
         promised = [(batch_of(product, part.batchref), part.qty)]
@@ -180,13 +188,27 @@ def _move_promise(product: Product, line: PlacedLine, batch: Batch, qty: int) ->
     for one in sorted(others, key=lambda other: product.batches[other.batchref].preference, reverse=True):
         given_up = min(left, one.line.qty)
         if given_up:
-            _release(product, one, given_up, "moved")
+            release(product, line, given_up, one.batchref, "moved")
             left -= given_up
-    product.record(Allocated(line.orderid, product.sku, missing, batch.reference, line.lineid))
+    record_allocated(product, line, line.terms, batch, missing)
 
 
-def _release(
-    product: Product, allocation: Allocation, qty: int, why: Literal["released", "cancelled", "moved"]
-) -> None:
-    line = allocation.line
-    product.record(LineReleased(line.orderid, product.sku, qty, allocation.batchref, line.lineid, why))
+def release(product: Product, line: PlacedLine, qty: int, batchref: str | None, why: WhyReleased) -> None:
+    product.record(LineReleased(line.orderid, product.sku, qty, batchref, line.lineid, why))
+
+
+def status_of(*, is_cancelled: bool, is_pending: bool, has_left: bool) -> Status:
+    """`is_pending`: something is promised or waits."""
+    if is_cancelled:
+        return "cancelled"
+    return "open" if is_pending else "complete" if has_left else "empty"
+
+
+def is_at_risk(product: Product, line: PlacedLine) -> bool:
+    """Whether something that is promised comes after the day on which it is needed, or that is past while it waits."""
+    needed_by = line.terms.needed_by
+    if needed_by is None or not (line.waiting or line.promised):
+        return False
+    etas = [product.batches[one.batchref].eta for one in line.allocations if one.line.qty]
+    today = product.today()
+    return any(is_too_late(eta, needed_by, today) for eta in [*etas, *([today] if line.waiting else [])])

@@ -10,6 +10,7 @@ from allocation.domain.batches import Batch, Batches
 from allocation.domain.documents import Documents
 from allocation.domain.events import (
     Allocated,
+    Backordered,
     BatchCounted,
     BatchCreated,
     BatchQuantityChanged,
@@ -38,7 +39,7 @@ class Product:
     refuse before anything has changed; applying never fails.
 
     Products of one unit of work share `batches`, `lines` and `documents`, since references, lines and numbers are
-    unique across SKUs. `today` asks for the day on which it is decided.
+    unique across SKUs. `waiting` of its lines are backordered. `today` asks for the day on which it is decided.
     """
 
     def __init__(
@@ -49,16 +50,20 @@ class Product:
         lines: Lines | None = None,
         documents: Documents | None = None,
         *,
+        waiting: int = 0,
         today: Callable[[], date] = lambda: date.min,
         on_event: Callable[[Product, Event], object] | None = None,
     ) -> None:
         self.sku = sku
         self.version_number = version_number
+        self.waiting = waiting
         self.batches = Batches() if batches is None else batches
         self.lines = Lines() if lines is None else lines
         self.documents = Documents() if documents is None else documents
-        self._today = today
+        self.today = today
         self.events: list[Event] = []
+        self.roomier: dict[str, None] = {}
+        """Batches that have more to give since those who wait were served, or give it sooner."""
         self._on_event = on_event
 
     @classmethod
@@ -77,7 +82,7 @@ class Product:
 
     def is_expired(self, batch: Batch) -> bool:
         """It can be sold on its last day, and not after it."""
-        return batch.expires is not None and batch.expires < self._today()
+        return batch.expires is not None and batch.expires < self.today()
 
     def apply(self, event: Event) -> None:  # noqa: PLR0912 - an arm for each kind
         """Take in the next event of its history."""
@@ -85,15 +90,21 @@ class Product:
         match event:
             case Allocated():
                 self._move(event.batchref, taken=event.qty)
-                self.lines.promise(event, self.version_number)
+                self.waiting += self.lines.promise(event, self.version_number)
+            case Backordered():
+                self.waiting += self.lines.wait(event)
             case BatchCreated():
                 self.batches.add(Batch.created(event, added=self.version_number))
+                self.roomier[event.ref] = None
             case BatchQuantityChanged() | BatchCounted():
                 self.batches[event.ref].purchased_quantity = event.qty
+                self.roomier[event.ref] = None
             case BatchReceived():
                 self.batches.receive(event, added=self.version_number)
+                self.roomier[event.ref] = None
             case EtaChanged():
                 self.batches.expect(event)
+                self.roomier[event.ref] = None
             case Quarantined():
                 self._move(event.ref, quarantined=event.qty, taken=event.qty)
             case QuarantineReleased():
@@ -101,8 +112,9 @@ class Product:
             case WrittenOff():
                 self._move(event.ref, quarantined=-event.qty, taken=-event.qty, purchased=-event.qty)
             case Deallocated() | LineReleased():
-                self._move(event.batchref, taken=-event.qty)
-                self.lines.give_back(event)
+                if event.batchref is not None:
+                    self._move(event.batchref, taken=-event.qty)
+                self.waiting += self.lines.give_back(event)
             case Dispatched():
                 self._move(event.batchref, dispatched=event.qty)
                 self.lines.dispatch(event)
@@ -111,7 +123,9 @@ class Product:
                 self.lines.take_back(event)
             case OrderCancelled():
                 self.lines.cancelled.add(event.orderid)
-            case OutOfStock() | ShortagesReported():
+            case OutOfStock():
+                self.lines.place_again(event)
+            case ShortagesReported():
                 pass
             case _:
                 assert_never(event)
@@ -123,6 +137,8 @@ class Product:
         batch.taken_quantity += taken
         batch.dispatched_quantity += dispatched
         batch.quarantined_quantity += quarantined
+        if purchased > taken:
+            self.roomier[ref] = None
 
     def __eq__(self, other: object) -> bool:
         """Whether two products in memory are in the same state."""
@@ -134,4 +150,4 @@ class Product:
 
     @property
     def _state(self) -> tuple[object, ...]:
-        return self.sku, self.version_number, self.batches.of(self.sku), self.lines, self.documents
+        return self.sku, self.version_number, self.waiting, self.batches.of(self.sku), self.lines, self.documents

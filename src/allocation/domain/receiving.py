@@ -16,7 +16,7 @@ from allocation.domain.errors import (
     ImpossibleReceipt,
     NotArrived,
     StaleBatch,
-    StaleCount,
+    StaleQuantity,
     UnknownBatch,
 )
 from allocation.domain.events import (
@@ -30,14 +30,22 @@ from allocation.domain.events import (
 from allocation.domain.product import Product
 
 
-def add_batch(product: Product, reference: str, qty: int, eta: date | None = None, expires: date | None = None) -> None:
+def add_batch(
+    product: Product,
+    reference: str,
+    qty: int,
+    eta: date | None = None,
+    expires: date | None = None,
+    *,
+    location: str = "",
+) -> None:
     """Add purchased stock. The identical batch again changes nothing. Raises BatchConflict."""
     if batch := product.batches.get(reference):
-        created = batch.sku, batch.initial_quantity, batch.initial_eta, batch.initial_expires
-        if created != (product.sku, qty, eta, expires):
+        created = batch.sku, batch.initial_quantity, batch.initial_eta, batch.initial_expires, batch.location
+        if created != (product.sku, qty, eta, expires, location):
             raise BatchConflict(batch)
         return
-    product.record(BatchCreated(reference, product.sku, qty, eta, expires))
+    product.record(BatchCreated(reference, product.sku, qty, eta, expires, location))
 
 
 def change_batch_quantity(
@@ -54,7 +62,7 @@ def change_batch_quantity(
     if batch.purchased_quantity == qty:
         return None
     if qty < batch.dispatched_quantity + batch.quarantined_quantity:
-        raise BelowDispatched(batch)
+        raise BelowDispatched.of_batch(batch)
     first = product.version_number + 1
     product.record(BatchQuantityChanged(reference, product.sku, qty))
     break_newest(product, batch)
@@ -97,7 +105,7 @@ def receive_batch(product: Product, cmd: ReceiveBatch) -> int:
     _require_possible(product, cmd, batch, missing)
     first = product.version_number + 1
     if cmd.rest:
-        product.record(BatchCreated(cmd.rest.ref, product.sku, missing, cmd.rest.eta))
+        product.record(BatchCreated(cmd.rest.ref, product.sku, missing, cmd.rest.eta, location=batch.location))
     qty = cmd.received + (batch.purchased_quantity if batch.is_received else 0)
     expires = cmd.expires or batch.expires
     product.record(BatchReceived(cmd.ref, product.sku, cmd.receipt_id, cmd.received, cmd.damaged, qty, expires, rest))
@@ -121,7 +129,7 @@ def _require_possible(product: Product, cmd: ReceiveBatch, batch: Batch, missing
 
 def count_batch(product: Product, cmd: CountBatch) -> int:
     """Believe whoever counted what is on the shelf, whatever is promised, and return the version at which that is
-    recorded. Raises UnknownBatch, DocumentConflict, NotArrived, StaleCount."""
+    recorded. Raises UnknownBatch, DocumentConflict, NotArrived, StaleQuantity."""
     batch = batch_of(product, cmd.ref)
     for entry in product.documents.get((cmd.ref, "", "count", cmd.count_id)):
         event = entry.event
@@ -133,7 +141,7 @@ def count_batch(product: Product, cmd: CountBatch) -> int:
     if not batch.is_received:
         raise NotArrived(batch)
     if batch.on_shelf != cmd.expected:
-        raise StaleCount(batch, cmd.expected)
+        raise StaleQuantity.of_batch(batch, cmd.expected)
     first = product.version_number + 1
     qty = cmd.counted + batch.dispatched_quantity + batch.quarantined_quantity
     product.record(BatchCounted(cmd.ref, product.sku, cmd.count_id, cmd.counted, qty, cmd.reason))

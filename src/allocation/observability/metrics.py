@@ -23,6 +23,7 @@ from messaging.errors import (
     ConcurrencyConflict,
     ConflictRetriesExhausted,
     Disconnected,
+    IsLong,
     MessageIdReused,
     OutcomeUnknown,
     RequestInProgress,
@@ -136,6 +137,8 @@ class Metrics(Observer):
         return partial(self._handled, requests)
 
     def _handled(self, requests: Sequence[Request], ended: list[Outcome] | BaseException) -> None:
+        if isinstance(ended, IsLong):
+            return  # it runs again, apart
         if isinstance(ended, BaseException):
             if len(requests) == 1 or isinstance(ended, Unavailable):  # else each runs again, alone
                 for request in requests:

@@ -4,22 +4,50 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from allocation.domain import allocating, commands, events, ordering, quarantining, receiving
+from allocation.domain import (
+    allocating,
+    backordering,
+    commands,
+    events,
+    ordering,
+    placing,
+    quarantining,
+    receiving,
+)
 from allocation.domain.lines import OrderLine
 from allocation.domain.product import Product
+from allocation.service_layer import order_answers
+from allocation.service_layer.order_answers import JsonObject
 from allocation.service_layer.ports import UnitOfWork
 
 Places: TypeAlias = dict[str, int]
 """Where it is recorded what a command led to: the first version, by SKU. Empty when nothing changed."""
 
 
-def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> None:
-    receiving.add_batch(uow.products.get(cmd.sku), cmd.ref, cmd.qty, cmd.eta, cmd.expires)
+def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> bool:
+    """Whether there are lines that wait, and are served next."""
+    product = uow.products.get(cmd.sku)
+    receiving.add_batch(product, cmd.ref, cmd.qty, cmd.eta, cmd.expires, location=cmd.location)
+    return product.waiting > 0
 
 
 def allocate(cmd: commands.Allocate, uow: UnitOfWork) -> str | None:
     """The reference of the batch, or None when out of stock."""
     return allocating.allocate(uow.products.get(cmd.sku), OrderLine.of(cmd))
+
+
+def place_order(cmd: commands.PlaceOrder, uow: UnitOfWork) -> JsonObject:
+    """The order as it is now, or what is short of it."""
+    short = placing.place_order(cmd, uow.products.lines_of(cmd.orderid), uow.products.get)
+    if short:
+        return order_answers.out_of_stock(cmd, short)
+    return order_answers.placed(cmd, uow.products.lines_of(cmd.orderid), uow.products.get(cmd.lines[0].sku))
+
+
+def change_line(cmd: commands.ChangeLine, uow: UnitOfWork) -> Places:
+    line = uow.products.line(cmd.orderid, cmd.lineid)
+    product = uow.products.get(line.sku)
+    return _place(product, placing.change_line(product, line, cmd))
 
 
 def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> Places:
@@ -81,7 +109,11 @@ def _place(product: Product, version: int | None) -> Places:
 
 
 def reallocate(event: events.Deallocated, uow: UnitOfWork) -> None:
-    allocating.place(uow.products.get(event.sku), OrderLine.of(event))
+    allocating.place_again(uow.products.get(event.sku), OrderLine.of(event))
+
+
+def serve_backorders(event: events.Event, uow: UnitOfWork) -> None:
+    backordering.fill(uow.products.get(event.sku))
 
 
 def update_allocations_view(

@@ -20,6 +20,8 @@ def routes(notifications: Notifications, publisher: Publisher, stock_team: str) 
     route.command(commands.CreateBatch, handlers.add_batch)
     route.command(commands.Allocate, handlers.allocate)
     route.command(commands.ReportShortages, handlers.report_shortages)
+    route.command(commands.PlaceOrder, handlers.place_order)
+    route.command(commands.ChangeLine, handlers.change_line)
     route.command(commands.ReleaseLine, handlers.release_line)
     route.command(commands.CancelOrder, handlers.cancel_order)
     route.command(commands.Dispatch, handlers.dispatch)
@@ -37,6 +39,8 @@ def routes(notifications: Notifications, publisher: Publisher, stock_team: str) 
     route.event(events.Deallocated, handlers.update_allocations_view, handlers.reallocate)
     route.event(events.LineReleased, handlers.update_allocations_view)
     route.event(events.Returned, handlers.update_allocations_view)
+    for row in EVENTS:  # whatever may free stock
+        route.event(row.kind, handlers.serve_backorders)
 
     # after the commit
     publish = Effect(PUBLISH_EVENT, publisher.publish, batch=500)

@@ -2,10 +2,25 @@
 and of why there are as many as there are from the log.
 """
 
+from allocation.views.backorders import Backorder, Place
 from allocation.views.batches import Batch
 from allocation.views.moves import Moved
-from allocation.views.orders import Line, Order, Promise
+from allocation.views.orders import Line, Listed, Order, Promise, Summary
 from allocation.views.products import Incoming, Room, Stock
 from allocation.views.views import Views
 
-__all__ = ["Batch", "Incoming", "Line", "Moved", "Order", "Promise", "Room", "Stock", "Views"]
+__all__ = [
+    "Backorder",
+    "Batch",
+    "Incoming",
+    "Line",
+    "Listed",
+    "Moved",
+    "Order",
+    "Place",
+    "Promise",
+    "Room",
+    "Stock",
+    "Summary",
+    "Views",
+]

@@ -14,7 +14,7 @@ State: TypeAlias = Literal["expected", "overdue", "received", "expired"]
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A batch as it is now: `qty` is `allocated`, `held`, `dispatched`, `quarantined`, or `available`. `eta` null: in
-    the warehouse; `expires` null: it keeps."""
+    the warehouse; `expires` null: it keeps. `location`: where it lies, empty where none was said."""
 
     ref: str
     sku: str
@@ -27,6 +27,7 @@ class Batch:
     quarantined: int = 0
     expires: date | None = None
     state: State = "received"
+    location: str = ""
 
 
 def state_of(eta: date | None, expires: date | None, today: date) -> State:
@@ -50,7 +51,8 @@ COLUMNS = f"""
     reference, sku, purchased_quantity, {PROMISED} AS promised, purchased_quantity - allocated_quantity AS available,
     eta, held_quantity, dispatched_quantity, quarantined_quantity, expires,
     CASE WHEN expires < {TODAY} THEN 'expired' WHEN eta IS NULL THEN 'received' WHEN eta < {TODAY} THEN 'overdue'
-         ELSE 'expected' END AS state
+         ELSE 'expected' END AS state,
+    location
 """
 """Of a Batch, in its order, in a statement that is given the time zone."""
 

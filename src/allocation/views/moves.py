@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, text
 from typing_extensions import TypedDict  # typing's own is not read by pydantic before Python 3.12
 
 from allocation.adapters.wire_names import CODEC
-from allocation.domain.events import Allocated, Deallocated, OutOfStock
+from allocation.domain.events import Allocated, Backordered, Deallocated, OutOfStock
 
 A = TypeVar("A")
 
@@ -24,7 +24,7 @@ Moved = TypedDict(
         "qty": int,
         "from": str,
         "to": str | None,
-        "outcome": Literal["moved", "out_of_stock"],
+        "outcome": Literal["moved", "waiting", "out_of_stock"],
     },
 )
 
@@ -48,7 +48,7 @@ def _moved(ask: Asked[Any], sku: str, version: int) -> Iterator[Moved]:
         event = CODEC.decode(row.type, row.data)
         if isinstance(event, Deallocated):
             lost[row.id] = event
-        elif isinstance(event, Allocated | OutOfStock) and (before := lost.get(row.causation_id)):
+        elif isinstance(event, Allocated | Backordered | OutOfStock) and (before := lost.get(row.causation_id)):
             to = event.batchref if isinstance(event, Allocated) else None
             if to == before.batchref:  # there was room for it, when larger ones had gone
                 continue
@@ -59,7 +59,7 @@ def _moved(ask: Asked[Any], sku: str, version: int) -> Iterator[Moved]:
                 "qty": event.qty,
                 "from": before.batchref,
                 "to": to,
-                "outcome": "moved" if to else "out_of_stock",
+                "outcome": "moved" if to else "waiting" if isinstance(event, Backordered) else "out_of_stock",
             }
 
 

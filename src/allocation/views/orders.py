@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
-from typing import Literal
+from datetime import date, datetime
+from typing import Any
 
 from sqlalchemy import Connection, select, text
 
+from allocation.adapters.repository import TERMS
 from allocation.database.tables import allocations_view
+from allocation.domain.lines import SINGLE_LINE, is_too_late
+from allocation.domain.ordering import Status, status_of
+from allocation.views.backorders import position_of
+from allocation.views.batches import TODAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +28,9 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An order line, with what it has of each batch. `qty` is what is promised, dispatched, or was `returned`;
-    `batchref` and `eta` are of the first promise."""
+    """An order line, with what it has of each batch. `qty` is what is promised, dispatched, or was `returned`, and what
+    it waits for, at the `position` in the queue of its SKU; `batchref` and `eta` are of the first promise. At risk:
+    some of it comes after the day `needed_by`."""
 
     lineid: str
     sku: str
@@ -33,34 +39,38 @@ class Line:
     eta: date | None
     promises: list[Promise]
     returned: int = 0
+    waiting: int = 0
+    position: int | None = None
+    priority: int = 5
+    needed_by: date | None = None
+    at_risk: bool = False
 
     @classmethod
-    def of(cls, lineid: str, sku: str, returned: int, promises: list[Promise]) -> Line:
+    def of(
+        cls, lineid: str, sku: str, promises: list[Promise], returned: int = 0, waiting: int = 0, **further: Any
+    ) -> Line:
         first = next((promise for promise in promises if promise.qty), promises[0] if promises else None)
-        qty = sum(promise.qty + promise.dispatched for promise in promises) + returned
+        qty = sum(promise.qty + promise.dispatched for promise in promises) + returned + waiting
         batchref, eta = (first.batchref, first.eta) if first else (None, None)
-        return cls(lineid, sku, qty, batchref, eta, promises, returned)
+        return cls(lineid, sku, qty, batchref, eta, promises, returned, waiting, **further)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The lines of an order that anything was ever promised to, in the order of allocation.
+    """The lines of an order that anything was ever promised to, or that wait, in the order of allocation.
 
-    `open`: something is promised; `complete`: all that is left has been dispatched; `empty`: nothing is left.
+    `open`: something is promised or waits; `complete`: all that is left has been dispatched; `empty`: nothing is left.
     """
 
     orderid: str
     lines: list[Line]
-    status: Literal["open", "complete", "cancelled", "empty"] = "open"
+    status: Status = "open"
 
     @classmethod
     def of(cls, orderid: str, lines: list[Line], *, is_cancelled: bool) -> Order:
         every = [promise for line in lines for promise in line.promises]
-        if is_cancelled:
-            return cls(orderid, lines, "cancelled")
-        if any(promise.qty for promise in every):
-            return cls(orderid, lines, "open")
-        return cls(orderid, lines, "complete" if every else "empty")
+        is_pending = any(promise.qty for promise in every) or any(line.waiting for line in lines)
+        return cls(orderid, lines, status_of(is_cancelled=is_cancelled, is_pending=is_pending, has_left=bool(every)))
 
 
 def allocations(asked: Connection, orderid: str) -> list[dict[str, str]]:
@@ -73,26 +83,43 @@ def allocations(asked: Connection, orderid: str) -> list[dict[str, str]]:
     return [{"sku": row.sku, "batchref": row.batchref} for row in asked.execute(query)]
 
 
-def order(asked: Connection, orderid: str) -> Order | None:
-    rows = asked.execute(_LINES, {"orderid": orderid}).all()
+def order(asked: Connection, orderid: str, zone: str) -> Order | None:
+    rows = asked.execute(_LINES, {"orderid": orderid, "zone": zone}).all()
     if not rows:
         return None
-    promises: dict[str, list[Promise]] = {}
-    about: dict[str, tuple[str, int]] = {}
-    for _, lineid, sku, returned, batchref, *of_batch in rows:
-        about[lineid] = sku, returned
-        promises.setdefault(lineid, [])
-        if batchref is not None:
-            promises[lineid].append(Promise(batchref, *of_batch))
-    lines = [Line.of(lineid, *about[lineid], has) for lineid, has in promises.items()]
+    promises: dict[str, list[Promise]] = {row.lineid: [] for row in rows}
+    for row in rows:
+        if row.batchref is not None:
+            promises[row.lineid].append(Promise(row.batchref, row.qty, row.eta, row.dispatched))
+    by_id = {row.lineid: row for row in rows}
+    lines = [_line(by_id[lineid], has) for lineid, has in promises.items()]
     return Order.of(orderid, lines, is_cancelled=rows[0].cancelled)
 
 
-_LINES = text("""
-    SELECT coalesce(orders.cancelled, false) AS cancelled, line.lineid, line.sku, returned, allocations.batchref,
-           allocations.qty, eta, dispatched
+def _line(row: Any, promises: list[Promise]) -> Line:
+    terms = TERMS.validate_python(row.terms) if row.terms else SINGLE_LINE
+    etas = [one.eta for one in promises if one.qty] + ([row.today] if row.waiting else [])
+    return Line.of(
+        row.lineid,
+        row.sku,
+        promises,
+        row.returned,
+        row.waiting,
+        position=row.position,
+        priority=terms.priority,
+        needed_by=terms.needed_by,
+        at_risk=any(is_too_late(eta, terms.needed_by, row.today) for eta in etas),
+    )
+
+
+_LINES = text(f"""
+    SELECT coalesce(orders.cancelled, false) AS cancelled, line.lineid, line.sku, returned, line.terms,
+           coalesce(backorder.qty, 0) AS waiting, {TODAY} AS today,
+           CASE WHEN backorder.qty IS NOT NULL THEN {position_of("backorder")} END AS position,
+           allocations.batchref, allocations.qty, eta, dispatched
     FROM order_lines AS line
     LEFT JOIN orders ON orders.orderid = line.orderid
+    LEFT JOIN backorders AS backorder ON backorder.sku = line.sku AND backorder.since = line.since
     LEFT JOIN LATERAL (
         SELECT * FROM allocations WHERE sku = line.sku AND version = line.version
         UNION ALL
@@ -103,4 +130,65 @@ _LINES = text("""
     LEFT JOIN allocations_view AS view
         ON view.orderid = line.orderid AND view.lineid = line.lineid AND view.batchref = allocations.batchref
     WHERE line.orderid = :orderid ORDER BY view.position, line.lineid
+""")  # noqa: S608 - all of it is our own
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """An order at a glance. `placed` is when it got its first line, null where that was not kept yet."""
+
+    orderid: str
+    status: Status
+    placed: datetime | None
+    lines: int
+    promised: int
+    waiting: int
+    dispatched: int
+    skus: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """`after`: the last order that was looked at; None when there is none behind it."""
+
+    orders: list[Summary]
+    after: str | None
+
+
+def listed(  # noqa: PLR0917 - what may be asked
+    asked: Connection, after: str, most: int, status: Status | None, sku: str | None, since: datetime | None
+) -> Listed:
+    """The next orders in the order of their ids, of those that were looked at in one go."""
+    found: list[Summary] = []
+    rows = asked.execute(_ORDERS, {"after": after, "most": LOOKED_AT}).all()
+    for row in rows:
+        pending, left = row.promised + row.waiting > 0, row.dispatched > 0
+        now = status_of(is_cancelled=row.cancelled, is_pending=pending, has_left=left)
+        is_late_enough = since is None or (row.placed is not None and row.placed >= since)
+        if status in {None, now} and (sku is None or sku in row.skus) and is_late_enough:
+            if len(found) == most:
+                return Listed(found, found[-1].orderid)
+            figures = int(row.promised), int(row.waiting), int(row.dispatched)
+            found.append(Summary(row.orderid, now, row.placed, row.lines, *figures, row.skus))
+    return Listed(found, rows[-1].orderid if len(rows) == LOOKED_AT else None)
+
+
+LOOKED_AT = 1_000
+
+_ORDERS = text("""
+    SELECT page.orderid, coalesce(cancelled, false) AS cancelled, placed, figures.*
+    FROM (SELECT DISTINCT orderid FROM order_lines WHERE orderid > :after ORDER BY orderid LIMIT :most) AS page
+    LEFT JOIN orders ON orders.orderid = page.orderid
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS lines, array_agg(DISTINCT line.sku) AS skus, coalesce(sum(has.promised), 0) AS promised,
+               coalesce(sum(backorders.qty), 0) AS waiting, coalesce(sum(has.dispatched), 0) AS dispatched
+        FROM order_lines AS line
+        LEFT JOIN backorders ON backorders.sku = line.sku AND backorders.since = line.since
+        LEFT JOIN LATERAL (
+            SELECT sum(qty) AS promised, sum(dispatched) AS dispatched FROM allocations
+            WHERE sku = line.sku AND version = ANY (line.version || line.others)
+        ) AS has ON true
+        WHERE line.orderid = page.orderid
+    ) AS figures
+    ORDER BY page.orderid
 """)

@@ -168,7 +168,8 @@ def _change_of(step: Step) -> tuple[StockChange, str, int] | None:
     """What its event does to which batch, and the quantity by which it does."""
     event: Any = step.event
     stock = messages.event_row(type(event)).stock if event else None
-    return (stock, getattr(event, stock.batch), event.qty) if stock else None
+    ref = getattr(event, stock.batch) if stock else None
+    return (stock, ref, event.qty) if stock and ref is not None else None
 
 
 def _undone(

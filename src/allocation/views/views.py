@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
@@ -11,10 +11,12 @@ from sqlalchemy import Connection, Engine
 
 from allocation.domain.commands import CreateBatch
 from allocation.domain.names import forms
-from allocation.views import batches, moves, orders, products, stock_history, stock_list
+from allocation.domain.ordering import Status
+from allocation.views import backorders, batches, moves, orders, products, stock_history, stock_list
+from allocation.views.backorders import Backorder, Place
 from allocation.views.batches import Batch
 from allocation.views.moves import Moved
-from allocation.views.orders import Order
+from allocation.views.orders import Listed, Order
 from allocation.views.products import Room, Stock
 from allocation.views.stock_history import History
 from allocation.views.stock_list import Page
@@ -38,7 +40,20 @@ class Views:
         return self._ask_of(orders.allocations, orderid)
 
     def order(self, orderid: str) -> Order | None:
-        return self._ask_of(orders.order, orderid)
+        return self._ask_of(orders.order, orderid, self._zone)
+
+    def orders(
+        self, after: str, most: int, status: Status | None = None, sku: str | None = None, since: datetime | None = None
+    ) -> Listed:
+        """The next in the order of their ids."""
+        return self._ask(orders.listed, after, most, status, sku, since)
+
+    def backorders(self, sku: str | None, after: Place | None, most: int) -> tuple[list[Backorder], Place | None]:
+        """Those who wait, by SKU and turn, behind that place."""
+        return self._ask(backorders.backorders, sku, after, most, self._zone)
+
+    def rooms(self, skus: Iterable[str]) -> dict[str, Room]:
+        return {sku: self.room(sku) for sku in skus}
 
     def moved(self, places: Mapping[str, int] | None) -> list[Moved]:
         """Which lines lost a place by what is recorded there, and where they went."""
@@ -51,7 +66,7 @@ class Views:
         """A batch that was created just now. Nothing is asked; its state is by our own clock."""
         state = batches.state_of(command.eta, command.expires, datetime.now(ZoneInfo(self._zone)).date())
         about = command.ref, command.sku, command.qty, 0, command.qty, command.eta
-        return Batch(*about, expires=command.expires, state=state)
+        return Batch(*about, expires=command.expires, state=state, location=command.location)
 
     def batches(self, sku: str, after: str | None, most: int) -> list[Batch]:
         """The next in the order of allocation, behind the one with the reference `after`."""

@@ -24,7 +24,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("import", "export", "create-batch", "receive-batch", "change-eta", "change-batch-quantity", "count-batch"),
         *("quarantine", "release-quarantine", "write-off"),
     ),
-    "Orders": ("allocate", "release-line", "cancel-order", "dispatch", "return-line"),
+    "Orders": ("place-order", "change-line", "allocate", "release-line", "cancel-order", "dispatch", "return-line"),
     "Looking": ("status", "watch", "demo", "catalogue"),
     "Repairing": ("check", "dead-letters"),
     "Authentication": ("keys",),

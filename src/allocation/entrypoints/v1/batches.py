@@ -105,10 +105,13 @@ def add_routes(v1: Blueprint, service: Service) -> None:
 
     @Route(v1, "POST", "/batches", Scope.OPERATE, {201: _CREATED, 200: _EXISTED}, takes=stock.CREATE_BATCH)
     def create_batch(command: CreateBatch, message_id: str | None) -> ResponseReturnValue:
-        """Create a batch. Purchased stock; without an `eta` it is in the warehouse already."""
+        """Create a batch. Purchased stock; without an `eta` it is in the warehouse already. Lines that wait for the SKU
+        are served from it, in their turn, in the same transaction."""
         outcome = service.bus.outcome(command, g.metadata, message_id)
-        outcome.unwrap()
+        some_wait = outcome.unwrap()
         location = {"Location": f"/v1/batches/{quote(command.ref, safe='')}"}
+        if outcome.changed and some_wait:  # and may have been served from it
+            return answer(stored(command.ref), 201, location)
         if outcome.changed:  # so it is as it was ordered, and need not be read
             return answer(service.views.as_created(command), 201, location)
         return answer(stored(command.ref), 200, location)

@@ -2,26 +2,78 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import date
-from typing import Literal, TypeAlias
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
-from flask import Blueprint, g
+from flask import Blueprint, Response, g
 from flask.typing import ResponseReturnValue
 
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
-from allocation.domain.commands import CancelOrder, Dispatch, ReleaseLine, ReturnLine
+from allocation.domain.commands import CancelOrder, ChangeLine, Dispatch, PlaceOrder, ReleaseLine, ReturnLine
+from allocation.entrypoints.http import problems
 from allocation.entrypoints.http.input import name_in_path
+from allocation.entrypoints.http.problems import Shortage
 from allocation.entrypoints.http.routes import Answer, Route
+from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
+from allocation.entrypoints.v1.queries import (
+    AT_BACKORDER,
+    AT_ORDER,
+    OfBackorders,
+    OfOrders,
+    cursor_at,
+    link_to,
+    place_of,
+)
 from allocation.service_layer.messages import ordering
-from allocation.views import Line, Moved, Order, Promise
+from allocation.views import Backorder, Line, Moved, Order, Place, Promise, Room, Summary
+from messaging.envelope import Outcome
 
-CommandAboutOrder: TypeAlias = ReleaseLine | CancelOrder | Dispatch | ReturnLine
+CommandAboutOrder: TypeAlias = ChangeLine | ReleaseLine | CancelOrder | Dispatch | ReturnLine
 
-LARGEST_PARCEL = 512 * 1024
+LARGEST_ORDER = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedOrder(Order):
+    """The order, and what became of the lines that were asked for: all of it is promised, some of it, or nothing."""
+
+    outcome: Literal["allocated", "partly_allocated", "waiting"] = "allocated"
+
+
+@dataclass(frozen=True, slots=True)
+class ShortLine(Shortage):
+    """And how much of it lines before it in the same order would take."""
+
+    taken_by_this_order: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shortages:
+    """Each line that there is not enough for."""
+
+    orderid: str
+    shortages: list[ShortLine]
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """A page of orders, in the order of their ids; `next` is the cursor of the next page, null on the last. Few or none
+    may be on a page that has one behind it."""
+
+    items: list[Summary]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backorders:
+    """A page of lines that wait, by SKU and in their turn; `next` is the cursor of the next page, null on the last."""
+
+    items: list[Backorder]
+    next: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +91,19 @@ def _example(status: Literal["open", "cancelled"], promised: int, dispatched: in
 
 
 _ORDER = Order("order-1", [Line("line-1", "RED-CHAIR", 12, "batch-1", None, [Promise("batch-1", 7, None, 5)])])
+_WAITS = Line("line-2", "TABLE", 1, None, None, [], waiting=1, position=3, needed_by=date(2031, 1, 15))
+_PLACED = Answer(
+    "Placed: the order as it is now.",
+    PlacedOrder("order-1", [*_ORDER.lines, _WAITS], "open", "partly_allocated"),
+    has_location=True,
+)
+_AGAIN = Answer("It was placed before: the order as it is now.", _PLACED.example, has_location=True)
+_MOMENT = datetime(2030, 12, 1, 12, tzinfo=UTC)
+_SUMMARY = Summary("order-1", "open", _MOMENT, 2, 7, 1, 5, ["RED-CHAIR", "TABLE"])
+_LISTED = Answer("A page.", Orders([_SUMMARY], cursor_at("order-1")))
+_BACKORDER = Backorder("order-1", "line-2", "TABLE", 8, 1, 8, 3, _MOMENT, 5, date(2031, 1, 15), None)
+_QUEUE = Answer("A page.", Backorders([_BACKORDER], cursor_at("TABLE", -5, 7)))
+_CHANGED = Answer("The order as it is now, and the lines that lost their place.", _example("open", 7, 5))
 _CANCELLED = Answer("The order as it is now.", _example("cancelled", 0, 5))
 _RELEASED = Answer(
     "The order as it is now.",
@@ -54,6 +119,24 @@ _KNOWN = Answer("It was recorded before: the order as it is now.", _example("ope
 _RETURNED = Answer("Recorded: the order as it is now.", _example("open", 7, 3, 2))
 
 
+def _line(line: dict[str, Any]) -> Line:
+    promises = [Promise(one["batchref"], one["qty"], _day(one["eta"]), one["dispatched"]) for one in line["promises"]]
+    of_line = line["lineid"], line["sku"], promises, line["returned"], line["waiting"]
+    further = {name: line[name] for name in ("priority", "at_risk")}
+    return Line.of(*of_line, needed_by=_day(line["needed_by"]), **further)
+
+
+def _day(stored: str | None) -> date | None:
+    return date.fromisoformat(stored) if stored else None
+
+
+def _arithmetic(line: ShortLine, room: Room) -> str:
+    text = f"line {line.lineid} asked for {line.requested}; {room.arithmetic}"
+    if taken := line.taken_by_this_order:
+        text += f" − {taken} for lines before it = {max(room.available - taken, 0)}"
+    return text
+
+
 def add_routes(v1: Blueprint, service: Service) -> None:
     def stored(orderid: str) -> Order:
         events = f"/v1/events?orderid={quote(orderid, safe='')}"
@@ -66,6 +149,77 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         moved = service.views.moved(outcome.unwrap())
         now = stored(command.orderid)
         return answer(ChangedOrder(now.orderid, now.lines, now.status, moved), when_new if outcome.changed else 200)
+
+    def short_of(command: PlaceOrder, outcome: Outcome) -> Response | None:
+        """The arithmetic is that of the moment after."""
+        if outcome.result["outcome"] != "out_of_stock":
+            return None
+        short = outcome.result["shortages"]
+        rooms = service.views.rooms({one["sku"] for one in short})
+        lines = [ShortLine(orderid=command.orderid, **one, **asdict(rooms[one["sku"]])) for one in short]
+        detail = "; ".join(_arithmetic(line, rooms[line.sku]) for line in lines)
+        return problems.answer(problems.OUT_OF_STOCK, detail, asdict(Shortages(command.orderid, lines)))
+
+    @Route(
+        v1,
+        "POST",
+        "/orders",
+        Scope.ALLOCATE,
+        {201: _PLACED, 200: _AGAIN},
+        takes=ordering.PLACE_ORDER,
+        raises=[problems.OUT_OF_STOCK],
+        falls_short=short_of,
+        largest_body=LARGEST_ORDER,
+    )
+    def place_order(command: PlaceOrder, message_id: str | None) -> ResponseReturnValue:
+        """Place an order. Its lines are promised stock in one transaction. Its mode says what becomes of those that
+        there is not enough for: nothing is promised, or each gets what there is, or each waits as a whole."""
+        outcome = service.bus.outcome(command, g.metadata, message_id)
+        result = outcome.unwrap()
+        if problem := short_of(command, outcome):
+            return problem
+        positions: dict[str, int | None] = {}
+        if any(line["waiting"] for line in result["lines"]):
+            positions = {line.lineid: line.position for line in stored(command.orderid).lines}
+        lines = [replace(_line(line), position=positions.get(line["lineid"])) for line in result["lines"]]
+        location = {"Location": f"/v1/orders/{quote(command.orderid, safe='')}"}
+        placed = PlacedOrder(command.orderid, lines, result["status"], result["outcome"])
+        return answer(placed, 201 if outcome.changed else 200, location)
+
+    @Route(v1, "GET", "/orders", Scope.READ, {200: _LISTED}, query=OfOrders)
+    def orders() -> ResponseReturnValue:
+        """List orders. By their ids, each with how much is promised, waits and has left."""
+        asked = queries.read(OfOrders)
+        after = place_of(asked.cursor, AT_ORDER)[0] if asked.cursor else ""
+        found = service.views.orders(after, asked.limit, asked.state, asked.sku, asked.since)
+        following = cursor_at(found.after) if found.after is not None else None
+        return answer(Orders(found.orders, following), headers=link_to(following))
+
+    @Route(v1, "GET", "/backorders", Scope.READ, {200: _QUEUE}, query=OfBackorders)
+    def backorders() -> ResponseReturnValue:
+        """List the lines that wait. By SKU, in the turn in which they are served, each with what it needs of one batch
+        and the largest room there is."""
+        asked = queries.read(OfBackorders)
+        place = Place(*place_of(asked.cursor, AT_BACKORDER)) if asked.cursor else None
+        if place and asked.sku not in {None, place.sku}:
+            raise queries.unknown_cursor()
+        items, end = service.views.backorders(asked.sku, place, asked.limit)
+        following = cursor_at(end.sku, end.turn, end.since) if end else None
+        return answer(Backorders(items, following), headers=link_to(following))
+
+    @Route(
+        v1,
+        "PATCH",
+        "/orders/<any_text:orderid>/lines/<any_text:lineid>",
+        Scope.ALLOCATE,
+        {200: _CHANGED},
+        takes=ordering.CHANGE_LINE,
+    )
+    def change_line(command: ChangeLine, message_id: str | None) -> ResponseReturnValue:
+        """Change the quantity of an order line. It grows where it is, or moves as a whole, or is split if it may be;
+        when it shrinks, what waits is given up first, then what is promised from the batches that are preferred
+        least."""
+        return changed(command, message_id)
 
     @Route(v1, "GET", "/orders/<any_text:orderid>", Scope.READ, {200: Answer("The order.", _ORDER)})
     def order(orderid: str) -> ResponseReturnValue:
@@ -105,7 +259,7 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         Scope.OPERATE,
         {201: _DISPATCHED, 200: _KNOWN},
         takes=ordering.DISPATCH,
-        largest_body=LARGEST_PARCEL,
+        largest_body=LARGEST_ORDER,
     )
     def dispatch(command: Dispatch, message_id: str | None) -> ResponseReturnValue:
         """Dispatch a parcel. Goods of an order have left the warehouse, from the batches that its lines were promised

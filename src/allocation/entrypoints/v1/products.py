@@ -7,14 +7,18 @@ from datetime import date
 
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import NotFound
 
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
+from allocation.domain.errors import InvalidSku
+from allocation.domain.explaining import Candidate, Explanation
+from allocation.domain.lines import LineTerms
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
-from allocation.entrypoints.v1.queries import AT_SKU, Page, cursor_at, link_to, place_of
+from allocation.entrypoints.v1.queries import AT_SKU, OfExplanation, Page, cursor_at, link_to, place_of
 from allocation.views import Incoming, Stock
 
 
@@ -28,6 +32,16 @@ class Products:
 
 _STOCK = Stock("RED-CHAIR", 20, 12, 8, [Incoming(date(2031, 1, 1), 100, 0, 100)])
 
+_EXPLANATION = Answer(
+    "Which batch it would get, and why not the others.",
+    Explanation(
+        "by-ship",
+        [
+            Candidate("on-shelf", 3, "passed over", "3 available, 8 asked for, a line goes whole to one batch"),
+            Candidate("by-ship", 100, "taken", "has room for all 8"),
+        ],
+    ),
+)
 _PAGE = Answer("A page.", Products([_STOCK], cursor_at("RED-CHAIR")))
 _FOUND = Answer("The product.", _STOCK)
 
@@ -47,3 +61,14 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def product(sku: str) -> ResponseReturnValue:
         """Get a product. What is on hand, promised and available now, and what is to come by day."""
         return answer(found_or_404(service.views.product(name_in_path(sku)), f"no batch of {sku} was ever added"))
+
+    @Route(v1, "GET", "/products/<any_text:sku>/explain", Scope.READ, {200: _EXPLANATION}, query=OfExplanation)
+    def explain(sku: str) -> ResponseReturnValue:
+        """Explain an allocation. Which batch a line would get now, and for each other one that is open why not, by the
+        rule that decides. Nothing changes."""
+        asked, name = queries.read(OfExplanation), name_in_path(sku)
+        terms = LineTerms(needed_by=asked.needed_by, may_split=asked.may_split, locations=tuple(asked.locations))
+        try:
+            return answer(service.explain(name, asked.qty, terms))
+        except InvalidSku as unknown:
+            raise NotFound(f"no batch of {sku} was ever added") from unknown

@@ -6,16 +6,17 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, get_origin
 from urllib.parse import urlencode
 
 from flask import request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from allocation.domain.ordering import Status
 from allocation.entrypoints.http.errors import BadParameter
 from allocation.entrypoints.http.routes import Route
-from allocation.validation import FieldProblem, Name, Stored, bad_input, suggestion
+from allocation.validation import Day, FieldProblem, Name, Stored, bad_input, suggestion
 
 USUAL_LIMIT = 50
 HIGHEST_LIMIT = 200
@@ -24,12 +25,15 @@ Q = TypeVar("Q", bound=BaseModel)
 P = TypeVar("P", bound=tuple[str | int, ...])
 
 AT_SKU: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Stored])
+AT_ORDER = AT_SKU
 AT_BATCH: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Stored, Stored])
 _Version = Annotated[int, Field(ge=1, lt=2**63)]
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
 AT_EVENT: TypeAdapter[tuple[str, int, str] | tuple[str, int]] = TypeAdapter(
     tuple[Stored, _Version, _Id] | tuple[Stored, _Version]  # as cursors were before they had an id
 )
+
+AT_BACKORDER: TypeAdapter[tuple[str, int, int]] = TypeAdapter(tuple[Stored, int, _Version])
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -53,6 +57,7 @@ def _truth(given: object) -> object:
     return given == "true"
 
 
+Truth = Annotated[bool, BeforeValidator(_truth)]
 Limit = Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, description="at most so many items"), BeforeValidator(_number)]
 Cursor = Annotated[str, Field(min_length=1, description="what `next` said on the page before")]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
@@ -63,9 +68,7 @@ class Query(BaseModel):
 
 
 class OfCommands(Query):
-    dry_run: Annotated[
-        bool, BeforeValidator(_truth), Field(description="answer what would happen, and change nothing")
-    ] = False
+    dry_run: Annotated[Truth, Field(description="answer what would happen, and change nothing")] = False
 
 
 class Page(Query):
@@ -75,6 +78,26 @@ class Page(Query):
 
 class OfBatches(Page):
     sku: Annotated[Name, Field(description="batches of this SKU")]
+
+
+class OfOrders(Page):
+    state: Annotated[Status, Field(description="orders in this state")] | None = None
+    sku: Annotated[Name, Field(description="orders with a line of this SKU")] | None = None
+    since: Annotated[Moment, Field(description="placed then or later")] | None = None
+
+
+class OfBackorders(Page):
+    sku: Annotated[Name, Field(description="lines that wait for this SKU")] | None = None
+
+
+class OfExplanation(Query):
+    qty: Annotated[int, Field(ge=1, le=1_000_000, description="how much is asked for"), BeforeValidator(_number)]
+    needed_by: Annotated[Day, Field(description="the last day on which it is any use")] | None = None
+    may_split: Annotated[Truth, Field(description="whether it takes parts of several batches")] = False
+    locations: Annotated[
+        list[Annotated[Name, Field(max_length=64)]],
+        Field(max_length=20, description="where it may lie, the first preferred; once for each"),
+    ] = []
 
 
 class OfEvents(Page):
@@ -95,17 +118,22 @@ def refuse_unknown(kind: type[BaseModel] | None) -> None:
     for name, values in request.args.lists():
         if name not in known:
             raise _bad(name, f"unknown query parameter; {suggestion(name, known)}")
-        if len(values) > 1:
+        if len(values) > 1 and not (kind and _is_list(kind, name)):
             raise _bad(name, "is given more than once")
 
 
 def read(kind: type[Q]) -> Q:
     """Raises BadParameter."""
     try:
-        return kind.model_validate(request.args.to_dict())
+        lists = {name: values for name, values in request.args.lists() if _is_list(kind, name)}
+        return kind.model_validate(request.args.to_dict() | lists)
     except ValidationError as error:
         found = bad_input(error, kind)
         raise BadParameter(str(found), found.problems) from error
+
+
+def _is_list(kind: type[BaseModel], name: str) -> bool:
+    return get_origin(kind.model_fields[name].annotation) is list
 
 
 def cursor_at(*place: str | int) -> str:

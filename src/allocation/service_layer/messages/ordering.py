@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import get_args
 
 from allocation.domain import commands, errors, events
@@ -10,8 +11,12 @@ from allocation.service_layer.messages.stock import DOCUMENT, SKU
 from allocation.service_layer.messages.table import (
     Choice,
     CommandRow,
+    Day,
     EventRow,
     Field,
+    Flag,
+    Impossible,
+    Names,
     Record,
     Several,
     StockChange,
@@ -28,6 +33,16 @@ ORDERID = Field(Text(), "The customer's order.")
 LINEID = Field(Text(), "The line of the order; its SKU, if it was given none.")
 QUANTITY = Whole(1, 1_000_000)
 CONDITION = Choice(get_args(events.Condition))
+LOCATIONS = Names(20, 64)
+TERMS = {
+    "priority": Field(Whole(0, 9), "The higher, the earlier it is served, and the later its promises are broken."),
+    "needed_by": Field(Day(), "The last day on which it is any use; null when it can wait."),
+    "may_split": Field(Flag(), "Whether a line takes parts of several batches."),
+    "locations": Field(LOCATIONS, "Where it may lie, the first preferred; null for anywhere."),
+}
+TERMS_OF_LINE = TERMS | {
+    "locations": Field(Texts(20, 64), "Where it may lie, the first preferred; without any, anywhere.")
+}
 
 
 def _line(quantity: str) -> dict[str, Field]:
@@ -55,12 +70,83 @@ ALLOCATE = CommandRow(
     fingerprint_name="Allocate",
 )
 
+PLACE_ORDER = CommandRow(
+    commands.PlaceOrder,
+    "allocation.place_order.v1",
+    asks="Promise stock to all lines of an order, in one transaction.",
+    gives="Gives `allocation.allocated.v1` for what is promised, and `allocation.backordered.v1` for what waits. When "
+    "there is not enough for an order that is all or nothing, an `allocation.out_of_stock.v1` for each line that is "
+    "short, and nothing else. The same order again gives nothing; with more lines, those are added. A SKU that was "
+    "never purchased, a known line with another SKU or quantity, or a cancelled order, is refused with all of it.",
+    fields={
+        "orderid": ORDERID,
+        "lines": Field(
+            Several(
+                Record(
+                    commands.OrderedLine,
+                    {"sku": SKU, "qty": Field(QUANTITY, "How much of it."), "lineid": LINEID},
+                ),
+                most=200,
+                by="lineid",
+                otherwise="give each line a lineid of its own",
+            ),
+            "The lines of the order.",
+        ),
+        "mode": Field(
+            Choice(get_args(commands.Mode)),
+            "When there is not enough: nothing is promised; each line gets what there is and waits for the rest; or "
+            "each line that does not fit waits as a whole.",
+        ),
+        **TERMS,
+    },
+    example={
+        "orderid": "order-1",
+        "lines": [{"sku": "RED-CHAIR", "qty": 3, "lineid": "line-1"}, {"sku": "TABLE", "qty": 1, "lineid": "line-2"}],
+        "mode": "backorder",
+        "priority": 5,
+        "needed_by": "2031-01-15",
+        "may_split": False,
+        "locations": ["hamburg", "berlin"],
+    },
+    lookups=lambda command: Lookups(
+        skus=list(dict.fromkeys(line.sku for line in command.lines)), orders=[command.orderid]
+    ),
+    refuses=[errors.InvalidSku, errors.LineConflict, errors.OrderIsCancelled],
+    impossible=Impossible(
+        {"mode": "backorder", "may_split": True}, "a backorder waits as a whole; for parts of it say mode partial"
+    ),
+)
+CHANGE_LINE = CommandRow(
+    commands.ChangeLine,
+    "allocation.change_line.v1",
+    asks="Have an order line be of another quantity.",
+    gives="Gives `allocation.line_released.v1` for what is given up, `allocation.allocated.v1` for what is promised, "
+    "and `allocation.backordered.v1` for what waits. A line grows where it is, or moves as a whole, or is split, if it "
+    "may be; else it is refused and keeps what it has. For the quantity that it has, nothing.",
+    fields={
+        "orderid": ORDERID,
+        "lineid": LINEID,
+        "qty": Field(QUANTITY, "How much it is of, what has left included."),
+        "expected": Field(
+            Whole(0, 1_000_000), "How much you have seen it to be of: if that is not so, it is refused; null: whatever."
+        ),
+    },
+    example={"orderid": "order-1", "lineid": "line-1", "qty": 8, "expected": 12},
+    lookups=lambda command: Lookups(lines=[(command.orderid, command.lineid)]),
+    refuses=[
+        errors.UnknownLine,
+        errors.StaleQuantity,
+        errors.BelowDispatched,
+        errors.NoRoom,
+        errors.OrderIsCancelled,
+    ],
+)
 RELEASE_LINE = CommandRow(
     commands.ReleaseLine,
     "allocation.release_line.v1",
-    asks="Give back what is promised to an order line.",
-    gives="Gives `allocation.line_released.v1` for each batch that something is promised from; when nothing is, "
-    "nothing. What has left stays so. A line that nothing was ever promised to is refused.",
+    asks="Give back what is promised to an order line, and wait for no more.",
+    gives="Gives `allocation.line_released.v1` for each batch that something is promised from, and for what waits; "
+    "when nothing does, nothing. What has left stays so. A line that was never known is refused.",
     fields={"orderid": ORDERID, "lineid": LINEID},
     example={"orderid": "order-1", "lineid": "line-1"},
     lookups=lambda command: Lookups(lines=[(command.orderid, command.lineid)]),
@@ -69,10 +155,10 @@ RELEASE_LINE = CommandRow(
 CANCEL_ORDER = CommandRow(
     commands.CancelOrder,
     "allocation.cancel_order.v1",
-    asks="Give back all that is promised to an order, and promise it nothing more.",
+    asks="Give back all that is promised to an order, wait for no more, and promise it nothing more.",
     gives="Gives `allocation.order_cancelled.v1` for each SKU that the order has a line of, and "
-    "`allocation.line_released.v1` for all that is promised to it; for a cancelled order nothing. What has left stays "
-    "so. An order that all of has left is refused.",
+    "`allocation.line_released.v1` for all that is promised to it or waits; for a cancelled order nothing. What has "
+    "left stays so. An order that all of has left is refused.",
     fields={"orderid": ORDERID},
     example={"orderid": "order-1"},
     lookups=lambda command: Lookups(orders=[command.orderid]),
@@ -160,21 +246,46 @@ RETURN_LINE = CommandRow(
 ALLOCATED = EventRow(
     events.Allocated,
     "allocated.v1",
-    when="A line was asked for and a batch had room, or its promise was broken and another batch has room.",
-    fields=_line("How much was promised: all of the line, but for what left from another batch.")
-    | {"batchref": BATCHREF},
-    example=events.Allocated("order-1", "RED-CHAIR", 12, "batch-1", "line-1"),
+    when="A line was asked for and a batch had room, or its promise was broken and another batch has room, or it has "
+    "waited and its turn has come.",
+    fields=_line("How much was promised: all of the line, but for what left or is promised from another batch.")
+    | {"batchref": BATCHREF}
+    | TERMS_OF_LINE
+    | {
+        "waits": Field(Flag(), "Whether the line waits, once nothing fits; else it is out of stock."),
+        "waited": Field(Flag(), "Whether it has waited for this."),
+    },
+    example=events.Allocated(
+        "order-1", "RED-CHAIR", 12, "batch-1", "line-1", 7, date(2031, 1, 15), True, True, ("hamburg",), True
+    ),
     label="Allocated",
     tone="success",
-    sentence="{line} was promised {quantity} from batch {batchref}",
+    sentence=lambda event: (
+        "{line} was promised {quantity} from batch {batchref}" + (", as it waited" if event.waited else "")
+    ),
     stock=StockChange("batchref", taken=1),
+)
+BACKORDERED = EventRow(
+    events.Backordered,
+    "backordered.v1",
+    when="A line was asked for, or lost its promise, and nothing fits: it waits. It is served in its turn, as soon as "
+    "there is room: of the lines that wait for a SKU those of the highest priority first, and of them who came first. "
+    "`allocation.allocated.v1` follows then.",
+    fields=_line("How much it waits for, or how much more.")
+    | {"since": Field(Whole(1, 2**63 - 1), "The version of the SKU at which the line was accepted.")}
+    | TERMS_OF_LINE,
+    example=events.Backordered("order-1", "RED-CHAIR", 12, "line-1", 7, 7, date(2031, 1, 15), True, ("hamburg",)),
+    label="Backordered",
+    tone="setback",
+    sentence="{line} waits for {quantity}",
 )
 DEALLOCATED = EventRow(
     events.Deallocated,
     "deallocated.v1",
-    when="A batch shrank below what it had promised: its newest promises are broken, no more than must be. For each "
-    "such line an `allocation.allocated.v1` or `allocation.out_of_stock.v1` of the same SKU follows, with this event "
-    "as its cause. Both were committed together.",
+    when="A batch shrank below what it had promised: of its promises those of the lowest priority are broken, the "
+    "newest first, and no more than must be. For each such line an `allocation.allocated.v1`, "
+    "`allocation.backordered.v1` or `allocation.out_of_stock.v1` of the same SKU follows, with this event as its "
+    "cause. All were committed together.",
     fields=_line("How much is no longer promised.") | {"batchref": BATCHREF},
     example=events.Deallocated("order-1", "RED-CHAIR", 12, "batch-1", "line-1"),
     label="Promise broken",
@@ -193,18 +304,27 @@ OUT_OF_STOCK = EventRow(
     tone="failure",
     sentence="{line} asked for {quantity}: out of stock",
 )
-_WHY_RELEASED = {"released": "", "cancelled": ": it was cancelled", "moved": ": it was picked from another batch"}
+_RELEASED = {True: "gave back {quantity} to batch {batchref}", False: "waits no longer for {quantity}"}
+_WHY_RELEASED = {
+    "released": "",
+    "cancelled": ": it was cancelled",
+    "changed": ": it was changed",
+    "moved": ": it was picked from another batch",
+}
 LINE_RELEASED = EventRow(
     events.LineReleased,
     "line_released.v1",
-    when="A promise was given back, since somebody asked for that or cancelled the order, or since the goods that left "
-    "were picked from another batch.",
-    fields=_line("How much is no longer promised.")
-    | {"batchref": BATCHREF, "why": Field(Choice(["released", "cancelled", "moved"]), "What it was given back for.")},
+    when="A promise was given back, or a line waits for less, since somebody asked for that, changed the line or "
+    "cancelled the order, or since the goods that left were picked from another batch.",
+    fields=_line("How much is no longer promised, or waited for.")
+    | {
+        "batchref": Field(Text(required=False), "The reference of the batch; null for what the line waited for."),
+        "why": Field(Choice(get_args(events.WhyReleased)), "What it was given back for."),
+    },
     example=events.LineReleased("order-1", "RED-CHAIR", 12, "batch-1", "line-1", "released"),
     label="Promise given back",
     tone="change",
-    sentence=lambda event: "{line} gave back {quantity} to batch {batchref}" + _WHY_RELEASED[event.why],
+    sentence=lambda event: "{line} " + _RELEASED[event.batchref is not None] + _WHY_RELEASED[event.why],
     stock=StockChange("batchref", taken=-1),
 )
 ORDER_CANCELLED = EventRow(

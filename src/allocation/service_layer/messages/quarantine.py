@@ -66,7 +66,7 @@ QUARANTINED = EventRow(
         "reason": REASON,
         "came_with": Field(Choice(["receipt", "return"]), "What brought them so; null when they were for sale before."),
     },
-    example=events.Quarantined("batch-1", "RED-CHAIR", 4, "damaged", "quarantine-1"),
+    example=events.Quarantined("batch-1", "RED-CHAIR", 5, "damaged", "receipt-1", "receipt"),
     label="Quarantined",
     tone="setback",
     sentence="{quantity} in batch {ref} went into quarantine: {reason}",

@@ -24,6 +24,7 @@ SKU = Field(Text(), "The stock keeping unit: what is purchased and sold.")
 ETA = Field(Day(), "The day on which the batch is expected; null when it is in the warehouse.")
 QUANTITY = Whole(0, 1_000_000_000)
 SOME = Whole(1, 1_000_000_000)
+LOCATION = Field(Text(64), "Where it lies; when it is not given, where all does of which none is said.")
 EXPIRES = Field(Day(), "The last day on which it can be sold; null when it keeps.")
 DOCUMENT = Text(64)
 REASON = Field(Choice(get_args(events.Reason)), "Why.")
@@ -39,15 +40,23 @@ CREATE_BATCH = CommandRow(
     "allocation.create_batch.v1",
     asks="Add purchased stock.",
     gives="Gives `allocation.batch_created.v1`; for the identical batch again nothing. The same `ref` with another "
-    "SKU, quantity or date is refused.",
+    "SKU, quantity, date or location is refused. Those who wait for the SKU are served from it.",
     fields={
         "ref": REFERENCE,
         "sku": SKU,
         "qty": Field(QUANTITY, "How much was purchased."),
         "eta": ETA,
         "expires": EXPIRES,
+        "location": LOCATION,
     },
-    example={"ref": "batch-1", "sku": "RED-CHAIR", "qty": 20, "eta": "2031-01-01", "expires": None},
+    example={
+        "ref": "batch-1",
+        "sku": "RED-CHAIR",
+        "qty": 20,
+        "eta": "2031-01-01",
+        "expires": None,
+        "location": "hamburg",
+    },
     lookups=lambda command: Lookups(skus=[command.sku], batchrefs=[command.ref]),
     refuses=[errors.BatchConflict],
     fingerprint_name="CreateBatch",
@@ -136,7 +145,7 @@ COUNT_BATCH = CommandRow(
     },
     example={"ref": "batch-1", "counted": 10, "expected": 13, "count_id": "count-1", "reason": "lost"},
     lookups=lambda command: Lookups(batchrefs=[command.ref], documents=[(command.ref, "", "count", command.count_id)]),
-    refuses=[errors.UnknownBatch, errors.NotArrived, errors.StaleCount, errors.DocumentConflict],
+    refuses=[errors.UnknownBatch, errors.NotArrived, errors.StaleQuantity, errors.DocumentConflict],
     moves_many_lines=lambda _: True,
 )
 
@@ -150,8 +159,9 @@ BATCH_CREATED = EventRow(
         "qty": Field(QUANTITY, "How much was purchased."),
         "eta": ETA,
         "expires": EXPIRES,
+        "location": LOCATION,
     },
-    example=events.BatchCreated("batch-1", "RED-CHAIR", 20, date(2031, 1, 1)),
+    example=events.BatchCreated("batch-1", "RED-CHAIR", 20, date(2031, 1, 1), date(2032, 1, 1), "hamburg"),
     label="Purchased",
     tone="stock",
     sentence=lambda event: (

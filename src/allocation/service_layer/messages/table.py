@@ -17,9 +17,10 @@ Tone: TypeAlias = Literal["stock", "change", "success", "setback", "failure"]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """From one character to so many."""
+    """From one character to so many; or null, where it is not `required`."""
 
     longest: int = 255
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,19 @@ class Day:
     """A date; or none, where that is not `required`."""
 
     required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Yes or no."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """From one to so many, each once, none of which is longer; where they are in order, the first comes first."""
+
+    most: int
+    longest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +79,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """A list of objects, from one to so many, which differ in the field `by`."""
+    """A list of objects, from one to so many, which differ in the field `by`; where they do not, `otherwise` is the
+    advice."""
 
     of: Record
     most: int
     by: str
+    otherwise: str = ""
 
 
-Limit: TypeAlias = Text | Texts | Whole | Day | Choice | Record | Several
+Limit: TypeAlias = Text | Texts | Names | Flag | Whole | Day | Choice | Record | Several
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +143,22 @@ class EventRow(Generic[M]):
 
 
 @dataclass(frozen=True, slots=True)
+class Impossible:
+    """Values of fields that contradict each other. The rule is said of the last of them."""
+
+    values: Mapping[str, object]
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
 class CommandRow(Generic[M]):
     """A command. `name` is what it is called on the command stream, and has a version.
 
     `asks` says what it is for, `gives` what follows from it. `lookups` is what its rules need of the database, read at
     once; a command that names its SKUs shares a transaction with others, but for one that `moves_many_lines`.
-    `refuses`: the errors that its rules raise. `fingerprint_name` stands for the command in the fingerprint of a stored
-    message, where that is not its `name`. `internal` are fields that have no place in a message; a command that is not
-    `accepted` is given by ourselves only.
+    `refuses`: the errors that its rules raise. Some values of fields may be `impossible` together. `fingerprint_name`
+    stands for the command in the fingerprint of a stored message, where that is not its `name`. `internal` are fields
+    that have no place in a message; a command that is not `accepted` is given by ourselves only.
     """
 
     kind: type[M]
@@ -148,6 +172,7 @@ class CommandRow(Generic[M]):
     internal: Sequence[str] = ()
     accepted: bool = True
     moves_many_lines: Callable[[M], bool] = lambda _: False
+    impossible: Impossible | None = None
     fingerprint_name: str = ""
 
     def __post_init__(self) -> None:

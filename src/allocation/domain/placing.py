@@ -1,0 +1,165 @@
+"""The rules of whole orders: all their lines at once, and lines that change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+
+from allocation.domain import allocating
+from allocation.domain.allocating import Pieces
+from allocation.domain.batches import Batch
+from allocation.domain.commands import ChangeLine, PlaceOrder
+from allocation.domain.errors import (
+    BelowDispatched,
+    InvalidSku,
+    LineConflict,
+    NoRoom,
+    OrderIsCancelled,
+    StaleQuantity,
+)
+from allocation.domain.events import OutOfStock
+from allocation.domain.lines import LineTerms, OrderLine, PlacedLine
+from allocation.domain.ordering import release
+from allocation.domain.product import Product
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a line would get, where `taken` of its SKU go to lines before it in the same order."""
+
+    product: Product
+    line: OrderLine
+    pieces: Pieces
+    taken: int
+
+    @property
+    def short(self) -> int:
+        return self.line.qty - sum(qty for _, qty in self.pieces)
+
+
+def place_order(cmd: PlaceOrder, known: Sequence[PlacedLine], product_of: Callable[[str], Product]) -> list[Planned]:
+    """Promise stock to the lines that are not `known` of the order, or have nothing left. Of an order that is all or
+    nothing, nothing is promised when any line is short: returns those that are.
+
+    Raises InvalidSku, LineConflict, OrderIsCancelled; then nothing has changed.
+    """
+    products = {sku: product_of(sku) for sku in sorted({line.sku for line in cmd.lines})}
+    for sku, product in products.items():
+        if not product.version_number:
+            raise InvalidSku(sku)
+    if next(iter(products.values())).lines.is_cancelled(cmd.orderid):
+        raise OrderIsCancelled(cmd.orderid)
+    terms = LineTerms.of_order(cmd)
+    plan = list(_plan(products, list(_new_among(cmd, known)), terms))
+    short = [planned for planned in plan if planned.short]
+    if short and cmd.mode == "all_or_nothing":
+        for planned in short:
+            line = planned.line
+            planned.product.record(OutOfStock(line.orderid, line.sku, line.qty, line.lineid))
+        return short
+    for planned in plan:
+        allocating.promise(planned.product, planned.line, terms, planned.pieces)
+    return []
+
+
+def _new_among(cmd: PlaceOrder, known: Sequence[PlacedLine]) -> Iterator[OrderLine]:
+    by_id = {line.lineid: line for line in known if line.qty}
+    for ordered in cmd.lines:
+        placed = by_id.get(ordered.lineid)
+        if placed is None:
+            yield OrderLine(cmd.orderid, ordered.sku, ordered.qty, ordered.lineid)
+        elif (placed.sku, placed.qty) != (ordered.sku, ordered.qty) or not placed.has_pieces:
+            raise LineConflict(placed)
+
+
+def _plan(products: dict[str, Product], lines: Sequence[OrderLine], terms: LineTerms) -> Iterator[Planned]:
+    """Each line has what those before it leave. Nothing changes."""
+    by_batch: Counter[str] = Counter()
+    by_sku: Counter[str] = Counter()
+    for line in lines:
+        product = products[line.sku]
+        planned = Planned(product, line, allocating.choose(product, line.qty, terms, by_batch), by_sku[line.sku])
+        for batch, qty in planned.pieces:
+            by_batch[batch.reference] += qty
+            by_sku[line.sku] += qty
+        yield planned
+
+
+def change_line(product: Product, line: PlacedLine, cmd: ChangeLine) -> int | None:
+    """Have a line be of so many, and return the version at which that is recorded; None when it is already.
+
+    Raises StaleQuantity, BelowDispatched, NoRoom, OrderIsCancelled; then nothing has changed.
+    """
+    if cmd.expected is not None and line.qty != cmd.expected:
+        raise StaleQuantity.of_line(line, cmd.expected)
+    if cmd.qty < line.dispatched + line.returned:
+        raise BelowDispatched.of_line(line)
+    first = product.version_number + 1
+    if cmd.qty < line.qty:
+        _reduce(product, line, line.qty - cmd.qty)
+    elif cmd.qty > line.qty:
+        if product.lines.is_cancelled(line.orderid):
+            raise OrderIsCancelled(line.orderid)
+        _extend(product, line, cmd.qty - line.qty)
+    return first if product.version_number >= first else None
+
+
+def _reduce(product: Product, line: PlacedLine, by: int) -> None:
+    """What waits first, then what is promised from the batches that are preferred least. What then still waits may fit
+    now."""
+    if waiting := min(by, line.waiting):
+        release(product, line, waiting, None, "changed")
+        by -= waiting
+    promised = [one for one in line.allocations if one.line.qty]
+    for one in sorted(promised, key=lambda one: product.batches[one.batchref].preference, reverse=True):
+        if given_back := min(by, one.line.qty):
+            release(product, line, given_back, one.batchref, "changed")
+            by -= given_back
+    left = product.lines[line.key].waiting
+    for batch, qty in allocating.choose(product, left, line.terms) if left else ():
+        allocating.record_allocated(product, line, line.terms, batch, qty, waited=True)
+
+
+def _extend(product: Product, line: PlacedLine, by: int) -> None:
+    """Where it is, if there is room; else all of it from another batch; else in parts, where it may be split. One that
+    waits as a whole waits for more. Raises NoRoom."""
+    more = OrderLine(line.orderid, line.sku, by, line.lineid)
+    if line.waiting and not line.promised:
+        allocating.promise(product, more, line.terms, [], line.since)
+    elif line.qty and (batch := _where_it_is(product, line, by)):
+        allocating.record_allocated(product, line, line.terms, batch, by)
+    elif line.qty and (batch := _where_all_fits(product, line, by)):
+        _move(product, line, batch, by)
+    elif line.qty and line.terms.may_split:
+        allocating.promise(product, more, line.terms, allocating.choose(product, by, line.terms), line.since)
+    else:
+        rooms = [room for _, room, objection in allocating.examine(product, 1, line.terms) if not objection]
+        raise NoRoom(line, by, max(rooms, default=0))
+
+
+def _where_it_is(product: Product, line: PlacedLine, more: int) -> Batch | None:
+    batches = [product.batches[one.batchref] for one in line.allocations if one.line.qty]
+    for batch in sorted(batches, key=attrgetter("preference")):
+        if batch.available_quantity >= more and not allocating.objection_to(product, batch, line.terms):
+            return batch
+    return None
+
+
+def _where_all_fits(product: Product, line: PlacedLine, more: int) -> Batch | None:
+    """A batch with room for all that is promised and for more, what it has of that counted in."""
+    whole = replace(line.terms, may_split=False)
+    its_own = {one.batchref: -one.line.qty for one in line.allocations}
+    pieces = allocating.choose(product, line.promised + more, whole, its_own)
+    return pieces[0][0] if pieces else None
+
+
+def _move(product: Product, line: PlacedLine, batch: Batch, more: int) -> None:
+    missing = line.promised + more
+    for one in line.allocations:
+        if one.batchref == batch.reference:
+            missing -= one.line.qty
+        elif one.line.qty:
+            release(product, line, one.line.qty, one.batchref, "changed")
+    allocating.record_allocated(product, line, line.terms, batch, missing)

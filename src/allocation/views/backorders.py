@@ -1,0 +1,90 @@
+"""Those who wait, in their turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from allocation.views.batches import IS_SOLD
+
+
+@dataclass(frozen=True, slots=True)
+class Backorder:
+    """A line that waits for `qty` of a SKU, `since` that moment, at this `position` in its queue. It `needs` so much of
+    one batch, of which the `largest` room is so much. `locations` null: anywhere."""
+
+    orderid: str
+    lineid: str
+    sku: str
+    qty: int
+    position: int
+    needs: int
+    largest: int
+    since: datetime | None
+    priority: int
+    needed_by: date | None
+    locations: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page ends: who is first has the lowest turn."""
+
+    sku: str
+    turn: int
+    since: int
+
+
+def position_of(backorder: str) -> str:
+    """The SQL of the place of a row in the queue of its SKU, from 1."""
+    return f"""(
+        SELECT count(*) FROM backorders AS before WHERE before.sku = {backorder}.sku
+           AND (-before.priority, before.since) <= (-{backorder}.priority, {backorder}.since)
+    )"""  # noqa: S608 - all of it is our own
+
+
+def backorders(
+    asked: Connection, sku: str | None, after: Place | None, most: int, zone: str
+) -> tuple[list[Backorder], Place | None]:
+    """The next by SKU and turn, and where they end, if there may be more."""
+    behind = after or Place(sku or "", -100, 0)
+    about = {"sku": sku, "of": behind.sku, "turn": behind.turn, "since": behind.since, "most": most + 1, "zone": zone}
+    rows = asked.execute(_BACKORDERS, about).all()
+    found: list[Backorder] = []
+    position = 0
+    for row in rows[:most]:
+        position = row.position if row.position is not None else position + 1
+        found.append(_backorder(row, position))
+    last = rows[most - 1] if len(rows) > most else None
+    return found, Place(last.sku, -last.priority, last.version) if last else None
+
+
+def _backorder(row: Any, position: int) -> Backorder:
+    of_line = row.orderid, row.lineid, row.sku, row.qty
+    return Backorder(*of_line, position, row.needs, row.largest, row.time, row.priority, row.needed_by, row.locations)
+
+
+_BACKORDERS = text(f"""
+    WITH page AS (
+        SELECT *, row_number() OVER (PARTITION BY sku ORDER BY -priority, since) AS nth FROM (
+            SELECT * FROM backorders
+            WHERE (sku, -priority, since) > (:of, :turn, :since)
+              AND (CAST(:sku AS text) IS NULL OR sku = :sku)
+            ORDER BY sku, -priority, since LIMIT :most
+        ) AS next
+    ), rooms AS (
+        SELECT sku, coalesce((
+            SELECT max(purchased_quantity - allocated_quantity) FROM batches
+            WHERE batches.sku = skus.sku AND is_open AND {IS_SOLD}
+        ), 0) AS largest FROM (SELECT DISTINCT sku FROM page) AS skus
+    )
+    SELECT page.orderid, page.lineid, page.sku, page.qty, page.needs, page.priority, page.needed_by, page.locations,
+           page.since AS version, event_log.time, rooms.largest,
+           CASE WHEN nth = 1 THEN {position_of("page")} END AS position
+    FROM page JOIN rooms ON rooms.sku = page.sku
+    LEFT JOIN event_log ON event_log.stream = page.sku AND event_log.version = page.since
+    ORDER BY page.sku, -page.priority, page.since
+""")  # noqa: S608 - all of it is our own
