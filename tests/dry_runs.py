@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flask.testing import FlaskClient
+from pydantic_core import to_jsonable_python
 from werkzeug.test import TestResponse
 
 from allocation.adapters.wire_names import CLOUD_EVENTS
@@ -75,15 +76,28 @@ class Asked:
 
     def _open(self, query: str, headers: Mapping[str, str]) -> TestResponse:
         assert self.route.takes
-        example = self.route.takes.example
-        in_path = {name: str(example[wire]) for name, wire in self.route.known.items()}
-        path = re.sub(r"<\w+:(\w+)>", lambda found: quote(in_path[found[1]], safe=""), self.route.path)
-        body = {name: value for name, value in example.items() if name not in self.route.known.values()}
         conditions = {"If-Match": self.if_match} if self.route.if_match else {}
-        sent: dict[str, Any] = {"json": body} if self.route.has_body else {}
-        return self.client.open(
-            f"/v1{path}{query}", method=self.route.method, headers={**conditions, **headers}, **sent
-        )
+        return ask_for(self.client, self.route, self.route.takes.example, {**conditions, **headers}, query)
+
+
+def request_for(client: FlaskClient, command: Command) -> TestResponse:
+    """Send it, by its route."""
+    routes = declarations(client.application).by_endpoint.values()
+    [route] = [one for one in routes if one.takes and one.tag == "v1" and one.takes.kind is type(command)]
+    assert route.takes
+    given = to_jsonable_python(command)
+    values = {row.wire or name: given[name] for name, row in route.takes.fields.items() if given[name] != ""}
+    return ask_for(client, route, values, {"If-Match": ANY} if route.if_match else {})
+
+
+def ask_for(
+    client: FlaskClient, route: Route, values: Mapping[str, Any], headers: Mapping[str, str], query: str = ""
+) -> TestResponse:
+    in_path = {name: str(values[wire]) for name, wire in route.known.items()}
+    path = re.sub(r"<\w+:(\w+)>", lambda found: quote(in_path[found[1]], safe=""), route.path)
+    body = {name: value for name, value in values.items() if name not in route.known.values()}
+    sent: dict[str, Any] = {"json": body} if route.has_body else {}
+    return client.open(f"/v1{path}{query}", method=route.method, headers=dict(headers), **sent)
 
 
 def every_command(client: FlaskClient) -> Iterator[Asked]:

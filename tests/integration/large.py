@@ -30,6 +30,14 @@ _FILL = f"""
     UNION ALL
     SELECT 'HOT', 'open', NULL, 1000000, 1000000, {LINES} / 2, 1001;
 
+    INSERT INTO products (sku, version_number, waiting) VALUES ('WANTED', 1 + {LINES}, {LINES});
+    INSERT INTO batches SELECT 'WANTED', 'gone', NULL, 0, 0, 0, 1;
+    INSERT INTO backorders (sku, since, orderid, lineid, qty, needs, priority)
+    SELECT 'WANTED', 1 + number, 'wanted-' || number, 'WANTED', 11 + number % 20, 11 + number % 20, 5
+    FROM generate_series(1, {LINES}) AS number;
+    INSERT INTO order_lines (orderid, lineid, sku, since, terms)
+    SELECT orderid, lineid, sku, since, '{{"waits": true}}' FROM backorders WHERE sku = 'WANTED';
+
     INSERT INTO batch_references SELECT reference, sku FROM batches ON CONFLICT DO NOTHING;
     INSERT INTO order_lines SELECT orderid, sku, sku, version FROM sold;
     INSERT INTO allocations SELECT sku, version, orderid, sku, 1, batchref FROM sold;

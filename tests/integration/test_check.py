@@ -37,7 +37,9 @@ from allocation.domain.commands import (
     Command,
     CreateBatch,
     Dispatch,
+    OrderedLine,
     ParcelLine,
+    PlaceOrder,
     Quarantine,
     ReturnLine,
 )
@@ -601,6 +603,76 @@ def test_sees_what_a_warehouse_never_did(warehouse: Ledger, falsified: list[str]
     warehouse.falsify(*falsified)
 
     assert warehouse.differences() == named
+
+
+@pytest.fixture
+def queue(service: Service, settings: Settings) -> Ledger:
+    """Orders wait for 8 tables, for 5 of those in hamburg and for 6 before all others; 3 are left."""
+    for command in (
+        CreateBatch("b1", "TABLE", 5, location="hamburg"),
+        PlaceOrder("o1", (OrderedLine("TABLE", 8),), "backorder"),
+        PlaceOrder("o2", (OrderedLine("TABLE", 5),), "backorder", locations=("hamburg",)),
+        PlaceOrder("o3", (OrderedLine("TABLE", 6),), "backorder", priority=9),
+        ChangeBatchQuantity("b1", 4),
+        Allocate("o4", "TABLE", 1),
+    ):
+        service.bus.handle(command)
+    ledger = Ledger(service, settings)
+    assert ledger.check().exit_code == 0
+    return ledger
+
+
+_TERMS = "LineTerms(priority=5, needed_by=None, may_split=False, waits=True, locations=())"
+
+
+@pytest.mark.parametrize(
+    ("falsified", "named"),
+    [
+        (
+            ["UPDATE products SET waiting = 1"],
+            [
+                "product 'TABLE', lines that wait by its history: expected 3, found 1",
+                "product 'TABLE', lines that wait: expected 3, found 1",
+            ],
+        ),
+        (
+            ["UPDATE order_lines SET terms = terms || '{\"priority\": 6}' WHERE orderid = 'o1'"],
+            [
+                f"line 'TABLE' of order 'o1', since and terms by its history: expected (2, {_TERMS}), "
+                f"found (2, {_TERMS.replace('=5', '=6')})"
+            ],
+        ),
+        (
+            [
+                "INSERT INTO orders (orderid, cancelled) VALUES ('o9', true)",
+                "UPDATE backorders SET orderid = 'o9' WHERE since = 2",
+            ],
+            ["backorder 2 of 'TABLE'", "order 'o9'", "backorder 2 of 'TABLE'", "line 'TABLE' of order 'o9', waiting"],
+        ),
+        (
+            ["UPDATE backorders SET needs = 3 WHERE since = 2"],
+            ["backorder 2 of 'TABLE'", "line 'TABLE' of order 'o1', which waits for 3, room for it: expected none"],
+        ),
+        (
+            ["DELETE FROM backorders WHERE since = 2"],
+            ["backorder 2 of 'TABLE'", "product 'TABLE', lines that wait: expected 2"],
+        ),
+        (
+            ["UPDATE allocations SET priority = 4"],
+            ["allocation 8 of 'TABLE' by its history: expected"],
+        ),
+        (
+            ["UPDATE batches SET location = 'berlin'"],
+            ["batch 'b1' of 'TABLE', location by its history: expected hamburg, found berlin"],
+        ),
+    ],
+)
+def test_sees_what_is_wrong_with_a_queue(queue: Ledger, falsified: list[str], named: list[str]) -> None:
+    queue.falsify(*falsified)
+
+    found = queue.differences()
+    assert len(found) == len(named), found
+    assert not [text for text in named if not any(one.startswith(text) for one in found)], found
 
 
 def test_sees_an_effect_that_was_never_delivered_and_does_not_wait(ledger: Ledger) -> None:

@@ -36,6 +36,9 @@ STOCK: list[c.Command] = [
     c.Allocate("o2", "LAMP", 8, "1"),
     c.Dispatch("o1", "d-0", (c.ParcelLine("1", 2),)),
     c.Quarantine("here", 2, "suspect", "q-0"),
+    c.PlaceOrder("o3", (c.OrderedLine("LAMP", 30, "1"),), "backorder"),
+    c.PlaceOrder("o4", (c.OrderedLine("LAMP", 4, "1"), c.OrderedLine("SOFA", 9, "2")), "backorder"),
+    c.PlaceOrder("o6", (c.OrderedLine("SOFA", 6, "1"),), "partial"),
 ]
 ASKED: dict[str, c.Command] = {
     "create": c.CreateBatch("new", "LAMP", 5),
@@ -48,6 +51,10 @@ ASKED: dict[str, c.Command] = {
     "quarantine": c.Quarantine("here", 6, "damaged", "q-1"),
     "release quarantine": c.ReleaseQuarantine("here", 1, "q-2"),
     "write off": c.WriteOff("here", 2, "lost", "w-1"),
+    "place": c.PlaceOrder("o5", (c.OrderedLine("SOFA", 2, "2"), c.OrderedLine("LAMP", 3, "1")), "all_or_nothing"),
+    "place more": c.PlaceOrder("o1", (c.OrderedLine("LAMP", 3, "2"), c.OrderedLine("SOFA", 1, "3")), "partial"),
+    "change up": c.ChangeLine("o1", "1", 9),
+    "change what waits": c.ChangeLine("o3", "1", 3),
     "release line": c.ReleaseLine("o1", "1"),
     "cancel": c.CancelOrder("o1"),
     "dispatch": c.Dispatch("o1", "d-1", (c.ParcelLine("1", 6),)),

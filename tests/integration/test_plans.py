@@ -19,7 +19,8 @@ from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.database.engine import database_engine
-from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, OrderedLine, PlaceOrder
+from allocation.views import Place
 from allocation.views.stock_totals import stock_totals
 from embedded.waiting import wait_for
 from messaging.envelope import Metadata, Recorded, Request
@@ -47,6 +48,11 @@ def rehearse(service: Service) -> None:
             uow.lock([line, ChangeBatchQuantity(batch, 0)], wait=True)
             uow.prefetch([line], [])
             uow.commit()  # at a rollback the driver lets go of all that it has prepared
+        wanted = PlaceOrder(
+            f"early-wanted-{turn}", (OrderedLine("EARLY", 100), OrderedLine("EARLY", 1, "2")), "partial"
+        )
+        service.bus.handle(wanted)
+        service.bus.handle(CreateBatch(f"early-more-{turn}", "EARLY", 2))
         service.views.allocations("early")
         ask_everything(service)
         claims = service.relay.deliveries.claim(EFFECT, 1)
@@ -69,6 +75,7 @@ def ask_everything(service: Service) -> None:
     views.stock_list("", "", 1), views.stock_list("EA", "", 1), views.stock_history("EARLY", None, 1)
     views.batches("EARLY", None, 1), views.batches("EARLY", "early-1", 1)
     views.products("", 1), views.product("EARLY"), views.room("EARLY"), views.batch("early-1"), views.order("early-1")
+    views.orders("", 1), views.backorders("EARLY", None, 1), views.backorders(None, Place("EARLY", -5, 1), 1)
     for wanted in (EventFilter(), EventFilter(stream="EARLY"), EventFilter(subject="early-1")):
         for asked in (wanted, replace(wanted, since=now, until=now)):
             for after in (None, LogPosition("EARLY", 1)):
@@ -198,6 +205,29 @@ def test_a_batch_that_is_cut(service: Service) -> None:
     touches(written, rows=50, pages=400)
 
 
+def test_who_is_served_when_thirty_thousand_wait(service: Service) -> None:
+    """Of twenty sizes, of which the least is 11: the first two take 25 of 26."""
+    with explained() as plans:
+        service.bus.handle(CreateBatch("wanted", "WANTED", 26))
+
+    [*known, queue, lines, nobody], written = plans[:-1], plans[-1]
+    touches(known, rows=2, pages=20)
+    touches([queue], rows=20 + 16 * 100, pages=2_000)
+    touches([lines], rows=2 * 100, pages=10 * 100)
+    touches([nobody], rows=20, pages=100)
+    touches([written], rows=20, pages=300)
+
+
+def test_who_comes_anew_does_not_look_at_the_queue(service: Service) -> None:
+    service.bus.handle(CreateBatch("for others", "WANTED", 5))
+
+    with explained() as plans:
+        assert service.bus.handle(Allocate("newcomer", "WANTED", 5)) == "for others"
+
+    assert not [plan for plan in plans[:-1] if "backorders_in_turn" in plan.text]
+    touches(plans, rows=5, pages=100)
+
+
 # --- a question ----------------------------------------------------------------
 
 
@@ -206,6 +236,24 @@ def test_what_an_order_has(service: Service) -> None:
         assert service.views.allocations("hot-3") == [{"sku": "HOT", "batchref": "open"}]
 
     touches(plans, rows=1, pages=6)
+
+
+def test_a_page_of_those_who_wait(service: Service) -> None:
+    with explained() as plans:
+        items, end = service.views.backorders("WANTED", None, 50)
+    assert len(items) == 50
+    touches(plans, rows=4 * 51, pages=10 * 51)
+
+    with explained() as plans:
+        service.views.backorders(None, end, 50)
+    touches(plans, rows=4 * 51 + 60, pages=10 * 51)
+
+
+def test_a_page_of_orders(service: Service) -> None:
+    with explained() as plans:
+        assert len(service.views.orders("", 50).orders) == 50
+
+    touches(plans, rows=6 * 1_000, pages=20 * 1_000)
 
 
 def test_a_product_with_many_exhausted_batches(service: Service) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
 from datetime import date
@@ -17,6 +19,7 @@ from tests.oracle import Line, Oracle, Refused
 from allocation.domain import commands as c
 from allocation.domain.errors import DomainError
 from allocation.domain.events import Condition
+from allocation.service_layer.ports import UnitOfWork
 
 SKUS = ["LAMP", "SOFA"]
 EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "100"))
@@ -115,8 +118,8 @@ class Asker:
         return self._draw(st.sampled_from(asked))
 
 
-def compared(service: Service, oracle: Oracle) -> None:
-    with service.unit_of_work() as uow:
+def compared(unit_of_work: Callable[[], AbstractContextManager[UnitOfWork]], oracle: Oracle) -> None:
+    with unit_of_work() as uow:
         for ref, lot in oracle.lots.items():
             batch = uow.products.get_by_batchref(ref).batches[ref]
             parts = (
@@ -158,4 +161,4 @@ def test_the_service_and_the_oracle_agree_after_each_command(data: st.DataObject
         except DomainError as refusal:
             found = type(refusal).__name__
         assert found == expected, command
-        compared(service, asker.oracle)
+        compared(service.unit_of_work, asker.oracle)

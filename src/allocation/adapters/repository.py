@@ -631,8 +631,9 @@ _NEXT_BACKORDERS = """
             sku text, room integer, day date, location text, turn integer, since bigint
         )
     ), sizes (needs) AS (
-        (SELECT backorders.needs FROM asked JOIN backorders ON backorders.sku = asked.sku
-         ORDER BY backorders.needs LIMIT 1)
+        SELECT (
+            SELECT backorders.needs FROM backorders WHERE backorders.sku = asked.sku ORDER BY backorders.needs LIMIT 1
+        ) FROM asked
         UNION ALL
         SELECT (
             SELECT backorders.needs FROM backorders

@@ -185,8 +185,9 @@ _ORDERS = text("""
         FROM order_lines AS line
         LEFT JOIN backorders ON backorders.sku = line.sku AND backorders.since = line.since
         LEFT JOIN LATERAL (
-            SELECT sum(qty) AS promised, sum(dispatched) AS dispatched FROM allocations
-            WHERE sku = line.sku AND version = ANY (line.version || line.others)
+            SELECT sum(qty) AS promised, sum(dispatched) AS dispatched
+            FROM unnest(line.version || line.others) AS named (version)
+            JOIN allocations ON allocations.sku = line.sku AND allocations.version = named.version
         ) AS has ON true
         WHERE line.orderid = page.orderid
     ) AS figures

@@ -1,0 +1,335 @@
+"""Whole orders and those who wait, on a real database: over HTTP, by many at once, and against the oracle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from datetime import date
+from random import Random
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, text
+from tests.dry_runs import request_for
+from tests.integration.conftest import Sql
+from tests.oracle import Oracle, Refused
+from tests.unit.test_against_the_oracle import Asker, compared
+from tests.unit.test_placing import order
+from werkzeug.test import TestResponse
+
+from allocation.adapters.wire_names import problem_name
+from allocation.bootstrap import Service, bootstrap
+from allocation.config import Settings
+from allocation.database import tables
+from allocation.domain import errors
+from allocation.domain.commands import Allocate, CancelOrder, ChangeBatchQuantity, Command, CreateBatch
+from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.access import UNRESTRICTED
+from messaging.sql import tables as messaging_tables
+
+Differences = Callable[[], list[str]]
+SEQUENCES = int(os.environ.get("ORACLE_SEQUENCES", "8"))
+
+
+@pytest.fixture
+def client(service: Service) -> FlaskClient:
+    return create_app(service, UNRESTRICTED).test_client()
+
+
+def given_(service: Service, *asked: Command) -> None:
+    for command in asked:
+        service.bus.handle(command)
+
+
+def body(orderid: str, mode: str, *lines: tuple[str, int, str], **terms: Any) -> dict[str, Any]:
+    return {
+        "orderid": orderid,
+        "mode": mode,
+        "lines": [{"sku": sku, "qty": qty, "lineid": lineid} for sku, qty, lineid in lines],
+        **terms,
+    }
+
+
+# --- over HTTP -------------------------------------------------------------------
+
+
+def test_an_order_of_3_and_3_lamps_with_5_left_says_the_arithmetic_of_each_short_line(
+    service: Service, client: FlaskClient, differences: Differences
+) -> None:
+    given_(service, CreateBatch("b", "LAMP", 7), Allocate("other", "LAMP", 2))
+
+    answer = client.post("/v1/orders", json=body("17", "all_or_nothing", ("LAMP", 3, "1"), ("LAMP", 3, "2")))
+
+    assert (answer.status_code, (answer.json or {})["type"]) == (409, "/problems/out-of-stock")
+    assert (answer.json or {})["detail"] == (
+        "line 2 asked for 3; purchased 7 − allocated 2 − held 0 − dispatched 0 − quarantined 0 = 5 available "
+        "− 3 for lines before it = 2"
+    )
+    assert (answer.json or {})["shortages"] == [
+        {"orderid": "17", "lineid": "2", "sku": "LAMP", "requested": 3, "taken_by_this_order": 3}
+        | {"purchased": 7, "allocated": 2, "held": 0, "dispatched": 0, "quarantined": 0}
+        | {"available": 5, "largest": 5, "next_eta": None}
+    ]
+    assert client.get("/v1/orders/17").status_code == 404
+    assert differences() == []
+
+
+def test_with_a_key_the_first_answer_stands_and_without_one_it_is_as_it_is_now(
+    service: Service, client: FlaskClient
+) -> None:
+    given_(service, CreateBatch("b", "LAMP", 5))
+    asked = body("17", "backorder", ("LAMP", 3, "1"), ("LAMP", 3, "2"), priority=7)
+
+    first = client.post("/v1/orders", json=asked, headers={"Idempotency-Key": "k"})
+    given_(service, CreateBatch("c", "LAMP", 9))
+    replayed = client.post("/v1/orders", json=asked, headers={"Idempotency-Key": "k"})
+    again = client.post("/v1/orders", json=asked)
+
+    assert (first.status_code, replayed.status_code, again.status_code) == (201, 200, 200)
+    assert first.json
+    assert replayed.json
+    assert again.json
+    assert (first.json["outcome"], first.json["status"]) == ("partly_allocated", "open")
+    assert first.json["lines"][1] | {"position": 1} == first.json["lines"][1], "the first of those who wait"
+    assert replayed.json["outcome"] == "partly_allocated"
+    assert replayed.json["lines"][1]["waiting"] == 3
+    assert again.json["outcome"] == "allocated"
+    assert again.json["lines"][1]["promises"] == [{"batchref": "c", "qty": 3, "eta": None, "dispatched": 0}]
+    now = client.get("/v1/orders/17").json or {}
+    assert now | {"outcome": "allocated"} == again.json, "what is answered is what is got"
+
+
+def test_201_lines_are_422_and_200_are_one_transaction(service: Service, client: FlaskClient, sql: Sql) -> None:
+    given_(service, *(CreateBatch(f"b{number}", f"SKU-{number}", 5) for number in range(10)))
+    lines = [(f"SKU-{number % 10}", 1, f"{number}") for number in range(201)]
+
+    assert client.post("/v1/orders", json=body("17", "backorder", *lines)).status_code == 422
+    assert client.post("/v1/orders", json=body("17", "backorder", *lines[:200])).status_code == 201
+    [(transactions, events)] = sql(
+        "SELECT count(DISTINCT transaction_id), count(*) FROM event_log WHERE data ->> 'orderid' = '17'"
+    )
+    assert (transactions, events) == (1, 200)
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "says"),
+    [
+        ({"mode": "backorder", "may_split": True}, "#/may_split", "say mode partial"),
+        ({"mode": None}, "#/mode", "not null"),
+        (
+            {"lines": [{"sku": "LAMP", "qty": 1}, {"sku": "LAMP", "qty": 2}]},
+            "#/lines",
+            "give each line a lineid of its own",
+        ),
+        ({"lines": []}, "#/lines", "at least 1"),
+        ({"priorty": 5}, "#/priorty", "did you mean priority?"),
+        ({"lines": [{"sku": "LAMP", "qty": 1, "hold": "cart"}]}, "#/lines/0/hold", "is no known key"),
+        ({"locations": ["hamburg", "hamburg"]}, "#/locations", "'hamburg' is there twice"),
+        ({"locations": []}, "#/locations", "at least 1"),
+        ({"needed_by": "0001-01-01"}, "#/needed_by", "from 1980-01-01"),
+    ],
+)
+def test_a_body_that_makes_no_sense_is_refused_where_it_makes_none(
+    client: FlaskClient, change: dict[str, Any], pointer: str, says: str
+) -> None:
+    answer = client.post("/v1/orders", json=body("17", "partial", ("LAMP", 1, "1")) | change)
+
+    assert answer.status_code == 422
+    [error] = (answer.json or {})["errors"]
+    assert (error["pointer"], says in error["detail"]) == (pointer, True), error
+
+
+def test_the_queue_is_listed_in_its_turn_by_pages(service: Service, client: FlaskClient) -> None:
+    given_(service, CreateBatch("b", "LAMP", 3), CreateBatch("s", "SOFA", 0))
+    given_(service, *(order(f"o{number}", "backorder", ("LAMP", 8)) for number in range(4)))
+    given_(service, order("first", "backorder", ("LAMP", 9), priority=9), order("other", "backorder", ("SOFA", 1)))
+
+    found: list[Any] = []
+    following = "/v1/backorders?limit=2"
+    while following:
+        page = client.get(following).json or {}
+        found += page["items"]
+        following = page["next"] and f"/v1/backorders?limit=2&cursor={page['next']}"
+
+    about = [(one["sku"], one["orderid"], one["position"], one["needs"], one["largest"]) for one in found]
+    assert about == [
+        ("LAMP", "first", 1, 9, 3),
+        *(("LAMP", f"o{number}", number + 2, 8, 3) for number in range(4)),
+        ("SOFA", "other", 1, 1, 0),
+    ]
+    of_lamps = (client.get("/v1/backorders?sku=LAMP").json or {})["items"]
+    assert of_lamps == found[:5]
+    assert all(one["since"] for one in found)
+
+
+def test_orders_are_listed_by_what_is_asked_for(service: Service, client: FlaskClient) -> None:
+    given_(service, CreateBatch("b", "LAMP", 3), CreateBatch("s", "SOFA", 5))
+    given_(service, order("a", "backorder", ("LAMP", 8)), order("b", "backorder", ("LAMP", 3), ("SOFA", 1)))
+    given_(service, Allocate("c", "SOFA", 1), CancelOrder("c"))
+
+    def listed(query: str) -> list[str]:
+        return [one["orderid"] for one in (client.get(f"/v1/orders{query}").json or {})["items"]]
+
+    assert listed("") == ["a", "b", "c"]
+    assert listed("?state=cancelled") == ["c"]
+    assert listed("?sku=LAMP") == ["a", "b"]
+    assert listed("?since=2026-01-01T00:00:00Z") == ["a", "b", "c"]
+    assert listed("?since=2199-01-01T00:00:00Z") == []
+    first = client.get("/v1/orders?limit=2").json or {}
+    assert listed(f"?limit=2&cursor={first['next']}") == ["c"]
+    [summary] = (client.get("/v1/orders?sku=SOFA&state=open").json or {})["items"]
+    assert summary | {"placed": None} == {
+        "orderid": "b",
+        "status": "open",
+        "placed": None,
+        "lines": 2,
+        "promised": 4,
+        "waiting": 0,
+        "dispatched": 0,
+        "skus": ["LAMP", "SOFA"],
+    }
+    assert client.get("/v1/orders?state=lost").status_code == 422
+
+
+def test_explain_says_what_would_be_promised_and_why_not_another(service: Service, client: FlaskClient) -> None:
+    given_(
+        service,
+        CreateBatch("few", "LAMP", 3),
+        CreateBatch("far", "LAMP", 9, location="berlin"),
+        CreateBatch("late", "LAMP", 9, date(2031, 2, 1), location="hamburg"),
+        CreateBatch("good", "LAMP", 9, date(2031, 1, 1), location="hamburg"),
+    )
+
+    answer = client.get("/v1/products/LAMP/explain?qty=8&needed_by=2031-01-15&locations=hamburg&locations=bremen")
+
+    assert answer.json == {
+        "verdict": "good",
+        "candidates": [
+            {"ref": "good", "available": 9, "verdict": "taken", "why": "has room for all 8"},
+            {"ref": "late", "available": 9, "verdict": "passed over", "why": "comes 2031-02-01, needed by 2031-01-15"},
+            {"ref": "few", "available": 3, "verdict": "passed over", "why": "lies at no location that was named"},
+            {"ref": "far", "available": 9, "verdict": "passed over", "why": "lies in berlin"},
+        ],
+    }
+    split = client.get("/v1/products/LAMP/explain?qty=11&may_split=true").json or {}
+    assert split["verdict"] == ["few", "far"]
+    assert (client.get("/v1/products/LAMP/explain?qty=100").json or {})["verdict"] is None
+    assert client.get("/v1/products/LMAP/explain?qty=1").status_code == 404
+    assert client.get("/v1/products/LAMP/explain").status_code == 422
+    assert client.get("/v1/products/LAMP/explain?qty=1&qty=2").status_code == 422
+
+
+def test_a_line_that_lost_its_place_to_a_cut_and_waits_is_among_those_that_moved(
+    service: Service, client: FlaskClient
+) -> None:
+    given_(service, CreateBatch("b", "LAMP", 9), order("17", "backorder", ("LAMP", 8)))
+
+    answer = client.patch("/v1/batches/b", json={"qty": 5}, headers={"If-Match": "*"})
+
+    assert (answer.json or {})["moved"] == [
+        {"orderid": "17", "lineid": "LAMP", "sku": "LAMP", "qty": 8, "from": "b", "to": None, "outcome": "waiting"}
+    ]
+    created = client.post("/v1/batches", json={"ref": "c", "sku": "LAMP", "qty": 10, "location": "hamburg"})
+    assert (created.json or {})["allocated"] == 8, "as it is after those who wait were served"
+
+
+# --- by many at once --------------------------------------------------------------
+
+
+def test_orders_over_the_same_skus_in_any_order_never_deadlock_nor_oversell(
+    settings: Settings, differences: Differences, sql: Sql
+) -> None:
+    services = [bootstrap(settings, connections=10) for _ in range(2)]
+    skus = [f"SKU-{number}" for number in range(5)]
+    given_(services[0], *(CreateBatch(f"b-{sku}", sku, 60) for sku in skus))
+
+    def place(number: int) -> str:
+        random = Random(number)
+        lines = [(sku, random.randint(1, 3)) for sku in random.sample(skus, 3)]
+        mode = random.choice(["all_or_nothing", "partial", "backorder"])
+        answer = services[number % 2].bus.handle(order(f"o{number}", mode, *lines))  # type: ignore[arg-type]
+        return str(answer["outcome"])
+
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            outcomes = list(pool.map(place, range(120)))
+            list(pool.map(lambda sku: services[0].bus.handle(ChangeBatchQuantity(f"b-{sku}", 30)), skus))
+            list(pool.map(lambda sku: services[1].bus.handle(ChangeBatchQuantity(f"b-{sku}", 50)), skus))
+    finally:
+        for service in services:
+            service.close()
+
+    assert len(outcomes) == 120
+    assert differences() == []
+    assert sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(0,)]
+
+
+def test_2000_lines_that_wait_are_served_over_http_in_one_transaction(
+    settings: Settings, engine: Engine, sql: Sql, differences: Differences
+) -> None:
+    """A command of which nobody can say beforehand that it moves many lines."""
+    with_lane = bootstrap(settings, connections=4, callers_wait=True)
+    try:
+        with_lane.bus.handle(CreateBatch("none", "LAMP", 0))
+        lines = 2_000
+        for number in range(0, lines, 200):
+            part = [("LAMP", 1 + place % 3, f"{place}") for place in range(number, number + 200)]
+            with_lane.bus.handle(order(f"o{number}", "backorder", *part))
+        client = create_app(with_lane, UNRESTRICTED).test_client()
+
+        answer = client.post("/v1/batches", json={"ref": "b", "sku": "LAMP", "qty": 10_000})
+
+        assert answer.status_code == 201, answer.text
+        assert (answer.json or {})["allocated"] == sum(1 + place % 3 for place in range(lines))
+        [(transactions,)] = sql(
+            "SELECT count(DISTINCT transaction_id) FROM event_log WHERE type = 'allocated.v1' AND stream = 'LAMP'"
+        )
+        assert transactions == 1
+        assert sql("SELECT count(*) FROM backorders") == [(0,)]
+    finally:
+        with_lane.close()
+    assert differences() == []
+
+
+# --- against the oracle -----------------------------------------------------------
+
+
+def emptied(engine: Engine) -> None:
+    names = [table.name for table in (*tables.metadata.sorted_tables, *messaging_tables.metadata.sorted_tables)]
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {', '.join(names)}"))
+
+
+def test_random_sequences_over_http_end_as_the_oracle_says(
+    service: Service, engine: Engine, client: FlaskClient, differences: Differences
+) -> None:
+    @given(st.data())
+    @settings(max_examples=SEQUENCES, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
+    def agree(data: st.DataObject) -> None:
+        emptied(engine)
+        asker = Asker(data, Oracle(date.today()))  # noqa: DTZ011 - as the database's, in UTC
+        for _ in range(30):
+            command, before = asker.next(), deepcopy(asker.oracle)
+            try:
+                asker.oracle.ask(command)
+                expected = None
+            except Refused as refused:
+                asker.oracle = before
+                expected = problem_name(getattr(errors, str(refused)))
+            answer = request_for(client, command)
+            found = None if answer.status_code < 400 else kind_of(answer)
+            assert found in {expected, "out-of-stock"}, (command, answer.text)
+            compared(service.bus.unit_of_work, asker.oracle)
+        assert differences() == []
+
+    agree()
+
+
+def kind_of(answer: TestResponse) -> str:
+    kind: str = (answer.json or {})["type"]
+    return kind.removeprefix("/problems/")
