@@ -32,8 +32,8 @@ _FILL = f"""
 
     INSERT INTO products (sku, version_number, waiting) VALUES ('WANTED', 1 + {LINES}, {LINES});
     INSERT INTO batches SELECT 'WANTED', 'gone', NULL, 0, 0, 0, 1;
-    INSERT INTO backorders (sku, since, orderid, lineid, qty, needs, priority)
-    SELECT 'WANTED', 1 + number, 'wanted-' || number, 'WANTED', 11 + number % 20, 11 + number % 20, 5
+    INSERT INTO backorders (sku, since, orderid, lineid, qty, needs, turn, places)
+    SELECT 'WANTED', 1 + number, 'wanted-' || number, 'WANTED', 11 + number % 20, 11 + number % 20, -5, 1
     FROM generate_series(1, {LINES}) AS number;
     INSERT INTO order_lines (orderid, lineid, sku, since, terms)
     SELECT orderid, lineid, sku, since, '{{"waits": true}}' FROM backorders WHERE sku = 'WANTED';

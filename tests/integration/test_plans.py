@@ -451,7 +451,7 @@ def test_how_much_waits_is_counted_up_to_a_limit_and_the_oldest_looked_for_in_so
     [backlog] = [one for one in found.backlogs if one.effect == EFFECT]
     assert (backlog.waiting, backlog.streams, found.dead_messages) == (500, 100, 500)
     effects, counted, heads, *_, dead_messages = plans
-    touches([effects], rows=3, pages=10)
+    touches([effects], rows=3, pages=12)
     touches([counted, dead_messages], rows=500, pages=500)
     touches([heads], rows=2 * 101, pages=10 * 101)
 

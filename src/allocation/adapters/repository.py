@@ -11,9 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import date, datetime, tzinfo
+from functools import reduce
 from itertools import starmap
 from operator import attrgetter
+from operator import or_ as or_bits
 from typing import Any, TypeAlias, cast
+from zlib import crc32
 
 from pydantic import TypeAdapter
 from sqlalchemy import (
@@ -324,10 +327,12 @@ class SqlAlchemyProducts:
 
     def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
         place: Row = {"turn": -100, "since": 0}
-        about: Row = {"sku": batch.sku, "day": day, "location": batch.location}
+        about: Row = {"sku": batch.sku, "day": day, "place": _place(batch.location)}
+        most = 10  # mostly few are served, but there may be thousands
         while batch.available_quantity > 0:
-            room = {"room": min(batch.available_quantity, LARGEST_LINE)}
+            room = {"room": min(batch.available_quantity, LARGEST_LINE), "most": most}
             rows = self._ask(Query(_NEXT_BACKORDERS, [about | room | place]))[_NEXT_BACKORDERS]
+            most = min(2 * most, 200)
             if not rows:
                 return
             self.read_lines([(orderid, lineid) for _, _, orderid, lineid in rows])
@@ -474,10 +479,19 @@ def backorder_row(line: PlacedLine) -> Row:
         "lineid": line.lineid,
         "qty": line.waiting,
         "needs": 1 if line.terms.may_split else line.waiting,
-        "priority": line.terms.priority,
+        "turn": -line.terms.priority,
         "needed_by": line.terms.needed_by,
-        "locations": list(line.terms.locations) or None,
+        "places": reduce(or_bits, map(_place, line.terms.locations)) if line.terms.locations else ANYWHERE,
     }
+
+
+ANYWHERE = 2**62 - 1
+
+
+def _place(location: str) -> int:
+    """A bit, by which a line that wants none of it is passed over in the index. Two locations may share one: then the
+    rule passes it over."""
+    return 1 << crc32(location.encode()) % 62
 
 
 def _those_with_rows(*statements: tuple[Write, list[Row]]) -> Iterator[Statement]:
@@ -624,11 +638,11 @@ _next = (
 _NEXT_TO_BREAK = compiled(select(*_next.c).select_from(_beyond.join(_next, true())))
 
 # Steps through the different sizes that fit, and takes of each the first in turn that may be served from the batch: the
-# number of lines that wait does not matter, but that of the sizes.
+# number of lines that wait does not matter, but that of the sizes. Who is passed over is seen in the index only.
 _NEXT_BACKORDERS = """
     WITH RECURSIVE asked AS (
         SELECT * FROM json_to_recordset($1::json) AS given (
-            sku text, room integer, day date, location text, turn integer, since bigint
+            sku text, room integer, day date, place bigint, turn integer, since bigint, most integer
         )
     ), sizes (needs) AS (
         SELECT (
@@ -641,16 +655,21 @@ _NEXT_BACKORDERS = """
             ORDER BY backorders.needs LIMIT 1
         ) FROM sizes, asked WHERE sizes.needs IS NOT NULL
     )
-    SELECT -first.priority AS turn, first.since, orderid, lineid
-    FROM asked, sizes CROSS JOIN LATERAL (
-        SELECT * FROM backorders
-        WHERE backorders.sku = asked.sku AND backorders.needs = sizes.needs AND sizes.needs <= asked.room
-          AND (-backorders.priority, backorders.since) > (asked.turn, asked.since)
-          AND (asked.day IS NULL OR backorders.needed_by IS NULL OR backorders.needed_by >= asked.day)
-          AND (backorders.locations IS NULL OR asked.location = ANY (backorders.locations))
-        ORDER BY -backorders.priority, backorders.since LIMIT 100
+    SELECT first.turn, first.since, waiting.orderid, waiting.lineid
+    FROM asked CROSS JOIN LATERAL (
+        SELECT of_size.turn, of_size.since
+        FROM sizes CROSS JOIN LATERAL (
+            SELECT backorders.turn, backorders.since FROM backorders
+            WHERE backorders.sku = asked.sku AND backorders.needs = sizes.needs AND sizes.needs <= asked.room
+              AND (backorders.turn, backorders.since) > (asked.turn, asked.since)
+              AND (asked.day IS NULL OR backorders.needed_by IS NULL OR backorders.needed_by >= asked.day)
+              AND backorders.places & asked.place <> 0
+            ORDER BY backorders.turn, backorders.since LIMIT asked.most
+        ) AS of_size
+        ORDER BY of_size.turn, of_size.since LIMIT asked.most
     ) AS first
-    ORDER BY 1, 2 LIMIT 100
+    JOIN backorders AS waiting ON waiting.sku = asked.sku AND waiting.since = first.since
+    ORDER BY first.turn, first.since
 """
 
 _DOCUMENT_KEY = ("about", "part", "kind", "number")
@@ -723,7 +742,7 @@ _UPDATE_BACKORDERS = write_rows(
     .where(and_(backorders.c.sku == _waits.c.sku, backorders.c.since == _waits.c.since))
 )
 _INSERT_BACKORDERS = insert_rows(
-    backorders, "sku", "since", "orderid", "lineid", "qty", "needs", "priority", "needed_by", "locations"
+    backorders, "sku", "since", "orderid", "lineid", "qty", "needs", "turn", "needed_by", "places"
 )
 
 _INSERT_DOCUMENTS = insert_rows(documents, *_DOCUMENT_KEY, "version", "sku")

@@ -29,9 +29,10 @@ _FITS = text("""
            purchased_quantity - allocated_quantity AS available
     FROM backorders AS waiting JOIN batches
       ON batches.sku = waiting.sku AND is_open AND purchased_quantity - allocated_quantity >= needs
+    JOIN order_lines AS line USING (orderid, lineid)
     WHERE (expires IS NULL OR expires > current_date + 1)
       AND (eta IS NULL OR needed_by IS NULL OR greatest(eta, current_date + 1) <= needed_by)
-      AND (locations IS NULL OR batches.location = ANY (locations))
+      AND (coalesce(line.terms -> 'locations', '[]') = '[]' OR line.terms -> 'locations' ? batches.location)
     ORDER BY waiting.orderid, waiting.lineid, reference
 """)
 

@@ -119,22 +119,20 @@ backorders = Table(
     Column("lineid", Key, nullable=False),
     Column("qty", Integer, nullable=False),
     Column("needs", Integer, nullable=False),
-    Column("priority", SmallInteger, nullable=False),
+    Column("turn", SmallInteger, nullable=False),
     Column("needed_by", Date),
-    Column("locations", ARRAY(Text)),
+    Column("places", BigInteger, nullable=False),
     CheckConstraint("0 < needs AND needs <= qty", name="backorders_quantities"),
     comment="Lines that wait, and the least that each takes of a batch: all that it waits for, or 1 if it may be "
-    "split.",
+    "split. They are served by turn, which is -priority, and since. places has a bit for each location that will "
+    "do.",
 )
 Index(
     "backorders_in_turn",
-    backorders.c.sku,
-    backorders.c.needs,
-    (-backorders.c.priority).label("turn"),
-    backorders.c.since,
-    postgresql_include=["needed_by"],
+    *(backorders.c[name] for name in ("sku", "needs", "turn", "since")),
+    postgresql_include=["needed_by", "places"],
 )
-Index("backorders_by_turn", backorders.c.sku, (-backorders.c.priority).label("turn"), backorders.c.since)
+Index("backorders_by_turn", backorders.c.sku, backorders.c.turn, backorders.c.since)
 
 orders = Table(
     "orders",

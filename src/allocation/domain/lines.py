@@ -302,7 +302,7 @@ class Lines:
         """The line as it was, and as it is before it gets more: begun anew, when nothing is left of it."""
         key = event.orderid, event.lineid
         before = self.get(key)
-        if before and before.sku == event.sku and (before.qty or key in self.broken):
+        if before and before.sku == event.sku and (before.has_pieces or before.returned or key in self.broken):
             return before, before
         return before, PlacedLine(event.orderid, event.lineid, event.sku, terms=LineTerms.of(event), since=since)
 

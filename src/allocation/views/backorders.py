@@ -42,7 +42,7 @@ def position_of(backorder: str) -> str:
     """The SQL of the place of a row in the queue of its SKU, from 1."""
     return f"""(
         SELECT count(*) FROM backorders AS before WHERE before.sku = {backorder}.sku
-           AND (-before.priority, before.since) <= (-{backorder}.priority, {backorder}.since)
+           AND (before.turn, before.since) <= ({backorder}.turn, {backorder}.since)
     )"""  # noqa: S608 - all of it is our own
 
 
@@ -59,21 +59,21 @@ def backorders(
         position = row.position if row.position is not None else position + 1
         found.append(_backorder(row, position))
     last = rows[most - 1] if len(rows) > most else None
-    return found, Place(last.sku, -last.priority, last.version) if last else None
+    return found, Place(last.sku, last.turn, last.version) if last else None
 
 
 def _backorder(row: Any, position: int) -> Backorder:
-    of_line = row.orderid, row.lineid, row.sku, row.qty
-    return Backorder(*of_line, position, row.needs, row.largest, row.time, row.priority, row.needed_by, row.locations)
+    of_line, terms = (row.orderid, row.lineid, row.sku, row.qty), (-row.turn, row.needed_by, row.locations or None)
+    return Backorder(*of_line, position, row.needs, row.largest, row.time, *terms)
 
 
 _BACKORDERS = text(f"""
     WITH page AS (
-        SELECT *, row_number() OVER (PARTITION BY sku ORDER BY -priority, since) AS nth FROM (
+        SELECT *, row_number() OVER (PARTITION BY sku ORDER BY turn, since) AS nth FROM (
             SELECT * FROM backorders
-            WHERE (sku, -priority, since) > (:of, :turn, :since)
+            WHERE (sku, turn, since) > (:of, :turn, :since)
               AND (CAST(:sku AS text) IS NULL OR sku = :sku)
-            ORDER BY sku, -priority, since LIMIT :most
+            ORDER BY sku, turn, since LIMIT :most
         ) AS next
     ), rooms AS (
         SELECT sku, coalesce((
@@ -81,10 +81,12 @@ _BACKORDERS = text(f"""
             WHERE batches.sku = skus.sku AND is_open AND {IS_SOLD}
         ), 0) AS largest FROM (SELECT DISTINCT sku FROM page) AS skus
     )
-    SELECT page.orderid, page.lineid, page.sku, page.qty, page.needs, page.priority, page.needed_by, page.locations,
+    SELECT page.orderid, page.lineid, page.sku, page.qty, page.needs, page.turn, page.needed_by,
+           line.terms -> 'locations' AS locations,
            page.since AS version, event_log.time, rooms.largest,
            CASE WHEN nth = 1 THEN {position_of("page")} END AS position
     FROM page JOIN rooms ON rooms.sku = page.sku
+    LEFT JOIN order_lines AS line ON line.orderid = page.orderid AND line.lineid = page.lineid
     LEFT JOIN event_log ON event_log.stream = page.sku AND event_log.version = page.since
-    ORDER BY page.sku, -page.priority, page.since
+    ORDER BY page.sku, page.turn, page.since
 """)  # noqa: S608 - all of it is our own

@@ -38,19 +38,18 @@ def upgrade() -> None:
         sa.Column("lineid", _KEY, nullable=False),
         sa.Column("qty", sa.Integer(), nullable=False),
         sa.Column("needs", sa.Integer(), nullable=False),
-        sa.Column("priority", sa.SmallInteger(), nullable=False),
+        sa.Column("turn", sa.SmallInteger(), nullable=False),
         sa.Column("needed_by", sa.Date(), nullable=True),
-        sa.Column("locations", postgresql.ARRAY(sa.Text()), nullable=True),
+        sa.Column("places", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("0 < needs AND needs <= qty", name="backorders_quantities"),
         sa.PrimaryKeyConstraint("sku", "since"),
         comment="Lines that wait, and the least that each takes of a batch: all that it waits for, or 1 if it may be "
-        "split.",
+        "split. They are served by turn, which is -priority, and since. places has a bit for each location that will "
+        "do.",
     )
-    turn = sa.text("(-priority)")
-    op.create_index(
-        "backorders_in_turn", "backorders", ["sku", "needs", turn, "since"], postgresql_include=["needed_by"]
-    )
-    op.create_index("backorders_by_turn", "backorders", ["sku", turn, "since"])
+    columns = ["sku", "needs", "turn", "since"]
+    op.create_index("backorders_in_turn", "backorders", columns, postgresql_include=["needed_by", "places"])
+    op.create_index("backorders_by_turn", "backorders", ["sku", "turn", "since"])
 
 
 def downgrade() -> None:
