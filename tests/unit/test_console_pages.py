@@ -29,6 +29,7 @@ from allocation.domain.commands import (
     ReleaseLine,
     ReturnLine,
 )
+from allocation.domain.names import normal
 from allocation.entrypoints import console as the_console
 from allocation.entrypoints.console.bars import bar
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
@@ -414,7 +415,12 @@ def shared_console() -> Console:
     return Console()
 
 
-@given(st.text(min_size=1, max_size=60).filter(lambda text: text.strip() == text and text.isprintable()))
+def is_name(text: str) -> bool:
+    """In the form in which names are kept."""
+    return text.strip() == text and text.isprintable() and normal(text) is text
+
+
+@given(st.text(min_size=1, max_size=60).filter(is_name))
 def test_every_name_leads_to_its_page(name: str) -> None:
     console = shared_console()
     console.given(CreateBatch(f"batch of {name}", name, 5), Allocate(name, name, 1))
