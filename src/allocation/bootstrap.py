@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from allocation.access.console_sessions import SqlConsoleSessions
 from allocation.access.key_cache import ApiKeyCache
-from allocation.access.keys import SqlKeys
+from allocation.access.sql_keys import SqlKeys
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
 from allocation.adapters.redis_channels import (
     BRIDGE_LOCK,

@@ -15,7 +15,8 @@ from sqlalchemy import Engine
 from tests.integration.conftest import Sql
 
 from allocation.access.key_cache import ApiKeyCache
-from allocation.access.keys import NameTaken, Principal, Scope, SqlKeys
+from allocation.access.keys import Principal, Scope
+from allocation.access.sql_keys import NameTaken, SqlKeys
 from allocation.adapters.redis_channels import EVENTS
 from allocation.bootstrap import Service
 from allocation.config import SettingError, Settings

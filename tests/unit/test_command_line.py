@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -47,6 +48,12 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> dict[tuple[str, 
 every_command = pytest.mark.parametrize(
     ("path", "command"), commands(main).items(), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
 )
+
+
+def test_what_a_subcommand_needs_is_not_imported_before_it_runs() -> None:
+    script = "import sys; import allocation.entrypoints.cli; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"sqlalchemy", "psycopg", "redis", "flask", "pydantic", "alembic", "granian"} & set(modules)
 
 
 def test_help_lists_the_commands_by_what_they_are_for() -> None:

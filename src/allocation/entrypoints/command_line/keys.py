@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allocation.access.keys import NAME, NameTaken, Scope, SqlKeys, StoredKey
+from allocation.access.keys import NAME, Scope, StoredKey
 from allocation.config import Settings
 from allocation.entrypoints.command_line.os_user import login_name
 from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
@@ -16,6 +16,8 @@ from allocation.entrypoints.command_line.sessions import database
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from allocation.access.sql_keys import SqlKeys
 
 as_json_option = json_option("Print JSON, one key a line.")
 
@@ -46,6 +48,8 @@ def create(settings: Settings, name: str, scopes: tuple[str, ...], rate: int | N
 
     The key goes to stdout and all else to stderr, so that KEY=$(allocation keys create ...) takes it.
     """
+    from allocation.access.sql_keys import NameTaken
+
     if not NAME.fullmatch(name):
         raise click.UsageError(
             f"NAME is {name!r}; expected up to 63 letters, digits and . _ -, the first a letter or digit"
@@ -113,6 +117,7 @@ def revoke(settings: Settings, name: str, as_json: bool) -> None:
 
 @contextmanager
 def _stored_keys(settings: Settings) -> Iterator[SqlKeys]:
+    from allocation.access.sql_keys import SqlKeys
     from messaging.retry import Retry
 
     with database(settings) as engine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from allocation.access.keys import SqlKeys
+from allocation.access.sql_keys import SqlKeys
 from allocation.config import SettingError, Settings
 from allocation.database import migrations
 from allocation.database.engine import short_lived_engine
