@@ -24,7 +24,8 @@ def processes_of(home: Path) -> list[Process]:
 
 def _look_at(entry: Path, home: Path) -> Iterator[Process]:
     with suppress(OSError):  # it has ended meanwhile
-        command = (entry / "cmdline").read_bytes()
+        if not (command := (entry / "cmdline").read_bytes()):
+            return  # the kernel's own, every second one
         where = (entry / "cwd").readlink()
         if os.fsencode(home) in command + (entry / "environ").read_bytes() or where.is_relative_to(home):
             parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]

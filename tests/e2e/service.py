@@ -228,7 +228,7 @@ class Service:
 
     def _is_ready(self) -> bool:
         assert self.is_running, "allocation run has ended"
-        return self._is_complete() and self.client.is_ready() and self.client.is_listened_to()
+        return self.client.is_ready() and self._is_complete() and self.client.is_listened_to()
 
     def _is_complete(self) -> bool:
         """The servers, one of each part, workers below the API, and none that has lost its parent."""
@@ -242,7 +242,7 @@ class Service:
         return (
             bool(workers)
             and all(worker.parent == api.pid for worker in workers)
-            and servers <= {process.pid for process in self.processes()}
+            and servers <= {process.pid for process in found}
         )
 
     def _kill(self, *pids: int) -> None:
