@@ -105,7 +105,7 @@ def test_no_secret_is_heard_or_seen_anywhere(service: Service, tmp_path: Path) -
             with connection_to(api) as gone:
                 gone.sendall(f"GET / HTTP/1.1\r\nAuthorization: Bearer {key}\r\nX".encode())
             titles = [process.command for process in service.processes()]
-        with service.second_api(**settings | {"LOG_FORMAT": "console"}):
+        with service.second_api(**settings | {"LOG_FORMAT": "console", "WEB_CONCURRENCY": "1"}):
             pass
         failing = [
             service.command(*command, **settings | {name: value})
