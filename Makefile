@@ -10,7 +10,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDONTWRITEBYTE
 
 .NOTPARALLEL: # the order of prerequisites is the order of work, under -j too
 .PHONY: help run migrate check demo catalogue test unit-tests integration-tests e2e-tests static-checks lint typecheck format black \
-	chaos mutants partitions test-pairs bench bench-quick docs pictures build up down logs all clean
+	chaos mutants partitions test-pairs test-laws bench bench-quick docs pictures build up down logs all clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ partitions: .venv/ready-to-test ## the integration tests once more, on tables th
 
 test-pairs: .venv/ready-to-test ## every two commands at the same moment: all is as if one had come after the other
 	@TESTS_ALL_PAIRS=1 $(BIN)/python -m pytest --numprocesses 2 tests/integration/test_pairs.py
+
+test-laws: .venv/ready-to-test ## every law once more, with eighty times as many examples; that takes its time
+	@HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest --numprocesses 2 --timeout 3600 tests/unit tests/integration/test_openapi.py
 
 e2e-tests: .venv/ready-to-test ## real processes, over HTTP and Redis
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import schemathesis
+from hypothesis import settings
 from schemathesis import Case, Response
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import AcceptedNegativeData
@@ -19,7 +20,8 @@ from allocation.entrypoints.http.access import UNRESTRICTED
 
 CONFIG = SchemathesisConfig.from_dict(
     {
-        "generation": {"max-examples": 10, "mode": "all", "no-shrink": True},
+        # Of each way to ask; the profile's number is for what asks no server.
+        "generation": {"max-examples": settings().max_examples // 6, "mode": "all", "no-shrink": True},
         "checks": {
             # What a schema can't say: an ETag is right or stale, and who sends none is told so with 428.
             "positive_data_acceptance": {"expected-statuses": ["2xx", "304", "404", "409", "412"]},

@@ -23,7 +23,7 @@ OURS = {
     "docs",
     "static-checks",
     "lint",
-} | {*("typecheck", "format", "clean", "partitions", "test-pairs", "catalogue", "pictures")}
+} | {*("typecheck", "format", "clean", "partitions", "test-pairs", "test-laws", "catalogue", "pictures")}
 ENV = {"PATH": os.environ["PATH"]}  # without what the `make` that may have started us says to its like
 
 
