@@ -16,14 +16,14 @@ PAGE = ROOT / "docs/add-a-command.md"
 NEW_TEST = "tests/unit/test_recall.py"
 MOST_SOURCE_FILES = 9
 """For a command with its event, its refusal and its route."""
-_NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "var", "build", "dist", "__pycache__", ".*_cache", ".hypothesis")
+_NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "var", "build", "dist", ".*_cache", ".hypothesis")
 _BLOCK = re.compile(r"^```(python|diff)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Copy:
     def __init__(self, folder: Path) -> None:
         self._folder = shutil.copytree(ROOT, folder / "copy", ignore=_NOT_COPIED)
-        self._environment = os.environ | {"PYTHONPATH": str(self._folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environment = os.environ | {"PYTHONPATH": str(self._folder / "src")}
 
     def write(self, name: str, text: str) -> None:
         (self._folder / name).write_text(text, "utf-8")
