@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,6 +13,7 @@ from threading import Thread
 import click
 import pytest
 import redis
+import trustme
 
 from allocation.entrypoints.demo import client
 from allocation.entrypoints.demo.client import DemoClient
@@ -21,10 +23,11 @@ from messaging.errors import Unavailable
 
 @pytest.fixture
 def answering() -> Iterator[Callable[..., str]]:
-    """Makes a server on this machine that answers all with a status, a body and headers; gives its URL."""
+    """Makes a server on this machine that answers all with a status, a body and headers; gives its URL. Over TLS with
+    a certificate that nobody knows."""
     servers: list[HTTPServer] = []
 
-    def answer(status: int, body: bytes, **headers: str) -> str:
+    def answer(status: int, body: bytes, *, tls: bool = False, **headers: str) -> str:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(status)
@@ -42,8 +45,12 @@ def answering() -> Iterator[Callable[..., str]]:
 
         server = HTTPServer(("127.0.0.1", 0), Handler)
         servers.append(server)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            trustme.CA().issue_cert("elsewhere.example").configure_cert(context)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
+        return f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
 
     yield answer
     for server in servers:
@@ -64,6 +71,10 @@ def test_an_api_is_asked_at_its_unix_socket_too(tmp_path: Path) -> None:
         Thread(target=server.handle_request, daemon=True).start()
 
         assert api(f"unix:{tmp_path / 'api'}").status == "ready"
+
+
+def test_an_api_is_asked_whoever_has_signed_its_certificate(answering: Answering) -> None:
+    assert api(answering(200, b'{"status": "ready"}', tls=True)).status == "ready"
 
 
 @pytest.mark.parametrize("status", ["ready", "degraded"])

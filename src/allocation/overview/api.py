@@ -52,7 +52,7 @@ def api(url: str, patience: float = _PATIENCE) -> Api:
 def _ask(url: str, patience: float) -> bytes:
     if url.startswith("unix:"):
         return _ask_by_socket(url.removeprefix("unix:").removesuffix("/readyz"), patience)
-    anybody = ssl.create_default_context()  # it is sent nothing that others may not know
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it is sent nothing that others may not know
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     not_by_proxy, tls = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=anybody)
     open_url = urllib.request.build_opener(not_by_proxy, tls).open
