@@ -39,6 +39,12 @@ def redis_url(every_redis_url: str) -> str:
     return every_redis_url
 
 
+@pytest.fixture(autouse=True)
+def listens_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer that is told to stop hears the stream out first."""
+    monkeypatch.setattr(redis_commands, "_LISTEN", 0.05)
+
+
 @pytest.fixture
 def start_another(settings: Settings) -> Iterator[Callable[[], Service]]:
     """The same service in what would be another process."""
