@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.bench import Measure
-from benchmarks.rows import growth
+from benchmarks.rows import growth, orders
 from benchmarks.rows.bus import bus
 from benchmarks.rows.cut import cut
 from benchmarks.rows.fresh import fresh
@@ -22,6 +22,10 @@ CATALOGUE: dict[str, Measure] = {
     "growth-batches": growth.batches,
     "view": growth.view,
     "cut": cut,
+    "orders": orders.orders,
+    "queue": orders.queue,
+    "passed-over": orders.passed_over,
+    "filled": orders.filled,
     "import": imports,
     "relay": relay,
     "fresh": fresh,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
@@ -58,3 +60,40 @@ def refresh_statistics(connection: Connection[TupleRow]) -> None:
         table = sql.Identifier(name)
         if connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(table)).fetchone():
             connection.execute(sql.SQL("VACUUM ANALYZE {}").format(table))
+
+
+_QUEUE = """
+    CREATE TEMP TABLE made ON COMMIT DROP AS
+    SELECT sku, version_number + number AS version, 'waits-' || sku || '-' || number AS orderid,
+           20 + number %% 20 AS qty, CAST(%(needed_by)s AS date) AS needed_by
+    FROM products CROSS JOIN generate_series(1, %(lines)s) AS number WHERE sku = %(sku)s"""
+_WAIT = (
+    """
+    INSERT INTO order_lines (orderid, lineid, sku, since, terms)
+    SELECT orderid, sku, sku, version, jsonb_build_object(
+               'priority', 5, 'needed_by', needed_by, 'may_split', false, 'waits', true, 'locations', '[]'::jsonb)
+    FROM made""",
+    """
+    INSERT INTO backorders (sku, since, orderid, lineid, qty, needs, turn, needed_by, places)
+    SELECT sku, version, orderid, sku, qty, qty, -5, needed_by, (1::bigint << 62) - 1 FROM made""",
+    """
+    INSERT INTO event_log (stream, version, id, type, data, correlation_id, causation_id, source, time, effects)
+    SELECT sku, version, gen_random_uuid(), 'backordered.v1', jsonb_strip_nulls(jsonb_build_object(
+               'orderid', orderid, 'sku', sku, 'qty', qty, 'lineid', sku, 'since', version, 'needed_by', needed_by)),
+           gen_random_uuid()::text, gen_random_uuid()::text, 'http', clock_timestamp(), '["publish_event"]'
+    FROM made""",
+    "INSERT INTO outbox (effect, stream, version) SELECT 'publish_event', sku, version FROM made",
+    """
+    UPDATE products SET version_number = newest, waiting = waiting + lines
+    FROM (SELECT sku, max(version) AS newest, count(*) AS lines FROM made GROUP BY sku) AS made
+    WHERE products.sku = made.sku""",
+)
+
+
+def lines_that_wait(connection: Connection[TupleRow], sku: str, lines: int, needed_by: date | None = None) -> None:
+    """For 20 to 39 pieces each."""
+    with connection.transaction():
+        connection.execute(_QUEUE, {"sku": sku, "lines": lines, "needed_by": needed_by})
+        for statement in _WAIT:
+            connection.execute(statement.encode())
+    refresh_statistics(connection)

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from benchmarks import bare, pgbench
-from benchmarks.fill import allocate_lines
+from benchmarks.fill import allocate_lines, lines_that_wait
 from benchmarks.world import PLENTY, SKUS, Database
 from sqlalchemy import make_url
 from tests.integration.conftest import Sql
@@ -86,11 +86,17 @@ def test_what_is_filled_in_balances(
     service: Service, libpq_url: str, sql: Sql, differences: Callable[[], list[str]]
 ) -> None:
     service.bus.handle_together([Request(CreateBatch(f"batch-{sku}", sku, PLENTY)) for sku in ("A", "B")])
+    service.bus.handle(CreateBatch("none", "C", 0))
     with psycopg.connect(libpq_url, autocommit=True) as connection:
         allocate_lines(connection, ["A", "B"], 3)
+        lines_that_wait(connection, "C", 3, date(2031, 1, 1))
+        lines_that_wait(connection, "C", 20)
     service.bus.handle(Allocate("afterwards", "A", 1))
 
-    assert sql("SELECT sku, version_number FROM products ORDER BY sku") == [("A", 5), ("B", 4)]
+    assert sql("SELECT sku, version_number FROM products ORDER BY sku") == [("A", 5), ("B", 4), ("C", 24)]
+    assert not differences()
+    service.bus.handle(CreateBatch("all", "C", 1_000, date(2030, 1, 1)))
+    assert sql("SELECT count(*) FROM backorders") == [(0,)]
     assert not differences()
 
 
