@@ -64,7 +64,7 @@ def refresh_statistics(connection: Connection[TupleRow]) -> None:
 
 _QUEUE = """
     CREATE TEMP TABLE made ON COMMIT DROP AS
-    SELECT sku, version_number + number AS version, 'waits-' || sku || '-' || number AS orderid,
+    SELECT sku, version_number + number AS version, 'waits-' || sku || '-' || version_number + number AS orderid,
            20 + number %% 20 AS qty, CAST(%(needed_by)s AS date) AS needed_by
     FROM products CROSS JOIN generate_series(1, %(lines)s) AS number WHERE sku = %(sku)s"""
 _WAIT = (

@@ -117,8 +117,10 @@ def _operation(endpoint: str, route: Route) -> Json:
 
 
 def _parameters(route: Route) -> Iterator[Json]:
+    fields = SCHEMAS[route.takes.name].json_schema()["properties"] if route.takes else {}
     for name in route.parameters:
-        yield {"name": name, "in": "path", "required": True, "schema": TypeAdapter(Name).json_schema()}
+        schema = fields.get(route.known.get(name), TypeAdapter(Name).json_schema())
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
     if query := queries.kind_of(route):
         schemas = query.model_json_schema()
         for name, schema in schemas["properties"].items():
