@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -30,6 +34,7 @@ from allocation.domain import errors
 from allocation.domain.commands import Allocate, CancelOrder, ChangeBatchQuantity, Command, CreateBatch
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
+from embedded.waiting import wait_for
 from messaging.sql import tables as messaging_tables
 
 Differences = Callable[[], list[str]]
@@ -333,3 +338,56 @@ def test_random_sequences_over_http_end_as_the_oracle_says(
 def kind_of(answer: TestResponse) -> str:
     kind: str = (answer.json or {})["type"]
     return kind.removeprefix("/problems/")
+
+
+# --- killed -----------------------------------------------------------------------
+
+KILLS = int(os.environ.get("ORDER_KILLS", "5"))
+VICTIM = """
+import os, sys
+from dataclasses import replace
+from allocation.bootstrap import bootstrap
+from allocation.config import Settings
+from allocation.domain.commands import OrderedLine, PlaceOrder
+
+database_url, redis_url = sys.argv[1:]
+for number in sys.stdin:
+    pid = os.fork()
+    if not pid:
+        service = bootstrap(replace(Settings(), database_url=database_url, redis_url=redis_url), connections=1)
+        for order in range(1_000):
+            lines = tuple(OrderedLine(f"SKU-{place}", 1) for place in range(20))
+            service.bus.handle(PlaceOrder(f"o{number.strip()}-{order}", lines, "backorder"))
+            if not order:
+                print(os.getpid(), flush=True)
+    os.waitpid(pid, 0)
+"""
+
+
+def test_of_an_order_whose_process_is_killed_there_is_all_or_nothing(
+    service: Service, settings: Settings, sql: Sql, differences: Differences
+) -> None:
+    given_(service, *(CreateBatch(f"b{place}", f"SKU-{place}", 40 + place) for place in range(20)))
+    command = [sys.executable, "-c", VICTIM, settings.database_url, settings.redis_url]
+    random = Random(20)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as victim:
+        assert victim.stdin
+        assert victim.stdout
+        for number in range(KILLS):
+            print(number, file=victim.stdin, flush=True)
+            pid = int(victim.stdout.readline())
+            time.sleep(random.uniform(0.0, 0.1))  # wherever it is then
+            os.kill(pid, signal.SIGKILL)
+        victim.stdin.close()
+
+    at_work = "SELECT FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()"
+    assert wait_for(lambda: not sql(at_work), within=10)
+    orders = sql("SELECT count(*), count(DISTINCT sku) FROM order_lines GROUP BY orderid")
+    assert set(orders) == {(20, 20)}
+    assert len(orders) >= KILLS
+    [(transactions,)] = sql(
+        "SELECT count(*) FROM (SELECT FROM event_log WHERE data ? 'orderid' GROUP BY data ->> 'orderid' "
+        "HAVING count(DISTINCT transaction_id) > 1) AS divided"
+    )
+    assert transactions == 0
+    assert differences() == []
