@@ -17,7 +17,7 @@ INCARNATION = "{allocation.events}.incarnation"
 
 QUERIES = {
     "event_log": "SELECT stream, version, id, type, data FROM event_log WHERE stream LIKE %s",
-    "products": "SELECT sku, version_number FROM products WHERE sku LIKE %s",
+    "products": "SELECT sku, version_number, waiting FROM products WHERE sku LIKE %s",
     "batches": "SELECT sku, reference, eta::text, initial_quantity, purchased_quantity, allocated_quantity, added,"
     " held_quantity, dispatched_quantity, quarantined_quantity FROM batches WHERE sku LIKE %s",
     "allocations": "SELECT sku, version, orderid, lineid, qty, batchref, dispatched FROM allocations WHERE sku LIKE %s",
@@ -25,6 +25,7 @@ QUERIES = {
     " FROM order_lines WHERE sku LIKE %s",
     "allocations_view": "SELECT orderid, lineid, sku, qty, batchref FROM allocations_view WHERE sku LIKE %s",
     "orders": "SELECT orderid FROM orders WHERE cancelled AND orderid LIKE %s",
+    "backorders": "SELECT sku, since, orderid, lineid, qty FROM backorders WHERE sku LIKE %s",
     "dead_letters": "SELECT body FROM dead_letters WHERE convert_from(body, 'UTF8') LIKE '%%' || %s",
 }
 

@@ -83,6 +83,7 @@ class Rows:
     order_lines: list[Row] = field(default_factory=list)
     allocations_view: list[Row] = field(default_factory=list)
     orders: list[Row] = field(default_factory=list)
+    backorders: list[Row] = field(default_factory=list)
     dead_letters: list[Row] = field(default_factory=list)
 
 

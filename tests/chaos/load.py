@@ -114,8 +114,10 @@ class HttpClient:
                     self._expect_batch(random, sku)
                 case chance if chance < 0.38:
                     self._work_on_batch(random)
-                case chance if chance < 0.60:
+                case chance if chance < 0.58:
                     self._work_on_line(random)
+                case chance if chance < 0.72:
+                    self._place_order(random)
                 case _:
                     self._allocate(random, sku)
             stop.wait(random.uniform(0, 0.06))
@@ -142,6 +144,15 @@ class HttpClient:
         other = random.choice(self.shared.skus)
         if other != sku and random.random() < 0.2:  # the order has two products, and may be cancelled meanwhile
             self._ask("/allocate", f"{orderid}-2", {"orderid": orderid, "sku": other, "qty": random.randint(1, 9)})
+
+    def _place_order(self, random: Random) -> None:
+        """Of which each line waits that does not fit."""
+        orderid = self._new_name("p")
+        skus = random.sample(self.shared.skus, random.randint(1, 3))
+        lines = [{"sku": sku, "qty": random.randint(1, 15), "lineid": f"line-{sku}"} for sku in skus]
+        self.shared.lines += [(orderid, str(line["lineid"])) for line in lines]
+        body = {"orderid": orderid, "mode": "backorder", "lines": lines}
+        self._ask("/v1/orders", orderid, body, ("place", orderid))
 
     def _expect_batch(self, random: Random, sku: str) -> None:
         ref = self._new_name("w")

@@ -51,21 +51,26 @@ class Model:
     returned: dict[Key, int] = field(default_factory=dict)
     """All lines that are known, with what came back of them."""
     cancelled: set[str] = field(default_factory=set)
+    waiting: dict[Key, int] = field(default_factory=dict)
+    """Lines that wait, each as a whole."""
+    since: dict[Key, int] = field(default_factory=dict)
+    """The turn of lines that may wait."""
     outcomes: list[Told] = field(default_factory=list)
-    """Allocations and out-of-stocks that somebody asked for: not those that follow from a batch that falls short."""
+    """What became of lines that somebody asked for: not what follows from a batch that falls short, or gets room."""
     _due: deque[tuple[str, Key]] = field(default_factory=deque)
 
     def take(self, event: Told) -> Iterator[Violation]:
         self.version = event.version
+        yield from self._nobody_waits_who_fits(event)
         following = self._follows(event)
         if following is None:
             yield self._wrong("reallocation", event, f"expected next: {self._due[0][0]} {self._due[0][1]}")
             self._due.clear()
-        if event.data.get("ref", event.data.get("batchref", "")) not in {"", *self.stock} | _born(event):
+        if event.data.get("ref", event.data.get("batchref", "")) not in {"", None, *self.stock} | _born(event):
             yield self._wrong("unknown batch", event, str(event.data))
             return
         yield from self._apply(event, is_due=following is True)
-        if event.kind in ("allocated", "out_of_stock") and not following:
+        if event.kind in ("allocated", "backordered", "out_of_stock") and not (following or event.data.get("waited")):
             self.outcomes.append(event)
         if not any(kind in ("deallocated", "quarantined") for kind, _ in self._due):
             yield from self._oversold(event)
@@ -74,6 +79,8 @@ class Model:
         """What should still have come."""
         for kind, key in self._due:
             yield Violation("reallocation", f"{self.sku} ends at {self.version}, before {key} is {kind}")
+        if fits := self._who_fits():
+            yield Violation("queue", f"{self.sku} ends at {self.version}, and {fits} waits")
 
     def promised(self, key: Key) -> int:
         return sum(promise.qty for promise in self.of(key))
@@ -91,7 +98,8 @@ class Model:
         if not self._due:
             return False
         kind, key = self._due[0]
-        right_kind = event.kind in ("allocated", "out_of_stock") if kind == "placed" else event.kind == kind
+        placed = ("allocated", "backordered", "out_of_stock")
+        right_kind = event.kind in placed if kind == "placed" else event.kind == kind
         if not right_kind or key != _about(event):
             return None
         self._due.popleft()
@@ -115,6 +123,8 @@ class Model:
                 yield from self._for_sale_again(event)
             case "allocated":
                 yield from self._allocate(event, is_due=is_due)
+            case "backordered":
+                yield from self._wait(event, is_due=is_due)
             case "deallocated":
                 yield from self._give_back(event, is_due=is_due)
             case "line_released":
@@ -180,8 +190,12 @@ class Model:
 
     def _allocate(self, event: Told, *, is_due: bool) -> Iterator[Violation]:
         key, qty, ref = _about(event), event.data["qty"], event.data["batchref"]
-        if self.promised(key) or (not is_due and (self.of(key) or self.returned.get(key))):
+        if event.data.get("waited"):
+            yield from self._serve(event)
+        elif self.promised(key) or (not is_due and (self.of(key) or self.returned.get(key) or key in self.waiting)):
             yield self._wrong("applied twice", event, f"{key} had {self.of(key)}")
+        elif event.data.get("waits") and not is_due:
+            self.since[key] = event.version
         if key[0] in self.cancelled:
             yield self._wrong("cancelled", event, f"{key[0]} was cancelled")
         best = self._best(qty)
@@ -191,8 +205,53 @@ class Model:
         self.promises[key, ref] = Promise(key, qty, ref, event.version, dispatched)
         self.returned.setdefault(key, 0)
 
+    def _wait(self, event: Told, *, is_due: bool) -> Iterator[Violation]:
+        key, qty = _about(event), event.data["qty"]
+        if not is_due and (self.of(key) or self.returned.get(key) or key in self.waiting):
+            yield self._wrong("applied twice", event, f"{key} had {self.of(key)}")
+        if key[0] in self.cancelled:
+            yield self._wrong("cancelled", event, f"{key[0]} was cancelled")
+        if best := self._best(qty):
+            yield self._wrong("wrong batch", event, f"{best} had room")
+        since = self.since.get(key) if is_due else event.version
+        if event.data["since"] != since:
+            yield self._wrong("queue", event, f"{key} is known since {since}")
+        self.since[key] = event.data["since"]
+        self.waiting[key] = qty
+        self.returned.setdefault(key, 0)
+
+    def _serve(self, event: Told) -> Iterator[Violation]:
+        """From the queue: who came first of those that fit."""
+        key, ref = _about(event), event.data["batchref"]
+        if self.waiting.get(key) != event.data["qty"]:
+            yield self._wrong("queue", event, f"{key} waited for {self.waiting.get(key)}")
+        room = self.stock[ref].holds - self.allocated(ref)
+        for other in self._queue():
+            if other == key:
+                break
+            if self.waiting[other] <= room:
+                yield self._wrong("queue", event, f"{other} was before {key}, and {room} were in {ref}")
+        self.waiting.pop(key, None)
+
+    def _queue(self) -> list[Key]:
+        return sorted(self.waiting, key=lambda key: self.since[key])
+
+    def _who_fits(self) -> Key | None:
+        return None if self._due else next((key for key in self._queue() if self._best(self.waiting[key])), None)
+
+    def _nobody_waits_who_fits(self, event: Told) -> Iterator[Violation]:
+        """Room that there is goes to those who wait before anything else happens; but a rest is there before what
+        arrived of its batch."""
+        comes_with_its_rest = event.kind == "batch_received" and event.data["rest"]
+        if not (event.data.get("waited") or comes_with_its_rest) and (fits := self._who_fits()):
+            yield self._wrong("queue", event, f"{fits} waits, and {self._best(self.waiting[fits])} has room")
+
     def _give_back(self, event: Told, *, is_due: bool) -> Iterator[Violation]:
         key, ref = _about(event), event.data["batchref"]
+        if ref is None:
+            if self.waiting.pop(key, None) != event.data["qty"]:
+                yield self._wrong("queue", event, f"{key} did not wait for so many")
+            return
         promise = self.promises.get((key, ref))
         if promise is None or promise.qty != event.data["qty"]:
             yield self._wrong("reallocation", event, f"{key} had {promise}")
@@ -206,8 +265,8 @@ class Model:
         if orderid in self.cancelled:
             yield self._wrong("applied twice", event, f"{orderid} was cancelled before")
         self.cancelled.add(orderid)
-        promises = [one for one in self.promises.values() if one.key[0] == orderid and one.qty]
-        self._due.extend(("line_released", one.key) for one in sorted(promises, key=lambda one: one.key))
+        keys = [*(one.key for one in self.promises.values() if one.qty), *self.waiting]
+        self._due.extend(("line_released", key) for key in sorted(keys) if key[0] == orderid)
 
     def _dispatch(self, event: Told) -> Iterator[Violation]:
         key, qty, ref = _about(event), event.data["qty"], event.data["batchref"]

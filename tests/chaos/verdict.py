@@ -131,6 +131,9 @@ def _applied_once(history: History, models: Mapping[str, Model], firsts: Iterabl
     for key, path, body in {one.key: (one.key, one.path, one.body) for one in history.asked if not one.thing}.values():
         most[_line(body) if path == "/allocate" else ("batch", body["ref"])] += 1
         assert key, "every request has a key"
+    for order in history.asked:
+        if order.thing and order.thing[0] == "place":
+            most.update(_line({"orderid": order.body["orderid"], **line}) for line in order.body["lines"])
     for one in {sent.id: sent for sent in history.sent if sent.good is not False}.values():
         thing = _thing(one.kind, one.data)
         most[thing] += 1
@@ -174,7 +177,14 @@ def _things(firsts: Iterable[Told]) -> Counter[object]:
         for kind, (of, *names) in THINGS.items():
             if event.kind == of and not came_by_itself:
                 done[kind, *(event.data[name] for name in names)].add((event.sku, event.version))
-    return Counter({thing: 1 if thing[0] == "cancel" else _times(places) for thing, places in done.items()})
+    things: Counter[object] = Counter({thing: 1 if thing[0] == "cancel" else _times(done[thing]) for thing in done})
+    things.update({("place", event.data["orderid"]) for event in firsts if _was_placed(event)})
+    return things
+
+
+def _was_placed(event: Told) -> bool:
+    """As a line of a whole order."""
+    return event.kind == "backordered" or (event.kind == "allocated" and bool(event.data.get("waits")))
 
 
 def _times(places: set[tuple[str, int]]) -> int:
@@ -236,7 +246,8 @@ def _buried(history: History) -> set[bytes]:
 
 def _rows(rows: Rows, models: Mapping[str, Model]) -> Iterator[Violation]:
     promises = [(sku, promise) for sku, model in models.items() for promise in model.promises.values()]
-    yield from _differ("products", {(sku, model.version) for sku, model in models.items()}, rows.products)
+    products = {(sku, model.version, len(model.waiting)) for sku, model in models.items()}
+    yield from _differ("products", products, rows.products)
     batches = {
         (sku, ref, one.eta, one.initial, one.holds, model.allocated(ref), one.added, 0, one.dispatched, one.quarantined)
         for sku, model in models.items()
@@ -254,6 +265,10 @@ def _rows(rows: Rows, models: Mapping[str, Model]) -> Iterator[Violation]:
     yield from _differ("order_lines", known, found)
     cancelled = {(orderid,) for model in models.values() for orderid in model.cancelled}
     yield from _differ("orders", cancelled, rows.orders)
+    waiting = {
+        (sku, model.since[key], *key, qty) for sku, model in models.items() for key, qty in model.waiting.items()
+    }
+    yield from _differ("backorders", waiting, rows.backorders)
     view = {(*one.key, sku, one.qty + one.dispatched, one.batch) for sku, one in promises}
     yield from _differ("allocations_view", view, rows.allocations_view)
 

@@ -62,7 +62,7 @@ def right() -> History:
     ]
     rows = Rows(
         event_log=[(event.sku, event.version, event.id, f"{event.kind}.v1", dict(event.data)) for event in events],
-        products=[(SKU, 11)],
+        products=[(SKU, 11, 0)],
         batches=[(SKU, "now", None, 10, 4, 4, 1, 0, 0, 0), (SKU, "later", "2031-01-01", 5, 5, 5, 2, 0, 0, 0)],
         allocations=[(SKU, 3, "o1", SKU, 4, "now", 0), (SKU, 9, "o2", SKU, 5, "later", 0)],
         order_lines=[("o1", SKU, SKU, 0, [3]), ("o2", SKU, SKU, 0, [9]), ("o3", SKU, SKU, 0, [])],
@@ -142,7 +142,7 @@ def right_in_the_warehouse() -> History:
         ],
         rows=Rows(
             event_log=[(SKU, event.version, event.id, f"{event.kind}.v1", dict(event.data)) for event in events],
-            products=[(SKU, 17)],
+            products=[(SKU, 17, 0)],
             batches=[
                 (SKU, "ship", None, 10, 7, 3, 6, 0, 0, 3),
                 (SKU, "here", None, 5, 4, 2, 2, 0, 1, 1),
@@ -158,6 +158,56 @@ def right_in_the_warehouse() -> History:
     )
 
 
+def waits(version: int, orderid: str, qty: int, since: int | None = None) -> Told:
+    return told(version, "backordered", orderid=orderid, lineid=SKU, qty=qty, since=since or version)
+
+
+def served(version: int, orderid: str, qty: int, batch: str) -> Told:
+    return replace(placed(version, orderid, qty, batch), data={**placed(version, orderid, qty, batch).data} | TERMS)
+
+
+TERMS = {"waits": True, "waited": True}
+
+
+def right_in_the_queue() -> History:
+    """Two orders wait, who fits is served, a line that lost its promise goes back to its place, and one gives up."""
+    first = placed(2, "o1", 4, "now")
+    events = [
+        created(1, "now", 5),
+        replace(first, data={**first.data, "waits": True}),
+        waits(3, "o2", 8),
+        waits(4, "o3", 2),
+        changed(5, "now", 7),
+        served(6, "o3", 2, "now"),
+        changed(7, "now", 3),
+        broken(8, "o1", 4, "now"),
+        broken(9, "o3", 2, "now"),
+        waits(10, "o1", 4, since=2),
+        served(11, "o3", 2, "now"),
+        told(12, "line_released", orderid="o2", lineid=SKU, qty=8, batchref=None, why="released"),
+    ]
+    events[10] = replace(placed(11, "o3", 2, "now"), data={**placed(11, "o3", 2, "now").data, "waits": True})
+    line = {"sku": SKU, "qty": 1, "lineid": SKU}
+    return History(
+        told=events,
+        asked=[
+            asked("/add_batch", 201, "OK", ref="now", qty=5, eta=None),
+            *(done("place", orderid, orderid=orderid, lines=[line]) for orderid in ("o1", "o2", "o3")),
+            done("release", "o2", SKU, status=200),
+        ],
+        sent=[sent("change_batch_quantity", batchref="now", qty=qty) for qty in (7, 3)],
+        rows=Rows(
+            event_log=[(SKU, event.version, event.id, f"{event.kind}.v1", dict(event.data)) for event in events],
+            products=[(SKU, 12, 1)],
+            batches=[(SKU, "now", None, 5, 3, 2, 1, 0, 0, 0)],
+            allocations=[(SKU, 11, "o3", SKU, 2, "now", 0)],
+            order_lines=[("o1", SKU, SKU, 0, []), ("o2", SKU, SKU, 0, []), ("o3", SKU, SKU, 0, [11])],
+            allocations_view=[("o3", SKU, SKU, 2, "now")],
+            backorders=[(SKU, 2, "o1", SKU, 4)],
+        ),
+    )
+
+
 def _body(kind: str, orderid: str) -> bytes:
     """Of what was sent too late."""
     if kind == "dispatch":
@@ -168,6 +218,7 @@ def _body(kind: str, orderid: str) -> bytes:
 def test_finds_nothing_in_a_history_that_is_right() -> None:
     assert judge(right()) == []
     assert judge(right_in_the_warehouse()) == []
+    assert judge(right_in_the_queue()) == []
 
 
 def test_what_was_said_over_pub_sub_may_be_kept_or_lost_with_who_heard_it() -> None:
@@ -244,7 +295,7 @@ TAMPERINGS: list[tuple[str, *tuple[Callable[[History], object], ...]]] = [
     ("buried twice", lambda it: twice(it.rows.dead_letters)),
     ("buried for nothing", lambda it: say_over_pub_sub(it, 4, kept=True)),  # it took effect
     ("disappeared", lambda it: say_over_pub_sub(it, 98)),
-    ("rows differ", lambda it: it.rows.products.__setitem__(0, (SKU, 10))),
+    ("rows differ", lambda it: it.rows.products.__setitem__(0, (SKU, 10, 0))),
     ("rows differ", lambda it: it.rows.batches.pop()),
     ("rows differ", lambda it: it.rows.allocations.pop()),
     ("rows differ", lambda it: it.rows.order_lines.pop()),
@@ -311,6 +362,29 @@ IN_THE_WAREHOUSE: list[tuple[str, Callable[[History], object]]] = [
 @pytest.mark.parametrize(("kind", "tamper"), IN_THE_WAREHOUSE, ids=[kind for kind, _ in IN_THE_WAREHOUSE])
 def test_names_what_is_wrong_in_the_warehouse(kind: str, tamper: Callable[[History], object]) -> None:
     history = right_in_the_warehouse()
+    tamper(history)
+
+    assert kind in {violation.kind for violation in judge(history)}
+
+
+IN_THE_QUEUE: list[tuple[str, Callable[[History], object]]] = [
+    ("wrong batch", lambda it: otherwise(it, 3, qty=1)),
+    ("queue", lambda it: otherwise(it, 5, qty=12)),  # then o2 is before o3
+    ("queue", lambda it: otherwise(it, 6, qty=1)),
+    ("queue", lambda it: otherwise(it, 6, orderid="o9")),
+    ("queue", lambda it: otherwise(it, 10, since=10)),
+    ("queue", lambda it: otherwise(it, 12, qty=7)),
+    ("queue", lambda it: more(it, changed(13, "now", 9))),
+    ("applied twice", lambda it: otherwise(it, 4, orderid="o2")),
+    ("answer untrue", lambda it: it.asked.append(done("place", "o9", orderid="o9", lines=[]))),
+    ("rows differ", lambda it: it.rows.backorders.clear()),
+    ("rows differ", lambda it: it.rows.products.__setitem__(0, (SKU, 12, 2))),
+]
+
+
+@pytest.mark.parametrize(("kind", "tamper"), IN_THE_QUEUE, ids=[kind for kind, _ in IN_THE_QUEUE])
+def test_names_what_is_wrong_in_the_queue(kind: str, tamper: Callable[[History], object]) -> None:
+    history = right_in_the_queue()
     tamper(history)
 
     assert kind in {violation.kind for violation in judge(history)}
