@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from allocation.adapters.repository import AT_HAND
+from allocation.adapters.product_queries import AT_HAND
 from allocation.bootstrap import Service
 from allocation.domain import allocating, commands, events, receiving
 from allocation.domain.batches import Batch

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.integration.fault_proxy import FaultProxy
 
-from allocation.adapters.repository import AT_HAND
+from allocation.adapters.product_queries import AT_HAND
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, Command, CreateBatch

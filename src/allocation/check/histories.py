@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Row, Text, cast, select
 
-from allocation.adapters.repository import BATCH_FIELDS, STORED_AS, backorder_row, terms_from
+from allocation.adapters.product_queries import BATCH_FIELDS, STORED_AS, terms_from
+from allocation.adapters.product_writes import backorder_row
 from allocation.adapters.wire_names import CODEC
 from allocation.check.difference import Difference, UnknownEvent, the_batch, the_event, the_line
 from allocation.check.streams import pairs, side_by_side, stream

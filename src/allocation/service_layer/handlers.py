@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from allocation.domain import (
     allocating,
@@ -24,11 +24,11 @@ Places: TypeAlias = dict[str, int]
 """Where it is recorded what a command led to: the first version, by SKU. Empty when nothing changed."""
 
 
-def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> bool:
-    """Whether there are lines that wait, and are served next."""
+def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> Literal[True] | None:
+    """True when there are lines that wait: they are served next."""
     product = uow.products.get(cmd.sku)
     receiving.add_batch(product, cmd.ref, cmd.qty, cmd.eta, cmd.expires, location=cmd.location)
-    return product.waiting > 0
+    return True if product.waiting else None
 
 
 def allocate(cmd: commands.Allocate, uow: UnitOfWork) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
-from allocation.adapters.repository import TERMS
+from allocation.adapters.product_queries import TERMS
 from allocation.database.tables import allocations_view
 from allocation.domain.lines import SINGLE_LINE, is_too_late
 from allocation.domain.ordering import Status, status_of
