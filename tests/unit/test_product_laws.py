@@ -6,22 +6,25 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import anything
 from tests.fakes import TODAY, FakeNotifications, FakePublisher
 
 from allocation.domain.allocating import allocate, choose
 from allocation.domain.batches import Batch, Batches, Preference
-from allocation.domain.commands import Allocate, Command, CreateBatch
+from allocation.domain.commands import Allocate, CancelOrder, Command, CreateBatch, OrderedLine, PlaceOrder
 from allocation.domain.documents import DocumentKey, Documents, Entry
-from allocation.domain.errors import DomainError, UnknownBatch, UnknownLine
-from allocation.domain.events import Allocated, Backordered, Deallocated, LineReleased
-from allocation.domain.lines import Allocation, LineKey, Lines, OrderLine, PlacedLine
+from allocation.domain.errors import DomainError, InvalidSku, UnknownBatch, UnknownLine
+from allocation.domain.events import Allocated, Backordered, Deallocated, LineReleased, OutOfStock
+from allocation.domain.explaining import explain
+from allocation.domain.lines import Allocation, LineKey, Lines, LineTerms, OrderLine, PlacedLine
 from allocation.domain.product import Product
+from allocation.domain.receiving import change_batch_quantity
 from allocation.service_layer.routing import routes
 from messaging.routes import Routes
 
@@ -138,6 +141,104 @@ def test_each_unit_of_a_line_is_in_one_place(asked: list[Command]) -> None:
             asked_for[event.orderid, event.lineid] -= event.qty
     assert {key: line.qty for key, line in product.lines.of_sku("SKU").items() if line.qty} == +asked_for
     assert not product.lines.broken
+
+
+orders = st.builds(
+    PlaceOrder,
+    st.just("new"),
+    st.lists(
+        st.builds(OrderedLine, st.just("SKU"), st.integers(1, 12), st.sampled_from(["1", "2", "3"])),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda line: line.lineid,
+    ).map(tuple),
+    anything.modes,
+    anything.priorities,
+    anything.days,
+    st.booleans(),
+    anything.wanted,
+).map(anything.possible)
+
+
+@given(requests, orders)
+def test_an_order_that_is_all_or_nothing_is_whole_or_out_of_stock_and_nothing_else(
+    asked: list[Command], order: PlaceOrder
+) -> None:
+    product = after(asked)
+    before = len(product.events)
+    whole = replace(order, mode="all_or_nothing")
+
+    with suppress(InvalidSku):
+        ask(product, whole)
+
+    new = product.events[before:]
+    if any(isinstance(event, OutOfStock) for event in new):
+        assert all(isinstance(event, OutOfStock) for event in new)
+    elif new:
+        lines = {line.lineid: line for line in product.lines.of_order("new")}
+        assert {lineid: (line.promised, line.waiting) for lineid, line in lines.items()} == {
+            line.lineid: (line.qty, 0) for line in whole.lines
+        }
+
+
+@given(requests, orders)
+@settings(max_examples=200)
+def test_explain_names_the_batches_that_an_order_gets(asked: list[Command], order: PlaceOrder) -> None:
+    product = after(asked)
+    alone = replace(order, mode="partial" if order.may_split else "backorder", lines=order.lines[:1])
+    [line] = alone.lines
+    if not product.version_number:
+        return
+
+    explained = explain(product, line.qty, LineTerms.of_order(alone))
+    ask(product, alone)
+
+    has = [one.batchref for one in product.lines["new", line.lineid].allocations]
+    assert explained.verdict == (has[0] if len(has) == 1 else has or None)
+    assert {one.ref for one in explained.candidates if one.verdict == "taken"} == set(has)
+
+
+@given(requests, orders)
+def test_what_is_placed_and_cancelled_leaves_every_number_as_it_was_when_nobody_waits(
+    asked: list[Command], order: PlaceOrder
+) -> None:
+    product = after(asked)
+    before = [(batch.reference, batch.taken_quantity) for batch in product.batches.of("SKU")]
+    if product.waiting:
+        return
+
+    with suppress(DomainError):
+        ask(product, order)
+        ask(product, CancelOrder("new"))
+
+    assert [(batch.reference, batch.taken_quantity) for batch in product.batches.of("SKU")] == before
+    assert product.waiting == 0
+
+
+@given(requests, anything.references, st.integers(0, 30))
+def test_of_the_lowest_priority_the_newest_are_broken_and_no_more_than_must_be(
+    asked: list[Command], ref: str, qty: int
+) -> None:
+    product = after(asked)
+    batch = product.batches.get(ref)
+    if batch is None:
+        return
+    allocations = [line.of_batch(ref) for line in product.lines.of_sku("SKU").values()]
+    promises = [one for one in allocations if one and one.line.qty]
+    weakest = sorted(promises, key=lambda one: (product.lines[one.line.key].terms.priority, -one.version))
+    before = len(product.events)
+
+    with suppress(DomainError):
+        change_batch_quantity(product, ref, qty)
+
+    lost = [event for event in product.events[before:] if isinstance(event, Deallocated)][::-1]
+    assert [(event.orderid, event.lineid) for event in lost] == [one.line.key for one in weakest[: len(lost)]]
+    for event, promise in zip(lost[:-1], weakest, strict=False):
+        assert event.qty == promise.line.qty
+    for event, promise in zip(lost[-1:], weakest[len(lost) - 1 :], strict=False):
+        may_split = product.lines[promise.line.key].terms.may_split
+        assert batch.available_quantity < (1 if may_split else event.qty)
+        assert event.qty == promise.line.qty or may_split
 
 
 @given(requests, commands)
