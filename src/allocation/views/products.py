@@ -64,6 +64,11 @@ class Room:
         terms = "".join(f" − {name} {qty}" for name, qty in taken.items())
         return f"purchased {self.purchased}{terms} = {self.available} available"
 
+    def falls_short_of(self, lineid: str, requested: int, taken: int) -> str:
+        """In words, where so much is `taken` by lines before it in the same order."""
+        text = f"line {lineid} asked for {requested}; {self.arithmetic}"
+        return f"{text} − {taken} for lines before it = {max(self.available - taken, 0)}" if taken else text
+
 
 def products(asked: Connection, after: str, most: int, zone: str) -> list[Stock]:
     """The next SKUs in order."""

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from allocation.config import Settings
-from allocation.domain.commands import Allocate
+from allocation.domain.commands import Allocate, PlaceOrder
 from allocation.domain.events import Event
 from allocation.entrypoints.command_line import sessions
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.entrypoints.command_line.output import echo_json, json_option
 from allocation.service_layer.messages import COMMANDS
-from allocation.service_layer.messages.table import Choice, CommandRow, Day, Field, Record, Several, Whole
+from allocation.service_layer.messages.table import (
+    Choice,
+    CommandRow,
+    Day,
+    Field,
+    Flag,
+    Names,
+    Record,
+    Several,
+    Whole,
+)
 from messaging.envelope import DryRun, Metadata
+
+if TYPE_CHECKING:
+    from allocation.views import Moved, Views
 
 
 def commands() -> dict[str, click.Command]:
@@ -47,9 +60,11 @@ def _command(row: CommandRow[Any]) -> click.Command:
 
 def _option(name: str, field: Field, *, required: bool) -> click.Option:
     wire = field.wire or name
+    typed = wire.replace("_", "-")
     help_text = field.meaning
     kind: Any = str
     metavar = None
+    further: dict[str, Any] = {}
     match field.limit:
         case Whole(least, most):
             kind, metavar = click.INT, f"{least}..{most:,}"
@@ -57,17 +72,30 @@ def _option(name: str, field: Field, *, required: bool) -> click.Option:
             metavar = "YYYY-MM-DD"
         case Choice(words):
             kind = click.Choice(list(words))
-        case Record(_, parts):
+        case Flag():
+            kind, further = click.BOOL, {"is_flag": True, "default": None}
+        case Names():
+            typed, further = typed.removesuffix("s"), {"multiple": True, "callback": _as_list}
+            help_text += " Repeatable."
+        case Record() as record:
             kind, metavar = _Json(), "JSON"
-            help_text += f" An object with {', '.join(parts)}."
+            help_text += f" An object with {_parts(record)}."
         case Several(of):
             kind, metavar = _Json(), "JSON"
-            help_text += f" A list of objects with {', '.join(of.fields)}."
+            help_text += f" A list of objects with {_parts(of)}."
         case _:
             pass
-    return click.Option(
-        [f"--{wire.replace('_', '-')}", wire], type=kind, required=required, metavar=metavar, help=help_text
-    )
+    return click.Option([f"--{typed}", wire], type=kind, required=required, metavar=metavar, help=help_text, **further)
+
+
+def _as_list(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[str] | None:
+    return list(given) or None
+
+
+def _parts(record: Record) -> str:
+    may_be_left_out = {one.name for one in fields(record.kind) if one.default is not MISSING}
+    needed, others = [name for name in record.fields if name not in may_be_left_out], sorted(may_be_left_out)
+    return ", ".join(needed) + (f", and {', '.join(others)} if there is one" if others else "")
 
 
 class _Json(click.ParamType[Any]):
@@ -97,19 +125,14 @@ def _ask(settings: Settings, row: CommandRow[Any], given: Mapping[str, Any], *, 
             result = outcome.unwrap()
         except DomainError as refusal:
             raise click.ClickException(str(refusal)) from refusal
-        moved = service.views.moved(result) if isinstance(result, dict) and not dry_run else []
-    said = _said(command, result, outcome.changed)
+        moved = service.views.moved(result) if _is_places(command, result) and not dry_run else []
+        said = _said(service.views, command, result, outcome.changed)
     if isinstance(outcome, DryRun):
         _echo_dry_run(outcome, said, as_json=as_json)
-        return
-    if as_json:
+    elif as_json:
         echo_json({"result": result, "changed": outcome.changed, "moved": moved})
-        return
-    click.echo(said)
-    for move in moved:
-        to = f"is allocated to batch {move['to']}" if move["to"] else "is out of stock"
-        lost = f"its {move['qty']} of batch {move['from']}"
-        click.echo(f"Line {move['lineid']} of order {move['orderid']} lost {lost}, and {to}.")
+    else:
+        click.echo("\n".join([said, *map(_told, moved)]))
 
 
 def _echo_dry_run(found: DryRun, said: str, *, as_json: bool) -> None:
@@ -125,14 +148,54 @@ def _echo_dry_run(found: DryRun, said: str, *, as_json: bool) -> None:
     click.echo(f"{said} (dry run: nothing was changed)")
 
 
-def _said(command: object, result: Any, changed: bool) -> str:
+def _is_places(command: object, result: Any) -> bool:
+    """Whether the result says where it is recorded what followed."""
+    return isinstance(result, dict) and not isinstance(command, PlaceOrder)
+
+
+def _said(views: Views, command: object, result: Any, changed: bool) -> str:
+    if isinstance(command, PlaceOrder):
+        return _placed(views, result)
     if isinstance(command, Allocate) and result is None:
         return "Out of stock."
     if isinstance(result, str):
         return f"Allocated to batch {result}." if changed else f"Allocated to batch {result} before."
-    if result is None and changed:
-        return "Done."
     if not changed:
         return "Nothing has changed: it was so before."
+    if not _is_places(command, result):
+        return "Done."
     places = ", ".join(f"version {version} of {sku}" for sku, version in sorted(result.items()))
     return f"Recorded as {places}."
+
+
+def _placed(views: Views, result: Any) -> str:
+    """A line for each of the order, or for each that there is not enough for."""
+    if result["outcome"] == "out_of_stock":
+        short = result["shortages"]
+        rooms = views.rooms({one["sku"] for one in short})
+        about = (
+            rooms[one["sku"]].falls_short_of(one["lineid"], one["requested"], one["taken_by_this_order"])
+            for one in short
+        )
+        return "\n".join(f"Out of stock: {one}." for one in about)
+    return "\n".join(map(_line, result["lines"]))
+
+
+def _line(line: Mapping[str, Any]) -> str:
+    has = [f"{one['qty']} from batch {one['batchref']}" for one in line["promises"] if one["qty"]]
+    left = sum(one["dispatched"] for one in line["promises"])
+    has += [f"{left} dispatched"] if left else []
+    has += [f"{line['returned']} returned"] if line["returned"] else []
+    has += [f"{line['waiting']} waiting"] if line["waiting"] else []
+    return f"Line {line['lineid']}, {line['qty']} of {line['sku']}: {', '.join(has) or 'nothing'}."
+
+
+def _told(move: Moved) -> str:
+    lost = f"Line {move['lineid']} of order {move['orderid']} lost its {move['qty']} of batch {move['from']}"
+    match move["outcome"]:
+        case "moved":
+            return f"{lost}, and is allocated to batch {move['to']}."
+        case "waiting":
+            return f"{lost}, and waits."
+        case "out_of_stock":
+            return f"{lost}, and is out of stock."

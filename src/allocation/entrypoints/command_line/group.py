@@ -25,7 +25,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("quarantine", "release-quarantine", "write-off"),
     ),
     "Orders": ("place-order", "change-line", "allocate", "release-line", "cancel-order", "dispatch", "return-line"),
-    "Looking": ("status", "watch", "demo", "catalogue"),
+    "Looking": ("status", "orders", "backorders", "explain", "watch", "demo", "catalogue"),
     "Repairing": ("check", "dead-letters"),
     "Authentication": ("keys",),
 }

@@ -29,7 +29,7 @@ from allocation.entrypoints.v1.queries import (
     place_of,
 )
 from allocation.service_layer.messages import ordering
-from allocation.views import Backorder, Line, Moved, Order, Place, Promise, Room, Summary
+from allocation.views import Backorder, Line, Moved, Order, Place, Promise, Summary
 from messaging.envelope import Outcome
 
 CommandAboutOrder: TypeAlias = ChangeLine | ReleaseLine | CancelOrder | Dispatch | ReturnLine
@@ -130,13 +130,6 @@ def _day(stored: str | None) -> date | None:
     return date.fromisoformat(stored) if stored else None
 
 
-def _arithmetic(line: ShortLine, room: Room) -> str:
-    text = f"line {line.lineid} asked for {line.requested}; {room.arithmetic}"
-    if taken := line.taken_by_this_order:
-        text += f" − {taken} for lines before it = {max(room.available - taken, 0)}"
-    return text
-
-
 def add_routes(v1: Blueprint, service: Service) -> None:
     def stored(orderid: str) -> Order:
         events = f"/v1/events?orderid={quote(orderid, safe='')}"
@@ -157,7 +150,9 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         short = outcome.result["shortages"]
         rooms = service.views.rooms({one["sku"] for one in short})
         lines = [ShortLine(orderid=command.orderid, **one, **asdict(rooms[one["sku"]])) for one in short]
-        detail = "; ".join(_arithmetic(line, rooms[line.sku]) for line in lines)
+        detail = "; ".join(
+            rooms[line.sku].falls_short_of(line.lineid, line.requested, line.taken_by_this_order) for line in lines
+        )
         return problems.answer(problems.OUT_OF_STOCK, detail, asdict(Shortages(command.orderid, lines)))
 
     @Route(

@@ -1,0 +1,188 @@
+"""`allocation explain`, `backorders` and `orders`: what there is to see of lines, those who wait, and orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allocation.config import Settings
+from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
+from allocation.entrypoints.command_line.sessions import service
+from allocation.entrypoints.command_line.watch import Duration
+
+if TYPE_CHECKING:
+    from allocation.domain.ordering import Status
+    from allocation.views import Backorder, Place, Summary, Views
+
+STATES: tuple[Status, ...] = ("open", "complete", "cancelled", "empty")
+"""Said here once more, so that no other command waits for the domain."""
+
+_A_PAGE = 200
+
+as_json_option = json_option("Print JSON, one a line.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", default=100, show_default=True, help="At most so many."
+)
+
+
+@click.command(short_help="Which batch a line would get now, and why.")
+@click.argument("sku")
+@click.argument("qty", type=click.INT)
+@click.option("--needed-by", metavar="YYYY-MM-DD", help="The last day on which it is any use.")
+@click.option("--may-split", is_flag=True, help="It takes parts of several batches.")
+@click.option("--location", "locations", multiple=True, help="Where it may lie, the first preferred. Repeatable.")
+@json_option("Print a JSON object.")
+@click.pass_obj
+def explain(  # noqa: PLR0917 - one for each option
+    settings: Settings,
+    sku: str,
+    qty: int,
+    needed_by: str | None,
+    may_split: bool,
+    locations: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Explain which batch a line of QTY of SKU would get now, and for each other one that has room why not.
+
+    It is decided by the rule that promises stock; nothing changes.
+    """
+    from allocation.domain.errors import DomainError
+    from allocation.domain.lines import LineTerms
+    from allocation.service_layer.messages.ordering import PLACE_ORDER
+    from allocation.validation import BadInput, Schema
+
+    order: dict[str, Any] = {"orderid": "-", "lines": [{"sku": sku, "qty": qty}], "mode": "all_or_nothing"}
+    order |= {"needed_by": needed_by, "may_split": may_split, "locations": list(locations) or None}
+    try:
+        asked = Schema(PLACE_ORDER).read_fields(order)
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
+    with service(settings, connections=2) as wired:
+        try:
+            found = wired.explain(asked.lines[0].sku, qty, LineTerms.of_order(asked))
+        except DomainError as refusal:
+            raise click.ClickException(str(refusal)) from refusal
+    if as_json:
+        echo_json(asdict(found))
+        return
+    refs = [found.verdict] if isinstance(found.verdict, str) else found.verdict or []
+    click.echo(f"It would get {' and '.join(f'batch {ref}' for ref in refs)}." if refs else "No batch fits.")
+    if found.candidates:
+        rows = [[one.ref, f"{one.available:,}", one.verdict, one.why] for one in found.candidates]
+        _echo_table(["batch", "available", "", "why"], rows, numbers={1})
+
+
+@click.command(short_help="The lines that wait, in the turn in which they are served.")
+@click.argument("sku", required=False)
+@limit_option
+@as_json_option
+@click.pass_obj
+def backorders(settings: Settings, sku: str | None, limit: int, as_json: bool) -> None:
+    """List the lines that wait, of SKU or of all, in the turn in which they are served.
+
+    Each needs so much of one batch: all that it waits for, or 1 if it may be split. `room` is the most that one has.
+    """
+    from allocation.domain.names import normal
+
+    with service(settings, connections=1) as wired:
+        found = list(islice(_waiting(wired.views, sku and normal(sku)), limit + 1))
+    columns = ["place", "order", "line", "SKU", "waits for", "needs", "room", "priority", "needed by", "at", "since"]
+    _echo(found, limit, as_json, "No line waits.", columns, _of_backorder, numbers={0, 4, 5, 6, 7})
+
+
+@click.command(short_help="Orders, with what is promised, waits and has left.")
+@click.option("--state", type=click.Choice(STATES), help="Only those.")
+@click.option("--sku", help="Only orders with a line of this very SKU.")
+@click.option("--since", type=Duration(), metavar="10m", help="Only those placed in the last 30s, 10m, 2h or 7d.")
+@limit_option
+@as_json_option
+@click.pass_obj
+def orders(  # noqa: PLR0917 - one for each option
+    settings: Settings, state: Status | None, sku: str | None, since: timedelta | None, limit: int, as_json: bool
+) -> None:
+    """List orders by their ids, each with how much is promised, waits and has left.
+
+    An order is open while something is promised or waits; complete, when all that is left has been dispatched; empty,
+    when nothing is left; or cancelled.
+    """
+    from allocation.domain.names import normal
+
+    placed_since = datetime.now(UTC) - since if since else None
+    with service(settings, connections=1) as wired:
+        found = list(islice(_listed(wired.views, state, sku and normal(sku), placed_since), limit + 1))
+    columns = ["order", "state", "lines", "promised", "waiting", "dispatched", "placed", "SKUs"]
+    _echo(found, limit, as_json, "There is no such order.", columns, _of_order, numbers={2, 3, 4, 5})
+
+
+def _waiting(views: Views, sku: str | None) -> Iterator[Backorder]:
+    end: Place | None = None
+    while True:
+        some, end = views.backorders(sku, end, _A_PAGE)
+        yield from some
+        if end is None:
+            return
+
+
+def _listed(views: Views, state: Status | None, sku: str | None, since: datetime | None) -> Iterator[Summary]:
+    after: str | None = ""
+    while after is not None:
+        page = views.orders(after, _A_PAGE, state, sku, since)
+        yield from page.orders
+        after = page.after
+
+
+def _of_backorder(one: Backorder) -> list[str]:
+    of_queue = [f"{one.qty:,}", f"{one.needs:,}", f"{one.largest:,}", str(one.priority), _day(one.needed_by)]
+    at = ", ".join(one.locations or ())
+    return [f"{one.position:,}", one.orderid, one.lineid, one.sku, *of_queue, at, _moment(one.since)]
+
+
+def _of_order(one: Summary) -> list[str]:
+    figures = (f"{number:,}" for number in (one.lines, one.promised, one.waiting, one.dispatched))
+    return [one.orderid, one.status, *figures, _moment(one.placed), ", ".join(one.skus)]
+
+
+def _day(day: date | None) -> str:
+    return day.isoformat() if day else ""
+
+
+def _moment(moment: datetime | None) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}" if moment else ""
+
+
+def _echo(  # noqa: PLR0917 - what a list consists of
+    found: Sequence[Any],
+    limit: int,
+    as_json: bool,
+    none: str,
+    columns: Sequence[str],
+    cells: Callable[[Any], list[str]],
+    numbers: set[int],
+) -> None:
+    if as_json:
+        for one in found[:limit]:
+            echo_json(asdict(one))
+    elif found:
+        _echo_table(columns, [cells(one) for one in found[:limit]], numbers)
+    else:
+        click.echo(none)
+    if len(found) > limit:
+        click.echo(f"There are more than {limit:,}; see --limit.", err=True)
+
+
+def _echo_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[int]) -> None:
+    from rich.table import Table
+
+    from allocation.entrypoints.command_line.event_lines import printable
+
+    table = Table(box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place in numbers else "left")
+    for row in rows:
+        table.add_row(*map(printable, row))
+    echo_tables(table)

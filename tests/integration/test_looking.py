@@ -1,0 +1,60 @@
+"""`allocation explain`, `backorders` and `orders`, beside what the page on a day of orders shows of them."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import pytest
+from click.testing import CliRunner, Result
+
+from allocation.bootstrap import Service
+from allocation.config import Settings
+from allocation.domain.commands import CreateBatch, OrderedLine, PlaceOrder
+from allocation.domain.ordering import Status
+from allocation.entrypoints.cli import main
+from allocation.entrypoints.command_line.looking import STATES
+
+
+@pytest.fixture(autouse=True)
+def three_wait(service: Service) -> None:
+    service.bus.handle(CreateBatch("b", "LAMP", 1))
+    for number in range(3):
+        service.bus.handle(PlaceOrder(f"o-{number}", (OrderedLine("LAMP", 2, "1"),), "backorder"))
+
+
+def ask(settings: Settings, *arguments: str) -> Result:
+    return CliRunner(env=settings.as_environment({}) | {"LOG_LEVEL": "ERROR"}).invoke(main, arguments)
+
+
+def test_lists_are_json_a_line_and_end_at_the_limit(settings: Settings) -> None:
+    for word in ("backorders", "orders"):
+        found = ask(settings, word, "--json", "--limit", "2")
+
+        assert [json.loads(line)["orderid"] for line in found.stdout.splitlines()] == ["o-0", "o-1"]
+        assert found.stderr == "There are more than 2; see --limit.\n"
+
+
+def test_orders_are_found_by_state_sku_and_age(settings: Settings) -> None:
+    assert len(ask(settings, "orders", "--state", "open", "--sku", "LAMP", "--since", "1h", "--json").stdout) > 3
+    for other in (["--state", "cancelled"], ["--sku", "LAM"]):
+        assert ask(settings, "orders", *other).stdout == "There is no such order.\n"
+
+
+def test_what_can_t_be_explained_names_value_and_rule(settings: Settings) -> None:
+    unknown, too_few = ask(settings, "explain", "LAMPS", "1"), ask(settings, "explain", "LAMP", "0")
+
+    assert (unknown.exit_code, unknown.stderr) == (1, "Error: Invalid sku LAMPS\n")
+    assert (too_few.exit_code, "greater than or equal to 1, not 0" in too_few.stderr) == (2, True)
+
+
+def test_a_dry_run_of_a_whole_order_is_an_object(settings: Settings) -> None:
+    order = ["--orderid", "o-9", "--lines", '[{"sku": "LAMP", "qty": 2}]', "--mode", "partial"]
+    found = json.loads(ask(settings, "place-order", *order, "--dry-run", "--json").stdout)
+
+    assert found["result"]["outcome"] == "partly_allocated"
+    assert [event["type"] for event in found["events"]] == ["allocation.allocated.v1", "allocation.backordered.v1"]
+
+
+def test_every_state_of_an_order_may_be_asked_for() -> None:
+    assert set(STATES) == set(get_args(Status))
