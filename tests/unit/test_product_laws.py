@@ -346,7 +346,7 @@ def test_it_makes_no_difference_how_many_open_batches_a_product_is_loaded_with(
     batches = Batches(stored)
     batches.load("SKU", at_hand, stored.horizon)
     together = batches, Lines(stored), Documents(stored)
-    loaded = Product("SKU", whole.version_number, *together, today=lambda: TODAY)
+    loaded = Product("SKU", whole.version_number, *together, waiting=whole.waiting, today=lambda: TODAY)
     seen = len(whole.events)
 
     for command in asked_then:
