@@ -63,7 +63,7 @@ def dispatch(
     cmd: Dispatch, line_of: Callable[[str, str], PlacedLine], product_of: Callable[[str], Product]
 ) -> dict[str, int]:
     """Let a parcel leave. From batches that are named whatever else is promised from them, since what has left is a
-    fact: promises move there, and when all of it has left, the newest of others are broken. Of other lines from the
+    fact: promises move there, and when all of it has left, some of others are broken. Of other lines from the
     batches that are here, the preferred first. Returns the versions at which that is recorded, by SKU.
 
     Raises UnknownLine, UnknownBatch, DocumentConflict, NotArrived, NotEnough.

@@ -13,7 +13,7 @@ from allocation.domain.receiving import batch_of
 
 
 def quarantine(product: Product, cmd: Quarantine) -> int:
-    """Take goods of a batch from sale, and break its newest promises until the others fit. Returns the version at which
+    """Take goods of a batch from sale, and break promises until the others fit. Returns the version at which
     it is recorded. Raises UnknownBatch, DocumentConflict, NotArrived, NotEnough."""
     batch = batch_of(product, cmd.ref)
     event = Quarantined(cmd.ref, product.sku, cmd.qty, cmd.reason, cmd.document)

@@ -51,7 +51,7 @@ def add_batch(
 def change_batch_quantity(
     product: Product, reference: str, qty: int, seen: Collection[Revision] | None = None
 ) -> int | None:
-    """State what the batch holds, and break its newest promises until the rest fits.
+    """State what the batch holds, and break promises until the rest fits.
 
     With `seen`, only if the batch is at one of these revisions. Returns the version at which it is recorded, None when
     nothing changes. Raises UnknownBatch, StaleBatch, BelowDispatched.
@@ -83,7 +83,7 @@ def change_eta(product: Product, reference: str, eta: date, seen: Collection[Rev
 
 def receive_batch(product: Product, cmd: ReceiveBatch) -> int:
     """Take in what has arrived, and return the version at which that is recorded. What is damaged goes into
-    quarantine, what is missing is expected as the rest, and the newest promises are broken until the others fit.
+    quarantine, what is missing is expected as the rest, and promises are broken until the others fit.
 
     Raises UnknownBatch, DocumentConflict, BatchConflict, ImpossibleReceipt.
     """

@@ -126,8 +126,8 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         if_match=True,
     )
     def change_batch(command: ChangeBatchQuantity, message_id: str | None) -> ResponseReturnValue:
-        """Change the quantity of a batch. If that is less than is promised from it, its newest promises are broken and
-        placed again from other batches, in the same transaction."""
+        """Change the quantity of a batch. If that is less than is promised from it, promises are broken and placed
+        again from other batches, in the same transaction: those of the lowest priority first, of them the newest."""
         return changed(command, message_id)
 
     @Route(

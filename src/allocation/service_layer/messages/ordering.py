@@ -170,7 +170,7 @@ DISPATCH = CommandRow(
     "allocation.dispatch.v1",
     asks="State that a parcel with goods of an order has left the warehouse.",
     gives="Gives `allocation.dispatched.v1` for each line, and batch that it came from. If that is not the batch that "
-    "the line was promised from, its promise moves there first, and the newest other promises of that batch are broken "
+    "the line was promised from, its promise moves there first, and other promises of that batch are broken "
     "until the rest fits. The same parcel again gives nothing. What is not promised, or not here, is refused.",
     fields={
         "orderid": ORDERID,
