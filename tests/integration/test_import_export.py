@@ -417,7 +417,7 @@ def test_starts_the_embedded_database_that_is_there_where_none_is_given(tmp_path
     first = CliRunner().invoke(import_, ["batches", str(file)], obj=settings)
     assert first.output == "1 added, 0 already there, 0 refused\n"
     exported = CliRunner().invoke(export, ["allocations", "-"], obj=settings)
-    assert exported.stdout == "orderid,lineid,sku,qty,batchref\n"
+    assert exported.stdout == "orderid,lineid,sku,qty,batchref,expires,location\n"
 
 
 # --- dry runs ----------------------------------------------------------------
@@ -533,12 +533,17 @@ def test_says_all_of_it_as_json(shell: Shell) -> None:
 @pytest.fixture
 def allocated(shell: Shell) -> list[str]:
     """What an export must write."""
-    shell.imports("batches", shell.write("b.csv", "ref,sku,qty", 'b1,"CHAIR, RED",100', "b2,Größe,100"))
+    shell.imports(
+        "batches",
+        shell.write("b.csv", "ref,sku,qty,expires,location", 'b1,"CHAIR, RED",100,2199-12-31,hamburg', "b2,Größe,100"),
+    )
     rows = [f'o{9 - number},{number},"CHAIR, RED",{number}' for number in range(1, 5)] + ["o1,,Größe,7"]
     shell.imports("orders", shell.write("o.csv", "orderid,lineid,sku,qty", *rows))
     with shell.engine.begin() as connection:  # so that the rows do not lie on the disk in their order
         connection.execute(text("UPDATE allocations_view SET qty = qty WHERE lineid = '1'"))
-    return ["orderid,lineid,sku,qty,batchref", *(f"{row},b1" for row in rows[:4]), "o1,Größe,Größe,7,b2"]
+    batches = {"b1": "2199-12-31,hamburg", "b2": ","}
+    header = "orderid,lineid,sku,qty,batchref,expires,location"
+    return [header, *(f"{row},b1,{batches['b1']}" for row in rows[:4]), f"o1,Größe,Größe,7,b2,{batches['b2']}"]
 
 
 def test_exports_allocated_lines_in_the_order_of_allocation(shell: Shell, allocated: list[str]) -> None:
@@ -566,7 +571,7 @@ def test_what_a_spreadsheet_would_run_is_exported_as_text_and_can_be_imported(sh
     file = shell.folder / "out.csv"
     shell.exports(file)
     cells = [cell for line in file.read_text().splitlines() for cell in line.split(",")]
-    assert not any(cell[0] in "=+-@\t\r" for cell in cells)
+    assert not any(cell.startswith(tuple("=+-@\t\r")) for cell in cells)
     assert shell.ask("SELECT string_agg(sku, ' ' ORDER BY position) FROM allocations_view") == " ".join(names)
     assert shell.imports("orders", file).stdout == "0 allocated, 0 out of stock, 6 already there, 0 refused\n"
 
@@ -691,7 +696,7 @@ if RETAIL_BATCHES.exists() and RETAIL_LINES.exists():
         assert result.stdout == (
             f"{len(by_the_rule):,} allocated, {out_of_stock} out of stock, 0 already there, 0 refused\n"
         )
-        assert list(csv.reader(shell.exports("-").stdout.splitlines()[1:])) == by_the_rule
+        assert [row[:5] for row in csv.reader(shell.exports("-").stdout.splitlines()[1:])] == by_the_rule
         assert shell.books_balance()
 
 

@@ -34,6 +34,8 @@ def test_names_the_column_that_is_missing_and_the_way_out(lines: str) -> None:
     ("command", "field", "column"),
     [
         *(("batches", "eta", column) for column in ("ETA", " eta", "e_t_a", "\ufeffeta", "etas", "et", "eda")),
+        *(("batches", "expires", column) for column in ("Expires", "expire")),
+        ("batches", "location", "locations"),
         *(("orders", "lineid", column) for column in ("lineID", "line_id", "line-id", "Line Id", "linid")),
     ],
 )

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from itertools import islice
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import pytest
 from tests.fakes import Service
 
-from allocation.domain.commands import Allocate, CreateBatch
+from allocation.domain.commands import Allocate, CreateBatch, Mode
 from allocation.entrypoints.bulk import importing as csv_import
+from allocation.entrypoints.bulk.commands import MODES
 from allocation.entrypoints.bulk.csv_files import BadCsv, Row
 from allocation.entrypoints.bulk.importing import (
     BATCHES,
@@ -20,6 +21,7 @@ from allocation.entrypoints.bulk.importing import (
     Result,
     RowResult,
     handling,
+    whole_orders,
 )
 from messaging.envelope import Outcome, Request
 from messaging.errors import ConcurrencyConflict, Unavailable
@@ -37,7 +39,7 @@ def file(*rows: dict[str, str]) -> list[Row]:
 
 
 def batch(ref: str, sku: str = "CHAIR", qty: str = "10", eta: str = "") -> dict[str, str]:
-    return {"ref": ref, "sku": sku, "qty": qty, "eta": eta}
+    return {"ref": ref, "sku": sku, "qty": qty, "eta": eta, "expires": "", "location": ""}
 
 
 def line(orderid: str, sku: str = "CHAIR", qty: str = "1", lineid: str = "") -> dict[str, str]:
@@ -201,3 +203,78 @@ def test_does_not_take_an_outage_for_a_conflict() -> None:
     with pytest.raises(Unavailable):
         next(results_of(away, BATCHES, file(batch("b1"), batch("b2"))))
     assert len(asked) == 1
+
+
+def test_a_batch_has_a_last_day_and_a_location_where_the_file_says_so() -> None:
+    columns = BATCHES.columns({}, ["ref", "sku", "qty", "location", "expires"])
+    row = Row(2, {"ref": "b", "sku": "s", "qty": "1", "location": "hamburg", "expires": "2031-02-01"})
+    assert BATCHES.command(row, columns) == CreateBatch("b", "s", 1, None, date(2031, 2, 1), "hamburg")
+
+
+def in_words(service: Service, mode: Mode, *rows: dict[str, str]) -> list[str]:
+    return [str(row) for row in results_of(service.bus.handle_together, whole_orders(mode), file(*rows))]
+
+
+THREE_AND_THREE = line("o1", qty="3", lineid="1"), line("o1", qty="3", lineid="2")
+
+
+@pytest.mark.parametrize(
+    ("mode", "first", "second"),
+    [
+        ("all_or_nothing", "out of stock: {1}", "out of stock: {2}"),
+        ("partial", "allocated: {1} from batch b1", "partly allocated: {2} from batch b1, 1 waiting"),
+        ("backorder", "allocated: {1} from batch b1", "waiting: {2}, 3 waiting"),
+    ],
+)
+def test_rows_of_an_order_are_placed_together(service: Service, mode: Mode, first: str, second: str) -> None:
+    importing(service, BATCHES, file(batch("b1", qty="5")))
+    lines = {number: f"order o1, line {number}, 3 of CHAIR" for number in (1, 2)}
+    expected = ["row 2: " + first.format("", lines[1], lines[2]), "row 3: " + second.format("", lines[1], lines[2])]
+
+    assert in_words(service, mode, *THREE_AND_THREE) == expected
+
+
+def test_an_order_that_is_imported_again_is_left_alone(service: Service) -> None:
+    importing(service, BATCHES, file(batch("b1", qty="5")))
+    importing(service, whole_orders("backorder"), file(*THREE_AND_THREE))
+    before = list(service.memory.log["CHAIR"])
+
+    again = importing(service, whole_orders("backorder"), file(*THREE_AND_THREE))
+
+    assert again == [(2, Result.ALREADY_THERE), (3, Result.ALREADY_THERE)]
+    assert service.memory.log["CHAIR"] == before
+
+
+def test_a_row_that_can_not_be_taken_keeps_out_all_of_its_order_and_no_other(service: Service) -> None:
+    importing(service, BATCHES, file(batch("b1", qty="5")))
+    rows = line("o1", lineid="1"), line("o1", qty="x", lineid="2"), line("o2"), line("o3", sku="SOFA"), line("o3")
+
+    assert in_words(service, "backorder", *rows) == [
+        "row 2: refused: row 3, of the same order, is refused",
+        "row 3: refused: qty: input should be a valid integer, not 'x'",
+        "row 4: allocated: order o2, line CHAIR, 1 of CHAIR from batch b1",
+        "row 5: refused: Invalid sku SOFA",
+        "row 6: refused: Invalid sku SOFA",
+    ]
+
+
+def test_more_rows_than_an_order_may_have_are_refused_all(service: Service) -> None:
+    importing(service, BATCHES, file(batch("b1", qty="5")))
+    rows = [line("o1", lineid=str(number)) for number in range(201)]
+
+    found = in_words(service, "partial", *rows, line("o2"))
+
+    assert found[0] == "row 2: refused: 201 rows of one order; at most 200 are placed"
+    assert [words.split(": ")[1] for words in found] == ["refused"] * 201 + ["allocated"]
+
+
+def test_of_an_order_that_is_short_only_the_lines_that_are_short_are_mailed(service: Service) -> None:
+    importing(service, BATCHES, file(batch("b1", qty="5")))
+    run = Import(service.bus.handle_together, whole_orders("all_or_nothing"), {name: name for name in ORDERS.fields})
+    list(run(file(*THREE_AND_THREE)))
+
+    assert run.shortages.listed == ["CHAIR: order o1, line 2, asked for 3"]
+
+
+def test_every_mode_may_be_asked_for() -> None:
+    assert set(MODES) == set(get_args(Mode))

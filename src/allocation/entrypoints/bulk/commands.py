@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import Condition
 from allocation.entrypoints.command_line.output import json_option
+
+if TYPE_CHECKING:
+    from allocation.domain.commands import Mode
+
+MODES: tuple[Mode, ...] = ("all_or_nothing", "partial", "backorder")
+"""Said here once more, so that no other command waits for the domain."""
 
 
 @click.group("import")
@@ -80,10 +86,10 @@ def _file_and_options(command: Callable[..., None]) -> Callable[..., None]:
 @import_.command(short_help="Add the batches of a CSV file.")
 @_file_and_options
 def batches(settings: Settings, **options: Any) -> None:
-    """Add the batches of a CSV FILE: columns ref, sku, qty and, if there is one, eta.
+    """Add the batches of a CSV FILE: columns ref, sku, qty and, if they are there, eta, expires and location.
 
-    FILE is in UTF-8, plain or gzipped, with commas, semicolons or tabs; - reads standard input. An eta is a date as
-    YYYY-MM-DD; without one a batch is in the warehouse. Other columns are passed over, and named.
+    FILE is in UTF-8, plain or gzipped, with commas, semicolons or tabs; - reads standard input. A date is as
+    YYYY-MM-DD; without an eta a batch is in the warehouse. Other columns are passed over, and named.
 
     A batch that is there already, just so, is left alone, so a file may be imported again at any time: after an
     interruption that goes on where it stopped. Rows that can't be taken are printed with their number (the header is
@@ -99,8 +105,14 @@ def batches(settings: Settings, **options: Any) -> None:
 
 
 @import_.command(short_help="Allocate the order lines of a CSV file.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    help="Place neighbouring rows of one order together. When there is not enough, nothing of it is promised; each "
+    "line gets what there is and waits for the rest; or each line that does not fit waits as a whole.",
+)
 @_file_and_options
-def orders(settings: Settings, **options: Any) -> None:
+def orders(settings: Settings, mode: Mode | None, **options: Any) -> None:
     """Allocate the order lines of a CSV FILE, in its order: columns orderid, sku, qty and, if there is one, lineid.
 
     FILE is in UTF-8, plain or gzipped, with commas, semicolons or tabs; - reads standard input. A line is known by its
@@ -111,13 +123,16 @@ def orders(settings: Settings, **options: Any) -> None:
     taken are printed with their number (the header is row 1) and the reason; the others go in all the same. A SKU that
     was never purchased counts as out of stock, and is printed too, since it may be a slip of the pen.
 
+    With --mode the rows of an order that stand together, 200 at most, are placed in one transaction; if one of them
+    can't be taken, none of them is.
+
     Exit status: 0, or 1 when a row was refused or not all could be read or stored, or 2 when the options or columns
     do not fit and nothing was done. Out of stock is not a failure.
     """
-    from allocation.entrypoints.bulk.importing import ORDERS
+    from allocation.entrypoints.bulk.importing import ORDERS, whole_orders
     from allocation.entrypoints.bulk.session import import_file
 
-    import_file(settings, ORDERS, **options)
+    import_file(settings, whole_orders(mode) if mode else ORDERS, **options)
 
 
 @export.command(short_help="Write all allocated lines to a CSV file.")
@@ -125,7 +140,8 @@ def orders(settings: Settings, **options: Any) -> None:
 @json_option("Say how many lines as a JSON object.")
 @click.pass_obj
 def allocations(settings: Settings, file: Path, as_json: bool) -> None:
-    """Write all allocated lines to a CSV FILE: orderid, lineid, sku, qty, batchref, in the order of allocation.
+    """Write all allocated lines to a CSV FILE: orderid, lineid, sku, qty, batchref, and of the batch expires and
+    location, in the order of allocation.
 
     FILE is gzipped if it is named .gz; - is standard output. It appears, or replaces an older one, when it is complete.
     """

@@ -14,16 +14,17 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, and_, select
 
-from allocation.database.tables import allocations_view
+from allocation.database.tables import allocations_view, batches
 from allocation.entrypoints.bulk.csv_files import escaped
 from allocation.entrypoints.bulk.progress import Show
 from messaging.sql.connections import connection
 
 STDOUT = Path("-")
 
-_COLUMNS = ("orderid", "lineid", "sku", "qty", "batchref")
+_OF_LINE = ("orderid", "lineid", "sku", "qty", "batchref")
+_OF_BATCH = ("expires", "location")
 _ROWS_AT_A_TIME = 2_000
 
 
@@ -33,13 +34,18 @@ def export_allocations(engine: Engine, path: Path, show: Show) -> int:
     All rows are of one moment. The file appears, or replaces an older one, when it is complete. Raises Unavailable.
     """
     query = (
-        select(*(allocations_view.c[name] for name in _COLUMNS))
+        select(*(allocations_view.c[name] for name in _OF_LINE), *(batches.c[name] for name in _OF_BATCH))
+        .join_from(
+            allocations_view,
+            batches,
+            and_(batches.c.reference == allocations_view.c.batchref, batches.c.sku == allocations_view.c.sku),
+        )
         .order_by(allocations_view.c.position)
         .execution_options(yield_per=_ROWS_AT_A_TIME)  # a cursor on the server, so that neither side holds it all
     )
     with connection(engine, "REPEATABLE READ") as open_connection, _opened(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        writer.writerow(_OF_LINE + _OF_BATCH)
         count = 0
         for some in open_connection.execute(query).partitions():
             writer.writerows([escaped(cell) if isinstance(cell, str) else cell for cell in row] for row in some)

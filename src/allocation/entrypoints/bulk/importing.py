@@ -9,14 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
+from itertools import chain, groupby, islice
 from typing import Any, TypeVar, cast
 from uuid import uuid4
 
-from allocation.domain.commands import Allocate, CreateBatch, ReportShortages
+from allocation.domain.commands import Allocate, CreateBatch, Mode, PlaceOrder, ReportShortages
 from allocation.domain.errors import InvalidSku
+from allocation.domain.lines import OrderLine
 from allocation.entrypoints.bulk.csv_files import BadCsv, Row, unescaped
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.service_layer.mails import IMPORT
+from allocation.service_layer.messages.ordering import PLACE_ORDER
+from allocation.service_layer.messages.table import Several
 from allocation.validation import ALLOCATE, CREATE_BATCH, BadInput, Schema
 from messaging.bus import MessageBus
 from messaging.envelope import Metadata, Outcome, Request
@@ -35,12 +39,18 @@ MOST_SETBACKS = 60
 T = TypeVar("T")
 U = TypeVar("U", bound=UnitOfWork)
 
+_LINES = PLACE_ORDER.fields["lines"].limit
+assert isinstance(_LINES, Several)
+MOST_ROWS_OF_ORDER = _LINES.most
+
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,100}")
 
 
 class Result(StrEnum):
     ADDED = "added"
     ALLOCATED = "allocated"
+    PARTLY_ALLOCATED = "partly allocated"
+    WAITING = "waiting"
     OUT_OF_STOCK = "out of stock"
     ALREADY_THERE = "already there"
     REFUSED = "refused"
@@ -63,61 +73,150 @@ class Kind:
 
     schema: Schema[Any]
     required: tuple[str, ...]
-    optional: str
+    optional: tuple[str, ...]
     results: tuple[Result, ...]
-    result_of: Callable[[Any, Outcome], tuple[Result, str]]
+    result_of: Callable[[Any, Outcome], list[tuple[Result, str]]]
+    """Of each row, in their order."""
+    mode: Mode | None = None
+    """Neighbouring rows of one order are one command."""
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return *self.required, self.optional
+        return self.required + self.optional
 
     def columns(self, mapped: Mapping[str, str], found: Iterable[str]) -> dict[str, str]:
         """Where each field is taken from; an optional one that is mapped to nothing, or not found, is left out."""
-        columns = {field: mapped.get(field, field) for field in self.fields}
-        if not mapped.get(self.optional, self.optional in found):
-            del columns[self.optional]
-        return columns
+        there = {*self.required, *found}
+        return {field: mapped.get(field, field) for field in self.fields if mapped.get(field, field in there)}
+
+    def readings(self, rows: Iterable[Row], columns: Mapping[str, str]) -> Iterator[Reading]:
+        if self.mode is None:
+            return (self._reading([row], columns) for row in rows)
+        orders = groupby(rows, lambda row: row.values.get(columns["orderid"]))
+        return (
+            self._reading(list(islice(of_order, MOST_ROWS_OF_ORDER + 1)), columns, of_order) for _, of_order in orders
+        )
+
+    def _reading(self, rows: list[Row], columns: Mapping[str, str], more: Iterable[Row] = ()) -> Reading:
+        """Of `more` rows only their numbers are kept: there are too many. A row that can't be taken keeps out all of
+        its order."""
+        read = [self._read(row, columns) for row in rows]
+        numbers = [row.number for row in chain(rows, more)]
+        faults = {number: str(one) for number, one in zip(numbers, read, strict=False) if isinstance(one, BadInput)}
+        if len(numbers) > MOST_ROWS_OF_ORDER:
+            faults = dict.fromkeys(
+                numbers, f"{len(numbers):,} rows of one order; at most {MOST_ROWS_OF_ORDER} are placed"
+            )
+        elif not faults and self.mode:
+            try:
+                return Reading(numbers, _whole_order(read, self.mode))
+            except BadInput as error:
+                faults = dict.fromkeys(numbers, str(error))
+        if faults:
+            others = f"row {min(faults)}, of the same order, is refused"
+            return Reading(numbers, None, [faults.get(number, others) for number in numbers])
+        return Reading(numbers, read[0])
+
+    def _read(self, row: Row, columns: Mapping[str, str]) -> object:
+        try:
+            return self.command(row, columns)
+        except BadInput as error:
+            return error
 
     def command(self, row: Row, columns: Mapping[str, str]) -> object:
         """Raises BadInput."""
         if row.fault:
             raise BadInput(row.fault)
         given: dict[str, object] = {field: unescaped(row.values[column]) for field, column in columns.items()}
-        if not given.get(self.optional):
-            given.pop(self.optional, None)
+        for name in self.optional:
+            if not given.get(name):
+                given.pop(name, None)
         qty = str(given["qty"])
         if _WHOLE_NUMBER.fullmatch(qty):
             given["qty"] = int(qty)
         return self.schema.read_fields(given)
 
 
-def _result_of_batch(cmd: CreateBatch, outcome: Outcome) -> tuple[Result, str]:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What some rows ask for together; or, for each, why they are refused."""
+
+    numbers: list[int]
+    command: object
+    refused: list[str] = field(default_factory=list)
+
+
+def _whole_order(lines: Sequence[Any], mode: Mode) -> PlaceOrder:
+    """Raises BadInput."""
+    of_lines = [{"sku": one.sku, "qty": one.qty, "lineid": one.lineid} for one in lines]
+    order: PlaceOrder = Schema(PLACE_ORDER).read_fields({"orderid": lines[0].orderid, "lines": of_lines, "mode": mode})
+    return order
+
+
+def _result_of_batch(cmd: CreateBatch, outcome: Outcome) -> list[tuple[Result, str]]:
     result = Result.ADDED if outcome.changed else Result.ALREADY_THERE
-    return result, f"batch {cmd.ref}, {cmd.qty:,} of {cmd.sku}, {f'eta {cmd.eta}' if cmd.eta else 'in the warehouse'}"
+    about = [f"batch {cmd.ref}, {cmd.qty:,} of {cmd.sku}", f"eta {cmd.eta}" if cmd.eta else "in the warehouse"]
+    about += [f"expires {cmd.expires}"] if cmd.expires else []
+    about += [f"location {cmd.location}"] if cmd.location else []
+    return [(result, ", ".join(about))]
 
 
-def _result_of_line(cmd: Allocate, outcome: Outcome) -> tuple[Result, str]:
-    line = f"order {cmd.orderid}, line {cmd.lineid}, {cmd.qty:,} of {cmd.sku}"
+def _result_of_line(cmd: Allocate, outcome: Outcome) -> list[tuple[Result, str]]:
+    line = _in_words(OrderLine.of(cmd))
     if outcome.result is None:
-        return Result.OUT_OF_STOCK, line
+        return [(Result.OUT_OF_STOCK, line)]
     result = Result.ALLOCATED if outcome.changed else Result.ALREADY_THERE
-    return result, f"{line} from batch {outcome.result}"
+    return [(result, f"{line} from batch {outcome.result}")]
+
+
+def _result_of_order(cmd: PlaceOrder, outcome: Outcome) -> list[tuple[Result, str]]:
+    if outcome.result["outcome"] == "out_of_stock":
+        return [(Result.OUT_OF_STOCK, _in_words(line)) for line in _lines_of(cmd)]
+    now = {line["lineid"]: line for line in outcome.result["lines"]}
+    return [_result_of_placed(line, now[line.lineid], changed=outcome.changed) for line in _lines_of(cmd)]
+
+
+def _result_of_placed(line: OrderLine, now: Mapping[str, Any], *, changed: bool) -> tuple[Result, str]:
+    batches = " and ".join(f"batch {one['batchref']}" for one in now["promises"])
+    detail = _in_words(line) + (f" from {batches}" if batches else "")
+    detail += f", {now['waiting']:,} waiting" if now["waiting"] else ""
+    if not changed:
+        return Result.ALREADY_THERE, detail
+    if not now["waiting"]:
+        return Result.ALLOCATED, detail
+    return Result.PARTLY_ALLOCATED if batches else Result.WAITING, detail
+
+
+def _lines_of(cmd: Allocate | PlaceOrder) -> list[OrderLine]:
+    if isinstance(cmd, Allocate):
+        return [OrderLine.of(cmd)]
+    return [OrderLine(cmd.orderid, line.sku, line.qty, line.lineid) for line in cmd.lines]
+
+
+def _in_words(line: OrderLine) -> str:
+    return f"order {line.orderid}, line {line.lineid}, {line.qty:,} of {line.sku}"
 
 
 BATCHES = Kind(
     schema=CREATE_BATCH,
     required=("ref", "sku", "qty"),
-    optional="eta",
+    optional=("eta", "expires", "location"),
     results=(Result.ADDED, Result.ALREADY_THERE, Result.REFUSED),
     result_of=_result_of_batch,
 )
 ORDERS = Kind(
     schema=ALLOCATE,
     required=("orderid", "sku", "qty"),
-    optional="lineid",
+    optional=("lineid",),
     results=(Result.ALLOCATED, Result.OUT_OF_STOCK, Result.ALREADY_THERE, Result.REFUSED),
     result_of=_result_of_line,
 )
+
+
+def whole_orders(mode: Mode) -> Kind:
+    """Neighbouring rows of one order are placed together."""
+    results = (Result.ALLOCATED, Result.PARTLY_ALLOCATED, Result.WAITING, *ORDERS.results[1:])
+    return replace(ORDERS, results=results, result_of=_result_of_order, mode=mode)
 
 
 @dataclass(slots=True)
@@ -125,12 +224,12 @@ class Shortages:
     """What a file asked for that is out of stock: all of it as a hash, which is the same for the same lines."""
 
     lines: int = 0
-    first: Allocate | None = None
+    first: OrderLine | None = None
     listed: list[str] = field(default_factory=list)
     metadata: Metadata | None = None
     _hash: Any = field(default_factory=sha256)
 
-    def add(self, line: Allocate) -> None:
+    def add(self, line: OrderLine) -> None:
         self.lines += 1
         self.first = self.first or line
         self._hash.update(json.dumps([line.orderid, line.lineid, line.sku, line.qty]).encode())
@@ -164,14 +263,15 @@ class Import:
         """
         correlation_id, principal = str(uuid4()), user_principal()
         self.shortages.metadata = Metadata.first(IMPORT, correlation_id, principal)
-        readings = (self._read(row, correlation_id, principal) for row in rows)
+        readings = self.kind.readings(rows, self.columns)
         size = MOST_ROWS_TOGETHER
         setbacks = 0
         for chunk in _chunks(readings, MOST_ROWS_TOGETHER):
             done = 0
             while done < len(chunk):
+                some = chunk[done : done + size]
                 try:
-                    results = self._settle(chunk[done : done + size])
+                    results = self._settle(some, correlation_id, principal)
                 except Unavailable as error:
                     setbacks += 1
                     if setbacks > MOST_SETBACKS or not isinstance(error.__cause__, ConcurrencyConflict):
@@ -179,34 +279,45 @@ class Import:
                     size = max(1, size // 2)
                 else:
                     yield results
-                    done += len(results)
+                    done += len(some)
                     size = min(size + size // 8 + 1, MOST_ROWS_TOGETHER)
                     setbacks = 0
 
-    def _read(self, row: Row, correlation_id: str, principal: str) -> _Reading:
-        try:
-            command = self.kind.command(row, self.columns)
-        except BadInput as error:
-            return _Reading(row.number, error)
-        return _Reading(row.number, Request(command, Metadata.first(IMPORT, correlation_id, principal)))
-
-    def _settle(self, chunk: Sequence[_Reading]) -> list[RowResult]:
-        requests = [reading.content for reading in chunk if isinstance(reading.content, Request)]
+    def _settle(self, chunk: Sequence[Reading], correlation_id: str, principal: str) -> list[RowResult]:
+        requests = [
+            Request(reading.command, Metadata.first(IMPORT, correlation_id, principal))
+            for reading in chunk
+            if not reading.refused
+        ]
         outcomes = iter(self.handle_together(requests) if requests else [])
-        return [self._result(reading, outcomes) for reading in chunk]
+        return [row for reading in chunk for row in self._results(reading, outcomes)]
 
-    def _result(self, reading: _Reading, outcomes: Iterator[Outcome]) -> RowResult:
-        if isinstance(reading.content, BadInput):
-            return RowResult(reading.number, Result.REFUSED, str(reading.content), needs_attention=True)
-        outcome = next(outcomes)
-        if isinstance(outcome.refusal, InvalidSku):  # nothing of it was ever purchased: no stock, or a slip of the pen
-            return RowResult(reading.number, Result.OUT_OF_STOCK, str(outcome.refusal), needs_attention=True)
-        if outcome.refusal:
-            return RowResult(reading.number, Result.REFUSED, str(outcome.refusal), needs_attention=True)
-        result, detail = self.kind.result_of(reading.content.command, outcome)
-        if result is Result.OUT_OF_STOCK:
-            self.shortages.add(cast(Allocate, reading.content.command))
-        return RowResult(reading.number, result, detail)
+    def _results(self, reading: Reading, outcomes: Iterator[Outcome]) -> list[RowResult]:
+        if reading.refused:
+            return _with_reasons(reading.numbers, Result.REFUSED, reading.refused)
+        command, outcome = cast("Allocate | PlaceOrder", reading.command), next(outcomes)
+        if outcome.refusal:  # where nothing of a SKU was ever purchased: no stock, or a slip of the pen
+            is_short = isinstance(outcome.refusal, InvalidSku) and not self.kind.mode
+            result = Result.OUT_OF_STOCK if is_short else Result.REFUSED
+            return _with_reasons(reading.numbers, result, [str(outcome.refusal)] * len(reading.numbers))
+        found = self.kind.result_of(command, outcome)
+        if found[0][0] is Result.OUT_OF_STOCK:
+            for line in _short_of(command, outcome):
+                self.shortages.add(line)
+        return [RowResult(number, *of_row) for number, of_row in zip(reading.numbers, found, strict=True)]
+
+
+def _with_reasons(numbers: Sequence[int], result: Result, reasons: Sequence[str]) -> list[RowResult]:
+    rows = zip(numbers, reasons, strict=True)
+    return [RowResult(number, result, reason, needs_attention=True) for number, reason in rows]
+
+
+def _short_of(cmd: Allocate | PlaceOrder, outcome: Outcome) -> list[OrderLine]:
+    lines = _lines_of(cmd)
+    if isinstance(cmd, Allocate):
+        return lines
+    short = {one["lineid"] for one in outcome.result["shortages"]}
+    return [line for line in lines if line.lineid in short]
 
 
 @contextmanager
@@ -220,21 +331,18 @@ def handling(bus: MessageBus[U], *, dry_run: bool) -> Iterator[Callable[[Sequenc
         yield replace(bus, retry=replace(bus.retry, conflict_deadline=0.1)).handle_together
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    number: int
-    content: Request | BadInput
-
-
-def _chunks(readings: Iterable[T], size: int) -> Iterator[list[T]]:
-    """By the `size`; when the file can't be read any further, what was read before the fault, and then the fault."""
-    chunk: list[T] = []
+def _chunks(readings: Iterable[Reading], most: int) -> Iterator[list[Reading]]:
+    """Of so many rows, or of one reading that has more; when the file can't be read any further, what was read before
+    the fault, and then the fault."""
+    chunk: list[Reading] = []
+    rows = 0
     try:
         for reading in readings:
-            chunk.append(reading)
-            if len(chunk) == size:
+            if chunk and rows + len(reading.numbers) > most:
                 yield chunk
-                chunk = []
+                chunk, rows = [], 0
+            chunk.append(reading)
+            rows += len(reading.numbers)
     except BadCsv:
         yield chunk
         raise

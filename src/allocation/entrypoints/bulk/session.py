@@ -195,8 +195,10 @@ def _columns(kind: Kind, mapped: dict[str, str], where: list[Condition], file: C
             file.require(column)
         except UnfitColumns as error:
             raise _DoesNotFit(f"{error}; {hint}") from error
-    if kind.optional not in columns and kind.optional not in mapped:
-        _require_no_near_miss(kind.optional, [column for column in file.columns if column not in hints])
+    others = [column for column in file.columns if column not in hints]
+    for field in kind.optional:
+        if field not in columns and field not in mapped:
+            _require_no_near_miss(field, others)
     file.needed = {columns[field] for field in kind.required}
     return columns
 
