@@ -10,7 +10,6 @@ from dataclasses import MISSING, dataclass, fields
 from datetime import date, datetime
 from difflib import get_close_matches
 from functools import partial
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, Literal, Optional, TypeAlias, TypeVar, assert_never
 
@@ -186,7 +185,7 @@ def type_of(limit: Limit, extra: Extra = "forbid") -> Any:  # noqa: PLR0911 - on
             return _model(kind, described, extra)
         case Several(of, most, by, otherwise):
             item: Any = type_of(of, extra)
-            different = AfterValidator(partial(_different, attrgetter(by), f"{by} ", otherwise))
+            different = AfterValidator(partial(_different, partial(_field_of, of, by), f"{by} ", otherwise))
             return Annotated[list[item], Field(min_length=1, max_length=most), different]
         case Names(most, longest):
             name: Any = type_of(TextLimit(longest))
@@ -200,6 +199,11 @@ def type_of(limit: Limit, extra: Extra = "forbid") -> Any:  # noqa: PLR0911 - on
             ]
         case _:
             assert_never(limit)
+
+
+def _field_of(record: Record, name: str, item: Any) -> object:
+    """As it is when nobody says, too: a line without an id is known by its SKU."""
+    return getattr(_value(item, record), name)
 
 
 def _different(key: Callable[[Any], object], named: str, otherwise: str, items: list[Any]) -> list[Any]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from allocation.domain import commands
-from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, BadInput, bad_input
+from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, SCHEMAS, BadInput, bad_input
 
 NOTHING_TO_SEE = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
@@ -161,3 +161,16 @@ def test_an_unknown_key_is_named_with_those_of_its_own_object_however_deep_it_st
         Whole.model_validate(given)
 
     assert str(bad_input(refused.value, Whole)).startswith(said)
+
+
+def test_lines_of_an_order_differ_in_their_ids_for_which_the_sku_stands_where_none_is_given() -> None:
+    schema = SCHEMAS["allocation.place_order.v1"]
+
+    def order(*lines: dict[str, object]) -> dict[str, object]:
+        return {"orderid": "o", "mode": "partial", "lines": [{"qty": 1} | line for line in lines]}
+
+    assert [line.lineid for line in schema.read_fields(order({"sku": "A"}, {"sku": "B"})).lines] == ["A", "B"]
+    twice: list[list[dict[str, object]]] = [[{"sku": "A"}, {"sku": "A"}], [{"sku": "A", "lineid": "B"}, {"sku": "B"}]]
+    for lines in twice:
+        with pytest.raises(BadInput, match="is there twice: give each line a lineid of its own"):
+            schema.read_fields(order(*lines))
