@@ -26,7 +26,7 @@ from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy
-from allocation.views import Batch, Line, Order, Promise
+from allocation.views import Backorder, Batch, Line, Order, Place, Promise
 from allocation.views.batches import state_of
 from allocation.views.stock_history import Balance, History, Step, reckoned
 from allocation.views.stock_list import Page, Shelf
@@ -132,12 +132,21 @@ class FakeViews:
 
     def order(self, orderid: str) -> Order | None:
         here = [(product, line) for product in products(self._service) for line in product.lines.of_order(orderid)]
-        lines = [
-            Line.of(line.lineid, line.sku, _promises(product, line), line.returned, line.waiting)
-            for product, line in here
-        ]
+        lines = [_line(product, line) for product, line in here]
         is_cancelled = any(product.lines.is_cancelled(orderid) for product, _ in here)
         return Order.of(orderid, lines, is_cancelled=is_cancelled) if lines else None
+
+    def backorders(self, sku: str | None, after: Place | None, most: int) -> tuple[list[Backorder], Place | None]:
+        behind = after or Place("", -100, 0)
+        waiting = [one for one in self._waiting() if sku in {None, one[1].sku} and _place(one[1]) > behind]
+        end = _place(waiting[most - 1][1]) if len(waiting) > most else None
+        return [one for one, _ in waiting[:most]], end
+
+    def backorders_of(self, orderid: str) -> list[Backorder]:
+        return [one for one, _ in self._waiting() if one.orderid == orderid]
+
+    def _waiting(self) -> list[tuple[Backorder, PlacedLine]]:
+        return [one for product in products(self._service) for one in _queue(product)]
 
     def batch(self, reference: str) -> Batch | None:
         for product in products(self._service):
@@ -236,6 +245,7 @@ def view_of(batch: DomainBatch) -> Batch:
         batch.quarantined_quantity,
         batch.expires,
         state_of(batch.eta, batch.expires, fakes.TODAY),
+        batch.location,
     )
 
 
@@ -275,6 +285,27 @@ def dead_effect(stream: str, version: int = 1) -> DeadEffect:
 def _beginning(letter: DeadMessage, longest: int) -> Beginning:
     body, size = letter.body[:longest], len(letter.body)
     return Beginning(letter.number, letter.source, body, size, letter.reason, letter.attempts, letter.last_failed_at)
+
+
+def _line(product: Product, line: PlacedLine) -> Line:
+    further = {"priority": line.terms.priority, "needed_by": line.terms.needed_by}
+    return Line.of(line.lineid, line.sku, _promises(product, line), line.returned, line.waiting, **further)
+
+
+def _queue(product: Product) -> list[tuple[Backorder, PlacedLine]]:
+    waiting = [line for line in product.lines.of_sku(product.sku).values() if line.waiting]
+    largest = max((batch.available for batch in held_by(product)), default=0)
+    queue = []
+    for position, line in enumerate(sorted(waiting, key=lambda line: line.turn), start=1):
+        needs = 1 if line.terms.may_split else line.waiting
+        of_line = line.orderid, line.lineid, line.sku, line.waiting
+        terms = line.terms.priority, line.terms.needed_by, list(line.terms.locations) or None
+        queue.append((Backorder(*of_line, position, needs, largest, A_MOMENT, *terms), line))
+    return queue
+
+
+def _place(line: PlacedLine) -> Place:
+    return Place(line.sku, *line.turn)
 
 
 def _promises(product: Product, line: PlacedLine) -> list[Promise]:

@@ -56,6 +56,18 @@ WAREHOUSE: list[tuple[str, dict[str, Any]]] = [
     ),
     ("dispatch", {"orderid": "web-1049", "dispatch_id": "P-78", "lines": [{"lineid": "WOOL-BLANKET-RUST", "qty": 15}]}),
     ("create_batch", {"ref": "WH-2190", "sku": "WOOL-BLANKET-GREY", "qty": 60, "expires": "2026-01-31"}),
+    (
+        "place_order",
+        {
+            "orderid": "shop-204",
+            "mode": "partial",
+            "priority": 8,
+            "needed_by": "2031-02-15",
+            "lines": [{"sku": "FLOOR-LAMP-BRASS", "qty": 130}, {"sku": "SIDEBOARD-WALNUT", "qty": 6}],
+        },
+    ),
+    ("place_order", {"orderid": "web-1060", "mode": "backorder", "lines": [{"sku": "SIDEBOARD-WALNUT", "qty": 4}]}),
+    ("place_order", {"orderid": "web-1061", "mode": "backorder", "lines": [{"sku": "SIDEBOARD-WALNUT", "qty": 2}]}),
     ("quarantine", {"ref": "WH-2207", "qty": 20, "reason": "suspect", "document": "Q-9"}),
 ]
 
@@ -124,6 +136,7 @@ def main() -> None:
         take(browser, f"{console}/product?sku=RED-CHAIR", "product")
         take(browser, f"{console}/product?sku=RED-CHAIR", "product-phone", size=PHONE, colours="dark")
         take(browser, f"{console}/order?id=web-1042", "order")
+        take(browser, f"{console}/backorders", "backorders")
         take(browser, f"{console}/dead-letters", "dead-letters")
 
 

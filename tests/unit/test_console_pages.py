@@ -24,7 +24,9 @@ from allocation.domain.commands import (
     ChangeBatchQuantity,
     CreateBatch,
     Dispatch,
+    OrderedLine,
     ParcelLine,
+    PlaceOrder,
     ReceiveBatch,
     ReleaseLine,
     ReturnLine,
@@ -265,7 +267,7 @@ def test_an_order_says_what_is_promised_what_has_left_and_what_came_back(console
 
     page = said(console.look("/order", id="anna-1").text)
 
-    assert "Open: something is promised." in page
+    assert "Open: something is promised, or waits." in page
     assert "SKU From Allocated Dispatched Returned" in page
     assert "LAMP here in the warehouse 7 3 2" in page
     assert "CHAIR nothing is left 0 0 0" in page
@@ -289,6 +291,66 @@ def test_an_order_that_got_nothing_has_a_history_all_the_same(console: Console) 
 
     assert "Order cleo-3 asked for 500 of RED-CHAIR" in said(console.look("/order", id="cleo-3").text)
     assert console.look("/order", id="nobody").status_code == 404
+
+
+# --- who waits -------------------------------------------------------------------
+
+
+def queue_up(console: Console) -> None:
+    console.given(
+        CreateBatch("in-stock", "LAMP", 5, location="hamburg"),
+        CreateBatch("few", "SOFA", 1),
+        PlaceOrder("gus-1", (OrderedLine("LAMP", 3, "1"), OrderedLine("LAMP", 3, "2")), "backorder"),
+        PlaceOrder(
+            "anna-2",
+            (OrderedLine("LAMP", 9), OrderedLine("SOFA", 4)),
+            "partial",
+            9,
+            date(2031, 1, 15),
+            True,
+            ("berlin",),
+        ),
+    )
+
+
+def test_an_order_says_what_waits_at_which_place_and_what_it_needs(console: Console) -> None:
+    queue_up(console)
+    gus = said(console.look("/order", id="gus-1").text)
+    assert "Open: something is promised, or waits." in gus
+    assert "LAMP line 2 3 waiting at place 2 in the queue; needs 3 of one batch, the largest room is 2 0 0 0" in gus
+    anna = said(console.look("/order", id="anna-2").text)
+    assert "LAMP · priority 9 · needed by 2031-01-15 9 waiting at place 1 in the queue; needs 1 of one batch" in anna
+    assert "the largest room is 2; at berlin 0 0 0" in anna
+
+
+def test_backorders_are_listed_by_turn_of_all_and_of_a_sku(console: Console) -> None:
+    queue_up(console)
+    every = said(console.look("/backorders").text)
+    assert every.index("1 LAMP anna-2") < every.index("2 LAMP gus-1 line 2") < every.index("1 SOFA anna-2")
+    of_one = said(console.look("/backorders", sku="SOFA").text)
+    assert "Backorders of SOFA" in of_one
+    assert "gus-1" not in of_one
+    assert "No line waits for it." in said(console.look("/backorders", sku="DESK").text)
+
+
+def test_a_sku_s_page_shows_who_waits_and_where_its_batches_lie(console: Console) -> None:
+    queue_up(console)
+    page = console.look("/product", sku="LAMP").text
+    assert "in-stock in the warehouse at hamburg" in said(page)
+    assert "Who waits" in said(page)
+    console.given(CancelOrder("anna-2"), CancelOrder("gus-1"))
+    assert "Who waits" not in said(console.look("/product", sku="LAMP").text)
+
+
+def test_a_long_queue_goes_on_at_its_place(console: Console) -> None:
+    console.given(CreateBatch("none", "LAMP", 0))
+    console.given(*(PlaceOrder(f"o-{number:02}", (OrderedLine("LAMP", 1),), "backorder") for number in range(51)))
+    first = console.look("/backorders").text
+    following = unescape(re.findall(r'rel="next" href="([^"]+)"', first)[0])
+    assert ("o-49" in first, "o-50" in first) == (True, False)
+    second = console.browser.get(following).text
+    assert ("o-49" in second, "o-50" in second, 'rel="next"' in second) == (False, True, False)
+    assert "o-00" in console.look("/backorders", of="LAMP", turn="1e9", since=-1).text
 
 
 # --- dead letters ----------------------------------------------------------------
@@ -382,6 +444,8 @@ def pages(console: Console, sku: str) -> Iterator[tuple[str, str]]:
         ("/product", {"sku": sku + "x"}),
         ("/order", {"id": sku}),
         ("/order", {"id": sku + "x"}),
+        ("/backorders", {}),
+        ("/backorders", {"sku": sku, "of": sku, "turn": sku, "since": sku}),
         ("/dead-letters", {}),
         ("/dead-letters", {"outcome": sku}),
         ("/sign-in", {"next": sku}),
@@ -435,7 +499,16 @@ def test_every_name_leads_to_its_page(name: str) -> None:
 def test_every_page_forbids_what_it_does_not_need_and_is_kept_nowhere(console: Console) -> None:
     furnish(console)
 
-    for path in ("", "/product?sku=RED-CHAIR", "/order?id=ben-2", "/dead-letters", "/sign-in", "/nix", "/events"):
+    for path in (
+        "",
+        "/product?sku=RED-CHAIR",
+        "/order?id=ben-2",
+        "/backorders",
+        "/dead-letters",
+        "/sign-in",
+        "/nix",
+        "/events",
+    ):
         headers = console.browser.get(f"/console{path}").headers
         assert headers["Cache-Control"] == "no-store", path
         assert headers["X-Content-Type-Options"] == "nosniff"

@@ -29,7 +29,7 @@ class Backorder:
     locations: list[str] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Place:
     """Where a page ends: who is first has the lowest turn."""
 
@@ -62,10 +62,23 @@ def backorders(
     return found, Place(last.sku, last.turn, last.version) if last else None
 
 
+def backorders_of(asked: Connection, orderid: str, zone: str) -> list[Backorder]:
+    """Of the lines of an order."""
+    rows = asked.execute(_OF_ORDER, {"orderid": orderid, "zone": zone}).all()
+    return [_backorder(row, row.position) for row in rows]
+
+
 def _backorder(row: Any, position: int) -> Backorder:
     of_line, terms = (row.orderid, row.lineid, row.sku, row.qty), (-row.turn, row.needed_by, row.locations or None)
     return Backorder(*of_line, position, row.needs, row.largest, row.time, *terms)
 
+
+_LARGEST = f"""
+    coalesce((
+        SELECT max(purchased_quantity - allocated_quantity) FROM batches
+        WHERE batches.sku = skus.sku AND is_open AND {IS_SOLD}
+    ), 0)
+"""  # noqa: S608 - all of it is our own
 
 _BACKORDERS = text(f"""
     WITH page AS (
@@ -76,10 +89,7 @@ _BACKORDERS = text(f"""
             ORDER BY sku, turn, since LIMIT :most
         ) AS next
     ), rooms AS (
-        SELECT sku, coalesce((
-            SELECT max(purchased_quantity - allocated_quantity) FROM batches
-            WHERE batches.sku = skus.sku AND is_open AND {IS_SOLD}
-        ), 0) AS largest FROM (SELECT DISTINCT sku FROM page) AS skus
+        SELECT sku, {_LARGEST} AS largest FROM (SELECT DISTINCT sku FROM page) AS skus
     )
     SELECT page.orderid, page.lineid, page.sku, page.qty, page.needs, page.turn, page.needed_by,
            line.terms -> 'locations' AS locations,
@@ -89,4 +99,12 @@ _BACKORDERS = text(f"""
     LEFT JOIN order_lines AS line ON line.orderid = page.orderid AND line.lineid = page.lineid
     LEFT JOIN event_log ON event_log.stream = page.sku AND event_log.version = page.since
     ORDER BY page.sku, page.turn, page.since
+""")  # noqa: S608 - all of it is our own
+
+_OF_ORDER = text(f"""
+    SELECT skus.*, event_log.time, {_LARGEST} AS largest, {position_of("skus")} AS position
+    FROM order_lines
+    JOIN backorders AS skus ON skus.sku = order_lines.sku AND skus.since = order_lines.since
+    LEFT JOIN event_log ON event_log.stream = skus.sku AND event_log.version = skus.since
+    WHERE order_lines.orderid = :orderid
 """)  # noqa: S608 - all of it is our own

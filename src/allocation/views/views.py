@@ -52,6 +52,9 @@ class Views:
         """Those who wait, by SKU and turn, behind that place."""
         return self._ask(backorders.backorders, sku, after, most, self._zone)
 
+    def backorders_of(self, orderid: str) -> list[Backorder]:
+        return self._ask_of(backorders.backorders_of, orderid, self._zone)
+
     def rooms(self, skus: Iterable[str]) -> dict[str, Room]:
         return {sku: self.room(sku) for sku in skus}
 

@@ -17,12 +17,15 @@ from allocation.entrypoints.console.feed import NEWEST, Streams, newer, stream, 
 from allocation.entrypoints.console.page_setup import add_errors, add_looks
 from allocation.entrypoints.console.sign_in import add_sign_in
 from allocation.entrypoints.console.visitors import Visitors
+from allocation.views import Place
 from messaging.envelope import LONGEST_TEXT
 from messaging.sql.log_reader import EventFilter
 
 SKUS_A_PAGE = 25
 EVENTS_A_PAGE = 50
 BATCHES_A_PAGE = 100
+BACKORDERS_A_PAGE = 50
+BACKORDERS_OF_PRODUCT = 5
 
 
 def blueprint(service: Service, visitors: Visitors, streams: Streams) -> Blueprint:
@@ -74,7 +77,14 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             before=before,
             batches=history.batches[:BATCHES_A_PAGE],
             largest=max((batch.qty for batch in history.batches), default=0),
+            backorders=service.views.backorders(history.sku, None, BACKORDERS_OF_PRODUCT),
         )
+
+    @console.get("/backorders")
+    def backorders() -> ResponseReturnValue:
+        sku, after = normal(_text("sku")), _place()
+        found, end = service.views.backorders(sku or None, after, BACKORDERS_A_PAGE)
+        return render_template("console/backorders.html", sku=sku, after=after, backorders=found, end=end)
 
     @console.get("/order")
     def order() -> ResponseReturnValue:
@@ -88,9 +98,18 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             "console/order.html",
             orderid=orderid,
             order=found,
+            waits={one.lineid: one for one in service.views.backorders_of(orderid)} if found else {},
             events=[told(entry) for entry in events[:EVENTS_A_PAGE]],
             has_more=len(events) > EVENTS_A_PAGE,
         )
+
+
+def _place() -> Place | None:
+    """Where the page before ended."""
+    turn, since = request.args.get("turn", type=int), request.args.get("since", type=int)
+    if turn is None or since is None or not (-9 <= turn <= 0 < since < 2**63):
+        return None
+    return Place(_text("of"), turn, since)
 
 
 def _text(name: str) -> str:
