@@ -142,6 +142,9 @@ class FakeViews:
         end = _place(waiting[most - 1][1]) if len(waiting) > most else None
         return [one for one, _ in waiting[:most]], end
 
+    def waiting_lines(self) -> int:
+        return len(self._waiting())
+
     def backorders_of(self, orderid: str) -> list[Backorder]:
         return [one for one, _ in self._waiting() if one.orderid == orderid]
 

@@ -34,7 +34,7 @@ def exposed() -> dict[str, set[str]]:
             endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[family.type]
             for ending in endings:
                 found[family.name + ending] = set(metric._labelnames)
-    look = Probe(lambda: Waiting([Backlog("mail")], 0), lambda: Lag(0, 0, None))
+    look = Probe(lambda: Waiting([Backlog("mail")], 0), lambda: Lag(0, 0, None), lambda: 0)
     for gauge in BackingServicesCollector(look, "1").collect():
         found[gauge.name] = {label for sample in gauge.samples for label in sample.labels}
     return found

@@ -32,6 +32,7 @@ class Snapshot:
 
     waiting: Waiting | None = None
     lag: Lag | None = None
+    waiting_lines: int | None = None
 
 
 @dataclass(slots=True)
@@ -40,11 +41,14 @@ class Probe:
 
     waiting: Callable[[], Waiting]
     lag: Callable[[], Lag]
+    waiting_lines: Callable[[], int]
 
     def __call__(self) -> Snapshot:
         found = Snapshot()
         with _whatever_fails("the outbox"):
             found.waiting = self.waiting()
+        with _whatever_fails("the lines that wait"):
+            found.waiting_lines = self.waiting_lines()
         with _whatever_fails("the command stream"):
             found.lag = self.lag()
         return found
@@ -91,6 +95,9 @@ class BackingServicesCollector(Collector):
         yield _gauge("allocation_up", "Whether the database, or Redis, answers.", ["part"], parts)
         if found.waiting:
             yield from _of_outbox(found.waiting)
+        if found.waiting_lines is not None:
+            about = "Lines that wait for stock, up to 10,000."
+            yield _gauge("allocation_waiting_lines", about, [], {(): found.waiting_lines})
         if found.lag:
             yield from _of_commands(found.lag)
 

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Engine, text
 
 from allocation.adapters.redis_channels import BRIDGE_LOCK, CHANGE_BATCH_QUANTITY, COMMAND_STREAM_LOCK, COMMANDS, GROUP
 from allocation.database.schema import REVISION
-from allocation.views.stock_totals import StockTotals, stock_totals
+from allocation.views.backorders import waiting_lines
+from allocation.views.stock_totals import MOST, StockTotals, stock_totals
 from messaging.redis.client import redis_faults, run_of
 from messaging.redis.lag import Lag, lag_of
 from messaging.sql.backlog import Backlog, backlogs, dead_messages
@@ -34,6 +35,7 @@ class Tables:
     stock: StockTotals
     bridge: Holder | None
     command_stream: Holder | None
+    waiting_lines: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def _tables(open_connection: Connection, zone: str) -> Tables:
         stock=stock_totals(open_connection, zone),
         bridge=holder_of(open_connection, BRIDGE_LOCK),
         command_stream=holder_of(open_connection, COMMAND_STREAM_LOCK),
+        waiting_lines=waiting_lines(open_connection, MOST),
     )
 
 

@@ -68,10 +68,17 @@ def backorders_of(asked: Connection, orderid: str, zone: str) -> list[Backorder]
     return [_backorder(row, row.position) for row in rows]
 
 
+def waiting_lines(asked: Connection, most: int) -> int:
+    """How many lines wait; `most` may be more."""
+    return int(asked.execute(_COUNT, {"most": most}).scalar_one())
+
+
 def _backorder(row: Any, position: int) -> Backorder:
     of_line, terms = (row.orderid, row.lineid, row.sku, row.qty), (-row.turn, row.needed_by, row.locations or None)
     return Backorder(*of_line, position, row.needs, row.largest, row.time, *terms)
 
+
+_COUNT = text("SELECT count(*) FROM (SELECT FROM backorders ORDER BY sku, since LIMIT :most) AS few")
 
 _LARGEST = f"""
     coalesce((

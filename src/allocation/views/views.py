@@ -55,6 +55,10 @@ class Views:
     def backorders_of(self, orderid: str) -> list[Backorder]:
         return self._ask_of(backorders.backorders_of, orderid, self._zone)
 
+    def waiting_lines(self) -> int:
+        """How many lines wait, of the first 10,000."""
+        return self._ask(backorders.waiting_lines, 10_000)
+
     def rooms(self, skus: Iterable[str]) -> dict[str, Room]:
         return {sku: self.room(sku) for sku in skus}
 

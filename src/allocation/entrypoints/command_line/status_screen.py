@@ -18,6 +18,7 @@ from allocation.entrypoints.command_line.addresses import without_password
 from allocation.overview import Api, Overview, Problem, Unreachable, why
 from allocation.overview.diagnosis import duration_in_words
 from allocation.overview.servers import Broker, Database, Tables
+from allocation.views.stock_totals import MOST
 from messaging.redis.lag import Lag
 from messaging.sql.exclusive import Holder
 
@@ -78,12 +79,13 @@ def _of_api(api: Api | Unreachable) -> dict[str, Any]:
 
 def _of_tables(tables: Tables | None) -> dict[str, Any]:
     if tables is None:
-        return dict.fromkeys(("effects", "dead", "consumer", "stock"))
+        return dict.fromkeys(("effects", "dead", "consumer", "stock", "waiting_lines"))
     return {
         "effects": [asdict(backlog) for backlog in tables.backlogs],
         "dead": {"messages": tables.dead_messages, "effects": sum(backlog.dead for backlog in tables.backlogs)},
         "consumer": {"stream": _of_holder(tables.command_stream), "channel": _of_holder(tables.bridge)},
         "stock": asdict(tables.stock),
+        "waiting_lines": tables.waiting_lines,
     }
 
 
@@ -155,6 +157,8 @@ def _stock(tables: Tables) -> Table:
     if stock.overdue_batches:
         table.add_row("of these overdue", Text(f"{stock.overdue_batches:,}{plus}", "yellow"))
     table.add_row(f"of {stock.skus:,}{plus} SKUs")
+    if waiting := tables.waiting_lines:
+        table.add_row("lines that wait", f"{waiting:,}{'+' if waiting >= MOST else ''}")
     return table
 
 

@@ -73,7 +73,7 @@ def _behind(proxy: P) -> P:
 def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
     @cache
     def backing_services() -> BackingServicesCollector:
-        look = Probe(service.waiting, service.command_group.lag)
+        look = Probe(service.waiting, service.command_group.lag, service.views.waiting_lines)
         return BackingServicesCollector(CachedProbe(look), version("allocation"))
 
     @Route(app, "GET", "/metrics", Scope.READ, {200: Answer("The metrics.", "# HELP ...")}, tag="health")
