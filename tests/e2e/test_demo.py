@@ -30,15 +30,16 @@ def test_the_story_comes_true(service: Service, api: Client, mails: Mailbox) -> 
 
     assert (played.returncode, played.stderr) == (0, "")
     *scenes, end = [json.loads(line) for line in played.stdout.splitlines()]
-    assert [scene["scene"] for scene in scenes] == list(range(1, 13))
+    assert [scene["scene"] for scene in scenes] == list(range(1, 15))
     assert end["came_true"]
     assert end["mail"] == "sent to team@example.com by smtps://joe@mail.example:465"
     day = end["next"][0].rpartition("-")[2]
-    assert [api.batches_of(f"{name}-{day}") for name in ("anna", "ben", "cleo", "dora")] == [
+    assert [api.batches_of(f"{name}-{day}") for name in ("anna", "ben", "cleo", "dora", "emil")] == [
         [f"shelf-{day}"],
         [],
         [f"ship-{day}"],
         [],
+        [f"shelf-{day}", f"five-{day}"],
     ]
     told = [event["type"].split(".")[1] for event in api.events(f"BRASS-LAMP-{day}")]
     assert told == [
@@ -47,7 +48,7 @@ def test_the_story_comes_true(service: Service, api: Client, mails: Mailbox) -> 
         *["batch_quantity_changed", "deallocated", "allocated"],
         *["batch_created", "batch_received", "quarantined"],
         *["order_cancelled", "line_released"],
-        *["dispatched", "returned"],
+        *["dispatched", "returned", "allocated"],
     ]
     [mail] = eventually(lambda: mails.about(f"OAK-TABLE-{day}"), "the mail came")
     assert f"dora-{day}" in mail.get_content()

@@ -11,6 +11,7 @@ from uuid import uuid4
 from allocation.adapters.redis_channels import CHANGE_BATCH_QUANTITY
 from allocation.domain.events import (
     Allocated,
+    Backordered,
     BatchCreated,
     BatchQuantityChanged,
     BatchReceived,
@@ -50,7 +51,9 @@ class TradingDay:
         self._news = news
         self.lamp, self.table = f"BRASS-LAMP-{day}", f"OAK-TABLE-{day}"
         self.shelf, self.ship, self.rest, self.pair = f"shelf-{day}", f"ship-{day}", f"rest-{day}", f"pair-{day}"
-        self.anna, self.ben, self.cleo, self.dora = (f"{name}-{day}" for name in ("anna", "ben", "cleo", "dora"))
+        self.five = f"five-{day}"
+        names = "anna", "ben", "cleo", "dora", "emil"
+        self.anna, self.ben, self.cleo, self.dora, self.emil = (f"{name}-{day}" for name in names)
         self._heard: dict[str, list[Event]] = {self.lamp: [], self.table: []}
         self.eta = date.today() + timedelta(days=14)  # noqa: DTZ011 - the day on the wall of the shop
         self.eta_of_rest = self.eta + timedelta(days=14)
@@ -65,8 +68,8 @@ class TradingDay:
             Scene("Anna orders 12 lamps. The shelf has them, and what is in the warehouse goes first.", self._anna),
             Scene("Ben orders 6 lamps. The shelf has 8 left.", self._ben),
             Scene(
-                "Cleo orders 10 lamps. The shelf has 2 left, and an order line is never split: hers must wait for the "
-                "ship.",
+                "Cleo orders 10 lamps. The shelf has 2 left, and she has not said that parts will do: all of hers "
+                "comes by ship.",
                 self._cleo,
             ),
             Scene("Anna's browser hangs, and she presses the button again: the very same order.", self._anna_again),
@@ -84,6 +87,16 @@ class TradingDay:
             Scene("Anna's 12 lamps leave in a parcel. They were promised, so what is available stays.", self._parcel),
             Scene("Anna sends 2 of them back, as new: they stand on the shelf again, for sale.", self._return),
             Scene("Dora orders 4 oak tables. There are two, and no ship brings more.", self._dora),
+            Scene(
+                "Emil orders 3 lamps and 3 oak tables, in one order that may wait. The shelf has the lamps; he waits "
+                "for the tables.",
+                self._emil,
+            ),
+            Scene(
+                "The joiner brings 5 tables. Emil's 3 are his in the same moment. Dora's order did not say that it "
+                "waits, so nothing is kept for her.",
+                self._tables_come,
+            ),
             Scene("The shop closes. Who has what?", self._close),
         ]
 
@@ -115,7 +128,7 @@ class TradingDay:
             Deallocated(self.ben, self.lamp, 6, self.shelf, self.lamp),
             Allocated(self.ben, self.lamp, 6, self.ship, self.lamp),
         ]
-        yield from self._hear_of_lamp(expected)
+        yield from self._hear_of(self.lamp, expected)
 
     def _ship_comes_in(self) -> Iterator[str]:
         rest = {"ref": self.rest, "eta": self.eta_of_rest.isoformat()}
@@ -125,27 +138,41 @@ class TradingDay:
             BatchReceived(self.ship, self.lamp, "receipt-1", 40, 3, 40, None, self.rest),
             Quarantined(self.ship, self.lamp, 3, "damaged", "receipt-1", "receipt"),
         ]
-        yield from self._hear_of_lamp(expected)
+        yield from self._hear_of(self.lamp, expected)
 
     def _ben_cancels(self) -> Iterator[str]:
         self._client.post("orders", self.ben, "cancellation")
         given_back = LineReleased(self.ben, self.lamp, 6, self.ship, self.lamp, "cancelled")
-        yield from self._hear_of_lamp([OrderCancelled(self.ben, self.lamp), given_back])
+        yield from self._hear_of(self.lamp, [OrderCancelled(self.ben, self.lamp), given_back])
 
     def _parcel(self) -> Iterator[str]:
         lines = [{"lineid": self.lamp, "qty": 12}]
         self._client.post("orders", self.anna, "dispatches", dispatch_id="parcel-1", lines=lines)
-        yield from self._hear_of_lamp([Dispatched(self.anna, self.lamp, 12, self.shelf, self.lamp, "parcel-1")])
+        yield from self._hear_of(self.lamp, [Dispatched(self.anna, self.lamp, 12, self.shelf, self.lamp, "parcel-1")])
 
     def _return(self) -> Iterator[str]:
         about = {"return_id": "return-1", "lineid": self.lamp, "qty": 2, "condition": "good"}
         self._client.post("orders", self.anna, "returns", **about)
-        yield from self._hear_of_lamp([Returned(self.anna, self.lamp, 2, self.shelf, self.lamp, "return-1", "good")])
+        yield from self._hear_of(
+            self.lamp, [Returned(self.anna, self.lamp, 2, self.shelf, self.lamp, "return-1", "good")]
+        )
 
     def _dora(self) -> Iterator[str]:
         _require(f"the batch for {self.dora}", None, self._client.allocate(self.dora, self.table, 4))
         yield from map(in_a_line, self._hear(self.table, 1))
         yield f"a mail to the people who buy is on its way: Out of stock for {self.table}"
+
+    def _emil(self) -> Iterator[str]:
+        lines = [{"sku": self.lamp, "qty": 3}, {"sku": self.table, "qty": 3}]
+        self._client.post("orders", orderid=self.emil, mode="backorder", lines=lines)
+        lamps = Allocated(self.emil, self.lamp, 3, self.shelf, self.lamp, waits=True)
+        yield from self._hear_of(self.lamp, [lamps])
+        yield from self._hear_of(self.table, [Backordered(self.emil, self.table, 3, self.table, since=3)])
+
+    def _tables_come(self) -> Iterator[str]:
+        self._client.add_batch(self.five, self.table, 5)
+        tables = Allocated(self.emil, self.table, 3, self.five, self.table, waits=True, waited=True)
+        yield from self._hear_of(self.table, [BatchCreated(self.five, self.table, 5, None), tables])
 
     def _close(self) -> Iterator[str]:
         for orderid, expected in (
@@ -153,6 +180,7 @@ class TradingDay:
             (self.ben, []),
             (self.cleo, [self.ship]),
             (self.dora, []),
+            (self.emil, [self.shelf, self.five]),
         ):
             found = self._client.batches_of(orderid)
             _require(f"the batches of {orderid}", expected, found)
@@ -163,10 +191,10 @@ class TradingDay:
         _require(f"the batch for {orderid}", expected, found)
         return f"{orderid} was promised {qty} from {found}"
 
-    def _hear_of_lamp(self, expected: list[Event]) -> Iterator[str]:
-        told = self._hear(self.lamp, len(expected))
+    def _hear_of(self, sku: str, expected: list[Event]) -> Iterator[str]:
+        told = self._hear(sku, len(expected))
         yield from map(in_a_line, told)
-        _require("what was told of the lamp", expected, told)
+        _require(f"what was told of {sku}", expected, told)
 
     def _hear(self, sku: str, number: int) -> list[Event]:
         """The next so many events of a SKU, from the stream that tells them to everybody."""
