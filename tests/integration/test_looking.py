@@ -1,4 +1,5 @@
-"""`allocation explain`, `backorders` and `orders`, beside what the page on a day of orders shows of them."""
+"""`allocation explain`, `backorders` and `orders`, beside what the page on a day of orders shows of them; and what it
+costs to ask."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from typing import get_args
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import Engine, text
+from tests.integration.plans import explained
 
 from allocation.bootstrap import Service
 from allocation.config import Settings
@@ -14,6 +17,7 @@ from allocation.domain.commands import CreateBatch, OrderedLine, PlaceOrder
 from allocation.domain.ordering import Status
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.command_line.looking import STATES
+from allocation.views.backorders import backorders, backorders_of
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +62,17 @@ def test_a_dry_run_of_a_whole_order_is_an_object(settings: Settings) -> None:
 
 def test_every_state_of_an_order_may_be_asked_for() -> None:
     assert set(STATES) == set(get_args(Status))
+
+
+def test_who_waits_for_a_sku_or_in_an_order_is_found_without_those_who_wait_for_others(engine: Engine) -> None:
+    """Also by a plan that is kept for whatever is asked."""
+    with engine.connect() as asked:
+        columns = "sku, since, orderid, lineid, qty, needs, turn, places"
+        rows = "SELECT 'Z' || n, n, 'o' || n, '1', 5, 5, -5, 0 FROM generate_series(1, 5000) AS n"
+        asked.execute(text(f"INSERT INTO backorders ({columns}) {rows}"))
+        with explained() as plans:
+            for _ in range(10):
+                assert len(backorders(asked, "LAMP", None, 50, "UTC")[0]) == 3
+                assert len(backorders_of(asked, "o-1", "UTC")) == 1
+
+    assert not [plan for plan in plans if plan.rows > 40]

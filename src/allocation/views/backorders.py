@@ -50,9 +50,9 @@ def backorders(
     asked: Connection, sku: str | None, after: Place | None, most: int, zone: str
 ) -> tuple[list[Backorder], Place | None]:
     """The next by SKU and turn, and where they end, if there may be more."""
-    behind = after or Place(sku or "", -100, 0)
-    about = {"sku": sku, "of": behind.sku, "turn": behind.turn, "since": behind.since, "most": most + 1, "zone": zone}
-    rows = asked.execute(_BACKORDERS, about).all()
+    behind = after or Place("", -100, 0)
+    about = {"of": sku or behind.sku, "turn": behind.turn, "since": behind.since, "most": most + 1, "zone": zone}
+    rows = asked.execute(_OF_SKU if sku else _OF_ALL, about).all()
     found: list[Backorder] = []
     position = 0
     for row in rows[:most]:
@@ -87,13 +87,10 @@ _LARGEST = f"""
     ), 0)
 """  # noqa: S608 - all of it is our own
 
-_BACKORDERS = text(f"""
+_PAGE = f"""
     WITH page AS (
         SELECT *, row_number() OVER (PARTITION BY sku ORDER BY turn, since) AS nth FROM (
-            SELECT * FROM backorders
-            WHERE (sku, turn, since) > (:of, :turn, :since)
-              AND (CAST(:sku AS text) IS NULL OR sku = :sku)
-            ORDER BY sku, turn, since LIMIT :most
+            SELECT * FROM backorders WHERE %s ORDER BY sku, turn, since LIMIT :most
         ) AS next
     ), rooms AS (
         SELECT sku, {_LARGEST} AS largest FROM (SELECT DISTINCT sku FROM page) AS skus
@@ -106,12 +103,17 @@ _BACKORDERS = text(f"""
     LEFT JOIN order_lines AS line ON line.orderid = page.orderid AND line.lineid = page.lineid
     LEFT JOIN event_log ON event_log.stream = page.sku AND event_log.version = page.since
     ORDER BY page.sku, page.turn, page.since
-""")  # noqa: S608 - all of it is our own
+"""  # noqa: S608 - all of it is our own
+
+# Apart, since a plan for both would read all that wait behind a SKU.
+_OF_ALL = text(_PAGE % "(sku, turn, since) > (:of, :turn, :since)")
+_OF_SKU = text(_PAGE % "sku = :of AND (turn, since) > (:turn, :since)")
 
 _OF_ORDER = text(f"""
-    SELECT skus.*, event_log.time, {_LARGEST} AS largest, {position_of("skus")} AS position
-    FROM order_lines
-    JOIN backorders AS skus ON skus.sku = order_lines.sku AND skus.since = order_lines.since
+    SELECT skus.*, line.terms -> 'locations' AS locations, event_log.time, {_LARGEST} AS largest,
+           {position_of("skus")} AS position
+    FROM order_lines AS line
+    JOIN backorders AS skus ON skus.sku = line.sku AND skus.since = line.since
     LEFT JOIN event_log ON event_log.stream = skus.sku AND event_log.version = skus.since
-    WHERE order_lines.orderid = :orderid
+    WHERE line.orderid = :orderid
 """)  # noqa: S608 - all of it is our own
