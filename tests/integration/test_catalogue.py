@@ -29,6 +29,7 @@ EVERYTHING_ELSE: list[commands.Command] = [
     commands.Dispatch("o2", "d-1", (commands.ParcelLine("LÄMP", 3),)),
     commands.ReturnLine("o2", "LÄMP", 1, "r-1", "check"),
     commands.CancelOrder("o2"),
+    commands.PlaceOrder("o3", (commands.OrderedLine("LÄMP", 1_000),), "backorder", 9, date(2031, 1, 15)),
 ]
 
 

@@ -65,7 +65,8 @@ OUTCOME_ATTRIBUTES = SENT_ATTRIBUTES | {
 }
 OUTCOME = {
     "command": "The id of the command; of a message that could not be read, that of its entry in the stream.",
-    "result": "What the command gives: the batch of an allocation, null when it is out of stock; for what is recorded "
+    "result": "What the command gives: the batch of an allocation, null when it is out of stock; of an order its "
+    "lines, or each that there is not enough for; of a new batch whether lines wait for its SKU; for what is recorded "
     "in the log, its first version by SKU.",
     "refused": "Why not, as the type of a problem under `/problems`. A dead letter has the message.",
     "because": "The same in words.",

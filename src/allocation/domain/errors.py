@@ -3,8 +3,8 @@
 DomainError                     (code, kind)
 ├── InvalidSku                  the SKU was never purchased
 ├── UnknownBatch                no batch has this reference
-├── UnknownLine                 nothing was ever promised to this order line
-├── UnknownOrder                nothing was ever promised to this order
+├── UnknownLine                 this order line was never promised anything, nor did it wait
+├── UnknownOrder                none of its lines was ever promised anything, nor did one wait
 ├── BatchConflict               the reference belongs to a batch that was created differently
 ├── StaleBatch                  the batch has changed since the caller looked at it
 ├── StaleQuantity               a quantity is another than the one that the caller expected
@@ -93,7 +93,7 @@ class UnknownBatch(DomainError):
 
 
 class UnknownLine(DomainError):
-    """Nothing was ever promised to this order line. A line without an id of its own is known by its SKU."""
+    """This line was never promised anything, nor did it wait. One without an id of its own is known by its SKU."""
 
     code = "unknown_line"
     kind = Kind.NOT_FOUND
@@ -105,7 +105,7 @@ class UnknownLine(DomainError):
 
 
 class UnknownOrder(DomainError):
-    """Nothing was ever promised to this order."""
+    """No line of this order was ever promised anything, nor did one wait."""
 
     code = "unknown_order"
     kind = Kind.NOT_FOUND

@@ -48,11 +48,11 @@ class Products(Protocol):
         ...
 
     def line(self, orderid: str, lineid: str) -> PlacedLine:
-        """Raises UnknownLine for one that nothing was ever promised to."""
+        """Raises UnknownLine for one that was never promised anything, nor waited."""
         ...
 
     def lines_of(self, orderid: str) -> list[PlacedLine]:
-        """All of an order that something was ever promised to."""
+        """All of an order that were ever promised anything, or waited."""
         ...
 
 
