@@ -89,7 +89,7 @@ def test_every_event_is_there_as_a_cloud_event(service: Service, redis_server: r
         "data": {"orderid": "o1", "sku": "LÄMP", "qty": 3, "batchref": "b1", "lineid": "line-1"},
     }
     assert (created["type"], created["sequence"]) == ("allocation.batch_created.v1", "1")
-    assert created["data"] == {"ref": "b1", "sku": "LÄMP", "qty": 10, "eta": None, "expires": None}
+    assert created["data"] == {"ref": "b1", "sku": "LÄMP", "qty": 10, "eta": None}
 
 
 def test_all_kinds_of_events_are_told_in_their_order(service: Service, redis_server: redis.Redis) -> None:

@@ -407,7 +407,9 @@ def test_a_cut_of_many_lines_loses_to_no_till(two: list[Service], sql: Sql, diff
     assert differences() == []
 
 
-def test_many_lines_move_over_http(settings: Settings, service: Service, engine: Engine) -> None:
+def test_many_lines_move_over_http(
+    settings: Settings, service: Service, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = 10_000
     given(service, CreateBatch("b1", "LAMP", lines), CreateBatch("b2", "LAMP", lines))
     for start in range(0, lines, 1_000):
@@ -418,7 +420,7 @@ def test_many_lines_move_over_http(settings: Settings, service: Service, engine:
     answer = client.post("/v1/batches/b1/quarantine", json={"qty": lines, "reason": "suspect", "document": "all of it"})
 
     api.close()
-    assert answer.status_code == 201
+    assert answer.status_code == 201, [getattr(record, "error", "") for record in caplog.records]
     moved = (answer.json or {})["moved"]
     assert len(moved) == lines
     assert {move["to"] for move in moved} == {"b2"}
