@@ -85,6 +85,7 @@ class FakeProducts:
         self._replay()
         for new in self._new:
             self.get(new.stream).apply(new.event)
+            self.get(new.stream).roomier.clear()
 
     def _record(self, product: Product, event: Event) -> None:
         self._new.append(NewEvent(product.sku, product.version_number, event))
@@ -95,6 +96,8 @@ class FakeProducts:
         self._products: dict[str, Product] = {}
         for recorded in heapq.merge(*self._log.values(), key=lambda recorded: recorded.metadata.time):
             self.get(recorded.stream).apply(cast(Event, recorded.event))
+        for product in self._products.values():
+            product.roomier.clear()
 
 
 class FakeUnitOfWork(MemoryTransaction):

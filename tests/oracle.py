@@ -129,13 +129,11 @@ class Oracle:
         return said
 
     def _serve(self) -> None:
-        for lot in sorted(self.lots.values(), key=lambda lot: lot.turn):
-            for line in self.queue(lot.sku):
-                wish, wanted, free = self.wishes[line], self.waiting[line], self.of(lot.ref, "available")
-                if self.suits(lot, wish) and (len(free) >= wanted or (wish.may_split and free)):
-                    given = free[:wanted]
-                    self.waiting[line] -= len(given)
-                    self._promise(line, lot.sku, given)
+        for sku in sorted({lot.sku for lot in self.lots.values()}):
+            for line in self.queue(sku):
+                for ref, qty in self._pieces(sku, self.waiting[line], self.wishes[line]):
+                    self.waiting[line] -= qty
+                    self._promise(line, sku, self.of(ref, "available")[:qty])
 
     def create_batch(self, asked: Any) -> None:
         created = asked.sku, asked.qty, asked.eta, asked.expires, asked.location

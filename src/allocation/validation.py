@@ -150,9 +150,13 @@ class _AsJsonSchema:
 
 _LIMITS = Field(min_length=1, max_length=LONGEST_TEXT)
 
-Text = Annotated[
-    str, _LIMITS, AfterValidator(_visible), WrapValidator(_as_kept), _AsJsonSchema(f"{_UNCLEAN}|{_HIDDEN}")
-]
+
+def _new_text(longest: int) -> Any:
+    limits, described = Field(min_length=1, max_length=longest), _AsJsonSchema(f"{_UNCLEAN}|{_HIDDEN}")
+    return Annotated[str, limits, AfterValidator(_visible), WrapValidator(_as_kept), described]
+
+
+Text = _new_text(LONGEST_TEXT)
 """New text: kept in NFC, in which its characters are counted."""
 
 Stored = Annotated[str, _LIMITS, AfterValidator(_clean), _AsJsonSchema(_UNCLEAN)]
@@ -173,7 +177,7 @@ def type_of(limit: Limit, extra: Extra = "forbid") -> Any:  # noqa: PLR0911 - on
     """The type by which pydantic validates and describes a value of this limit. `extra`: unknown keys of objects."""
     match limit:
         case TextLimit(longest, required):
-            text: Any = Text if longest == LONGEST_TEXT else Annotated[Text, Field(max_length=longest)]
+            text = _new_text(longest)
             return text if required else text | None
         case Whole(least, most):
             return Annotated[int, Field(ge=least, le=most)]
@@ -190,7 +194,8 @@ def type_of(limit: Limit, extra: Extra = "forbid") -> Any:  # noqa: PLR0911 - on
         case Names(most, longest):
             name: Any = type_of(TextLimit(longest))
             different = AfterValidator(partial(_different, str, "", ""))
-            return Annotated[list[name], Field(min_length=1, max_length=most), different]
+            limits = Field(min_length=1, max_length=most, json_schema_extra={"uniqueItems": True})
+            return Annotated[list[name], limits, different]
         case Flag():
             return bool
         case Texts(most, longest):

@@ -31,7 +31,16 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.database import tables
 from allocation.domain import errors
-from allocation.domain.commands import Allocate, CancelOrder, ChangeBatchQuantity, Command, CreateBatch
+from allocation.domain.commands import (
+    Allocate,
+    CancelOrder,
+    ChangeBatchQuantity,
+    Command,
+    CreateBatch,
+    OrderedLine,
+    PlaceOrder,
+    ReleaseLine,
+)
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
 from embedded.waiting import wait_for
@@ -107,6 +116,39 @@ def test_with_a_key_the_first_answer_stands_and_without_one_it_is_as_it_is_now(
     assert again.json["lines"][1]["promises"] == [{"batchref": "c", "qty": 3, "eta": None, "dispatched": 0}]
     now = client.get("/v1/orders/17").json or {}
     assert now | {"outcome": "allocated"} == again.json, "what is answered is what is got"
+
+
+def test_lines_without_a_lineid_are_known_by_their_skus(client: FlaskClient, service: Service) -> None:
+    given_(service, CreateBatch("a", "A", 5), CreateBatch("b", "B", 5))
+    two = {"orderid": "17", "mode": "partial", "lines": [{"sku": "A", "qty": 1}, {"sku": "B", "qty": 1}]}
+    same = {
+        "orderid": "18",
+        "mode": "partial",
+        "lines": [{"sku": "A", "qty": 4}, {"sku": "B", "qty": 1, "lineid": "A"}],
+    }
+
+    assert client.post("/v1/orders", json=two).status_code == 201
+    assert client.post("/v1/orders", json=same).status_code == 422
+
+
+def test_an_order_of_a_name_from_before_names_had_one_form_is_known(client: FlaskClient, service: Service) -> None:
+    given_(service, CreateBatch("a", "A", 9), PlaceOrder("o\u0308", (OrderedLine("A", 3, "e\u0301"),), "partial"))
+
+    answer = client.post("/v1/orders", json=body("o\u0308", "partial", ("A", 3, "e\u0301")))
+
+    assert answer.status_code == 200
+    assert [line["lineid"] for line in (answer.json or {})["lines"]] == ["e\u0301"]
+
+
+def test_a_refused_order_that_is_replayed_says_so(client: FlaskClient, service: Service) -> None:
+    given_(service, CreateBatch("b", "LAMP", 1))
+    first, again = (
+        client.post("/v1/orders", json=body("17", "all_or_nothing", ("LAMP", 2, "1")), headers={"Idempotency-Key": "k"})
+        for _ in range(2)
+    )
+
+    assert (first.status_code, again.status_code) == (409, 409)
+    assert (again.json or {})["detail"].startswith((first.json or {})["detail"] + " by now; this is the first answer")
 
 
 def test_201_lines_are_422_and_200_are_one_transaction(service: Service, client: FlaskClient, sql: Sql) -> None:
@@ -227,6 +269,7 @@ def test_explain_says_what_would_be_promised_and_why_not_another(service: Servic
     assert client.get("/v1/products/LMAP/explain?qty=1").status_code == 404
     assert client.get("/v1/products/LAMP/explain").status_code == 422
     assert client.get("/v1/products/LAMP/explain?qty=1&qty=2").status_code == 422
+    assert client.get("/v1/products/LAMP/explain?qty=1&locations=x&locations=x").status_code == 422
 
 
 def test_a_line_that_lost_its_place_to_a_cut_and_waits_is_among_those_that_moved(
@@ -241,6 +284,22 @@ def test_a_line_that_lost_its_place_to_a_cut_and_waits_is_among_those_that_moved
     ]
     created = client.post("/v1/batches", json={"ref": "c", "sku": "LAMP", "qty": 10, "location": "hamburg"})
     assert (created.json or {})["allocated"] == 8, "as it is after those who wait were served"
+
+
+def test_the_books_route_knows_nothing_of_locations(client: FlaskClient, service: Service) -> None:
+    answer = client.post("/add_batch", json={"ref": "b", "sku": "LAMP", "qty": 1, "location": 5, "expires": "never"})
+
+    assert answer.status_code == 201
+    batch = service.views.batch("b")
+    assert batch
+    assert (batch.location, batch.expires) == ("", None)
+
+
+def test_a_line_that_comes_back_under_another_sku_is_right(service: Service, differences: Differences) -> None:
+    given_(service, CreateBatch("a", "A", 5), CreateBatch("b", "B", 5), order("17", "partial", ("A", 1, "1")))
+    given_(service, ReleaseLine("17", "1"), order("17", "partial", ("B", 7, "1")))
+
+    assert differences() == []
 
 
 # --- by many at once --------------------------------------------------------------

@@ -219,3 +219,24 @@ def test_an_order_of_several_skus_takes_its_place_in_each_queue() -> None:
     assert has(service, "anna", "SOFA") == ({"s": 2}, 0)
     assert has(service, "anna", "LAMP") == ({}, 2)
     assert has(service, "ben", "SOFA") == ({}, 2)
+
+
+def test_who_is_served_from_several_batches_has_what_it_would_choose() -> None:
+    service = Service()
+    service.given(CreateBatch("x", "LAMP", 3, location="berlin"), CreateBatch("y", "LAMP", 5, location="hamburg"))
+    service.given(order("o", "all_or_nothing", ("LAMP", 3, "1"), ("LAMP", 5, "2")))
+    service.given(
+        order("whole", "partial", ("LAMP", 5)),
+        order("near", "backorder", ("LAMP", 3), locations=("hamburg", "berlin")),
+    )
+
+    service.when(CancelOrder("o"))
+    assert has(service, "whole", "LAMP") == ({"y": 5}, 0), "whole, and not in parts of both"
+    assert has(service, "near", "LAMP") == ({"x": 3}, 0)
+
+    service.given(ReleaseLine("near", "LAMP"), Allocate("p", "LAMP", 3))
+    service.given(order("near", "backorder", ("LAMP", 3), locations=("hamburg", "berlin")))
+    service.given(CreateBatch("z", "LAMP", 0))
+    service.given(order("q", "partial", ("LAMP", 1)), ReleaseLine("q", "LAMP"))
+    service.when(CancelOrder("whole"))
+    assert has(service, "near", "LAMP") == ({"y": 3}, 0)

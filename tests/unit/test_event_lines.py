@@ -57,7 +57,7 @@ SAID: list[tuple[Event, str]] = [
     ),
     (
         LineReleased("o-17", "LAMP", 3, "b-2", "LAMP", "moved"),
-        "order o-17 gave back 3 of LAMP to batch b-2: it was picked from another batch",
+        "order o-17 gave back 3 of LAMP to batch b-2: it moved to another batch",
     ),
     (OrderCancelled("o-17", "LAMP"), "order o-17 was cancelled, with its lines of LAMP"),
     (

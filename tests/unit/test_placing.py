@@ -14,6 +14,7 @@ from allocation.domain.commands import (
     Allocate,
     CancelOrder,
     ChangeBatchQuantity,
+    ChangeEta,
     ChangeLine,
     CreateBatch,
     Dispatch,
@@ -311,7 +312,7 @@ def test_to_12_it_moves_whole(eight: Service) -> None:
     eight.when(ChangeLine("17", "1", 12))
 
     assert eight.history("LAMP")[3:] == [
-        events.LineReleased("17", "LAMP", 8, "in-stock", "1", "changed"),
+        events.LineReleased("17", "LAMP", 8, "in-stock", "1", "moved"),
         events.Allocated("17", "LAMP", 12, "by-ship", "1", waits=True),
     ]
 
@@ -397,3 +398,120 @@ def test_what_a_line_that_shrinks_gives_back_goes_to_those_who_wait(eight: Servi
     eight.when(ChangeLine("17", "1", 5))
 
     assert has(eight, "20", "LAMP") == ({"in-stock": 6}, 0)
+
+
+# --- a line that moves keeps its turn and its terms ---------------------------------
+
+
+def test_a_line_that_moved_goes_back_to_its_old_place(service: Service) -> None:
+    service.given(CreateBatch("a", "LAMP", 8), CreateBatch("ship", "LAMP", 12, JANUARY))
+    service.given(order("early", "backorder", ("LAMP", 8)), order("late", "backorder", ("LAMP", 13)))
+
+    service.given(ChangeLine("early", "LAMP", 12))
+    assert has(service, "early", "LAMP") == ({"ship": 12}, 0)
+    service.given(ChangeBatchQuantity("ship", 0), ChangeBatchQuantity("a", 13))
+
+    assert has(service, "early", "LAMP") == ({"a": 12}, 0)
+    assert line(service, "early", "LAMP").since == 3
+    assert has(service, "late", "LAMP") == ({}, 13)
+
+
+def test_a_line_whose_parcel_was_picked_elsewhere_keeps_its_turn(service: Service) -> None:
+    service.given(CreateBatch("a", "LAMP", 8), CreateBatch("b", "LAMP", 8), order("17", "backorder", ("LAMP", 8)))
+
+    service.given(Dispatch("17", "d", (ParcelLine("LAMP", 8, "b"),)))
+
+    assert line(service, "17", "LAMP").since == 3
+    assert line(service, "17", "LAMP").terms.waits
+
+
+def test_a_line_that_was_broken_twice_still_has_its_turn(service: Service) -> None:
+    service.given(CreateBatch("a", "LAMP", 8), CreateBatch("b", "LAMP", 8), order("17", "backorder", ("LAMP", 8)))
+
+    service.given(ChangeBatchQuantity("a", 0), ChangeBatchQuantity("b", 0))
+
+    assert service.history("LAMP")[-1] == events.Backordered("17", "LAMP", 8, "LAMP", 3)
+
+
+def test_a_broken_line_goes_only_where_its_terms_allow(service: Service) -> None:
+    service.given(
+        CreateBatch("here", "LAMP", 8, location="hamburg"),
+        CreateBatch("late", "LAMP", 8, FEBRUARY, location="hamburg"),
+        CreateBatch("far", "LAMP", 8, location="berlin"),
+        CreateBatch("few", "LAMP", 3, location="hamburg"),
+    )
+    terms = {"needed_by": JANUARY, "locations": ("hamburg",)}
+    service.given(order("17", "partial", ("LAMP", 8), **terms))
+
+    service.given(ChangeBatchQuantity("here", 0))
+
+    assert has(service, "17", "LAMP") == ({"few": 3}, 5)
+
+
+def test_what_a_line_waits_for_more_has_its_old_turn(service: Service) -> None:
+    service.given(
+        CreateBatch("a", "LAMP", 2), order("17", "backorder", ("LAMP", 8)), order("18", "partial", ("LAMP", 9))
+    )
+
+    service.given(ChangeLine("17", "LAMP", 9), ChangeLine("18", "LAMP", 10))
+
+    waits = [event for event in service.history("LAMP") if isinstance(event, events.Backordered)]
+    assert [(event.orderid, event.qty, event.since) for event in waits] == [
+        ("17", 8, 2),
+        ("18", 7, 3),
+        ("17", 1, 2),
+        ("18", 1, 3),
+    ]
+
+
+def test_a_line_that_came_back_whole_is_not_placed_again_and_may_grow(five: Service) -> None:
+    five.given(order("17", "backorder", ("LAMP", 5)), Dispatch("17", "d", (ParcelLine("LAMP", 5),)))
+    five.given(ReturnLine("17", "LAMP", 5, "r", "good"))
+
+    unchanged(five, order("17", "backorder", ("LAMP", 5)), errors.LineConflict, "use another lineid")
+    five.given(ChangeLine("17", "LAMP", 8))
+
+    assert has(five, "17", "LAMP") == ({"b": 3}, 0)
+    assert line(five, "17", "LAMP").returned == 5
+
+
+def test_a_line_does_not_grow_where_its_goods_come_too_late_by_now(service: Service) -> None:
+    service.given(CreateBatch("ship", "LAMP", 9, JANUARY), order("17", "backorder", ("LAMP", 3), needed_by=JANUARY))
+    service.given(ChangeEta("ship", FEBRUARY), CreateBatch("other", "LAMP", 5, JANUARY))
+
+    service.given(ChangeLine("17", "LAMP", 5))
+
+    assert has(service, "17", "LAMP") == ({"other": 5}, 0)
+
+
+def test_a_line_that_is_split_grows_in_the_preferred_of_its_batches(two: Service) -> None:
+    two.given(order("17", "partial", ("LAMP", 8)), ChangeBatchQuantity("here", 9), ChangeBatchQuantity("ship", 9))
+
+    two.given(ChangeLine("17", "LAMP", 10))
+
+    assert has(two, "17", "LAMP") == ({"here": 7, "ship": 3}, 0)
+
+
+def test_a_line_that_is_split_moves_as_a_whole_where_all_of_it_fits(two: Service) -> None:
+    two.given(order("17", "partial", ("LAMP", 8)), Allocate("18", "LAMP", 3), CreateBatch("new", "LAMP", 10, FEBRUARY))
+
+    two.given(ChangeLine("17", "LAMP", 10))
+
+    assert has(two, "17", "LAMP") == ({"new": 10}, 0)
+
+
+def test_a_line_that_waits_past_its_day_is_at_risk(service: Service) -> None:
+    service.given(CreateBatch("a", "LAMP", 0))
+
+    for needed_by, is_at_risk in ((date(2026, 3, 10), True), (TODAY, False)):
+        answer = service.when(order(f"o {needed_by}", "backorder", ("LAMP", 1), needed_by=needed_by))
+        assert isinstance(answer, dict)
+        assert answer["lines"][0]["at_risk"] == is_at_risk
+
+
+def test_an_order_of_which_one_line_waits_and_another_has_left_can_be_cancelled(five: Service) -> None:
+    five.given(order("17", "backorder", ("LAMP", 5, "1"), ("LAMP", 5, "2")), Dispatch("17", "d", (ParcelLine("1", 5),)))
+
+    five.given(CancelOrder("17"))
+
+    assert five.history("LAMP")[-1] == events.LineReleased("17", "LAMP", 5, None, "2", "cancelled")

@@ -117,7 +117,9 @@ class SqlAlchemyProducts:
         del self._new[self._collected :]
         self._start_from_what_was_read()
         for new in self._new:
-            self.get(new.stream).apply(new.event)
+            product = self.get(new.stream)
+            product.apply(new.event)
+            product.roomier.clear()  # those who waited were served
 
     def _start_from_what_was_read(self) -> None:
         self._batches = Batches(self)

@@ -149,13 +149,15 @@ class History:
                 )
 
     def line_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
-        """What came back of a line, and on which terms it waits."""
+        """What came back of a line, and on which terms it waits. A line that had nothing left may be of another SKU."""
         replayed = sorted(
             (key, line)
             for key, line in self._product.lines.of_sku(self._sku).items()
             if line.returned or line.terms != SINGLE_LINE
         )
         for key, line, row in pairs(replayed, (((row.orderid, row.lineid), row) for row in stored)):
+            if row is None and line and not (line.has_pieces or line.returned):
+                continue
             what = the_line(*key)
             returned = line and line.returned, row and row.returned
             if returned[0] != returned[1]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from types import MappingProxyType
 from typing import TypeAlias
@@ -64,12 +65,15 @@ def promise(product: Product, line: OrderLine, terms: LineTerms, pieces: Pieces,
     for batch, qty in pieces:
         record_allocated(product, line, terms, batch, qty)
         left -= qty
-    about = line.orderid, line.sku, left, line.lineid
     if left and terms.waits:
-        of_line = terms.priority, terms.needed_by, terms.may_split, terms.locations
-        product.record(Backordered(*about, since, *of_line))
+        backorder(product, replace(line, qty=left), terms, since)
     elif left:
-        product.record(OutOfStock(*about))
+        product.record(OutOfStock(line.orderid, line.sku, left, line.lineid))
+
+
+def backorder(product: Product, line: OrderLine, terms: LineTerms, since: int) -> None:
+    of_line = terms.priority, terms.needed_by, terms.may_split, terms.locations
+    product.record(Backordered(line.orderid, line.sku, line.qty, line.lineid, since, *of_line))
 
 
 def record_allocated(  # noqa: PLR0917 - what the event says
@@ -79,11 +83,17 @@ def record_allocated(  # noqa: PLR0917 - what the event says
     product.record(Allocated(line.orderid, line.sku, qty, batch.reference, line.lineid, *of_line, waited))
 
 
-def choose(product: Product, qty: int, terms: LineTerms = SINGLE_LINE, taken: Mapping[str, int] = _NOTHING) -> Pieces:
+def choose(
+    product: Product,
+    qty: int,
+    terms: LineTerms = SINGLE_LINE,
+    taken: Mapping[str, int] = _NOTHING,
+    among: Sequence[Batch] | None = None,
+) -> Pieces:
     """All of it from the preferred batch that has room; else, of a line that may be split, what the preferred ones
-    have. So much of batches is `taken` already, by reference."""
+    have. So much of batches is `taken` already, by reference. `among`: only these batches, the preferred first."""
     parts: Pieces = []
-    for batch, room, objection in examine(product, qty, terms, taken):
+    for batch, room, objection in examine(product, qty, terms, taken, among):
         if objection:
             continue
         if room >= qty:
@@ -99,10 +109,14 @@ def choose(product: Product, qty: int, terms: LineTerms = SINGLE_LINE, taken: Ma
 
 
 def examine(
-    product: Product, qty: int, terms: LineTerms, taken: Mapping[str, int] = _NOTHING
+    product: Product,
+    qty: int,
+    terms: LineTerms,
+    taken: Mapping[str, int] = _NOTHING,
+    among: Sequence[Batch] | None = None,
 ) -> Iterator[tuple[Batch, int, Objection | None]]:
     """Every open batch, the preferred first, with the room that it has, and why it can't serve the line, if so."""
-    for batch in _preferred(product, terms.locations):
+    for batch in _preferred(product, terms.locations, among):
         room = batch.available_quantity - taken.get(batch.reference, 0)
         objection = objection_to(product, batch, terms)
         if objection is None and room < qty:
@@ -110,13 +124,16 @@ def examine(
         yield batch, room, objection
 
 
-def _preferred(product: Product, locations: tuple[str, ...]) -> Iterator[Batch]:
+def _preferred(product: Product, locations: tuple[str, ...], among: Sequence[Batch] | None) -> Iterator[Batch]:
+    def every() -> Iterable[Batch]:
+        return product.batches.preferred(product.sku) if among is None else among
+
     if not locations:
-        yield from product.batches.preferred(product.sku)
+        yield from every()
         return
     for place in locations:
-        yield from (batch for batch in product.batches.preferred(product.sku) if batch.location == place)
-    yield from (batch for batch in product.batches.preferred(product.sku) if batch.location not in locations)
+        yield from (batch for batch in every() if batch.location == place)
+    yield from (batch for batch in every() if batch.location not in locations)
 
 
 def objection_to(product: Product, batch: Batch, terms: LineTerms) -> Objection | None:

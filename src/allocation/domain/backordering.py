@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
-from allocation.domain.allocating import objection_to, record_allocated
+from allocation.domain.allocating import choose, record_allocated
 from allocation.domain.batches import Batch
+from allocation.domain.lines import PlacedLine
 from allocation.domain.product import Product
 
 
 def fill(product: Product) -> None:
-    """Serve those who wait from the batches that have got room since, once all broken promises are placed again."""
+    """Serve those who wait from the batches that have got room since, once all broken promises are placed again. In
+    their turn, each that fits, from the batch that it would choose; who does not fit waits on."""
     if not product.roomier or product.lines.has_broken(product.sku):
         return
     roomier = [product.batches[reference] for reference in product.roomier]
     product.roomier.clear()
     if product.waiting:
-        for batch in sorted(roomier, key=attrgetter("preference")):
-            _serve(product, batch)
+        roomier.sort(key=attrgetter("preference"))
+        for line in _in_turn(product, roomier):
+            for batch, qty in choose(product, line.waiting, line.terms, among=roomier):
+                record_allocated(product, line, line.terms, batch, qty, waited=True)
 
 
-def _serve(product: Product, batch: Batch) -> None:
-    """In their turn, each that fits; who does not fit waits on."""
-    if batch.available_quantity <= 0 or product.is_expired(batch):
-        return
-    day = batch.eta and max(batch.eta, product.today())
-    for line in product.lines.backorders(batch, day):
-        room = batch.available_quantity
-        if not room:
-            return
-        qty = min(line.waiting, room) if line.terms.may_split else line.waiting
-        if qty <= room and objection_to(product, batch, line.terms) is None:
-            record_allocated(product, line, line.terms, batch, qty, waited=True)
+def _in_turn(product: Product, roomier: Sequence[Batch]) -> Iterator[PlacedLine]:
+    """Each that may fit one of them."""
+    queues = (
+        product.lines.backorders(batch, batch.eta and max(batch.eta, product.today()))
+        for batch in roomier
+        if batch.available_quantity > 0 and not product.is_expired(batch)
+    )
+    last = None
+    for line in heapq.merge(*queues, key=attrgetter("turn")):
+        if line.key != last:
+            yield line
+        last = line.key

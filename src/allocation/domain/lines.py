@@ -212,7 +212,7 @@ class Lines:
     cancelled: set[str] = field(default_factory=set)
     """Orders, since they were stored."""
     broken: dict[LineKey, int] = field(default_factory=dict)
-    """How much of promises that were broken is not placed again yet."""
+    """How much of promises that were broken, or move, has no place yet. Such a line is not begun anew."""
 
     def get(self, key: LineKey) -> PlacedLine | None:
         if key in self.changed or not self.stored:
@@ -266,12 +266,12 @@ class Lines:
         before, line = self._placed(event, version if event.waits else 0)
         now = line.promise(event.batchref, event.qty, version)
         if self.broken:
-            self.place_again(event)
+            self.no_longer_broken(event)
         return self._set(before, now.wait(-event.qty) if event.waited else now)
 
     def wait(self, event: Backordered) -> int:
         before, line = self._placed(event, event.since)
-        self.place_again(event)
+        self.no_longer_broken(event)
         return self._set(before, line.wait(event.qty))
 
     def give_back(self, event: Deallocated | LineReleased) -> int:
@@ -279,7 +279,7 @@ class Lines:
         line = self[event.orderid, event.lineid]
         if event.batchref is None:
             return self._set(line, line.wait(-event.qty))
-        if isinstance(event, Deallocated):
+        if isinstance(event, Deallocated) or event.why == "moved":
             self.broken[line.key] = self.broken.get(line.key, 0) + event.qty
         return self._set(line, line.give_back(event.batchref, event.qty))
 
@@ -291,8 +291,8 @@ class Lines:
         line = self[event.orderid, event.lineid]
         return self._set(line, line.take_back(event.batchref, event.qty))
 
-    def place_again(self, event: Allocated | Backordered | OutOfStock) -> None:
-        """So much of what was broken, if it is of that."""
+    def no_longer_broken(self, event: Allocated | Backordered | OutOfStock) -> None:
+        """So much of what was broken has found its place, if it is of that."""
         key = event.orderid, event.lineid
         left = self.broken.pop(key, 0) - event.qty
         if left > 0:

@@ -127,7 +127,7 @@ def _extend(product: Product, line: PlacedLine, by: int) -> None:
     waits as a whole waits for more. Raises NoRoom."""
     more = OrderLine(line.orderid, line.sku, by, line.lineid)
     if line.waiting and not line.promised:
-        allocating.promise(product, more, line.terms, [], line.since)
+        allocating.backorder(product, more, line.terms, line.since)
     elif line.qty and (batch := _where_it_is(product, line, by)):
         allocating.record_allocated(product, line, line.terms, batch, by)
     elif line.qty and (batch := _where_all_fits(product, line, by)):
@@ -148,18 +148,13 @@ def _where_it_is(product: Product, line: PlacedLine, more: int) -> Batch | None:
 
 
 def _where_all_fits(product: Product, line: PlacedLine, more: int) -> Batch | None:
-    """A batch with room for all that is promised and for more, what it has of that counted in."""
-    whole = replace(line.terms, may_split=False)
-    its_own = {one.batchref: -one.line.qty for one in line.allocations}
-    pieces = allocating.choose(product, line.promised + more, whole, its_own)
+    """Another batch with room for all that is promised and for more."""
+    pieces = allocating.choose(product, line.promised + more, replace(line.terms, may_split=False))
     return pieces[0][0] if pieces else None
 
 
 def _move(product: Product, line: PlacedLine, batch: Batch, more: int) -> None:
-    missing = line.promised + more
     for one in line.allocations:
-        if one.batchref == batch.reference:
-            missing -= one.line.qty
-        elif one.line.qty:
-            release(product, line, one.line.qty, one.batchref, "changed")
-    allocating.record_allocated(product, line, line.terms, batch, missing)
+        if one.line.qty:
+            release(product, line, one.line.qty, one.batchref, "moved")
+    allocating.record_allocated(product, line, line.terms, batch, line.promised + more)

@@ -72,6 +72,7 @@ class Product:
         product = cls(sku)
         for event in history:
             product.apply(event)
+        product.roomier.clear()
         return product
 
     def record(self, event: Event) -> None:
@@ -124,7 +125,7 @@ class Product:
             case OrderCancelled():
                 self.lines.cancelled.add(event.orderid)
             case OutOfStock():
-                self.lines.place_again(event)
+                self.lines.no_longer_broken(event)
             case ShortagesReported():
                 pass
             case _:

@@ -81,7 +81,16 @@ _REFUSED = {status: Answer("Refused.", Message("qty: is missing")) for status in
 def _add_routes_of_the_book(app: Flask, service: Service) -> None:
     bus = service.bus
 
-    @Route(app, "POST", "/add_batch", Scope.OPERATE, {201: _CREATED, **_REFUSED}, takes=stock.CREATE_BATCH, tag=_BOOK)
+    @Route(
+        app,
+        "POST",
+        "/add_batch",
+        Scope.OPERATE,
+        {201: _CREATED, **_REFUSED},
+        takes=stock.CREATE_BATCH,
+        ignores=["expires", "location"],
+        tag=_BOOK,
+    )
     def add_batch(command: CreateBatch, message_id: str | None) -> ResponseReturnValue:
         """Create a batch, as in the book. The identical batch again changes nothing."""
         bus.handle(command, g.metadata, message_id)

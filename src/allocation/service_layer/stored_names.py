@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from datetime import date
 from functools import cache
@@ -25,7 +25,7 @@ class Routes(routes.Routes[UnitOfWork]):
     def command(self, kind: type[M], handler: Callable[[M, UnitOfWork], object]) -> None:
         def handle(command: M, uow: UnitOfWork) -> object:
             return handler(
-                as_stored(command, uow.products) if _may_have_renamed(command) and _has_renamed(command) else command,
+                as_stored(command, uow.products) if _may_have_renamed(command) and any(_renamed(command)) else command,
                 uow,
             )
 
@@ -48,7 +48,21 @@ def as_stored(command: Any, products: Products) -> Any:
     for orderid in asked.orders:
         if stored_order := next((form for form in forms(orderid) if products.lines_of(form)), None):
             command = _with(command, {orderid: stored_order})
+            lineids = {line.lineid for line in products.lines_of(stored_order)}
+            ours = [name for name in _renamed(command) if name not in lineids and name.sent in lineids]
+            command = _with(command, {name: name.sent for name in ours})
     return command
+
+
+def _renamed(value: object) -> Iterator[Renamed]:
+    if isinstance(value, Renamed):
+        yield value
+    elif isinstance(value, tuple | list):
+        for one in value:
+            yield from _renamed(one)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _renamed(getattr(value, field.name))
 
 
 def _is_line(products: Products, orderid: str, lineid: str) -> bool:
@@ -82,14 +96,6 @@ def _may_have_renamed(command: object) -> bool:
     """Nearly none has, and each is asked."""
     kind: Any = type(command)
     return not _PLAIN.issuperset(map(type, _values_of(kind)(command)))
-
-
-def _has_renamed(value: object) -> bool:
-    if isinstance(value, tuple | list):
-        return any(map(_has_renamed, value))
-    if is_dataclass(value):
-        return any(_has_renamed(getattr(value, field.name)) for field in fields(value))
-    return isinstance(value, Renamed)
 
 
 def _with(value: Any, names: Mapping[str, str]) -> Any:

@@ -6,8 +6,9 @@ Access control, the reading of commands and the OpenAPI document are derived fro
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, Response, request
@@ -21,7 +22,7 @@ from allocation.entrypoints.http.conditions import seen
 from allocation.entrypoints.http.input import body, message_id, name_in_path
 from allocation.entrypoints.http.problems import Problem
 from allocation.service_layer.messages.table import CommandRow
-from allocation.validation import SCHEMAS
+from allocation.validation import SCHEMAS, Schema
 from messaging.envelope import Outcome
 
 V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
@@ -58,7 +59,8 @@ class Route:
     A route that `takes` a command is called with that and the message id: fields of the command are read from the path
     where it has them, and from the body. With `if_match` a change must name the ETag of what it is based on, which
     becomes the command's field `seen`. `raises` are problems beside those that follow from all this; of a command,
-    `falls_short` gives the answer that is one of them, for an outcome that is no refusal.
+    `falls_short` gives the answer that is one of them, for an outcome that is no refusal. What it `ignores` are fields
+    of the command that have no meaning here.
     """
 
     where: Flask | Blueprint
@@ -72,6 +74,7 @@ class Route:
     if_match: bool = False
     raises: Sequence[Problem] = ()
     falls_short: Callable[[Any, Outcome], Response | None] | None = None
+    ignores: Collection[str] = ()
     largest_body: int = LARGEST_BODY
     tag: str = "v1"
     summary: str = field(init=False)
@@ -92,6 +95,15 @@ class Route:
         else:
             declarations(self.where).by_endpoint[name] = self
         return view
+
+    @cached_property
+    def schema(self) -> Schema[Any]:
+        """Of the command that it takes."""
+        assert self.takes, "another route reads no command"
+        if not self.ignores:
+            return SCHEMAS[self.takes.name]
+        fields = {name: row for name, row in self.takes.fields.items() if name not in self.ignores}
+        return Schema(replace(self.takes, fields=fields, internal=[*self.takes.internal, *self.ignores]))
 
     @property
     def parameters(self) -> list[str]:
@@ -125,8 +137,7 @@ class Route:
 
     def command(self, path: Mapping[str, str]) -> Any:
         """What the request asks for, of which these are the names in the path. Raises BadInput, HTTPException."""
-        assert self.takes, "another route reads no command"
-        schema = SCHEMAS[self.takes.name]
+        schema = self.schema
         expected = {"seen": seen()} if self.if_match else {}
         given = {wire: name_in_path(path[name]) for name, wire in self.known.items()}
         if self.has_body or request.get_data():  # then all of it must be known, too

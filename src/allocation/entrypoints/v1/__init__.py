@@ -6,13 +6,23 @@ from flask import Blueprint, Flask, Response, request
 
 from allocation.bootstrap import Service
 from allocation.entrypoints.http.routes import declarations
-from allocation.entrypoints.v1 import allocations, batches, dry_runs, events, orders, pages, products, queries
+from allocation.entrypoints.v1 import (
+    allocations,
+    backorders,
+    batches,
+    dry_runs,
+    events,
+    orders,
+    pages,
+    products,
+    queries,
+)
 
 
 def add_to(app: Flask, service: Service) -> None:
     v1 = Blueprint("v1", __name__, url_prefix="/v1")
     declared = declarations(app).by_endpoint
-    for resource in (products, batches, orders, events, allocations):
+    for resource in (products, batches, orders, backorders, events, allocations):
         resource.add_routes(v1, service)
 
     @v1.before_request

@@ -14,12 +14,10 @@ from allocation.bootstrap import Service
 from allocation.domain.commands import Allocate
 from allocation.entrypoints.http import problems
 from allocation.entrypoints.http.routes import Answer, Route
-from allocation.entrypoints.v1.answers import answer, found_or_404
+from allocation.entrypoints.v1.answers import REPLAYED, answer, found_or_404
 from allocation.service_layer.messages import ordering
 from allocation.views import Room
 from messaging.envelope import Outcome
-
-_REPLAYED = "this is the first answer to this Idempotency-Key again, and stands: to try anew send another key, or none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +81,6 @@ def _out_of_stock(command: Allocate, room: Room, is_first_answer: bool, has_key:
     if room.next_eta:
         detail += f"; next eta {room.next_eta}"
     if not is_first_answer:
-        detail += f"; {_REPLAYED}"
+        detail += f"; {REPLAYED}"
     shortage = problems.Shortage(command.orderid, command.lineid, command.sku, command.qty, **asdict(room))
     return problems.answer(problems.OUT_OF_STOCK, detail, asdict(shortage))

@@ -15,6 +15,8 @@ from allocation.views import Batch
 
 F = TypeVar("F")
 
+REPLAYED = "this is the first answer to this Idempotency-Key again, and stands: to try anew send another key, or none"
+
 
 def found_or_404(what: F | None, otherwise: str) -> F:
     if what is None:

@@ -17,7 +17,7 @@ from allocation.entrypoints.http.problems import Problem, ProblemDetails
 from allocation.entrypoints.http.routes import Answer, Route, declarations
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.dry_runs import DryRun
-from allocation.validation import SCHEMAS, Name
+from allocation.validation import Name
 from allocation.views import Batch
 from messaging.envelope import LONGEST_TEXT
 
@@ -109,7 +109,7 @@ def _operation(endpoint: str, route: Route) -> Json:
         known = route.known.values()
         example = {name: value for name, value in row.example.items() if name not in known}
         if route.has_body:
-            schema = SCHEMAS[row.name].json_schema(known, may_add=route.may_add)
+            schema = route.schema.json_schema(known, may_add=route.may_add)
             content = {"application/json": {"schema": schema, "example": example}}
             described["requestBody"] = {"required": True, "content": content}
     described["responses"] = dict(sorted((*_responses(route), *(_of_access_control(route) if route.needs else ()))))
@@ -117,7 +117,7 @@ def _operation(endpoint: str, route: Route) -> Json:
 
 
 def _parameters(route: Route) -> Iterator[Json]:
-    fields = SCHEMAS[route.takes.name].json_schema()["properties"] if route.takes else {}
+    fields = route.schema.json_schema()["properties"] if route.takes else {}
     for name in route.parameters:
         schema = fields.get(route.known.get(name), TypeAdapter(Name).json_schema())
         yield {"name": name, "in": "path", "required": True, "schema": schema}

@@ -18,18 +18,16 @@ from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.problems import Shortage
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
-from allocation.entrypoints.v1.answers import answer, found_or_404
+from allocation.entrypoints.v1.answers import REPLAYED, answer, found_or_404
 from allocation.entrypoints.v1.queries import (
-    AT_BACKORDER,
     AT_ORDER,
-    OfBackorders,
     OfOrders,
     cursor_at,
     link_to,
     place_of,
 )
 from allocation.service_layer.messages import ordering
-from allocation.views import Backorder, Line, Moved, Order, Place, Promise, Summary
+from allocation.views import Line, Moved, Order, Promise, Summary
 from messaging.envelope import Outcome
 
 CommandAboutOrder: TypeAlias = ChangeLine | ReleaseLine | CancelOrder | Dispatch | ReturnLine
@@ -69,14 +67,6 @@ class Orders:
 
 
 @dataclass(frozen=True, slots=True)
-class Backorders:
-    """A page of lines that wait, by SKU and in their turn; `next` is the cursor of the next page, null on the last."""
-
-    items: list[Backorder]
-    next: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class ChangedOrder(Order):
     """The order as it is now, and where the lines of others went that lost their place to it."""
 
@@ -101,8 +91,6 @@ _AGAIN = Answer("It was placed before: the order as it is now.", _PLACED.example
 _MOMENT = datetime(2030, 12, 1, 12, tzinfo=UTC)
 _SUMMARY = Summary("order-1", "open", _MOMENT, 2, 7, 1, 5, ["RED-CHAIR", "TABLE"])
 _LISTED = Answer("A page.", Orders([_SUMMARY], cursor_at("order-1")))
-_BACKORDER = Backorder("order-1", "line-2", "TABLE", 8, 1, 8, 3, _MOMENT, 5, date(2031, 1, 15), None)
-_QUEUE = Answer("A page.", Backorders([_BACKORDER], cursor_at("TABLE", -5, 7)))
 _CHANGED = Answer("The order as it is now, and the lines that lost their place.", _example("open", 7, 5))
 _CANCELLED = Answer("The order as it is now.", _example("cancelled", 0, 5))
 _RELEASED = Answer(
@@ -153,6 +141,8 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         detail = "; ".join(
             rooms[line.sku].falls_short_of(line.lineid, line.requested, line.taken_by_this_order) for line in lines
         )
+        if not outcome.changed:
+            detail += f" by now; {REPLAYED}"
         return problems.answer(problems.OUT_OF_STOCK, detail, asdict(Shortages(command.orderid, lines)))
 
     @Route(
@@ -174,7 +164,8 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         if problem := short_of(command, outcome):
             return problem
         positions: dict[str, int | None] = {}
-        if any(line["waiting"] for line in result["lines"]):
+        is_replayed = message_id is not None and not outcome.changed  # and who waited then may be elsewhere by now
+        if not is_replayed and any(line["waiting"] for line in result["lines"]):
             positions = {line.lineid: line.position for line in stored(command.orderid).lines}
         lines = [replace(_line(line), position=positions.get(line["lineid"])) for line in result["lines"]]
         location = {"Location": f"/v1/orders/{quote(command.orderid, safe='')}"}
@@ -189,18 +180,6 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         found = service.views.orders(after, asked.limit, asked.state, asked.sku, asked.since)
         following = cursor_at(found.after) if found.after is not None else None
         return answer(Orders(found.orders, following), headers=link_to(following))
-
-    @Route(v1, "GET", "/backorders", Scope.READ, {200: _QUEUE}, query=OfBackorders)
-    def backorders() -> ResponseReturnValue:
-        """List the lines that wait. By SKU, in the turn in which they are served, each with what it needs of one batch
-        and the largest room there is."""
-        asked = queries.read(OfBackorders)
-        place = Place(*place_of(asked.cursor, AT_BACKORDER)) if asked.cursor else None
-        if place and asked.sku not in {None, place.sku}:
-            raise queries.unknown_cursor()
-        items, end = service.views.backorders(asked.sku, place, asked.limit)
-        following = cursor_at(end.sku, end.turn, end.since) if end else None
-        return answer(Backorders(items, following), headers=link_to(following))
 
     @Route(
         v1,

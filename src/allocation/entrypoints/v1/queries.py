@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar, get_origin
 from urllib.parse import urlencode
 
 from flask import request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from allocation.domain.ordering import Status
@@ -57,6 +57,12 @@ def _truth(given: object) -> object:
     return given == "true"
 
 
+def _different(given: list[str]) -> list[str]:
+    if len(set(given)) < len(given):
+        raise PydanticCustomError("different", "must have each once")
+    return given
+
+
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Limit = Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, description="at most so many items"), BeforeValidator(_number)]
 Cursor = Annotated[str, Field(min_length=1, description="what `next` said on the page before")]
@@ -96,7 +102,12 @@ class OfExplanation(Query):
     may_split: Annotated[Truth, Field(description="whether it takes parts of several batches")] = False
     locations: Annotated[
         list[Annotated[Name, Field(max_length=64)]],
-        Field(max_length=20, description="where it may lie, the first preferred; once for each"),
+        Field(
+            max_length=20,
+            description="where it may lie, the first preferred; once for each",
+            json_schema_extra={"uniqueItems": True},
+        ),
+        AfterValidator(_different),
     ] = []
 
 

@@ -309,13 +309,13 @@ _WHY_RELEASED = {
     "released": "",
     "cancelled": ": it was cancelled",
     "changed": ": it was changed",
-    "moved": ": it was picked from another batch",
+    "moved": ": it moved to another batch",
 }
 LINE_RELEASED = EventRow(
     events.LineReleased,
     "line_released.v1",
     when="A promise was given back, or a line waits for less, since somebody asked for that, changed the line or "
-    "cancelled the order, or since the goods that left were picked from another batch.",
+    "cancelled the order; or the line moved to another batch, where its goods were picked or it has room to grow.",
     fields=_line("How much is no longer promised, or waited for.")
     | {
         "batchref": Field(Text(required=False), "The reference of the batch; null for what the line waited for."),
