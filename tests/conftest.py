@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -32,6 +33,10 @@ if "TMPDIR" not in os.environ and MEMORY.is_dir():
     there = os.statvfs(MEMORY)
     if there.f_bavail * there.f_frsize > ROOM and not there.f_flag & os.ST_NOEXEC:
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+# Who starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SERVERS = pytest.StashKey[embedded.Servers]()
 CLEAN_UP = pytest.StashKey[ExitStack]()
