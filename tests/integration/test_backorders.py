@@ -151,7 +151,9 @@ def test_a_refused_order_that_is_replayed_says_so(client: FlaskClient, service: 
     assert (again.json or {})["detail"].startswith((first.json or {})["detail"] + " by now; this is the first answer")
 
 
-def test_201_lines_are_422_and_200_are_one_transaction(service: Service, client: FlaskClient, sql: Sql) -> None:
+def test_a_200_line_order_is_one_transaction_and_201_lines_are_422(
+    service: Service, client: FlaskClient, sql: Sql
+) -> None:
     given_(service, *(CreateBatch(f"b{number}", f"SKU-{number}", 5) for number in range(10)))
     lines = [(f"SKU-{number % 10}", 1, f"{number}") for number in range(201)]
 
@@ -212,6 +214,20 @@ def test_the_queue_is_listed_in_its_turn_by_pages(service: Service, client: Flas
     of_lamps = (client.get("/v1/backorders?sku=LAMP").json or {})["items"]
     assert of_lamps == found[:5]
     assert all(one["since"] for one in found)
+
+
+def test_anna_8_before_ben_5_when_10_arrive_and_ben_is_told_position_1(client: FlaskClient, service: Service) -> None:
+    given_(service, CreateBatch("none", "LAMP", 0))
+    anna = client.post("/v1/orders", json=body("anna", "backorder", ("LAMP", 8, "1")))
+    ben = client.post("/v1/orders", json=body("ben", "backorder", ("LAMP", 5, "1")))
+    assert [(order.json or {})["lines"][0]["position"] for order in (anna, ben)] == [1, 2]
+
+    client.post("/v1/batches", json={"ref": "b", "sku": "LAMP", "qty": 10})
+
+    [line] = (client.get("/v1/orders/ben").json or {})["lines"]
+    assert (line["waiting"], line["position"]) == (5, 1)
+    [line] = (client.get("/v1/orders/anna").json or {})["lines"]
+    assert (line["waiting"], line["position"], line["batchref"]) == (0, None, "b")
 
 
 def test_orders_are_listed_by_what_is_asked_for(service: Service, client: FlaskClient) -> None:
@@ -333,7 +349,7 @@ def test_orders_over_the_same_skus_in_any_order_never_deadlock_nor_oversell(
     assert sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(0,)]
 
 
-def test_2000_lines_that_wait_are_served_over_http_in_one_transaction(
+def test_filling_many_lines_is_one_transaction_and_ends(
     settings: Settings, engine: Engine, sql: Sql, differences: Differences
 ) -> None:
     """A command of which nobody can say beforehand that it moves many lines."""
