@@ -258,7 +258,7 @@ class SqlAlchemyProducts:
         while batch.available_quantity > 0:
             room = {"room": min(batch.available_quantity, LARGEST_LINE), "most": most}
             rows = self._ask(Query(queries.NEXT_BACKORDERS, [about | room | place]))[queries.NEXT_BACKORDERS]
-            most = min(2 * most, 200)
+            most = min(2 * most, 1_000)
             if not rows:
                 return
             self.read_lines([(orderid, lineid) for _, _, orderid, lineid in rows])
