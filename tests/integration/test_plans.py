@@ -249,6 +249,20 @@ def test_a_page_of_those_who_wait(service: Service) -> None:
     touches(plans, rows=4 * 51 + 60, pages=10 * 51)
 
 
+def test_an_order_of_which_many_lines_wait(service: Service) -> None:
+    """In a queue of thirty thousand, which is counted once."""
+    service.bus.handle(PlaceOrder("much", tuple(OrderedLine("WANTED", 9, f"{n}") for n in range(50)), "backorder"))
+
+    with explained() as plans:
+        order = service.views.order("much")
+        waiting = service.views.backorders_of("much")
+
+    assert order
+    assert [line.position for line in order.lines].count(None) == 0
+    assert len(waiting) == 50
+    touches(plans, rows=2 * NEWEST, pages=3_000)
+
+
 def test_a_page_of_orders(service: Service) -> None:
     with explained() as plans:
         assert len(service.views.orders("", 50).orders) == 50

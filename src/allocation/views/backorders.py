@@ -92,7 +92,7 @@ _PAGE = f"""
         SELECT *, row_number() OVER (PARTITION BY sku ORDER BY turn, since) AS nth FROM (
             SELECT * FROM backorders WHERE %s ORDER BY sku, turn, since LIMIT :most
         ) AS next
-    ), rooms AS (
+    ), rooms AS MATERIALIZED (
         SELECT sku, {_LARGEST} AS largest FROM (SELECT DISTINCT sku FROM page) AS skus
     )
     SELECT page.orderid, page.lineid, page.sku, page.qty, page.needs, page.turn, page.needed_by,
@@ -109,11 +109,22 @@ _PAGE = f"""
 _OF_ALL = text(_PAGE % "(sku, turn, since) > (:of, :turn, :since)")
 _OF_SKU = text(_PAGE % "sku = :of AND (turn, since) > (:turn, :since)")
 
+QUEUES_OF_ORDER = """
+    queues AS MATERIALIZED (
+        SELECT sku, since, row_number() OVER (PARTITION BY sku ORDER BY turn, since) AS position FROM backorders
+        WHERE sku IN (
+            SELECT line.sku FROM order_lines AS line JOIN backorders USING (sku, since) WHERE line.orderid = :orderid
+        )
+    )
+"""
+"""The places in the queues in which lines of an order wait: each queue is counted once, however many they are."""
+
 _OF_ORDER = text(f"""
-    SELECT skus.*, line.terms -> 'locations' AS locations, event_log.time, {_LARGEST} AS largest,
-           {position_of("skus")} AS position
+    WITH {QUEUES_OF_ORDER}
+    SELECT skus.*, line.terms -> 'locations' AS locations, event_log.time, {_LARGEST} AS largest, queues.position
     FROM order_lines AS line
     JOIN backorders AS skus ON skus.sku = line.sku AND skus.since = line.since
+    JOIN queues ON queues.sku = skus.sku AND queues.since = skus.since
     LEFT JOIN event_log ON event_log.stream = skus.sku AND event_log.version = skus.since
     WHERE line.orderid = :orderid
 """)  # noqa: S608 - all of it is our own

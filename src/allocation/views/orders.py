@@ -12,6 +12,7 @@ from allocation.adapters.product_queries import TERMS
 from allocation.database.tables import allocations_view
 from allocation.domain.lines import SINGLE_LINE, is_too_late
 from allocation.domain.ordering import Status, status_of
+from allocation.views.backorders import QUEUES_OF_ORDER
 from allocation.views.batches import TODAY
 
 
@@ -112,20 +113,15 @@ def _line(row: Any, promises: list[Promise]) -> Line:
 
 
 _LINES = text(f"""
-    WITH queue AS MATERIALIZED (
-        SELECT sku, since, row_number() OVER (PARTITION BY sku ORDER BY turn, since) AS position FROM backorders
-        WHERE sku IN (
-            SELECT line.sku FROM order_lines AS line JOIN backorders USING (sku, since) WHERE line.orderid = :orderid
-        )
-    )
+    WITH {QUEUES_OF_ORDER}
     SELECT coalesce(orders.cancelled, false) AS cancelled, line.lineid, line.sku, returned, line.terms,
            coalesce(backorder.qty, 0) AS waiting, {TODAY} AS today,
-           queue.position,
+           queues.position,
            allocations.batchref, allocations.qty, eta, dispatched
     FROM order_lines AS line
     LEFT JOIN orders ON orders.orderid = line.orderid
     LEFT JOIN backorders AS backorder ON backorder.sku = line.sku AND backorder.since = line.since
-    LEFT JOIN queue ON queue.sku = backorder.sku AND queue.since = backorder.since
+    LEFT JOIN queues ON queues.sku = backorder.sku AND queues.since = backorder.since
     LEFT JOIN LATERAL (
         SELECT * FROM allocations WHERE sku = line.sku AND version = line.version
         UNION ALL
