@@ -19,8 +19,9 @@ HEAD = """\
 In each round the whole service works for a few clients, something breaks in the middle, and when all is quiet again a
 model that shares no code with the service judges what was answered, told and stored: nothing oversold at any version,
 versions without gaps, every line at the best batch that had room, what was acknowledged is there, every event told at
-least once, in order and with one id, every message applied once, and so every receipt, count, parcel and return,
-nothing left promised to a cancelled order, every row as the events say. `allocation check` has to agree. Recovery is
+least once, in order and with one id, every message applied once, and so every receipt, count, parcel and return, nobody
+waiting who fits, each served in turn, nothing left promised to a cancelled order, every row as the events say.
+`allocation check` has to agree. Recovery is
 the time from the fault, or from the end of one that lasts, until all that was at work then is done and something newer
 too. A process that was killed is started again at once, as `allocation run` does it, and has to import its code first.
 `make chaos` writes this page.

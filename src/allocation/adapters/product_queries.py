@@ -176,7 +176,7 @@ NEXT_TO_BREAK = compiled(select(*_next.c).select_from(_beyond.join(_next, true()
 NEXT_BACKORDERS = """
     WITH RECURSIVE asked AS (
         SELECT * FROM json_to_recordset($1::json) AS given (
-            sku text, room integer, day date, place bigint, turn integer, since bigint, most integer
+            sku text, room bigint, day date, place bigint, turn integer, since bigint, most integer
         )
     ), sizes (needs) AS (
         SELECT (

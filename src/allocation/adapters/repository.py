@@ -27,8 +27,6 @@ from messaging.envelope import NewEvent
 from messaging.errors import IsLong
 from messaging.sql.statements import Ask, Query, Row, Rows, Statement
 
-LARGEST_LINE = 2**31 - 1
-
 
 class SqlAlchemyProducts:
     """The products of one unit of work. `ask` reads in its transaction; a day begins as it does in `time_zone`. A rule
@@ -256,7 +254,7 @@ class SqlAlchemyProducts:
         about: Row = {"sku": batch.sku, "day": day, "place": queries.place_of(batch.location)}
         most = 10  # mostly few are served, but there may be thousands
         while batch.available_quantity > 0:
-            room = {"room": min(batch.available_quantity, LARGEST_LINE), "most": most}
+            room = {"room": batch.available_quantity, "most": most}
             rows = self._ask(Query(queries.NEXT_BACKORDERS, [about | room | place]))[queries.NEXT_BACKORDERS]
             most = min(2 * most, 1_000)
             if not rows:

@@ -16,6 +16,18 @@ Revision: TypeAlias = tuple[int, ...]
 """All of a batch that ever changes, so that whoever has seen it can say so."""
 
 
+class KnownBySku:
+    """A line that was given no id is known by its SKU."""
+
+    __slots__ = ()
+    sku: str
+    lineid: str
+
+    def __post_init__(self) -> None:
+        if not self.lineid:
+            object.__setattr__(self, "lineid", self.sku)
+
+
 @dataclass(frozen=True, slots=True)
 class CreateBatch:
     """Add purchased stock; without an `eta` it is in the warehouse already. Without a `location` it lies where all does
@@ -30,30 +42,22 @@ class CreateBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Allocate:
-    """Promise `qty` of `sku` to one order line; without a `lineid` it is known by the SKU."""
+class Allocate(KnownBySku):
+    """Promise `qty` of `sku` to one order line."""
 
     orderid: str
     sku: str
     qty: int
     lineid: str = ""
 
-    def __post_init__(self) -> None:
-        if not self.lineid:
-            object.__setattr__(self, "lineid", self.sku)
-
 
 @dataclass(frozen=True, slots=True)
-class OrderedLine:
-    """So much of a SKU; without a `lineid` it is known by the SKU."""
+class OrderedLine(KnownBySku):
+    """So much of a SKU."""
 
     sku: str
     qty: int
     lineid: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.lineid:
-            object.__setattr__(self, "lineid", self.sku)
 
 
 @dataclass(frozen=True, slots=True)

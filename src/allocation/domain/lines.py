@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Protocol, TypeAlias
 
 from allocation.domain.batches import Batch
-from allocation.domain.commands import Allocate, PlaceOrder
+from allocation.domain.commands import Allocate, KnownBySku, PlaceOrder
 from allocation.domain.events import Allocated, Backordered, Deallocated, Dispatched, LineReleased, OutOfStock, Returned
 
 LineKey: TypeAlias = tuple[str, str]
@@ -53,17 +53,13 @@ def is_too_late(eta: date | None, needed_by: date | None, today: date) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class OrderLine:
-    """What a customer ordered of one SKU, known by its order and its line id; without one by the SKU."""
+class OrderLine(KnownBySku):
+    """What a customer ordered of one SKU, known by its order and its line id."""
 
     orderid: str
     sku: str
     qty: int
     lineid: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.lineid:
-            object.__setattr__(self, "lineid", self.sku)
 
     @classmethod
     def of(cls, message: Allocate | Allocated | Deallocated | OutOfStock) -> OrderLine:

@@ -38,14 +38,6 @@ class Place:
     since: int
 
 
-def position_of(backorder: str) -> str:
-    """The SQL of the place of a row in the queue of its SKU, from 1."""
-    return f"""(
-        SELECT count(*) FROM backorders AS before WHERE before.sku = {backorder}.sku
-           AND (before.turn, before.since) <= ({backorder}.turn, {backorder}.since)
-    )"""  # noqa: S608 - all of it is our own
-
-
 def backorders(
     asked: Connection, sku: str | None, after: Place | None, most: int, zone: str
 ) -> tuple[list[Backorder], Place | None]:
@@ -98,7 +90,10 @@ _PAGE = f"""
     SELECT page.orderid, page.lineid, page.sku, page.qty, page.needs, page.turn, page.needed_by,
            line.terms -> 'locations' AS locations,
            page.since AS version, event_log.time, rooms.largest,
-           CASE WHEN nth = 1 THEN {position_of("page")} END AS position
+           CASE WHEN nth = 1 THEN (
+               SELECT count(*) FROM backorders AS before
+               WHERE before.sku = page.sku AND (before.turn, before.since) <= (page.turn, page.since)
+           ) END AS position
     FROM page JOIN rooms ON rooms.sku = page.sku
     LEFT JOIN order_lines AS line ON line.orderid = page.orderid AND line.lineid = page.lineid
     LEFT JOIN event_log ON event_log.stream = page.sku AND event_log.version = page.since

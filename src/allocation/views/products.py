@@ -79,9 +79,13 @@ def product(asked: Connection, sku: str, zone: str) -> Stock | None:
     return next(_stocks(asked.execute(_PRODUCT, {"sku": sku, "zone": zone}).all()), None)
 
 
-def room(asked: Connection, sku: str, zone: str) -> Room:
-    *figures, next_eta = asked.execute(_ROOM, {"sku": sku, "zone": zone}).one()
-    purchased, allocated, available, largest, *parts = map(int, figures)
+def rooms(asked: Connection, skus: Sequence[str], zone: str) -> dict[str, Room]:
+    """Of each; one that was never purchased has none."""
+    rows = asked.execute(_ROOMS, {"skus": list(skus), "zone": zone})
+    return {sku: _room(next_eta, *map(int, figures)) for sku, next_eta, *figures in rows}
+
+
+def _room(next_eta: date | None, purchased: int, allocated: int, available: int, largest: int, *parts: int) -> Room:
     return Room(purchased, allocated, available, largest, next_eta, *parts)
 
 
@@ -109,12 +113,14 @@ _STOCK = f"""
 """  # noqa: S608 - all of it is our own
 _PRODUCTS = text(_STOCK.format(page="SELECT sku FROM products WHERE sku > :after ORDER BY sku LIMIT :most"))
 _PRODUCT = text(_STOCK.format(page="SELECT sku FROM products WHERE sku = :sku"))
-_ROOM = text(f"""
-    SELECT coalesce(sum(purchased_quantity), 0), coalesce(sum({PROMISED}), 0),
-           coalesce(sum(purchased_quantity - allocated_quantity), 0),
-           coalesce(max(purchased_quantity - allocated_quantity), 0),
-           coalesce(sum(held_quantity), 0), coalesce(sum(dispatched_quantity), 0),
-           coalesce(sum(quarantined_quantity), 0),
-           min(eta) FILTER (WHERE eta >= {TODAY} AND allocated_quantity < purchased_quantity) AS next_eta
-    FROM {all_batches_of(":sku")} AS every WHERE {IS_SOLD}
+_ROOMS = text(f"""
+    SELECT skus.sku, figures.* FROM unnest(CAST(:skus AS text[])) AS skus (sku) CROSS JOIN LATERAL (
+        SELECT min(eta) FILTER (WHERE eta >= {TODAY} AND allocated_quantity < purchased_quantity),
+               coalesce(sum(purchased_quantity), 0), coalesce(sum({PROMISED}), 0),
+               coalesce(sum(purchased_quantity - allocated_quantity), 0),
+               coalesce(max(purchased_quantity - allocated_quantity), 0),
+               coalesce(sum(held_quantity), 0), coalesce(sum(dispatched_quantity), 0),
+               coalesce(sum(quarantined_quantity), 0)
+        FROM {all_batches_of("skus.sku")} AS every WHERE {IS_SOLD}
+    ) AS figures
 """)  # noqa: S608 - all of it is our own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
@@ -59,8 +59,9 @@ class Views:
         """How many lines wait, of the first 10,000."""
         return self._ask(backorders.waiting_lines, 10_000)
 
-    def rooms(self, skus: Iterable[str]) -> dict[str, Room]:
-        return {sku: self.room(sku) for sku in skus}
+    def rooms(self, skus: Collection[str]) -> dict[str, Room]:
+        """By SKU, as it is stored."""
+        return self._ask(products.rooms, list(skus), self._zone)
 
     def moved(self, places: Mapping[str, int] | None) -> list[Moved]:
         """Which lines lost a place by what is recorded there, and where they went."""
@@ -87,8 +88,9 @@ class Views:
         return self._ask_of(products.product, sku, self._zone)
 
     def room(self, sku: str) -> Room:
-        rooms = [self._ask(products.room, name, self._zone) for name in forms(sku)]
-        return next((room for room in rooms if room.purchased), rooms[0])
+        usual, *older = forms(sku)
+        rooms = self.rooms([usual, *older])
+        return next((rooms[name] for name in (usual, *older) if rooms[name].purchased), rooms[usual])
 
     def stock_list(self, part: str, after: str, most: int) -> Page:
         """The next SKUs that have this part in their name, in either case for ASCII letters."""

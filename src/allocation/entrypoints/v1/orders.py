@@ -122,7 +122,7 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def stored(orderid: str) -> Order:
         events = f"/v1/events?orderid={quote(orderid, safe='')}"
         return found_or_404(
-            service.views.order(orderid), f"no line of order {orderid} was ever allocated; see {events}"
+            service.views.order(orderid), f"no line of order {orderid} was ever allocated, nor waits; see {events}"
         )
 
     def changed(command: CommandAboutOrder, message_id: str | None, when_new: int = 200) -> ResponseReturnValue:
@@ -197,8 +197,8 @@ def add_routes(v1: Blueprint, service: Service) -> None:
 
     @Route(v1, "GET", "/orders/<any_text:orderid>", Scope.READ, {200: Answer("The order.", _ORDER)})
     def order(orderid: str) -> ResponseReturnValue:
-        """Get an order. Its lines, each with what it has of which batch, and the day on which that is expected. A line
-        that was never allocated is not among them: look for its events."""
+        """Get an order. Its lines, each with what it has of which batch, the day on which that is expected, and how
+        much waits at which place in the queue. A line that is out of stock is not among them: look for its events."""
         return answer(stored(name_in_path(orderid)))
 
     @Route(
