@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -10,24 +10,30 @@ from hypothesis import strategies as st
 
 from allocation.domain.commands import (
     Allocate,
+    ApplyDueDates,
     CancelOrder,
     ChangeBatchQuantity,
     ChangeEta,
     ChangeLine,
     Command,
+    ConfirmHold,
     CountBatch,
     CreateBatch,
     Dispatch,
+    ExtendHold,
     Mode,
     OrderedLine,
     ParcelLine,
+    PlaceHold,
     PlaceOrder,
+    PullForward,
     Quarantine,
     ReceiveBatch,
     ReleaseLine,
     ReleaseQuarantine,
     Rest,
     ReturnLine,
+    VoidHold,
     WriteOff,
 )
 
@@ -47,6 +53,17 @@ wanted = st.none() | st.lists(st.sampled_from(["hamburg", "berlin"]), min_size=1
 modes: st.SearchStrategy[Mode] = st.sampled_from(["all_or_nothing", "partial", "backorder"])
 
 
+@dataclass(frozen=True)
+class Later:
+    """So much time passes. No command, but it may be among them."""
+
+    seconds: int
+
+
+hold_ids = st.sampled_from(["cart", "basket", "till"])
+laters = st.sampled_from([1, 30, 60, 61, 3600, 86_400, 3 * 86_400]).map(Later)
+
+
 def possible(order: PlaceOrder) -> PlaceOrder:
     return replace(order, may_split=False) if order.mode == "backorder" else order
 
@@ -62,7 +79,7 @@ def commands(skus: list[str]) -> st.SearchStrategy[Command]:
         unique_by=lambda part: part.lineid,
     )
     ordered = st.lists(
-        st.builds(OrderedLine, sku, st.integers(1, 12), line_ids),
+        st.builds(OrderedLine, sku, st.integers(1, 12), line_ids, st.none() | hold_ids),
         min_size=1,
         max_size=3,
         unique_by=lambda line: line.lineid,
@@ -87,4 +104,13 @@ def commands(skus: list[str]) -> st.SearchStrategy[Command]:
         st.builds(Dispatch, orders, numbers, parts.map(tuple)),
         st.builds(ReturnLine, orders, line_ids, st.integers(1, 12), numbers, conditions, st.none() | references),
     ]
-    return st.one_of(*of_batch, *of_order)
+    of_clock: list[st.SearchStrategy[Any]] = [
+        st.builds(PlaceHold, hold_ids, sku, st.integers(1, 12), st.sampled_from([30, 60, 600])),
+        st.builds(PlaceHold, hold_ids, sku, st.integers(1, 12), st.sampled_from([30, 60, 600])),
+        st.builds(ConfirmHold, hold_ids, sku, st.integers(1, 12), orders, line_ids, priorities, days),
+        st.builds(ExtendHold, hold_ids, sku, st.sampled_from([1, 60, 14_400])),
+        st.builds(VoidHold, hold_ids, sku),
+        st.builds(PullForward, sku, references, st.sampled_from([1, 2, 100])),
+        st.builds(ApplyDueDates, sku, st.lists(references, unique=True).map(tuple)),
+    ]
+    return st.one_of(*of_batch, *of_order, *of_clock)

@@ -6,14 +6,16 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date
-from typing import cast
+from datetime import UTC, date, datetime, time
+from typing import Any, cast
 
 from allocation.domain.batches import Batches
-from allocation.domain.commands import Command
+from allocation.domain.commands import ApplyDueDates, Command
 from allocation.domain.documents import Documents
 from allocation.domain.errors import DomainError, UnknownBatch, UnknownLine
 from allocation.domain.events import Allocated, BatchCreated, Deallocated, Event, LineReleased
+from allocation.domain.holding import end_due
+from allocation.domain.holds import Holds
 from allocation.domain.lines import LineKey, Lines, PlacedLine
 from allocation.domain.product import Product
 from allocation.service_layer import messages
@@ -41,32 +43,51 @@ class Shown:
 View = dict[LineKey, list[Shown]]
 
 TODAY = date(2026, 3, 11)
+NOON = datetime.combine(TODAY, time(12), UTC)
 
 
 class FakeProducts:
     """Products replayed from the log, all of them: rules look across SKUs."""
 
-    def __init__(self, transaction: MemoryTransaction, today: date = TODAY) -> None:
-        self.today = today
+    def __init__(self, transaction: MemoryTransaction, now: datetime = NOON) -> None:
+        self.now = now
         self._log = {sku: list(log) for sku, log in transaction.memory.log.items()}
         self._new: list[NewEvent[Event]] = []
         self._collected = 0
         self._replay()
 
     def get(self, sku: str) -> Product:
+        product = self._product(sku)
+        if sku not in self._is_up_to_date:
+            self._is_up_to_date.add(sku)
+            due = [hold for hold in self.holds.of_sku(sku).values() if hold.until <= self.now]
+            end_due(product, sorted(due, key=lambda hold: (hold.until, hold.version)))
+        return product
+
+    def _product(self, sku: str) -> Product:
         if sku not in self._products:
             together = self.batches, self.lines, self.documents
-            product = Product(sku, 0, *together, today=lambda: self.today, on_event=self._record)
-            self._products[sku] = product
+            self._products[sku] = Product(
+                sku,
+                0,
+                *together,
+                holds=self.holds,
+                now=lambda: self.now,
+                today=self.now.date,  # in its own zone
+                on_event=self._record,
+            )
         return self._products[sku]
 
     def line(self, orderid: str, lineid: str) -> PlacedLine:
         line = self.lines.get((orderid, lineid))
         if line is None:
             raise UnknownLine(orderid, lineid)
-        return line
+        self.get(line.sku)
+        return self.lines[line.key]
 
     def lines_of(self, orderid: str) -> list[PlacedLine]:
+        for sku in {line.sku for line in self.lines.of_order(orderid)}:
+            self.get(sku)
         return self.lines.of_order(orderid)
 
     def get_by_batchref(self, batchref: str) -> Product:
@@ -84,26 +105,27 @@ class FakeProducts:
         del self._new[self._collected :]
         self._replay()
         for new in self._new:
-            self.get(new.stream).apply(new.event)
-            self.get(new.stream).roomier.clear()
+            self._product(new.stream).apply(new.event)
+            self._product(new.stream).roomier.clear()
 
-    def _record(self, product: Product, event: Event) -> None:
-        self._new.append(NewEvent(product.sku, product.version_number, event))
+    def _record(self, product: Product, version: int, event: Event) -> None:
+        self._new.append(NewEvent(product.sku, version, event))
 
     def _replay(self) -> None:
         """All that ever happened, to whatever SKU."""
-        self.batches, self.lines, self.documents = Batches(), Lines(), Documents()
+        self.batches, self.lines, self.documents, self.holds = Batches(), Lines(), Documents(), Holds()
+        self._is_up_to_date: set[str] = set()
         self._products: dict[str, Product] = {}
         for recorded in heapq.merge(*self._log.values(), key=lambda recorded: recorded.metadata.time):
-            self.get(recorded.stream).apply(cast(Event, recorded.event))
+            self._product(recorded.stream).apply(cast(Event, recorded.event))
         for product in self._products.values():
             product.roomier.clear()
 
 
 class FakeUnitOfWork(MemoryTransaction):
-    def __init__(self, memory: Memory, view: View, today: date) -> None:
+    def __init__(self, memory: Memory, view: View, now: datetime) -> None:
         super().__init__(memory)
-        self.products = FakeProducts(self, today)
+        self.products = FakeProducts(self, now)
         self.allocations_view = FakeAllocationsView(view)
 
     def collect_new_events(self) -> list[NewEvent[Event]]:
@@ -187,10 +209,10 @@ class FakeNotifications:
 class Service:
     """The whole service in memory: given what was asked before, when this is asked, then look."""
 
-    def __init__(self, today: date = TODAY) -> None:
+    def __init__(self, today: date = TODAY, now: datetime | None = None) -> None:
         self.memory = Memory()
         self.view: View = {}
-        self.today = today
+        self.now = now or datetime.combine(today, time(12), UTC)
         self.publisher = FakePublisher()
         self.notifications = FakeNotifications()
         table = routes(self.notifications, self.publisher, "stock@made.com")
@@ -206,13 +228,13 @@ class Service:
 
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:
-        yield FakeUnitOfWork(self.memory, self.view, self.today)
+        yield FakeUnitOfWork(self.memory, self.view, self.now)
 
-    def given(self, *commands: Command) -> None:
+    def given(self, *commands: Command | ApplyDueDates) -> None:
         for command in commands:
             self.bus.handle(command)
 
-    def when(self, command: Command) -> object:
+    def when(self, command: Command | ApplyDueDates) -> Any:
         """What is answered, once all effects are carried out."""
         answer = self.bus.handle(command)
         for effect in self.relay.routes.all_effect_names():

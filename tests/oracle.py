@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -18,12 +18,14 @@ Line = tuple[str, str]
 
 @dataclass(eq=False)
 class Unit:
-    """One piece. `state` is available, promised, dispatched or quarantined; the first two of a `line` have an `age`."""
+    """One piece. `state` is available, held, promised, dispatched or quarantined; what is promised to a `line`, or held
+    under a key, has an `age`."""
 
     batch: Lot
     state: str = "available"
     line: Line | None = None
     age: int = 0
+    hold: Line | None = None
 
 
 @dataclass(eq=False)
@@ -35,6 +37,8 @@ class Lot:
     created: tuple[Any, ...]
     place: int
     location: str = ""
+    overdue: bool = False
+    expired: bool = False
 
     @property
     def turn(self) -> tuple[Any, ...]:
@@ -64,7 +68,7 @@ class Wish:
 
 @dataclass
 class Oracle:
-    today: date
+    now: datetime
     lots: dict[str, Lot] = field(default_factory=dict)
     units: list[Unit] = field(default_factory=list)
     lines: dict[Line, str] = field(default_factory=dict)  # the SKU of each line that is known
@@ -72,9 +76,15 @@ class Oracle:
     pieces: dict[Line, list[str]] = field(default_factory=dict)  # batches, the one that left last is the last
     wishes: dict[Line, Wish] = field(default_factory=dict)
     waiting: Counter[Line] = field(default_factory=Counter)
+    holds: dict[Line, datetime] = field(default_factory=dict)  # until when, by SKU and id
     cancelled: set[str] = field(default_factory=set)
     papers: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
+    _expired_lines: list[Any] = field(default_factory=list)
     clock: Any = field(default_factory=lambda: count(1))
+
+    @property
+    def today(self) -> date:
+        return self.now.date()
 
     # --- what is where ---------------------------------------------------------------
 
@@ -89,9 +99,9 @@ class Oracle:
         return [unit for unit in self.units if unit.line == line and unit.state == state]
 
     def parts(self, ref: str) -> tuple[int, ...]:
-        """As a batch has them: purchased, available, promised, dispatched, quarantined."""
+        """As a batch has them: purchased, available, promised, dispatched, quarantined, held."""
         states = Counter(unit.state for unit in self.units if unit.batch.ref == ref)
-        names = ("available", "promised", "dispatched", "quarantined")
+        names = ("available", "promised", "dispatched", "quarantined", "held")
         return (states.total(), *(states[name] for name in names))
 
     def has(self, line: Line) -> dict[str, tuple[int, int]]:
@@ -123,10 +133,119 @@ class Oracle:
     def ask(self, command: Any) -> Any:
         """Raises Refused; then something may have changed, and whoever asks goes on with a copy from before."""
         said = getattr(self, re.sub("(?<!^)([A-Z])", r"_\1", type(command).__name__).lower())(command)
+        self._settle()
+        return said
+
+    def _settle(self) -> None:
         self._tidy()
+        for unit in self.units:
+            if unit.state == "available" and unit.batch.expired and unit.batch.eta is None:
+                unit.state = "quarantined"
         self._serve()
         self._tidy()
-        return said
+
+    def later(self, asked: Any) -> None:
+        """What runs out meanwhile is free at its instant, and who waits is served then."""
+        self.now += timedelta(seconds=asked.seconds)
+        for key in sorted((key for key in self.holds if self.holds[key] <= self.now), key=self._runs_out):
+            self._end(key)
+            self._settle()
+
+    def _runs_out(self, key: Line) -> tuple[datetime, int]:
+        return self.holds[key], self.held(key)[0].age
+
+    def held(self, key: Line) -> list[Unit]:
+        return [unit for unit in self.units if unit.hold == key]
+
+    def _end(self, key: Line) -> None:
+        for unit in self.held(key):
+            unit.state, unit.hold = "available", None
+        self.holds.pop(key, None)
+
+    def place_hold(self, asked: Any) -> None:
+        key = asked.sku, asked.hold_id
+        if asked.sku not in {lot.sku for lot in self.lots.values()}:
+            raise Refused("InvalidSku")
+        if key in self.holds:
+            if len(self.held(key)) != asked.qty:
+                raise Refused("HoldConflict")
+            return
+        pieces = self._pieces(asked.sku, asked.qty, Wish())
+        if not pieces:
+            raise Refused("NoRoom")
+        age = next(self.clock)
+        for unit in self.of(pieces[0][0], "available")[: asked.qty]:
+            unit.state, unit.hold, unit.age = "held", key, age
+        self.holds[key] = self.now + timedelta(seconds=asked.seconds)
+
+    def extend_hold(self, asked: Any) -> None:
+        key = asked.sku, asked.hold_id
+        if key not in self.holds:
+            raise Refused("HoldIsOver")
+        wanted = max(self.holds[key], self.now + timedelta(seconds=asked.seconds))
+        self.holds[key] = min(wanted, self.now + timedelta(hours=4))
+
+    def void_hold(self, asked: Any) -> None:
+        self._end((asked.sku, asked.hold_id))
+
+    def confirm_hold(self, asked: Any) -> None:
+        line, key = (asked.orderid, asked.lineid), (asked.sku, asked.hold_id)
+        if self._is_known(line, asked.sku, asked.qty):
+            return
+        if asked.orderid in self.cancelled:
+            raise Refused("OrderIsCancelled")
+        units = self.held(key)
+        if not units or (units[0].batch.expires or date.max) < self.today:
+            raise Refused("HoldIsOver")
+        if asked.qty > len(units):
+            raise Refused("NotEnough")
+        self._end(key)
+        self.wishes[line] = Wish(asked.priority, asked.needed_by, False, True, (), next(self.clock))
+        self._promise(line, asked.sku, units[: asked.qty])
+
+    def pull_forward(self, asked: Any) -> None:
+        lot = self._lot(asked.ref)
+        if lot.sku != asked.sku:
+            raise Refused("UnknownBatch")
+        room = len(self.of(lot.ref, "available"))
+        promised = {(unit.line, unit.batch.ref): unit for unit in self.units if unit.state == "promised"}
+        later = [unit for unit in promised.values() if unit.batch.sku == lot.sku and unit.batch.turn > lot.turn]
+        later.sort(key=lambda unit: (-self.wishes[unit.line or ("", "")].priority, unit.age))
+        moving: list[tuple[Line, list[Unit]]] = []
+        for one in later:
+            line = one.line
+            assert line
+            units = self.of(one.batch.ref, "promised", line)
+            if len(units) <= room and self.suits(lot, self.wishes[line]) and len(moving) < asked.most:
+                moving.append((line, units))
+                room -= len(units)
+        for line, units in moving:
+            for unit in units:
+                unit.state, unit.line = "available", None
+            self._tidy()
+            self._promise(line, lot.sku, self.of(lot.ref, "available")[: len(units)])
+
+    def apply_due_dates(self, asked: Any) -> None:
+        lots = [self.lots[ref] for ref in sorted(set(asked.refs)) if ref in self.lots]
+        due = [(lot.eta, 0, lot) for lot in lots if lot.eta and lot.eta < self.today]
+        due += [(lot.expires, 1, lot) for lot in lots if lot.expires and lot.expires < self.today and not lot.expired]
+        for _, is_expiry, lot in sorted(due, key=lambda one: one[:2]):
+            if lot.sku != asked.sku:
+                continue
+            if not is_expiry:
+                lot.overdue = True
+                continue
+            lot.expired = True
+            broken = []
+            while self.of(lot.ref, "held") or self.of(lot.ref, "promised"):
+                if lost := self._break_next(lot.ref, len(self.of(lot.ref, "promised"))):
+                    broken.append(lost)
+            for unit in self.of(lot.ref, "available"):
+                unit.state = "quarantined" if lot.eta is None else "available"
+            self._expired_lines.append((lot.ref, broken))
+        for ref, lines in self._expired_lines:
+            self._place_again(ref, lines)
+        self._expired_lines.clear()
 
     def _serve(self) -> None:
         for sku in sorted({lot.sku for lot in self.lots.values()}):
@@ -174,15 +293,24 @@ class Oracle:
         may_split = asked.may_split or asked.mode == "partial"
         wish = Wish(asked.priority, asked.needed_by, may_split, True, tuple(asked.locations or ()))
         given: Counter[str] = Counter()
+        held = Counter({(one.sku, one.hold): len(self.held((one.sku, one.hold))) for one in new if one.hold})
         plan, short = [], []
         for one in new:
-            pieces = self._pieces(one.sku, one.qty, wish, given)
-            given.update(dict(pieces))
+            key = one.sku, one.hold
+            mine = self.held(key)[0].batch.ref if one.hold and key in self.holds else None
+            pieces = self._pieces(one.sku, one.qty, wish, given, mine, held[key])
+            for ref, qty in pieces:
+                of_hold = min(qty, held[key]) if ref == mine else 0
+                held[key] -= of_hold
+                given[ref] += qty - of_hold
             plan.append((one, pieces))
             if sum(qty for _, qty in pieces) < one.qty:
                 short.append(one.lineid)
         if short and asked.mode == "all_or_nothing":
             return short
+        for one in new:
+            if one.hold:
+                self._end((one.sku, one.hold))
         for one, pieces in plan:
             line = asked.orderid, one.lineid
             self.wishes[line] = replace(wish, since=next(self.clock))
@@ -250,9 +378,22 @@ class Oracle:
         lots = [lot for lot in self.lots.values() if lot.sku == sku and self.suits(lot, wish)]
         return sorted(lots, key=lambda lot: (wish.locations.index(lot.location) if wish.locations else 0, lot.turn))
 
-    def _pieces(self, sku: str, qty: int, wish: Wish, given: Counter[str] | None = None) -> list[tuple[str, int]]:
+    def _pieces(  # noqa: PLR0917 - two of them together say what is held
+        self,
+        sku: str,
+        qty: int,
+        wish: Wish,
+        given: Counter[str] | None = None,
+        mine: str | None = None,
+        held: int = 0,
+    ) -> list[tuple[str, int]]:
+        """From the batch in which so much is held for it first."""
         given = given or Counter()
-        free = [(lot.ref, len(self.of(lot.ref, "available")) - given[lot.ref]) for lot in self._lots(sku, wish)]
+        lots = sorted(self._lots(sku, wish), key=lambda lot: lot.ref != mine)
+        free = [
+            (lot.ref, len(self.of(lot.ref, "available")) - given[lot.ref] + (held if lot.ref == mine else 0))
+            for lot in lots
+        ]
         for ref, there in free:
             if there >= qty:
                 return [(ref, qty)]
@@ -299,10 +440,18 @@ class Oracle:
                     unit.state = "quarantined"
             if not gone + spoiled:
                 break
-            broken.append(self._break_next(ref, gone + spoiled))
+            if lost := self._break_next(ref, gone + spoiled):
+                broken.append(lost)
         return broken
 
-    def _break_next(self, ref: str, missing: int) -> tuple[Line, int]:
+    def _break_next(self, ref: str, missing: int) -> tuple[Line, int] | None:
+        """The newest hold; when there is none, the promise that counts least."""
+        if held := self.of(ref, "held"):
+            newest = max(held, key=lambda unit: unit.age).hold
+            assert newest
+            self._end(newest)
+            return None
+
         def weight(unit: Unit) -> tuple[int, int]:
             assert unit.line
             return -self.wishes[unit.line].priority, unit.age
@@ -335,7 +484,7 @@ class Oracle:
 
     def change_batch_quantity(self, asked: Any) -> None:
         self._lot(asked.ref)
-        _, _, _, dispatched, quarantined = self.parts(asked.ref)
+        _, _, _, dispatched, quarantined, _ = self.parts(asked.ref)
         if asked.qty == self.parts(asked.ref)[0]:
             return
         if asked.qty < dispatched + quarantined:
@@ -346,7 +495,8 @@ class Oracle:
         lot = self._lot(asked.ref)
         if lot.eta is None:
             raise Refused("AlreadyArrived")
-        lot.eta = asked.eta
+        if lot.eta != asked.eta:
+            lot.eta, lot.overdue = asked.eta, False
 
     def _paper(self, key: tuple[Any, ...], said: tuple[Any, ...]) -> bool:
         """Whether it was said before."""
@@ -384,7 +534,9 @@ class Oracle:
             )
             self.units += [Unit(other_lot) for _ in range(missing)]
         was_here = lot.eta is None
-        lot.expires = asked.expires or lot.expires
+        if asked.expires and asked.expires != lot.expires:
+            lot.expires, lot.expired = asked.expires, False
+        lot.overdue = False
         if not was_here:
             lot.eta, lot.place = None, next(self.clock)
         self.papers[key] = asked.received, asked.damaged, lot.expires, rest
@@ -399,7 +551,7 @@ class Oracle:
             return
         if lot.eta is not None:
             raise Refused("NotArrived")
-        purchased, _, _, dispatched, quarantined = self.parts(asked.ref)
+        purchased, _, _, dispatched, quarantined, _ = self.parts(asked.ref)
         if purchased - dispatched - quarantined != asked.expected:
             raise Refused("StaleQuantity")
         self.papers["count", asked.ref, asked.count_id] = asked.counted, asked.reason
@@ -412,7 +564,7 @@ class Oracle:
             return
         if lot.eta is not None:
             raise Refused("NotArrived")
-        purchased, _, _, dispatched, quarantined = self.parts(asked.ref)
+        purchased, _, _, dispatched, quarantined, _ = self.parts(asked.ref)
         if asked.qty > purchased - dispatched - quarantined:
             raise Refused("NotEnough")
         self.papers[key] = said
@@ -482,7 +634,7 @@ class Oracle:
         for _, _, picked in leaving:
             shelf.update(picked)
         for ref, qty in shelf.items():
-            purchased, _, _, dispatched, quarantined = self.parts(ref)
+            purchased, _, _, dispatched, quarantined, _ = self.parts(ref)
             if qty > purchased - dispatched - quarantined:
                 raise Refused("NotEnough")
         lent: Counter[str] = Counter()

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Generic, Literal, Optional, TypeAlias, TypeVa
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -35,6 +36,7 @@ from allocation.service_layer.messages.table import (
     CommandRow,
     EventRow,
     Flag,
+    Instant,
     Limit,
     Names,
     Record,
@@ -196,6 +198,8 @@ def type_of(limit: Limit, extra: Extra = "forbid") -> Any:  # noqa: PLR0911 - on
             different = AfterValidator(partial(_different, str, "", ""))
             limits = Field(min_length=1, max_length=most, json_schema_extra={"uniqueItems": True})
             return Annotated[list[name], limits, different]
+        case Instant():
+            return AwareDatetime
         case Flag():
             return bool
         case Texts(most, longest):

@@ -562,6 +562,7 @@ def warehouse(ledger: Ledger) -> Ledger:
             [
                 "batch 'b1' of 'TABLE', taken quantity by its history: expected 18, found 19",
                 "batch 'b1' of 'TABLE', held quantity by its history: expected 0, found 1",
+                "batch 'b1' of 'TABLE', held quantity by holds: expected 0, found 1",
             ],
         ),
         (

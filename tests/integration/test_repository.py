@@ -58,6 +58,8 @@ def test_every_field_of_a_batch_comes_back(service: Service) -> None:
         quarantined_quantity=0,
         added=2,
         location="",
+        overdue=False,
+        expired=False,
     )
 
 

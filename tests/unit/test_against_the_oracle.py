@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from itertools import count
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests import anything
-from tests.fakes import TODAY, Service
+from tests.fakes import NOON, TODAY, Service
 from tests.oracle import Line, Oracle, Refused
 
 from allocation.domain import commands as c
@@ -37,9 +38,9 @@ class Asker:
         self.oracle = oracle
         self._numbers = count(1)
 
-    def next(self) -> c.Command:
+    def next(self) -> Any:
         kinds = [self._create, self._allocate, self._order, self._order, self._of_batch, self._of_batch]
-        kinds += [self._of_line, self._of_line, self._of_line]
+        kinds += [self._of_line, self._of_line, self._of_line, self._hold, self._of_hold, self._clock]
         ask = self._draw(st.sampled_from([*kinds, None]))
         return ask() if ask else self._draw(anything.commands(SKUS))
 
@@ -71,11 +72,37 @@ class Asker:
         priority, needed_by, may_split = of_order
         return anything.possible(replace(terms, priority=priority, needed_by=needed_by, may_split=may_split))
 
+    def _hold(self) -> c.Command:
+        sku = self._one(SKUS)
+        return c.PlaceHold(f"h{self._quantity(4)}", sku, self._quantity(8), self._draw(st.sampled_from([60, 600])))
+
+    def _of_hold(self) -> c.Command:
+        if not self.oracle.holds:
+            return self._hold()
+        sku, hold_id = key = self._draw(st.sampled_from(sorted(self.oracle.holds)))
+        line = f"o{self._quantity(6)}", self._one(["1", "2", "3"])
+        qty = self._quantity(len(self.oracle.held(key)))
+        lines = c.OrderedLine(sku, self._quantity(12), line[1], hold_id), c.OrderedLine(sku, self._quantity(3), "9")
+        asked: list[c.Command] = [
+            c.ConfirmHold(hold_id, sku, qty, *line),
+            c.ConfirmHold(hold_id, sku, qty, *line, self._draw(anything.priorities), self._draw(anything.days)),
+            c.PlaceOrder(line[0], lines[:1], self._draw(anything.modes)),
+            c.PlaceOrder(line[0], lines, self._draw(anything.modes)),
+            c.ExtendHold(hold_id, sku, self._draw(st.sampled_from([1, 600, 14_400]))),
+            c.VoidHold(hold_id, sku),
+        ]
+        return self._draw(st.sampled_from(asked))
+
+    def _clock(self) -> Any:
+        refs = tuple(sorted(self.oracle.lots))
+        due = [c.ApplyDueDates(sku, refs) for sku in SKUS]
+        return self._draw(st.one_of(anything.laters, anything.laters, st.sampled_from(due)))
+
     def _of_batch(self) -> c.Command:
         if not self.oracle.lots:
             return self._create()
         ref = self._one(sorted(self.oracle.lots))
-        purchased, _, _, dispatched, quarantined = self.oracle.parts(ref)
+        purchased, _, _, dispatched, quarantined, _ = self.oracle.parts(ref)
         shelf, number = purchased - dispatched - quarantined, self._number()
         rest = self._draw(st.sampled_from([None, c.Rest(f"rest of {ref}", DAYS[1])]))
         expires = self._draw(st.sampled_from(EXPIRIES[:2]))
@@ -88,6 +115,8 @@ class Asker:
             c.Quarantine(ref, self._quantity(shelf), "damaged", number),
             c.ReleaseQuarantine(ref, self._quantity(quarantined), number),
             c.WriteOff(ref, self._quantity(quarantined), "damaged", number),
+            c.PullForward(self.oracle.lots[ref].sku, ref, self._draw(st.sampled_from([1, 100]))),
+            c.PullForward(self.oracle.lots[ref].sku, ref),
         ]
         return self._draw(st.sampled_from(asked))
 
@@ -128,8 +157,10 @@ def compared(unit_of_work: Callable[[], AbstractContextManager[UnitOfWork]], ora
                 batch.promised_quantity,
                 batch.dispatched_quantity,
                 batch.quarantined_quantity,
+                batch.held_quantity,
             )
             assert (parts, batch.eta, batch.expires) == (oracle.parts(ref), lot.eta, lot.expires), ref
+            assert (batch.overdue, batch.expired) == (lot.overdue, lot.expired), ref
         for orderid, lineid in oracle.lines:
             line = uow.products.line(orderid, lineid)
             has = {one.batchref: (one.line.qty, one.dispatched) for one in line.allocations}
@@ -139,15 +170,27 @@ def compared(unit_of_work: Callable[[], AbstractContextManager[UnitOfWork]], ora
         for sku in {lot.sku for lot in oracle.lots.values()}:
             lines = [line for key in oracle.lines if (line := uow.products.line(*key)).sku == sku and line.waiting]
             assert [line.key for line in sorted(lines, key=lambda line: line.turn)] == oracle.queue(sku)
-            assert uow.products.get(sku).waiting == len(lines)
+            product = uow.products.get(sku)
+            assert product.waiting == len(lines)
+            assert product.held == sum(key[0] == sku for key in oracle.holds)
+            for key in oracle.holds:
+                hold = product.holds.get(key)
+                assert hold
+                assert hold.qty == len(oracle.held(key))
+                assert hold.batchref == oracle.held(key)[0].batch.ref
 
 
 @given(st.data())
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 def test_the_service_and_the_oracle_agree_after_each_command(data: st.DataObject) -> None:
-    service, asker = Service(), Asker(data, Oracle(TODAY))
+    service, asker = Service(), Asker(data, Oracle(NOON))
     for _ in range(data.draw(st.integers(1, 40), "commands")):
         command, before = asker.next(), deepcopy(asker.oracle)
+        if isinstance(command, anything.Later):
+            service.now += timedelta(seconds=command.seconds)
+            asker.oracle.later(command)
+            compared(service.unit_of_work, asker.oracle)
+            continue
         expected: object
         found: object
         try:

@@ -132,6 +132,14 @@ EXTREMES: list[Any] = [
         (*(f"{place:02}" + "L" * 62 for place in range(19)), "L" * 64),
     ),
     commands.ChangeLine("o5", LONGEST, 7, 1_000_000),
+    commands.CreateBatch("b6", "H" * 255, 1_000_000, date(2026, 3, 1)),
+    commands.CreateBatch("b7", "H" * 255, 1, None, date(2026, 3, 1)),
+    commands.PlaceHold(LONGEST, "H" * 255, 1_000_000, 600),
+    commands.ExtendHold(LONGEST, "H" * 255, 14_400),
+    commands.ConfirmHold(LONGEST, "H" * 255, 1_000_000, "o6", LONGEST, 9, date(2199, 12, 31)),
+    commands.ApplyDueDates("H" * 255, ("b6", "b7")),
+    commands.CreateBatch("b8", "H" * 255, 1_000_000),
+    commands.PullForward("H" * 255, "b8", 100),
 ]
 
 
@@ -223,6 +231,8 @@ BAD: dict[str, list[Any]] = {
     "needed_by": ["", "0001-01-01", "9999-12-31", "tomorrow", 5, True],
     "may_split": ["", "true", 1, None],
     "locations": [[], "x", [""], [" x"], ["x" * 65], [None], [f"{place}" for place in range(21)]],
+    "seconds": [0, -1, 14_401, 1.5, "5", None, True],
+    "most": [0, 101, 1.5, "5", None, True],
     "location": ["", "x" * 65, " x", 5, None],
     "specversion": ["0.3", "", 1.0, None],
     "id": ["", "x" * 256, "a\nb", "\x00", 5, None],

@@ -100,6 +100,27 @@ GOLDEN: list[tuple[str, JsonObject, events.Event]] = [
         {"orderid": "o1", "sku": "TABLE", "qty": 1, "batchref": None, "lineid": "1", "why": "changed"},
         events.LineReleased("o1", "TABLE", 1, None, "1", "changed"),
     ),
+    (
+        "hold_placed.v1",
+        {"hold_id": "cart", "sku": "TABLE", "qty": 1, "batchref": "b1", "until": "2026-01-02T03:04:05.678901Z"},
+        events.HoldPlaced("cart", "TABLE", 1, "b1", datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)),
+    ),
+    (
+        "hold_extended.v1",
+        {"hold_id": "cart", "sku": "TABLE", "until": "2026-01-02T03:04:05Z"},
+        events.HoldExtended("cart", "TABLE", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+    ),
+    (
+        "hold_ended.v1",
+        {"hold_id": "cart", "sku": "TABLE", "qty": 1, "batchref": "b1", "why": "expired"},
+        events.HoldEnded("cart", "TABLE", 1, "b1", "expired"),
+    ),
+    (
+        "batch_overdue.v1",
+        {"ref": "b1", "sku": "TABLE", "eta": "2026-01-02"},
+        events.BatchOverdue("b1", "TABLE", date(2026, 1, 2)),
+    ),
+    ("batch_expired.v1", {"ref": "b1", "sku": "TABLE", "qty": 3}, events.BatchExpired("b1", "TABLE", 3)),
     ("order_cancelled.v1", {"orderid": "o1", "sku": "TABLE"}, events.OrderCancelled("o1", "TABLE")),
     (
         "dispatched.v1",
@@ -337,6 +358,18 @@ FINGERPRINTS: list[tuple[commands.Command, str]] = [
             locations=("hamburg",),
         ),
         "1e8330dc7a697ee237c5f4072cbcdf6e181097458abbc86ac43a2dea920d543a",
+    ),
+    (commands.PlaceHold("cart", "TABLE", 1, 600), "0f85575468f6e43957939b0fce25f6187a932e38f0a0311858ebbd96c9288501"),
+    (
+        commands.ConfirmHold("cart", "TABLE", 1, "o1", "1"),
+        "4fc6bcb94580a930fe9feb9d3d347daac8c9cfff6412ae1d9a6457e25ce7b34d",
+    ),
+    (commands.ExtendHold("cart", "TABLE", 600), "e3ca8800f785353365ed8f1ff617677a4a1f36c9220624fba2560e99abf1d63a"),
+    (commands.VoidHold("cart", "TABLE"), "0e55cf55d6a2a0c7ae12d96a920956b290852965aa1ba122b16e3e82195b35d1"),
+    (commands.PullForward("TABLE", "b1"), "0d42370927368f6da18d687e379c529e07e3ec2713662314fccb1701c6acda18"),
+    (
+        commands.PlaceOrder("o1", (commands.OrderedLine("TABLE", 3, "1", "cart"),), "partial"),
+        "67411de1dce8ce63bf7e9fbf3d1a69db9ab33159ded8dff526e4ac81e6f11356",
     ),
     (commands.ChangeLine("o1", "1", 3), "2f00cfcc0b89e2e1e0b89ec50b052bf76b502d6191fa5fd58040dce34a104265"),
     (commands.ReleaseLine("o1", "1"), "c1e9f16b5d8afe9059d2f3e503588f2316cdf0b57fb91931386ff5bd097113b9"),

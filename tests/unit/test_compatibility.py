@@ -24,6 +24,10 @@ BASE: JsonObject = {
         "type": {"const": "sold.v1"},
         "sequence": {"type": "string", "pattern": "^[0-9]+$"},
         "buyer": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+        "lines": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"lot": {"type": "integer", "maximum": 5}}, "required": ["lot"]},
+        },
     },
     "required": ["sku", "qty", "eta", "kind", "type", "buyer"],
 }
@@ -62,6 +66,8 @@ BREAK_BOTH = [
     (without("sequence"), "sequence: is gone"),
     (RENAMED, "sku: is gone"),
     (changed("buyer/properties/name", GONE), "buyer.name: is gone"),
+    (changed("lines/items/properties/lot", GONE), "lines[].lot: is gone"),
+    (changed("lines/items/properties/lot/type", "string"), "lines[].lot: "),
     (changed("qty", {"type": "string"}), "qty: "),
     (changed("buyer", {"type": "string"}), "buyer: "),
     (changed("eta/anyOf", [{"type": "integer"}, {"type": "null"}]), "eta: "),
@@ -78,6 +84,7 @@ WIDER = [
     (changed("sku/not", GONE), "sku: not is not what it was"),
     (changed("qty/minimum", 0), "qty: minimum 0 is sent now"),
     (changed("qty/maximum", 101), "qty: maximum 101 is sent now"),
+    (changed("lines/items/properties/lot/maximum", 6), "lines[].lot: maximum 6 is sent now"),
     (changed("qty/type", "number"), "qty: number is sent now"),
     (changed("qty/type", ["integer", "null"]), "qty: null is sent now"),
     (changed("kind/enum", ["sale", "gift", "loan"]), "kind: 'loan' is sent now"),

@@ -16,6 +16,7 @@ from allocation.domain.errors import DomainError
 from allocation.observability.metrics import Metrics
 from allocation.observability.metrics_folder import FOLDER, metrics_folder
 from allocation.observability.server_metrics import BackingServicesCollector, CachedProbe, Probe, Snapshot
+from allocation.views import due_dates
 from messaging.errors import ConflictRetriesExhausted, Unavailable
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Backlog, Waiting
@@ -142,6 +143,10 @@ def no_lines() -> int:
     return 0
 
 
+def nothing_due() -> due_dates.Backlog:
+    return due_dates.Backlog(0.0, 0)
+
+
 def exposed(look: Probe) -> str:
     registry = CollectorRegistry()
     registry.register(BackingServicesCollector(look, "1.2.3"))
@@ -149,11 +154,15 @@ def exposed(look: Probe) -> str:
 
 
 def test_says_what_waits_by_effect_and_what_was_given_up() -> None:
-    said = exposed(Probe(Outbox(), lambda: Lag(unread=3, pending=4, oldest=5.0), lambda: 2))
+    said = exposed(
+        Probe(Outbox(), lambda: Lag(unread=3, pending=4, oldest=5.0), lambda: 2, lambda: due_dates.Backlog(7.5, 3))
+    )
 
     for line in (
         'allocation_up{part="database"} 1.0',
         "allocation_waiting_lines 2.0",
+        "allocation_due_dates_lag_seconds 7.5",
+        "allocation_overdue_batches 3.0",
         'allocation_up{part="redis"} 1.0',
         'allocation_outbox_waiting{effect="mail"} 7.0',
         'allocation_outbox_oldest_seconds{effect="mail"} 12.5',
@@ -172,8 +181,8 @@ def test_says_what_waits_by_effect_and_what_was_given_up() -> None:
 
 @pytest.mark.parametrize("error", [Unavailable("away"), ValueError("a fault in the program")])
 def test_what_cannot_be_reached_is_down_and_the_rest_is_told(error: Exception) -> None:
-    no_database = exposed(Probe(Outbox(away=error), lambda: Lag(3, 0, None), no_lines))
-    no_redis = exposed(Probe(Outbox(), redis_is_away, no_lines))
+    no_database = exposed(Probe(Outbox(away=error), lambda: Lag(3, 0, None), no_lines, nothing_due))
+    no_redis = exposed(Probe(Outbox(), redis_is_away, no_lines, nothing_due))
 
     assert 'allocation_up{part="database"} 0.0' in no_database
     assert "allocation_commands_unread 3.0" in no_database
@@ -185,9 +194,9 @@ def test_what_cannot_be_reached_is_down_and_the_rest_is_told(error: Exception) -
 
 def test_database_and_redis_are_looked_at_once_a_second() -> None:
     outbox, clock = Outbox(), Clock()
-    look = CachedProbe(Probe(outbox, redis_is_away, no_lines), clock)
+    look = CachedProbe(Probe(outbox, redis_is_away, no_lines, nothing_due), clock)
 
-    assert look() == look() == Snapshot(Outbox()(), None, 0)
+    assert look() == look() == Snapshot(Outbox()(), None, 0, nothing_due())
     assert outbox.asked == 1
     clock.now += 0.99
     look()
@@ -206,7 +215,7 @@ def test_who_comes_while_another_looks_waits_for_what_that_finds() -> None:
         assert go_on.wait(10)
         return Lag(0, 0, None)
 
-    look = CachedProbe(Probe(outbox, slowly, no_lines), Clock())
+    look = CachedProbe(Probe(outbox, slowly, no_lines, nothing_due), Clock())
     threads = [Thread(target=look, daemon=True) for _ in range(2)]
     threads[0].start()
     assert looking.wait(10)

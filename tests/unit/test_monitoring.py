@@ -13,6 +13,7 @@ import yaml
 
 from allocation.observability.metrics import Metrics
 from allocation.observability.server_metrics import BackingServicesCollector, Probe
+from allocation.views import due_dates
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Backlog, Waiting
 
@@ -34,7 +35,9 @@ def exposed() -> dict[str, set[str]]:
             endings = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[family.type]
             for ending in endings:
                 found[family.name + ending] = set(metric._labelnames)
-    look = Probe(lambda: Waiting([Backlog("mail")], 0), lambda: Lag(0, 0, None), lambda: 0)
+    look = Probe(
+        lambda: Waiting([Backlog("mail")], 0), lambda: Lag(0, 0, None), lambda: 0, lambda: due_dates.Backlog(0.0, 0)
+    )
     for gauge in BackingServicesCollector(look, "1").collect():
         found[gauge.name] = {label for sample in gauge.samples for label in sample.labels}
     return found

@@ -286,6 +286,9 @@ class Stored:
     def first_to_break(self, batch: Batch) -> Iterator[Allocation]:
         return iter(one for one in self._allocations if one.batchref == batch.reference)
 
+    def promised_later(self, batch: Batch) -> Iterator[Allocation]:
+        raise NotImplementedError(batch)
+
     def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
         return iter(())
 

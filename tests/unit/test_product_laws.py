@@ -7,21 +7,32 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import anything
-from tests.fakes import TODAY, FakeNotifications, FakePublisher
+from tests.anything import Later
+from tests.fakes import NOON, FakeNotifications, FakePublisher
 
 from allocation.domain.allocating import allocate, choose
 from allocation.domain.batches import Batch, Batches, Preference
-from allocation.domain.commands import Allocate, CancelOrder, Command, CreateBatch, OrderedLine, PlaceOrder
+from allocation.domain.commands import (
+    Allocate,
+    ApplyDueDates,
+    CancelOrder,
+    Command,
+    CreateBatch,
+    OrderedLine,
+    PlaceOrder,
+)
 from allocation.domain.documents import DocumentKey, Documents, Entry
 from allocation.domain.errors import DomainError, InvalidSku, UnknownBatch, UnknownLine
 from allocation.domain.events import Allocated, Backordered, Deallocated, LineReleased, OutOfStock
 from allocation.domain.explaining import explain
+from allocation.domain.holding import end_due
+from allocation.domain.holds import Hold, HoldKey, Holds
 from allocation.domain.lines import Allocation, LineKey, Lines, LineTerms, OrderLine, PlacedLine
 from allocation.domain.product import Product
 from allocation.domain.receiving import change_batch_quantity
@@ -29,7 +40,7 @@ from allocation.service_layer.routing import routes
 from messaging.routes import Routes
 
 commands = anything.commands(["SKU"])
-requests = st.lists(commands, max_size=30)
+requests = st.lists(st.one_of(commands, commands, commands, anything.laters), max_size=30)
 
 
 class OneProduct:
@@ -65,8 +76,33 @@ class OneProduct:
 TABLE: Routes[Any] = routes(FakeNotifications(), FakePublisher(), "stock@made.com")
 
 
-def ask(product: Product, command: Command) -> None:
-    """As the bus does it."""
+class Clock:
+    """Stands still, until somebody says how much later it is."""
+
+    def __init__(self) -> None:
+        self.time = NOON
+
+    def now(self) -> datetime:
+        return self.time
+
+    def today(self) -> date:
+        return self.time.date()
+
+
+def new_product(clock: Clock | None = None) -> Product:
+    clock = clock or Clock()
+    return Product("SKU", now=clock.now, today=clock.today)
+
+
+def ask(product: Product, command: Command | ApplyDueDates | Later) -> None:
+    """As the bus does it, and whoever has loaded the product before."""
+    if isinstance(command, Later):
+        clock: Clock = product.now.__self__  # type: ignore[attr-defined]
+        clock.time += timedelta(seconds=command.seconds)
+    due = [hold for hold in product.holds.of_sku("SKU").values() if hold.until <= product.now()]
+    end_due(product, sorted(due, key=lambda hold: (hold.until, hold.version)))
+    if isinstance(command, Later):
+        return
     following = len(product.events)
     uow = OneProduct(product)
     TABLE.handler(type(command))(command, uow)
@@ -77,8 +113,8 @@ def ask(product: Product, command: Command) -> None:
             policy(event, uow)
 
 
-def after(asked: list[Command]) -> Product:
-    product = Product("SKU", today=lambda: TODAY)
+def after(asked: list[Command | Later]) -> Product:
+    product = new_product()
     for command in asked:
         with suppress(DomainError):
             ask(product, command)
@@ -86,19 +122,20 @@ def after(asked: list[Command]) -> Product:
 
 
 @given(requests)
-def test_a_product_is_nothing_but_its_history(asked: list[Command]) -> None:
+def test_a_product_is_nothing_but_its_history(asked: list[Command | Later]) -> None:
     product = after(asked)
+    product.catch_up()
 
     assert Product.replay("SKU", product.events) == product
 
 
 @given(requests)
-def test_we_never_promise_what_we_do_not_have(asked: list[Command]) -> None:
+def test_we_never_promise_what_we_do_not_have(asked: list[Command | Later]) -> None:
     assert all(0 <= batch.available_quantity <= batch.purchased_quantity for batch in after(asked).batches.of("SKU"))
 
 
 @given(requests)
-def test_each_unit_of_a_batch_is_in_one_place_and_the_lines_say_the_same(asked: list[Command]) -> None:
+def test_each_unit_of_a_batch_is_in_one_place_and_the_lines_say_the_same(asked: list[Command | Later]) -> None:
     product = after(asked)
 
     for batch in product.batches.of("SKU"):
@@ -106,19 +143,22 @@ def test_each_unit_of_a_batch_is_in_one_place_and_the_lines_say_the_same(asked: 
         has = [allocation for allocation in allocations if allocation]
         assert batch.promised_quantity == sum(allocation.line.qty for allocation in has)
         assert batch.dispatched_quantity == sum(allocation.dispatched for allocation in has)
+        held = [hold.qty for hold in product.holds.of_sku("SKU").values() if hold.batchref == batch.reference]
+        assert batch.held_quantity == sum(held)
         assert min(batch.promised_quantity, batch.dispatched_quantity, batch.quarantined_quantity) >= 0
         assert batch.is_received or not (batch.dispatched_quantity or batch.quarantined_quantity)
+    assert product.held == len(product.holds.of_sku("SKU"))
 
 
 @given(requests)
-def test_nothing_is_promised_to_a_cancelled_order(asked: list[Command]) -> None:
+def test_nothing_is_promised_to_a_cancelled_order(asked: list[Command | Later]) -> None:
     product = after(asked)
 
     assert not any(line.promised for orderid in product.lines.cancelled for line in product.lines.of_order(orderid))
 
 
 @given(requests)
-def test_nobody_waits_who_fits(asked: list[Command]) -> None:
+def test_nobody_waits_who_fits(asked: list[Command | Later]) -> None:
     """So a newcomer gets only what nobody who waits can use."""
     product = after(asked)
 
@@ -129,9 +169,10 @@ def test_nobody_waits_who_fits(asked: list[Command]) -> None:
 
 
 @given(requests)
-def test_each_unit_of_a_line_is_in_one_place(asked: list[Command]) -> None:
+def test_each_unit_of_a_line_is_in_one_place(asked: list[Command | Later]) -> None:
     """By what was asked for and given up alone."""
     product = after(asked)
+    product.catch_up()
 
     asked_for: Counter[LineKey] = Counter()
     for event in product.events:
@@ -162,7 +203,7 @@ orders = st.builds(
 
 @given(requests, orders)
 def test_an_order_that_is_all_or_nothing_is_whole_or_out_of_stock_and_nothing_else(
-    asked: list[Command], order: PlaceOrder
+    asked: list[Command | Later], order: PlaceOrder
 ) -> None:
     product = after(asked)
     before = len(product.events)
@@ -183,7 +224,7 @@ def test_an_order_that_is_all_or_nothing_is_whole_or_out_of_stock_and_nothing_el
 
 @given(requests, orders)
 @settings(max_examples=200)
-def test_explain_names_the_batches_that_an_order_gets(asked: list[Command], order: PlaceOrder) -> None:
+def test_explain_names_the_batches_that_an_order_gets(asked: list[Command | Later], order: PlaceOrder) -> None:
     product = after(asked)
     alone = replace(order, mode="partial" if order.may_split else "backorder", lines=order.lines[:1])
     [line] = alone.lines
@@ -200,7 +241,7 @@ def test_explain_names_the_batches_that_an_order_gets(asked: list[Command], orde
 
 @given(requests, orders)
 def test_what_is_placed_and_cancelled_leaves_every_number_as_it_was_when_nobody_waits(
-    asked: list[Command], order: PlaceOrder
+    asked: list[Command | Later], order: PlaceOrder
 ) -> None:
     product = after(asked)
     before = [(batch.reference, batch.taken_quantity) for batch in product.batches.of("SKU")]
@@ -217,7 +258,7 @@ def test_what_is_placed_and_cancelled_leaves_every_number_as_it_was_when_nobody_
 
 @given(requests, anything.references, st.integers(0, 30))
 def test_of_the_lowest_priority_the_newest_are_broken_and_no_more_than_must_be(
-    asked: list[Command], ref: str, qty: int
+    asked: list[Command | Later], ref: str, qty: int
 ) -> None:
     product = after(asked)
     batch = product.batches.get(ref)
@@ -242,7 +283,7 @@ def test_of_the_lowest_priority_the_newest_are_broken_and_no_more_than_must_be(
 
 
 @given(requests, commands)
-def test_a_refused_command_changes_nothing(asked: list[Command], last: Command) -> None:
+def test_a_refused_command_changes_nothing(asked: list[Command | Later], last: Command) -> None:
     product = after(asked)
     events = list(product.events)
 
@@ -254,7 +295,7 @@ def test_a_refused_command_changes_nothing(asked: list[Command], last: Command) 
 
 
 @given(requests, commands)
-def test_asking_twice_is_asking_once_unless_out_of_stock(asked: list[Command], last: Command) -> None:
+def test_asking_twice_is_asking_once_unless_out_of_stock(asked: list[Command | Later], last: Command) -> None:
     product = after([*asked, last])
     again = after([*asked, last, last])
 
@@ -264,16 +305,17 @@ def test_asking_twice_is_asking_once_unless_out_of_stock(asked: list[Command], l
 
 
 @given(requests)
-def test_every_line_has_the_best_batch_that_had_room_when_it_was_promised(asked: list[Command]) -> None:
-    product = Product("SKU", today=lambda: TODAY)
+def test_every_line_has_the_best_batch_that_had_room_when_it_was_promised(asked: list[Command | Later]) -> None:
+    product = new_product()
     for command in asked:
         if isinstance(command, Allocate):
             line = OrderLine.of(command)
             placed = product.lines.get(line.key)
+            ask(product, Later(0))
             room = [
                 batch.reference
                 for batch in product.batches.of("SKU")
-                if batch.available_quantity >= line.qty and not (batch.expires and batch.expires < TODAY)
+                if batch.available_quantity >= line.qty and not (batch.expires and batch.expires < product.today())
             ]
             is_new = not (placed and placed.qty) and not product.lines.is_cancelled(line.orderid)
             if product.version_number and is_new:
@@ -296,6 +338,7 @@ class Stored:
         self._lines = dict(product.lines.changed)
         self._cancelled = set(product.lines.cancelled)
         self._documents = dict(product.documents.new)
+        self._holds = dict(product.holds.changed)
 
     def later_batches(self, sku: str) -> Iterator[Batch]:
         return (copy(batch) for batch in self.open if self.horizon and batch.preference > self.horizon)
@@ -320,6 +363,19 @@ class Stored:
         promised = (one for one in found if one and one.line.qty)
         return iter(sorted(promised, key=lambda one: (one.priority, -one.version)))
 
+    def promised_later(self, batch: Batch) -> Iterator[Allocation]:
+        lines = (line for line in self._lines.values() if line.sku == batch.sku)
+        promised = [one for line in lines for one in line.allocations if one.line.qty]
+        later = (one for one in promised if self._batches[one.batchref].preference > batch.preference)
+        return iter(sorted(later, key=lambda one: (-one.priority, one.version)))
+
+    def read_hold(self, key: HoldKey) -> Hold | None:
+        return self._holds.get(key)
+
+    def holds_to_break(self, batch: Batch) -> Iterator[Hold]:
+        there = (hold for hold in self._holds.values() if hold and hold.batchref == batch.reference)
+        return iter(sorted(there, key=lambda hold: -hold.version))
+
     def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
         waiting = (line for line in self._lines.values() if line.waiting and line.sku == batch.sku)
         return iter(sorted(waiting, key=lambda line: line.turn))
@@ -337,19 +393,31 @@ stock = st.lists(st.builds(CreateBatch, many_references, st.just("SKU"), st.inte
 
 @given(stock, requests, st.integers(1, 4), requests)
 def test_it_makes_no_difference_how_many_open_batches_a_product_is_loaded_with(
-    bought: list[CreateBatch], asked: list[Command], few: int, asked_then: list[Command]
+    bought: list[CreateBatch], asked: list[Command | Later], few: int, asked_then: list[Command | Later]
 ) -> None:
     whole = after([*bought, *asked])
+    whole.catch_up()
     stored = Stored(whole)
     at_hand = [copy(batch) for batch in stored.open[:few]]
     stored.horizon = at_hand[-1].preference if len(at_hand) == few else None
     batches = Batches(stored)
     batches.load("SKU", at_hand, stored.horizon)
     together = batches, Lines(stored), Documents(stored)
-    loaded = Product("SKU", whole.version_number, *together, waiting=whole.waiting, today=lambda: TODAY)
+    loaded = Product(
+        "SKU",
+        whole.version_number,
+        *together,
+        holds=Holds(stored),
+        waiting=whole.waiting,
+        held=whole.held,
+        now=whole.now,
+        today=whole.today,
+    )
     seen = len(whole.events)
 
     for command in asked_then:
+        if isinstance(command, Later):  # holds of earlier transactions run out when the product is loaded
+            continue
         for product in (whole, loaded):
             with suppress(DomainError):
                 ask(product, command)

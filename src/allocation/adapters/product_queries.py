@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 from zlib import crc32
 
@@ -23,6 +24,7 @@ from sqlalchemy import (
     tuple_,
     union,
 )
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from allocation.database.tables import (
     allocations,
@@ -30,11 +32,13 @@ from allocation.database.tables import (
     batch_references,
     batches,
     documents,
+    holds,
     order_lines,
     orders,
     products,
 )
 from allocation.domain.batches import Batch
+from allocation.domain.holds import Hold
 from allocation.domain.lines import SINGLE_LINE, Allocation, LineTerms, OrderLine
 from messaging.sql.statements import compiled, rows_of
 from messaging.sql.tables import event_log
@@ -59,6 +63,18 @@ def allocation_of(  # noqa: PLR0917 - a row of the table, in its order
 ) -> Allocation:
     line = OrderLine(orderid=orderid, sku=sku, qty=qty, lineid=lineid)
     return Allocation(line, batchref, version, dispatched, priority)
+
+
+def hold_of(sku: str, hold_id: str, qty: int, batchref: str, until: datetime, version: int) -> Hold:  # noqa: PLR0917 - a row of the table, in its order
+    return Hold(hold_id, sku, qty, batchref, until, version)
+
+
+def holds_from(sku: str, found: list[Any]) -> list[Hold]:
+    """Of one product, as JSON."""
+    return [
+        Hold(hold_id, sku, qty, batchref, datetime.fromisoformat(until), version)
+        for hold_id, qty, batchref, until, version in found
+    ]
 
 
 def terms_from(stored: dict[str, Any] | None) -> LineTerms:
@@ -109,11 +125,31 @@ _open_batch = [_skus.c.sku if column is _at_hand.c.sku else column for column in
 _now_if_it_matters = case(
     (or_(_at_hand.c.expires.is_not(None), _at_hand.c.eta.is_not(None)), func.statement_timestamp())
 )
+_due = (  # nothing is looked for where there are no holds
+    select(
+        func.json_agg(
+            aggregate_order_by(
+                func.json_build_array(holds.c.hold_id, holds.c.qty, holds.c.batchref, holds.c.until, holds.c.version),
+                holds.c.until,
+                holds.c.version,
+            )
+        ).label("holds")
+    )
+    .where(
+        products.c.holds > literal_column("0"),
+        holds.c.sku == products.c.sku,
+        holds.c.until <= func.statement_timestamp(),
+    )
+    .lateral("due")
+)
 PRODUCTS = compiled(
-    select(products.c.version_number, products.c.waiting, _now_if_it_matters, *_open_batch).select_from(
-        _skus.outerjoin(products, products.c.sku == _skus.c.sku).outerjoin(_at_hand, true())
+    select(
+        products.c.version_number, products.c.waiting, products.c.holds, _due.c.holds, _now_if_it_matters, *_open_batch
+    ).select_from(
+        _skus.outerjoin(products, products.c.sku == _skus.c.sku).outerjoin(_due, true()).outerjoin(_at_hand, true())
     )
 )
+"""With the holds that have run out, the first first."""
 _later = _open_batches.offset(literal_column(str(AT_HAND))).lateral("later")
 LATER_BATCHES = compiled(select(*_later.c).select_from(_skus.join(_later, true())))
 
@@ -148,6 +184,13 @@ LINES = compiled(_lines_of(_lines, _lines.c.lineid, _is_line))
 _orders = rows_of(orders.c.orderid)
 LINES_OF_ORDERS = compiled(_lines_of(_orders, order_lines.c.lineid, order_lines.c.orderid == _orders.c.orderid))
 
+_ids = rows_of(holds.c.sku, holds.c.hold_id)
+HOLDS = compiled(
+    select(*_ids.c, func.statement_timestamp(), *(holds.c[name] for name in ("qty", "batchref", "until", "version")))
+    .select_from(_ids)
+    .outerjoin(holds, and_(holds.c.sku == _ids.c.sku, holds.c.hold_id == _ids.c.hold_id))
+)
+
 _places = rows_of(allocations.c.sku, allocations.c.version)
 ALLOCATIONS = compiled(
     select(allocations)
@@ -170,6 +213,57 @@ _next = (
     .lateral("next")
 )
 NEXT_TO_BREAK = compiled(select(*_next.c).select_from(_beyond.join(_next, true())))
+
+_older_than = rows_of(holds.c.sku, holds.c.batchref, holds.c.version)
+_next_holds = (
+    select(holds)
+    .where(
+        holds.c.sku == _older_than.c.sku,
+        holds.c.batchref == _older_than.c.batchref,
+        holds.c.version < _older_than.c.version,
+    )
+    .order_by(holds.c.version.desc())
+    .limit(literal_column("100"))
+    .lateral("next")
+)
+NEXT_HOLDS_TO_BREAK = compiled(select(*_next_holds.c).select_from(_older_than.join(_next_holds, true())))
+
+_onward = rows_of(
+    batches.c.sku,
+    batches.c.eta,
+    batches.c.expires,
+    batches.c.added,
+    column("room", BigInteger),
+    column("keeps", BigInteger),
+    allocations.c.version,
+)
+
+
+_NEVER: ColumnElement[Any] = literal_column("CAST('-infinity' AS date)")
+_EVER: ColumnElement[Any] = literal_column("CAST('infinity' AS date)")
+
+
+def _place_of(of: Any) -> ColumnElement[Any]:
+    """Batch.preference"""
+    return tuple_(func.coalesce(of.eta, _NEVER), func.coalesce(of.expires, _EVER), of.added)
+
+
+_keeps = tuple_(-allocations.c.priority, allocations.c.version)
+_promised_later = (
+    select(allocations)
+    .join(batches, and_(batches.c.sku == allocations.c.sku, batches.c.reference == allocations.c.batchref))
+    .where(
+        allocations.c.sku == _onward.c.sku,
+        allocations.c.qty > literal_column("0"),
+        allocations.c.qty <= _onward.c.room,
+        _place_of(batches.c) > _place_of(_onward.c),
+        _keeps > tuple_(_onward.c.keeps, _onward.c.version),
+    )
+    .order_by(-allocations.c.priority, allocations.c.version)
+    .limit(literal_column("500"))
+    .lateral("next")
+)
+PROMISED_LATER = compiled(select(*_promised_later.c).select_from(_onward.join(_promised_later, true())))
 
 # Steps through the different sizes that fit, and takes of each the first in turn that may be served from the batch: the
 # number of lines that wait does not matter, but that of the sizes. Who is passed over is seen in the index only.

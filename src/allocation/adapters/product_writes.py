@@ -22,12 +22,14 @@ from allocation.database.tables import (
     batch_references,
     batches,
     documents,
+    holds,
     order_lines,
     orders,
     products,
 )
 from allocation.domain.batches import Batch
 from allocation.domain.documents import DocumentKey, Entry
+from allocation.domain.holds import Hold, HoldKey
 from allocation.domain.lines import SINGLE_LINE, Allocation, PlacedLine
 from allocation.domain.product import Product
 from messaging.sql.statements import Row, Statement, Write, insert_or_update_rows, insert_rows, rows_of, write_rows
@@ -46,7 +48,7 @@ _COUNTERS = {
         "quarantined_quantity": "quarantined_quantity",
     }.items()
 }
-_TERMS = ("eta", "expires", "initial_eta", "initial_expires", "added")
+_TERMS = ("eta", "expires", "initial_eta", "initial_expires", "added", "overdue", "expired")
 _terms_of = attrgetter(*_TERMS)
 _PLACES_OF_TERMS = [BATCH_FIELDS.index(name) for name in _TERMS]
 
@@ -56,7 +58,8 @@ def of_products(now: Iterable[Product], versions: Mapping[str, int]) -> Iterator
     known: list[Row] = []
     new: list[Row] = []
     for product in now:
-        row = {"sku": product.sku, "version_number": product.version_number, "waiting": product.waiting}
+        counts = {"version_number": product.version_number, "waiting": product.waiting, "holds": product.held}
+        row = {"sku": product.sku} | counts
         (known if versions[product.sku] else new).append(row)
     yield from _those_with_rows((_UPDATE_PRODUCTS, known), (_INSERT_PRODUCTS, new))  # who waits for a lock has no key
 
@@ -101,6 +104,22 @@ def of_lines(changes: Sequence[Change], cancelled: Collection[str]) -> Iterator[
     yield from _order_line_statements(changes)
     yield from _allocation_statements(changes)
     yield from _backorder_statements(changes)
+
+
+def of_holds(now: Mapping[HoldKey, Hold | None], before: Mapping[HoldKey, Hold | None]) -> Iterator[Statement]:
+    """`before`: as they were read."""
+    ended: list[Row] = []
+    changed: list[Row] = []
+    new: list[Row] = []
+    for key, hold in sorted(now.items()):
+        was = before.get(key)
+        if hold and not was:
+            new.append(asdict(hold))
+        elif hold and hold != was:
+            changed.append(asdict(hold))
+        elif was and not hold:
+            ended.append({"sku": was.sku, "hold_id": was.hold_id})
+    yield from _those_with_rows((_DELETE_HOLDS, ended), (_UPDATE_HOLDS, changed), (_INSERT_HOLDS, new))
 
 
 def of_documents(new: Mapping[DocumentKey, Sequence[Entry]]) -> Iterator[Statement]:
@@ -208,12 +227,11 @@ def _line_row(line: PlacedLine) -> Row:
     }
 
 
-_versions = rows_of(products.c.sku, products.c.version_number, products.c.waiting)
-_INSERT_PRODUCTS = insert_rows(products, "sku", "version_number", "waiting")
+_COUNTS = ("version_number", "waiting", "holds")
+_versions = rows_of(products.c.sku, *(products.c[name] for name in _COUNTS))
+_INSERT_PRODUCTS = insert_rows(products, "sku", *_COUNTS)
 _UPDATE_PRODUCTS = write_rows(
-    update(products)
-    .values(version_number=_versions.c.version_number, waiting=_versions.c.waiting)
-    .where(products.c.sku == _versions.c.sku)
+    update(products).values({name: _versions.c[name] for name in _COUNTS}).where(products.c.sku == _versions.c.sku)
 )
 
 _INSERT_BATCH_REFERENCES = insert_rows(batch_references, "reference", "sku")
@@ -270,5 +288,16 @@ _UPDATE_BACKORDERS = write_rows(
 _INSERT_BACKORDERS = insert_rows(
     backorders, "sku", "since", "orderid", "lineid", "qty", "needs", "turn", "needed_by", "places"
 )
+
+_over = rows_of(holds.c.sku, holds.c.hold_id)
+_DELETE_HOLDS = write_rows(delete(holds).where(and_(holds.c.sku == _over.c.sku, holds.c.hold_id == _over.c.hold_id)))
+_OF_HOLD = ("qty", "batchref", "until", "version")
+_held = rows_of(holds.c.sku, holds.c.hold_id, *(holds.c[name] for name in _OF_HOLD))
+_UPDATE_HOLDS = write_rows(
+    update(holds)
+    .values({name: _held.c[name] for name in _OF_HOLD})
+    .where(and_(holds.c.sku == _held.c.sku, holds.c.hold_id == _held.c.hold_id))
+)
+_INSERT_HOLDS = insert_rows(holds, "sku", "hold_id", *_OF_HOLD)
 
 _INSERT_DOCUMENTS = insert_rows(documents, *DOCUMENT_KEY, "version", "sku")

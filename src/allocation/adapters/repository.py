@@ -16,10 +16,12 @@ from typing import Any, cast
 from allocation.adapters import product_queries as queries
 from allocation.adapters import product_writes
 from allocation.adapters.wire_names import CODEC
+from allocation.domain import holding
 from allocation.domain.batches import Batch, Batches
 from allocation.domain.documents import DocumentKey, Documents, Entry
 from allocation.domain.errors import UnknownBatch, UnknownLine
 from allocation.domain.events import Event
+from allocation.domain.holds import Hold, HoldKey, Holds
 from allocation.domain.lines import Allocation, LineKey, Lines, PlacedLine
 from allocation.domain.product import Product
 from allocation.service_layer.ports import Lookups
@@ -39,7 +41,9 @@ class SqlAlchemyProducts:
         # As it was read:
         self._now: datetime | None = None
         self._versions: dict[str, int] = {}
-        self._waiting: dict[str, int] = {}
+        self._counts: dict[str, tuple[int, int]] = {}
+        self._due: dict[str, list[Hold]] = {}
+        self._holds: dict[HoldKey, Hold | None] = {}
         self._open: defaultdict[str, list[str]] = defaultdict(list)
         self._rows: dict[str, tuple[Any, ...] | None] = {}
         self._lines: dict[LineKey, PlacedLine | None] = {}
@@ -60,6 +64,13 @@ class SqlAlchemyProducts:
 
     def get(self, sku: str) -> Product:
         if sku not in self._loaded:
+            self._load(sku)
+            self._end_due(sku)
+        return self._loaded[sku]
+
+    def _load(self, sku: str) -> Product:
+        """As it was read."""
+        if sku not in self._loaded:
             if sku not in self._versions:
                 those_of_lines = (line.sku for line in self._lines.values() if line)
                 self.take(self._ask(*self.queries(Lookups(skus=[sku, *those_of_lines]))))
@@ -67,15 +78,24 @@ class SqlAlchemyProducts:
             horizon = at_hand[-1].preference if len(at_hand) == queries.AT_HAND else None
             self._batches.load(sku, at_hand, horizon)
             together = self._batches, self.lines, self._document_store
+            waiting, held = self._counts[sku]
             self._loaded[sku] = Product(
                 sku,
                 self._versions[sku],
                 *together,
-                waiting=self._waiting[sku],
+                holds=self._hold_store,
+                waiting=waiting,
+                held=held,
+                now=self.now,
                 today=self.today,
                 on_event=self._record,
             )
         return self._loaded[sku]
+
+    def _end_due(self, sku: str) -> None:
+        if due := [hold for hold in self._due.get(sku, ()) if self._hold_store.get(hold.key) == hold]:
+            self._batches.prefetch(hold.batchref for hold in due)
+            holding.end_due(self._loaded[sku], due)
 
     def get_by_batchref(self, batchref: str) -> Product:
         batch = self._batches.get(batchref)
@@ -87,9 +107,12 @@ class SqlAlchemyProducts:
         line = self.lines.get((orderid, lineid))
         if line is None:
             raise UnknownLine(orderid, lineid)
-        return line
+        self.get(line.sku)  # by now it may have been served
+        return self.lines[line.key]
 
     def lines_of(self, orderid: str) -> list[PlacedLine]:
+        for sku in sorted({line.sku for line in self.lines.of_order(orderid)}):
+            self.get(sku)
         return self.lines.of_order(orderid)
 
     def stored_quantities(self, key: LineKey) -> Mapping[str, int]:
@@ -97,11 +120,14 @@ class SqlAlchemyProducts:
         line = self._lines.get(key)
         return line.batch_quantities if line else {}
 
-    def today(self) -> date:
+    def now(self) -> datetime:
         """By the clock of the database; one moment for all that is decided."""
         if self._now is None:
             ((self._now,),) = self._ask(Query(queries.NOW, [{"sku": ""}]))[queries.NOW]
-        return self._now.astimezone(self._time_zone).date()
+        return self._now
+
+    def today(self) -> date:
+        return self.now().astimezone(self._time_zone).date()
 
     def collect_new_events(self) -> list[NewEvent[Event]]:
         new = self._new[self._collected :]
@@ -115,18 +141,21 @@ class SqlAlchemyProducts:
         del self._new[self._collected :]
         self._start_from_what_was_read()
         for new in self._new:
-            product = self.get(new.stream)
+            product = self._load(new.stream)
             product.apply(new.event)
             product.roomier.clear()  # those who waited were served
+        for sku in list(self._loaded):
+            self._end_due(sku)
 
     def _start_from_what_was_read(self) -> None:
         self._batches = Batches(self)
         self.lines = Lines(self)
         self._document_store = Documents(self)
+        self._hold_store = Holds(self)
         self._loaded: dict[str, Product] = {}
 
-    def _record(self, product: Product, event: Event) -> None:
-        self._new.append(NewEvent(product.sku, product.version_number, event))
+    def _record(self, product: Product, version: int, event: Event) -> None:
+        self._new.append(NewEvent(product.sku, version, event))
         if self._most_events and len(self._new) - self._collected > self._most_events:
             raise IsLong(f"more than {self._most_events} events at once")
 
@@ -148,13 +177,18 @@ class SqlAlchemyProducts:
         if numbers := [key for key in dict.fromkeys(lookups.documents) if key not in self._documents]:
             self._documents |= {key: [] for key in numbers}
             yield Query(queries.DOCUMENTS, [dict(zip(queries.DOCUMENT_KEY, key, strict=True)) for key in numbers])
+        if held := [key for key in dict.fromkeys(lookups.holds) if key not in self._holds]:
+            yield Query(queries.HOLDS, [{"sku": sku, "hold_id": hold_id} for sku, hold_id in held])
 
     def take(self, answers: Mapping[str, Rows]) -> None:
         """What was read."""
-        for version, waiting, now, *batch in answers.get(queries.PRODUCTS, ()):
+        for version, waiting, held, due, now, *batch in answers.get(queries.PRODUCTS, ()):
             reference, sku, *_ = batch
             self._versions[sku] = version or 0
-            self._waiting[sku] = waiting or 0
+            self._counts[sku] = waiting or 0, held or 0
+            if due and sku not in self._due:
+                self._due[sku] = queries.holds_from(sku, due)
+                self._holds |= {hold.key: hold for hold in self._due[sku]}
             self._now = self._now or now
             if reference is not None:
                 self._rows[reference] = tuple(batch)
@@ -165,6 +199,10 @@ class SqlAlchemyProducts:
         for about, part, kind, number, version, name, data in answers.get(queries.DOCUMENTS, ()):
             entry = Entry(version, cast(Event, CODEC.decode(name, data)))
             self._documents[about, part, kind, number].append(entry)
+        for sku, hold_id, now, *hold in answers.get(queries.HOLDS, ()):
+            self._now = self._now or now
+            known = queries.hold_of(sku, hold_id, *hold) if hold[0] is not None else None
+            self._holds.setdefault((sku, hold_id), known)
         if queries.LOCK_FREE in answers:
             ours = {sku for (sku,) in answers[queries.LOCK_FREE]}
             self.locked_elsewhere = {sku for sku, version in self._versions.items() if version and sku not in ours}
@@ -249,6 +287,37 @@ class SqlAlchemyProducts:
                 place = {"priority": allocation.priority, "newest": -allocation.version}
                 yield allocation
 
+    def read_hold(self, key: HoldKey) -> Hold | None:
+        if key not in self._holds:
+            self.take(self._ask(*self.queries(Lookups(holds=[key]))))
+        return self._holds[key]
+
+    def holds_to_break(self, batch: Batch) -> Iterator[Hold]:
+        before = 2**62
+        while True:
+            behind: Row = {"sku": batch.sku, "batchref": batch.reference, "version": before}
+            rows = self._ask(Query(queries.NEXT_HOLDS_TO_BREAK, [behind]))[queries.NEXT_HOLDS_TO_BREAK]
+            if not rows:
+                return
+            for hold in starmap(queries.hold_of, rows):
+                before = hold.version
+                yield self._holds.setdefault(hold.key, hold) or hold
+
+    def promised_later(self, batch: Batch) -> Iterator[Allocation]:
+        about: Row = {"sku": batch.sku, "eta": batch.eta, "expires": batch.expires, "added": batch.added}
+        place: Row = {"keeps": -100, "version": 0}
+        while True:
+            behind = about | {"room": batch.available_quantity} | place
+            rows = self._ask(Query(queries.PROMISED_LATER, [behind]))[queries.PROMISED_LATER]
+            if not rows:
+                return
+            found = list(starmap(queries.allocation_of, rows))
+            self.read_lines([one.line.key for one in found])
+            self.read_batches({one.batchref for one in found})
+            for allocation in found:
+                place = {"keeps": -allocation.priority, "version": allocation.version}
+                yield allocation
+
     def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
         place: Row = {"turn": -100, "since": 0}
         about: Row = {"sku": batch.sku, "day": day, "place": queries.place_of(batch.location)}
@@ -281,10 +350,13 @@ class SqlAlchemyProducts:
 
     def statements(self) -> Iterator[Statement]:
         """What differs from what was read."""
-        changed = [self._loaded[sku] for sku in sorted({new.stream for new in self._new})]
+        skus = {new.stream for new in self._new}
+        changed = [self._loaded[sku] for sku in sorted(skus)]
         now = (batch for product in changed for batch in self._batches.of(product.sku))
         yield from product_writes.of_products(changed, self._versions)
         yield from product_writes.of_batches(sorted(now, key=lambda batch: batch.reference), self._rows)
-        changes = [(self._lines.get(key), line) for key, line in sorted(self.lines.changed.items())]
-        yield from product_writes.of_lines(changes, self.lines.cancelled)
+        lines = sorted((key, line) for key, line in self.lines.changed.items() if line.sku in skus)
+        yield from product_writes.of_lines([(self._lines.get(key), line) for key, line in lines], self.lines.cancelled)
+        holds = {key: hold for key, hold in self._hold_store.changed.items() if key[0] in skus}
+        yield from product_writes.of_holds(holds, self._holds)
         yield from product_writes.of_documents(self._document_store.new)

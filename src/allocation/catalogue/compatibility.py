@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from allocation.catalogue.messages import SENT, Direction
+from allocation.catalogue.messages import ACCEPTED, SENT, Direction
 from messaging.codec import JsonObject
 
 _AT_LEAST = ("minimum", "minLength", "minItems")
 _AT_MOST = ("maximum", "maxLength", "maxItems")
 _FOR_PEOPLE = ("title", "description", "examples", "default")
-_KNOWN = {*_AT_LEAST, *_AT_MOST, *_FOR_PEOPLE, "type", "const", "enum", "anyOf", "properties", "required"}
+_KNOWN = {*_AT_LEAST, *_AT_MOST, *_FOR_PEOPLE, "type", "const", "enum", "anyOf", "items", "properties", "required"}
+
+_VERDICTS: dict[Direction, str] = {SENT: "sent now, and was never published", ACCEPTED: "no longer accepted"}
 
 _JSON_TYPES: dict[type, str] = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
@@ -24,9 +26,9 @@ _JSON_TYPES: dict[type, str] = {str: "string", int: "integer", float: "number", 
 def breaks(published: JsonObject, today: JsonObject, direction: Direction, where: str = "the message") -> Iterator[str]:
     """Each way in which today's schema breaks those who know the published one, in words."""
     narrow, wide = (today, published) if direction == SENT else (published, today)
-    verdict = "sent now, and was never published" if direction == SENT else "no longer accepted"
+    verdict = _VERDICTS[direction]
     for branch in _branches(narrow):
-        problems = [list(_not_within(branch, other, verdict, where)) for other in _branches(wide)]
+        problems = [list(_not_within(branch, other, direction, where)) for other in _branches(wide)]
         if all(problems):
             plain = "anyOf" not in narrow and "anyOf" not in wide
             yield from problems[0] if plain else [f"{where}: {_shown(branch)} is {verdict}"]
@@ -48,8 +50,10 @@ def _fields(published: JsonObject, today: JsonObject, direction: Direction, wher
         yield f"{path}: {'may be missing' if direction == SENT else 'is required'} now"
 
 
-def _not_within(narrow: JsonObject, wide: JsonObject, verdict: str, where: str) -> Iterator[str]:
-    """Why not every value that the narrow one allows is allowed by the wide one; their fields are not looked at."""
+def _not_within(narrow: JsonObject, wide: JsonObject, direction: Direction, where: str) -> Iterator[str]:
+    """Why not every value that the narrow one allows is allowed by the wide one; their fields are not looked at, but
+    for those of what is in a list."""
+    verdict = _VERDICTS[direction]
     given, allowed = _choices(narrow), _choices(wide)
     if allowed is not None:
         for value in given if given is not None else ["any other value"]:
@@ -64,6 +68,9 @@ def _not_within(narrow: JsonObject, wide: JsonObject, verdict: str, where: str) 
     for bound in _AT_MOST:
         if bound in wide and (bound not in narrow or narrow[bound] > wide[bound]):
             yield f"{where}: {bound} {narrow.get(bound, 'none')} is {verdict}"
+    if "items" in wide:
+        published, today = (wide, narrow) if direction == SENT else (narrow, wide)
+        yield from breaks(published.get("items", {}), today.get("items", {}), direction, f"{where}[]")
     for keyword in sorted(wide.keys() - _KNOWN):
         if narrow.get(keyword) != wide[keyword]:
             yield f"{where}: {keyword} is not what it was"

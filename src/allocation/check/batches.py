@@ -1,4 +1,4 @@
-"""Every batch against its lines and its reference."""
+"""Every batch against its lines, its holds and its reference."""
 
 from __future__ import annotations
 
@@ -22,6 +22,19 @@ _COUNTERS = text(f"""
        OR dispatched_quantity IS DISTINCT FROM coalesce(of_lines.dispatched, 0)
     ORDER BY sku, reference
 """)  # noqa: S608 - all of it is our own
+
+_HELD = text("""
+    SELECT sku, reference, coalesce(of_holds.qty, 0) AS by_holds, coalesce(held_quantity, 0) AS held_quantity
+    FROM batches FULL JOIN (SELECT sku, batchref AS reference, sum(qty) AS qty FROM holds GROUP BY sku, batchref)
+        AS of_holds USING (sku, reference)
+    WHERE held_quantity IS DISTINCT FROM coalesce(of_holds.qty, 0)
+    ORDER BY sku, reference
+""")
+
+_EXPIRED = text("""
+    SELECT sku, reference, expires, purchased_quantity - allocated_quantity AS available FROM batches
+    WHERE expired AND eta IS NULL AND is_open ORDER BY sku, reference
+""")
 
 _OVERSOLD = text("""
     SELECT sku, reference, allocated_quantity, purchased_quantity FROM batches
@@ -56,6 +69,13 @@ def differences(connection: Connection) -> Iterator[Difference]:
         if row.dispatched_quantity != row.dispatched_to_lines:
             what = f"{the}, dispatched quantity by its lines"
             yield Difference(what, row.dispatched_to_lines, row.dispatched_quantity)
+    for row in stream(connection, _HELD):
+        yield Difference(
+            f"{the_batch(row.reference, row.sku)}, held quantity by holds", row.by_holds, row.held_quantity
+        )
+    for row in stream(connection, _EXPIRED):
+        what = f"{the_batch(row.reference, row.sku)}, available although it expired on {row.expires}"
+        yield Difference(what, 0, row.available)
     for row in stream(connection, _OVERSOLD):
         what = f"{the_batch(row.reference, row.sku)}, allocated quantity"
         yield Difference(what, f"from 0 to the purchased {row.purchased_quantity}", row.allocated_quantity)

@@ -16,8 +16,9 @@ from allocation.adapters.product_writes import backorder_row
 from allocation.adapters.wire_names import CODEC
 from allocation.check.difference import Difference, UnknownEvent, the_batch, the_event, the_line
 from allocation.check.streams import pairs, side_by_side, stream
-from allocation.database.tables import allocations, backorders, batches, documents, order_lines, products
+from allocation.database.tables import allocations, backorders, batches, documents, holds, order_lines, products
 from allocation.domain.events import Event
+from allocation.domain.holds import Hold
 from allocation.domain.lines import SINGLE_LINE, Allocation, OrderLine
 from allocation.domain.product import Product
 from messaging.errors import UnknownMessage, UnreadableMessage
@@ -31,7 +32,9 @@ _EVENTS = select(
     cast(event_log.c.data, Text).label("data"),
     cast(event_log.c.time, Text).label("time"),
 ).order_by(event_log.c.stream, event_log.c.version)
-_PRODUCTS = select(products.c.sku, products.c.version_number, products.c.waiting).order_by(products.c.sku)
+_PRODUCTS = select(products.c.sku, products.c.version_number, products.c.waiting, products.c.holds).order_by(
+    products.c.sku
+)
 _BATCHES = select(
     batches.c.sku,
     batches.c.reference,
@@ -48,6 +51,7 @@ _LINES = (
     .order_by(order_lines.c.sku, order_lines.c.orderid, order_lines.c.lineid)
 )
 _BACKORDERS = select(backorders).order_by(backorders.c.sku, backorders.c.since)
+_HOLDS = select(holds).order_by(holds.c.sku, holds.c.hold_id)
 _DOCUMENTS = select(
     documents.c.sku, documents.c.version, documents.c.about, documents.c.part, documents.c.kind, documents.c.number
 ).order_by(documents.c.sku, documents.c.version)
@@ -61,9 +65,11 @@ _PROGRESS_EVERY = 1_000
 
 def differences(connection: Connection, on_progress: OnProgress) -> Iterator[Difference]:
     events = 0
-    statements = _EVENTS, _PRODUCTS, _BATCHES, _ALLOCATIONS, _LINES, _BACKORDERS, _DOCUMENTS
+    statements = _EVENTS, _PRODUCTS, _BATCHES, _ALLOCATIONS, _LINES, _BACKORDERS, _HOLDS, _DOCUMENTS
     streams = (stream(connection, statement) for statement in statements)
-    for sku, (log, product, batches_of_sku, allocations_of_sku, lines, waiting, numbers) in side_by_side(*streams):
+    for sku, (log, product, batches_of_sku, allocations_of_sku, lines, waiting, held, numbers) in side_by_side(
+        *streams
+    ):
         history = History(sku)
         for row in log:
             yield from history.take(row)
@@ -77,6 +83,7 @@ def differences(connection: Connection, on_progress: OnProgress) -> Iterator[Dif
             yield from history.batch_differences(batches_of_sku)
             yield from history.allocation_differences(allocations_of_sku)
             yield from history.line_differences(lines)
+            yield from history.hold_differences(stored, held)
             yield from history.document_differences(numbers)
 
 
@@ -174,6 +181,14 @@ class History:
                 yield Difference(f"backorder {since} of {self._sku!r} by its history", expected, found)
         if product and product.waiting != len(replayed):
             yield Difference(f"product {self._sku!r}, lines that wait by its history", len(replayed), product.waiting)
+
+    def hold_differences(self, product: Row[Any] | None, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
+        replayed = sorted((hold.hold_id, hold) for hold in self._product.holds.of_sku(self._sku).values())
+        for hold_id, expected, found in pairs(replayed, ((row.hold_id, Hold(**row._mapping)) for row in stored)):
+            if expected != found:
+                yield Difference(f"hold {hold_id!r} of {self._sku!r} by its history", expected, found)
+        if product and product.holds != len(replayed):
+            yield Difference(f"product {self._sku!r}, holds by its history", len(replayed), product.holds)
 
     def document_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
         noted = self._product.documents.new.items()

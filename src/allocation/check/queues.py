@@ -24,17 +24,18 @@ _COUNTS = text("""
 """)
 
 # Where it depends on the time zone whether a batch is past its day or comes too late, nothing is said.
-_FITS = text("""
+_TOMORROW = "CAST(statement_timestamp() AT TIME ZONE 'UTC' AS date) + 1"
+_FITS = text(f"""
     SELECT waiting.orderid, waiting.lineid, waiting.needs, batches.sku, reference,
            purchased_quantity - allocated_quantity AS available
     FROM backorders AS waiting JOIN batches
       ON batches.sku = waiting.sku AND is_open AND purchased_quantity - allocated_quantity >= needs
     JOIN order_lines AS line USING (orderid, lineid)
-    WHERE (expires IS NULL OR expires > current_date + 1)
-      AND (eta IS NULL OR needed_by IS NULL OR greatest(eta, current_date + 1) <= needed_by)
+    WHERE (expires IS NULL OR expires > {_TOMORROW})
+      AND (eta IS NULL OR needed_by IS NULL OR greatest(eta, {_TOMORROW}) <= needed_by)
       AND (coalesce(line.terms -> 'locations', '[]') = '[]' OR line.terms -> 'locations' ? batches.location)
     ORDER BY waiting.orderid, waiting.lineid, reference
-""")
+""")  # noqa: S608 - all of it is our own
 
 _CANCELLED = text("""
     SELECT orderid, lineid, qty, sku FROM backorders JOIN orders USING (orderid) WHERE cancelled

@@ -8,7 +8,7 @@ from messaging.errors import Unavailable
 from messaging.retry import Retry
 from messaging.sql.connections import connection
 
-REVISION = "0015"
+REVISION = "0017"
 
 
 def require_current_schema(engine: Engine) -> None:

@@ -39,8 +39,9 @@ products = Table(
     Column("sku", Key, primary_key=True),
     Column("version_number", BigInteger, nullable=False),
     Column("waiting", BigInteger, nullable=False, server_default=text("0")),
-    comment="One row a SKU that was ever purchased; its version is the number of its events, and so many of its lines "
-    "are backordered.",
+    Column("holds", BigInteger, nullable=False, server_default=text("0")),
+    comment="One row a SKU that was ever purchased; its version is the number of its events, so many of its lines are "
+    "backordered, and it has so many holds.",
     postgresql_with={"fillfactor": "50"},
 )
 
@@ -62,6 +63,8 @@ batches = Table(
     Column("dispatched_quantity", BigInteger, nullable=False, server_default=text("0")),
     Column("quarantined_quantity", BigInteger, nullable=False, server_default=text("0")),
     Column("location", Key, nullable=False, server_default=text("''")),
+    Column("overdue", Boolean, nullable=False, server_default=text("false")),
+    Column("expired", Boolean, nullable=False, server_default=text("false")),
     PrimaryKeyConstraint("reference", "sku"),  # in this order no planner takes it to find what is open of a SKU
     CheckConstraint(
         "0 <= allocated_quantity AND allocated_quantity <= purchased_quantity", name="batches_never_oversold"
@@ -72,7 +75,8 @@ batches = Table(
         name="batches_parts",
     ),
     CheckConstraint("dispatched_quantity = 0 OR eta IS NULL", name="batches_dispatched_are_here"),
-    comment="Purchased stock. is_open keeps the counters out of the index predicate, so that updates stay HOT.",
+    comment="Purchased stock. is_open keeps the counters out of the index predicate, so that updates stay HOT. "
+    "overdue and expired: it is recorded that the day has passed.",
     postgresql_with={"fillfactor": "50"},
 )
 Index(
@@ -86,6 +90,10 @@ Index(
 # Processes of the release before this one read by it, as long as any of them runs.
 Index("batches_open", batches.c.sku, batches.c.eta.nulls_first(), batches.c.added, postgresql_where=batches.c.is_open)
 Index("batches_exhausted", batches.c.sku, postgresql_where=~batches.c.is_open)
+# For the clock: what may come due.
+Index("batches_coming", batches.c.eta, postgresql_where=batches.c.eta.is_not(None) & ~batches.c.overdue)
+Index("batches_overdue", batches.c.eta, postgresql_where=batches.c.overdue)
+Index("batches_expiring", batches.c.expires, postgresql_where=batches.c.expires.is_not(None) & ~batches.c.expired)
 
 batch_references = Table(
     "batch_references",
@@ -133,6 +141,23 @@ Index(
     postgresql_include=["needed_by", "places"],
 )
 Index("backorders_by_turn", backorders.c.sku, backorders.c.turn, backorders.c.since)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("sku", Key, primary_key=True),
+    Column("hold_id", Key, primary_key=True),
+    Column("qty", Integer, nullable=False),
+    Column("batchref", Key, nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    CheckConstraint("qty > 0", name="holds_quantity"),
+    Index("holds_of_batch", "sku", "batchref", "version"),
+    Index("holds_until", "sku", "until"),
+    Index("holds_due", "until"),
+    comment="Stock that is held for nobody's line yet, until an instant, at which it is free: a row that is still "
+    "there then counts for nothing. version is that of its product when it was placed: the higher the newer.",
+)
 
 orders = Table(
     "orders",

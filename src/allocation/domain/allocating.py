@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
+from itertools import chain
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -87,13 +88,20 @@ def choose(
     product: Product,
     qty: int,
     terms: LineTerms = SINGLE_LINE,
+    *,
     taken: Mapping[str, int] = _NOTHING,
     among: Sequence[Batch] | None = None,
+    first: Batch | None = None,
 ) -> Pieces:
     """All of it from the preferred batch that has room; else, of a line that may be split, what the preferred ones
-    have. So much of batches is `taken` already, by reference. `among`: only these batches, the preferred first."""
+    have. So much of batches is `taken` already, by reference. `among`: only these batches, the preferred first. One
+    that comes `first` is preferred to all others."""
     parts: Pieces = []
-    for batch, room, objection in examine(product, qty, terms, taken, among):
+    candidates = examine(product, qty, terms, taken, among)
+    if first:
+        others = (one for one in candidates if one[0] is not first)
+        candidates = chain(examine(product, qty, terms, taken, [first]), others)
+    for batch, room, objection in candidates:
         if objection:
             continue
         if room >= qty:
@@ -134,6 +142,11 @@ def _preferred(product: Product, locations: tuple[str, ...], among: Sequence[Bat
     for place in locations:
         yield from (batch for batch in every() if batch.location == place)
     yield from (batch for batch in every() if batch.location not in locations)
+
+
+def largest_room(product: Product, terms: LineTerms = SINGLE_LINE) -> int:
+    """The most that one batch has for such a line."""
+    return max((room for _, room, objection in examine(product, 1, terms) if not objection), default=0)
 
 
 def objection_to(product: Product, batch: Batch, terms: LineTerms) -> Objection | None:

@@ -8,17 +8,22 @@ from operator import attrgetter
 
 from allocation.domain.allocating import choose, record_allocated
 from allocation.domain.batches import Batch
+from allocation.domain.events import BatchExpired
 from allocation.domain.lines import PlacedLine
 from allocation.domain.product import Product
 
 
 def fill(product: Product) -> None:
     """Serve those who wait from the batches that have got room since, once all broken promises are placed again. In
-    their turn, each that fits, from the batch that it would choose; who does not fit waits on."""
+    their turn, each that fits, from the batch that it would choose; who does not fit waits on. What is free again of
+    goods that are known to have expired goes into quarantine."""
     if not product.roomier or product.lines.has_broken(product.sku):
         return
     roomier = [product.batches[reference] for reference in product.roomier]
     product.roomier.clear()
+    for batch in roomier:
+        if batch.expired and batch.is_received and batch.available_quantity > 0:  # it came back, or was found
+            product.record(BatchExpired(batch.reference, product.sku, batch.available_quantity))
     if product.waiting:
         roomier.sort(key=attrgetter("preference"))
         for line in _in_turn(product, roomier):

@@ -22,7 +22,8 @@ class Batch:
 
     Each of its pieces is in one place: promised, held, dispatched, quarantined, or available. All but the last are
     taken: `taken_quantity` is their sum. `initial_...` is what it was created with; `added` is the version that its
-    product had when it was created, and again when it was received.
+    product had when it was created, and again when it was received. `overdue` and `expired`: it is recorded that its
+    day has passed.
     """
 
     reference: str
@@ -39,6 +40,8 @@ class Batch:
     quarantined_quantity: int
     added: int
     location: str
+    overdue: bool
+    expired: bool
 
     @classmethod
     def created(cls, event: BatchCreated, added: int) -> Batch:
@@ -57,6 +60,8 @@ class Batch:
             quarantined_quantity=0,
             added=added,
             location=event.location,
+            overdue=False,
+            expired=False,
         )
 
     @property
@@ -133,13 +138,16 @@ class Batches:
     def receive(self, event: BatchReceived, added: int) -> None:
         batch = self[event.ref]
         batch.purchased_quantity = event.qty
+        batch.overdue = False
+        batch.expired = batch.expired and batch.expires == event.expires
         batch.expires = event.expires
         if not batch.is_received:
             batch.eta, batch.added = None, added
         self._sort(event.sku)
 
     def expect(self, event: EtaChanged) -> None:
-        self[event.ref].eta = event.eta
+        batch = self[event.ref]
+        batch.eta, batch.overdue = event.eta, False
         self._sort(event.sku)
 
     def _sort(self, sku: str) -> None:

@@ -1,23 +1,45 @@
-"""Which promises are broken when a batch falls short: of the lowest priority the newest, and no more than must be."""
+"""What is broken when a batch falls short: first holds, the newest first, then promises, of the lowest priority the
+newest; and no more than must be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from allocation.domain.batches import Batch
-from allocation.domain.events import Deallocated
+from allocation.domain.events import Deallocated, HoldEnded
+from allocation.domain.holds import Hold
 from allocation.domain.lines import Allocation
 from allocation.domain.product import Product
 
 
-def break_newest(product: Product, batch: Batch) -> None:
-    """Until what is left fits. They are recorded the other way round, of the highest priority the oldest first: the
-    order in which the lines are to be allocated again."""
-    broken = list(_until_it_fits(product, batch, -batch.available_quantity))
+def break_newest(product: Product, batch: Batch, too_much: int | None = None) -> None:
+    """Until what is left fits, or for so much. Promises are recorded the other way round, of the highest priority the
+    oldest first: the order in which the lines are to be allocated again."""
+    too_much = -batch.available_quantity if too_much is None else too_much
+    too_much -= _break_holds(product, batch, too_much)
+    broken = list(_until_it_fits(product, batch, too_much))
     product.lines.prefetch([allocation.line.key for allocation, _ in broken])
     for allocation, qty in reversed(broken):
         line = allocation.line
         product.record(Deallocated(line.orderid, line.sku, qty, batch.reference, line.lineid))
+
+
+def _break_holds(product: Product, batch: Batch, too_much: int) -> int:
+    """How much that gives."""
+    given = 0
+    if too_much > 0 and batch.held_quantity:
+        for hold in list(_enough_of(product.holds.first_to_break(batch), too_much)):
+            product.record(HoldEnded(hold.hold_id, hold.sku, hold.qty, hold.batchref, "broken"))
+            given += hold.qty
+    return given
+
+
+def _enough_of(holds: Iterator[Hold], too_much: int) -> Iterator[Hold]:
+    for hold in holds:
+        yield hold
+        too_much -= hold.qty
+        if too_much <= 0:
+            return
 
 
 def _until_it_fits(product: Product, batch: Batch, too_much: int) -> Iterator[tuple[Allocation, int]]:

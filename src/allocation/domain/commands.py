@@ -53,11 +53,12 @@ class Allocate(KnownBySku):
 
 @dataclass(frozen=True, slots=True)
 class OrderedLine(KnownBySku):
-    """So much of a SKU."""
+    """So much of a SKU; what is held under the id `hold` of it is given back for that."""
 
     sku: str
     qty: int
     lineid: str = ""
+    hold: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,64 @@ class ChangeLine:
     lineid: str
     qty: int
     expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceHold:
+    """Hold so much of a SKU for nobody's line yet, for so many seconds."""
+
+    hold_id: str
+    sku: str
+    qty: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmHold(KnownBySku):
+    """Promise so much of what is held to an order line, and give back the rest."""
+
+    hold_id: str
+    sku: str
+    qty: int
+    orderid: str
+    lineid: str = ""
+    priority: int = 5
+    needed_by: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendHold:
+    """Hold it for so many seconds from now, if that is longer."""
+
+    hold_id: str
+    sku: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class VoidHold:
+    """Give up what is held."""
+
+    hold_id: str
+    sku: str
+
+
+@dataclass(frozen=True, slots=True)
+class PullForward:
+    """Move promises from batches that come later to the batch `ref`, as far as it has room, at `most` so many."""
+
+    sku: str
+    ref: str
+    most: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyDueDates:
+    """Record what of a SKU has come due by itself: holds that have run out, and of the batches `refs` which are overdue
+    or expired. Only a clock asks for it."""
+
+    sku: str
+    refs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +299,11 @@ Command: TypeAlias = (
     | Allocate
     | PlaceOrder
     | ChangeLine
+    | PlaceHold
+    | ConfirmHold
+    | ExtendHold
+    | VoidHold
+    | PullForward
     | ReleaseLine
     | CancelOrder
     | Dispatch

@@ -17,7 +17,9 @@ DomainError                     (code, kind)
 ├── ImpossibleReceipt           the numbers of a receipt contradict each other
 ├── NotEnough                   there is less than was named
 ├── BelowDispatched             so little a batch can't have held, or a line be of, since more has left
-├── NoRoom                      no batch has room for more of a line
+├── NoRoom                      no batch has room for more of a line, or for a hold
+├── HoldConflict                the id belongs to a hold of another quantity
+├── HoldIsOver                  the hold has ended, or never was
 ├── BatchIsExpired              what is past its day is not for sale
 └── UnknownRefusal              a newer release refused it, for a reason that this one has no class for
 """
@@ -31,6 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from allocation.domain.batches import Batch
+    from allocation.domain.holds import Hold
     from allocation.domain.lines import PlacedLine
 
 
@@ -300,18 +303,53 @@ class BelowDispatched(DomainError):
 
 
 class NoRoom(DomainError):
-    """No batch has room for what a line is to have more, so nothing of the line has changed."""
+    """No batch has room for what a line is to have more, or for what is to be held, so nothing has changed."""
 
     code = "no_room"
     kind = Kind.CONFLICT
     title = "No room"
     example = "188 more for line 1 of order anna-1, which has 12: at most 3 are available in one batch"
 
-    def __init__(self, line: PlacedLine, requested: int, largest: int) -> None:
+    def __init__(self, text: str, requested: int, largest: int) -> None:
+        super().__init__(text)
+        self.numbers = {"requested": requested, "largest": largest}
+
+    @classmethod
+    def for_line(cls, line: PlacedLine, requested: int, largest: int) -> NoRoom:
         has = f"{requested} more for line {line.lineid} of order {line.orderid}, which has {line.qty}"
         place_it = "" if line.qty else "; place it again"
-        super().__init__(f"{has}: at most {largest} are available in one batch{place_it}")
-        self.numbers = {"requested": requested, "largest": largest}
+        return cls(f"{has}: at most {largest} are available in one batch{place_it}", requested, largest)
+
+    @classmethod
+    def for_hold(cls, sku: str, requested: int, largest: int) -> NoRoom:
+        text = f"{requested} of {sku} to hold: at most {largest} are available in one batch"
+        return cls(text, requested, largest)
+
+
+class HoldConflict(DomainError):
+    """This id holds another quantity of the SKU. Give it up first, or use another id."""
+
+    code = "hold_conflict"
+    kind = Kind.CONFLICT
+    title = "Hold exists with another quantity"
+    example = "Hold cart-9 of RED-CHAIR exists already, of 2 until 2031-01-01T10:10:00+00:00"
+
+    def __init__(self, hold: Hold) -> None:
+        until = hold.until.isoformat(timespec="seconds")
+        super().__init__(f"Hold {hold.hold_id} of {hold.sku} exists already, of {hold.qty} until {until}")
+
+
+class HoldIsOver(DomainError):
+    """Nothing is held under this id: it ran out, was given up or became a promise, its batch fell short, or it never
+    was. Place the line, or another hold."""
+
+    code = "hold_over"
+    kind = Kind.CONFLICT
+    title = "Hold is over"
+    example = "Nothing of RED-CHAIR is held under cart-9: it ran out, was given up, or never was"
+
+    def __init__(self, sku: str, hold_id: str) -> None:
+        super().__init__(f"Nothing of {sku} is held under {hold_id}: it ran out, was given up, or never was")
 
 
 class BatchIsExpired(DomainError):

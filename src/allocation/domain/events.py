@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, TypeAlias
 
 Condition: TypeAlias = Literal["good", "check"]
@@ -12,6 +12,9 @@ Condition: TypeAlias = Literal["good", "check"]
 Reason: TypeAlias = Literal["damaged", "expired", "suspect", "lost", "found", "theft", "correction", "other"]
 """Why goods are quarantined or written off, or a count differs."""
 
+
+WhyHoldEnded: TypeAlias = Literal["confirmed", "voided", "expired", "broken"]
+"""It became a promise; it was given up; it has run out; or its batch fell short."""
 
 WhyReleased: TypeAlias = Literal["released", "cancelled", "changed", "moved"]
 
@@ -215,12 +218,67 @@ class BatchCounted:
     reason: Reason
 
 
+@dataclass(frozen=True, slots=True)
+class BatchOverdue:
+    """The day on which a batch was expected has passed."""
+
+    ref: str
+    sku: str
+    eta: date
+
+
+@dataclass(frozen=True, slots=True)
+class BatchExpired:
+    """The last day on which a batch could be sold has passed, and what was here of it is in quarantine: `qty`. Again,
+    when something of it comes back after that."""
+
+    ref: str
+    sku: str
+    qty: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPlaced:
+    """Stock of a batch is held for nobody's line yet, `until` that instant."""
+
+    hold_id: str
+    sku: str
+    qty: int
+    batchref: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HoldExtended:
+    """A hold lasts longer."""
+
+    hold_id: str
+    sku: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HoldEnded:
+    """Nothing is held under this id any more."""
+
+    hold_id: str
+    sku: str
+    qty: int
+    batchref: str
+    why: WhyHoldEnded
+
+
 Event: TypeAlias = (
     BatchCreated
     | BatchQuantityChanged
     | BatchReceived
     | BatchCounted
     | EtaChanged
+    | BatchOverdue
+    | BatchExpired
+    | HoldPlaced
+    | HoldExtended
+    | HoldEnded
     | Quarantined
     | QuarantineReleased
     | WrittenOff

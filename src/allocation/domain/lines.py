@@ -192,6 +192,11 @@ class StoredLines(Protocol):
         """What is promised from one batch, of the lowest priority and the newest first."""
         ...
 
+    def promised_later(self, batch: Batch) -> Iterator[Allocation]:
+        """What is promised from batches of the SKU that come after this one, as far as it fits the room that it has, in
+        the reverse of the order in which it is broken."""
+        ...
+
     def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
         """Lines that wait and may be served from this batch, in their turn, as far as they fit the room that it has by
         then. `day` is when its goods are there; None: now."""
@@ -238,6 +243,17 @@ class Lines:
         ours = sorted((one for one in in_memory if one and one.line.qty), key=_loses)
         stored = self.stored.first_to_break(batch) if self.stored else ()
         return heapq.merge(ours, (one for one in stored if one.line.key not in self.changed), key=_loses)
+
+    def promised_elsewhere(self, batch: Batch) -> Iterator[Allocation]:
+        """What is promised from other batches of its SKU, in the reverse of the order in which it is broken; of what
+        was stored, only what may move to this one."""
+        lines = (line for line in self.changed.values() if line.sku == batch.sku)
+        promised = (
+            one for line in lines for one in line.allocations if one.line.qty and one.batchref != batch.reference
+        )
+        ours = sorted(promised, key=_keeps)
+        stored = self.stored.promised_later(batch) if self.stored else ()
+        return heapq.merge(ours, (one for one in stored if one.line.key not in self.changed), key=_keeps)
 
     def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
         """Lines that wait for this SKU, in their turn; of those that were stored, who may be served from the batch."""
@@ -309,3 +325,7 @@ class Lines:
 
 def _loses(allocation: Allocation) -> tuple[int, int]:
     return allocation.priority, -allocation.version
+
+
+def _keeps(allocation: Allocation) -> tuple[int, int]:
+    return -allocation.priority, allocation.version

@@ -20,6 +20,8 @@ from allocation.domain.errors import (
     StaleQuantity,
 )
 from allocation.domain.events import OutOfStock
+from allocation.domain.holding import end
+from allocation.domain.holds import Hold, HoldKey
 from allocation.domain.lines import LineTerms, OrderLine, PlacedLine
 from allocation.domain.ordering import release
 from allocation.domain.product import Product
@@ -27,12 +29,14 @@ from allocation.domain.product import Product
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a line would get, where `taken` of its SKU go to lines before it in the same order."""
+    """What a line would get, where `taken` of its SKU go to lines before it in the same order, and its `hold` is given
+    back."""
 
     product: Product
     line: OrderLine
     pieces: Pieces
     taken: int
+    hold: Hold | None
 
     @property
     def short(self) -> int:
@@ -59,30 +63,48 @@ def place_order(cmd: PlaceOrder, known: Sequence[PlacedLine], product_of: Callab
             line = planned.line
             planned.product.record(OutOfStock(line.orderid, line.sku, line.qty, line.lineid))
         return short
+    for hold in dict.fromkeys(planned.hold for planned in plan if planned.hold):
+        end(products[hold.sku], hold, "confirmed")
     for planned in plan:
         allocating.promise(planned.product, planned.line, terms, planned.pieces)
     return []
 
 
-def _new_among(cmd: PlaceOrder, known: Sequence[PlacedLine]) -> Iterator[OrderLine]:
+def _new_among(cmd: PlaceOrder, known: Sequence[PlacedLine]) -> Iterator[tuple[OrderLine, str | None]]:
+    """Each with the id of its hold."""
     by_id = {line.lineid: line for line in known if line.qty}
     for ordered in cmd.lines:
         placed = by_id.get(ordered.lineid)
         if placed is None:
-            yield OrderLine(cmd.orderid, ordered.sku, ordered.qty, ordered.lineid)
+            yield OrderLine(cmd.orderid, ordered.sku, ordered.qty, ordered.lineid), ordered.hold
         elif (placed.sku, placed.qty) != (ordered.sku, ordered.qty) or not placed.has_pieces:
             raise LineConflict(placed)
 
 
-def _plan(products: dict[str, Product], lines: Sequence[OrderLine], terms: LineTerms) -> Iterator[Planned]:
-    """Each line has what those before it leave. Nothing changes."""
+def _plan(
+    products: dict[str, Product], lines: Sequence[tuple[OrderLine, str | None]], terms: LineTerms
+) -> Iterator[Planned]:
+    """Each line has what those before it leave, and what is held for it: of that, others have nothing. Nothing
+    changes."""
     by_batch: Counter[str] = Counter()
     by_sku: Counter[str] = Counter()
-    for line in lines:
+    used: Counter[HoldKey] = Counter()
+    for line, hold_id in lines:
         product = products[line.sku]
-        planned = Planned(product, line, allocating.choose(product, line.qty, terms, by_batch), by_sku[line.sku])
+        hold = product.holds.get((line.sku, hold_id)) if hold_id else None
+        taken, first = by_batch, None
+        if hold:
+            first = product.batches[hold.batchref]
+            taken = by_batch.copy()
+            taken[hold.batchref] -= hold.qty - used[hold.key]
+        planned = Planned(
+            product, line, allocating.choose(product, line.qty, terms, taken=taken, first=first), by_sku[line.sku], hold
+        )
         for batch, qty in planned.pieces:
-            by_batch[batch.reference] += qty
+            of_hold = min(qty, hold.qty - used[hold.key]) if hold and batch is first else 0
+            if hold:
+                used[hold.key] += of_hold
+            by_batch[batch.reference] += qty - of_hold
             by_sku[line.sku] += qty
         yield planned
 
@@ -135,8 +157,7 @@ def _extend(product: Product, line: PlacedLine, by: int) -> None:
     elif line.qty and line.terms.may_split:
         allocating.promise(product, more, line.terms, allocating.choose(product, by, line.terms), line.since)
     else:
-        rooms = [room for _, room, objection in allocating.examine(product, 1, line.terms) if not objection]
-        raise NoRoom(line, by, max(rooms, default=0))
+        raise NoRoom.for_line(line, by, allocating.largest_room(product, line.terms))
 
 
 def _where_it_is(product: Product, line: PlacedLine, more: int) -> Batch | None:

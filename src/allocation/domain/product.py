@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import date
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from typing import assert_never
 
 from allocation.domain.batches import Batch, Batches
@@ -13,12 +14,17 @@ from allocation.domain.events import (
     Backordered,
     BatchCounted,
     BatchCreated,
+    BatchExpired,
+    BatchOverdue,
     BatchQuantityChanged,
     BatchReceived,
     Deallocated,
     Dispatched,
     EtaChanged,
     Event,
+    HoldEnded,
+    HoldExtended,
+    HoldPlaced,
     LineReleased,
     OrderCancelled,
     OutOfStock,
@@ -28,6 +34,7 @@ from allocation.domain.events import (
     ShortagesReported,
     WrittenOff,
 )
+from allocation.domain.holds import Holds
 from allocation.domain.lines import Lines
 
 
@@ -38,8 +45,9 @@ class Product:
     set. The rules are functions of a product (`allocation.domain.allocating`, `receiving` and others): they decide, and
     refuse before anything has changed; applying never fails.
 
-    Products of one unit of work share `batches`, `lines` and `documents`, since references, lines and numbers are
-    unique across SKUs. `waiting` of its lines are backordered. `today` asks for the day on which it is decided.
+    Products of one unit of work share `batches`, `lines`, `documents` and `holds`, since references, lines and numbers
+    are unique across SKUs. `waiting` of its lines are backordered, and so many `held` pieces of stock are there. `now`
+    and `today` ask for the moment at which it is decided.
     """
 
     def __init__(
@@ -50,18 +58,26 @@ class Product:
         lines: Lines | None = None,
         documents: Documents | None = None,
         *,
+        holds: Holds | None = None,
         waiting: int = 0,
+        held: int = 0,
+        now: Callable[[], datetime] = lambda: datetime.min.replace(tzinfo=UTC),
         today: Callable[[], date] = lambda: date.min,
-        on_event: Callable[[Product, Event], object] | None = None,
+        on_event: Callable[[Product, int, Event], object] | None = None,
     ) -> None:
         self.sku = sku
         self.version_number = version_number
         self.waiting = waiting
+        self.held = held
         self.batches = Batches() if batches is None else batches
         self.lines = Lines() if lines is None else lines
         self.documents = Documents() if documents is None else documents
+        self.holds = Holds() if holds is None else holds
+        self.now = now
         self.today = today
         self.events: list[Event] = []
+        self._unrecorded: list[tuple[int, Event]] = []
+        self._is_ahead = False
         self.roomier: dict[str, None] = {}
         """Batches that have more to give since those who wait were served, or give it sooner."""
         self._on_event = on_event
@@ -77,15 +93,31 @@ class Product:
 
     def record(self, event: Event) -> None:
         self.apply(event)
-        self.events.append(event)
-        if self._on_event:
-            self._on_event(self, event)
+        self._unrecorded.append((self.version_number, event))
+        if not self._is_ahead:
+            self.catch_up()
+
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """What is recorded meanwhile has come about by itself: it counts at once, but leaves no trace unless something
+        else is recorded after it."""
+        self._is_ahead = True
+        yield
+        self._is_ahead = False
+
+    def catch_up(self) -> None:
+        """Record what has come about by itself."""
+        for version, event in self._unrecorded:
+            self.events.append(event)
+            if self._on_event:
+                self._on_event(self, version, event)
+        self._unrecorded.clear()
 
     def is_expired(self, batch: Batch) -> bool:
         """It can be sold on its last day, and not after it."""
         return batch.expires is not None and batch.expires < self.today()
 
-    def apply(self, event: Event) -> None:  # noqa: PLR0912 - an arm for each kind
+    def apply(self, event: Event) -> None:  # noqa: PLR0912, PLR0915 - an arm for each kind
         """Take in the next event of its history."""
         self.version_number += 1
         match event:
@@ -103,6 +135,11 @@ class Product:
             case BatchReceived():
                 self.batches.receive(event, added=self.version_number)
                 self.roomier[event.ref] = None
+            case BatchOverdue():
+                self.batches[event.ref].overdue = True
+            case BatchExpired():
+                self.batches[event.ref].expired = True
+                self._move(event.ref, quarantined=event.qty, taken=event.qty)
             case EtaChanged():
                 self.batches.expect(event)
                 self.roomier[event.ref] = None
@@ -124,6 +161,16 @@ class Product:
                 self.lines.take_back(event)
             case OrderCancelled():
                 self.lines.cancelled.add(event.orderid)
+            case HoldPlaced():
+                self._move(event.batchref, held=event.qty, taken=event.qty)
+                self.holds.place(event, self.version_number)
+                self.held += 1
+            case HoldExtended():
+                self.holds.extend(event)
+            case HoldEnded():
+                self._move(event.batchref, held=-event.qty, taken=-event.qty)
+                self.holds.end(event)
+                self.held -= 1
             case OutOfStock():
                 self.lines.no_longer_broken(event)
             case ShortagesReported():
@@ -132,10 +179,20 @@ class Product:
                 assert_never(event)
         self.documents.note(event, self.version_number)
 
-    def _move(self, ref: str, *, purchased: int = 0, taken: int = 0, dispatched: int = 0, quarantined: int = 0) -> None:
+    def _move(
+        self,
+        ref: str,
+        *,
+        purchased: int = 0,
+        taken: int = 0,
+        held: int = 0,
+        dispatched: int = 0,
+        quarantined: int = 0,
+    ) -> None:
         batch = self.batches[ref]
         batch.purchased_quantity += purchased
         batch.taken_quantity += taken
+        batch.held_quantity += held
         batch.dispatched_quantity += dispatched
         batch.quarantined_quantity += quarantined
         if purchased > taken:
@@ -151,4 +208,5 @@ class Product:
 
     @property
     def _state(self) -> tuple[object, ...]:
-        return self.sku, self.version_number, self.waiting, self.batches.of(self.sku), self.lines, self.documents
+        counts = self.version_number, self.waiting, self.held
+        return self.sku, counts, self.batches.of(self.sku), self.lines, self.documents, self.holds

@@ -1,10 +1,13 @@
-"""Delivers the outbox, fills the stream in Redis again from the log, and removes what is too old."""
+"""Delivers the outbox, fills the stream in Redis again from the log, records what comes due, and removes what is too
+old."""
 
 from __future__ import annotations
 
+from functools import partial
 from threading import Event
 
 from allocation.bootstrap import Service
+from allocation.entrypoints import clock
 from allocation.entrypoints.memory import settle_memory
 from allocation.entrypoints.tasks import run_until_one_ends
 
@@ -13,5 +16,9 @@ def run(service: Service, stop: Event) -> None:
     """Deliver effects until told to stop, or until a task of it dies; raises what of."""
     settle_memory()
     run_until_one_ends(
-        stop, relay=service.relay.run, housekeeping=service.housekeeping.run, backfill=service.backfill.run
+        stop,
+        relay=service.relay.run,
+        clock=partial(clock.run, service),
+        housekeeping=service.housekeeping.run,
+        backfill=service.backfill.run,
     )

@@ -17,6 +17,7 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from allocation.views.due_dates import Backlog
 from messaging.errors import Unavailable
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Waiting
@@ -33,6 +34,7 @@ class Snapshot:
     waiting: Waiting | None = None
     lag: Lag | None = None
     waiting_lines: int | None = None
+    due_dates: Backlog | None = None
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Probe:
     waiting: Callable[[], Waiting]
     lag: Callable[[], Lag]
     waiting_lines: Callable[[], int]
+    due_dates: Callable[[], Backlog]
 
     def __call__(self) -> Snapshot:
         found = Snapshot()
@@ -49,6 +52,8 @@ class Probe:
             found.waiting = self.waiting()
         with _whatever_fails("the lines that wait"):
             found.waiting_lines = self.waiting_lines()
+        with _whatever_fails("what comes due"):
+            found.due_dates = self.due_dates()
         with _whatever_fails("the command stream"):
             found.lag = self.lag()
         return found
@@ -98,6 +103,11 @@ class BackingServicesCollector(Collector):
         if found.waiting_lines is not None:
             about = "Lines that wait for stock, up to 10,000."
             yield _gauge("allocation_waiting_lines", about, [], {(): found.waiting_lines})
+        if found.due_dates:
+            about = "For how long a hold that has run out, or a batch whose day has passed, is not recorded."
+            yield _gauge("allocation_due_dates_lag_seconds", about, [], {(): found.due_dates.lag})
+            about = "Batches that were expected on a day that has passed, up to 10,000."
+            yield _gauge("allocation_overdue_batches", about, [], {(): found.due_dates.overdue_batches})
         if found.lag:
             yield from _of_commands(found.lag)
 

@@ -8,12 +8,16 @@ from allocation.domain import (
     allocating,
     backordering,
     commands,
+    due_dates,
     events,
+    holding,
     ordering,
     placing,
+    pulling,
     quarantining,
     receiving,
 )
+from allocation.domain.holds import Hold
 from allocation.domain.lines import OrderLine
 from allocation.domain.product import Product
 from allocation.service_layer import order_answers
@@ -82,6 +86,55 @@ def release_quarantine(cmd: commands.ReleaseQuarantine, uow: UnitOfWork) -> Plac
 def write_off(cmd: commands.WriteOff, uow: UnitOfWork) -> Places:
     product = uow.products.get_by_batchref(cmd.ref)
     return _place(product, quarantining.write_off(product, cmd))
+
+
+def place_hold(cmd: commands.PlaceHold, uow: UnitOfWork) -> JsonObject:
+    return _held(holding.place(uow.products.get(cmd.sku), cmd))
+
+
+def confirm_hold(cmd: commands.ConfirmHold, uow: UnitOfWork) -> None:
+    holding.confirm(uow.products.get(cmd.sku), cmd)
+
+
+def extend_hold(cmd: commands.ExtendHold, uow: UnitOfWork) -> JsonObject:
+    return _held(holding.extend(uow.products.get(cmd.sku), cmd))
+
+
+def void_hold(cmd: commands.VoidHold, uow: UnitOfWork) -> None:
+    holding.void(uow.products.get(cmd.sku), cmd)
+
+
+def _held(hold: Hold) -> JsonObject:
+    return {
+        "hold_id": hold.hold_id,
+        "sku": hold.sku,
+        "qty": hold.qty,
+        "batchref": hold.batchref,
+        "until": hold.until.isoformat(),
+    }
+
+
+def pull_forward(cmd: commands.PullForward, uow: UnitOfWork) -> JsonObject:
+    """Which promises have moved."""
+    moved = pulling.pull_forward(uow.products.get(cmd.sku), cmd)
+    return {
+        "moved": [
+            {
+                "orderid": pulled.line.orderid,
+                "lineid": pulled.line.lineid,
+                "sku": cmd.sku,
+                "qty": pulled.qty,
+                "from": pulled.batchref,
+                "to": cmd.ref,
+                "outcome": "moved",
+            }
+            for pulled in moved
+        ]
+    }
+
+
+def apply_due_dates(cmd: commands.ApplyDueDates, uow: UnitOfWork) -> None:
+    due_dates.apply_due_dates(uow.products.get(cmd.sku), cmd.refs)
 
 
 def release_line(cmd: commands.ReleaseLine, uow: UnitOfWork) -> Places:

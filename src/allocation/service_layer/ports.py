@@ -8,6 +8,7 @@ from typing import Protocol
 
 from allocation.domain.documents import DocumentKey
 from allocation.domain.events import Event
+from allocation.domain.holds import HoldKey
 from allocation.domain.lines import LineKey, PlacedLine
 from allocation.domain.product import Product
 from messaging import unit_of_work
@@ -16,19 +17,20 @@ from messaging.envelope import Delivery
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """What is to be read of the database at once: products by SKU, batches by reference, lines, whole orders and
-    documents by their keys."""
+    """What is to be read of the database at once: products by SKU, batches by reference, lines, whole orders,
+    documents and holds by their keys."""
 
     skus: Sequence[str] = ()
     batchrefs: Sequence[str] = ()
     lines: Sequence[LineKey] = ()
     orders: Sequence[str] = ()
     documents: Sequence[DocumentKey] = ()
+    holds: Sequence[HoldKey] = ()
 
     @property
     def changed(self) -> Lookups:
         """The products that will be written: by their SKUs, or where those are not known by batches, lines, orders."""
-        return Lookups(skus=self.skus) if self.skus else replace(self, documents=())
+        return Lookups(skus=self.skus) if self.skus else replace(self, documents=(), holds=())
 
     @classmethod
     def of_all(cls, several: Sequence[Lookups]) -> Lookups:

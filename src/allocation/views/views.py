@@ -12,9 +12,11 @@ from sqlalchemy import Connection, Engine
 from allocation.domain.commands import CreateBatch
 from allocation.domain.names import forms
 from allocation.domain.ordering import Status
-from allocation.views import backorders, batches, moves, orders, products, stock_history, stock_list
+from allocation.views import backorders, batches, due_dates, holds, moves, orders, products, stock_history, stock_list
 from allocation.views.backorders import Backorder, Place
 from allocation.views.batches import Batch
+from allocation.views.due_dates import Backlog, Due
+from allocation.views.holds import Hold
 from allocation.views.moves import Moved
 from allocation.views.orders import Listed, Order
 from allocation.views.products import Room, Stock
@@ -54,6 +56,21 @@ class Views:
 
     def backorders_of(self, orderid: str) -> list[Backorder]:
         return self._ask_of(backorders.backorders_of, orderid, self._zone)
+
+    def hold(self, hold_id: str, sku: str) -> Hold | None:
+        return self._ask_of(lambda asked, name: holds.hold(asked, hold_id, name), sku)
+
+    def holds(self, sku: str | None, after: tuple[str, str], most: int) -> list[Hold]:
+        """The next by SKU and id, of those that have not run out."""
+        return self._ask(holds.holds, sku, after, most)
+
+    def due(self, most: int) -> list[Due]:
+        """What has come due by the clock and is not recorded, the first `most`."""
+        return self._ask(due_dates.due, most, self._zone)
+
+    def due_dates(self) -> Backlog:
+        """How late that is recorded, and how many batches are overdue, of the first 10,000."""
+        return self._ask(due_dates.backlog, 10_000, self._zone)
 
     def waiting_lines(self) -> int:
         """How many lines wait, of the first 10,000."""

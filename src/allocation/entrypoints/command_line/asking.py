@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from allocation.config import Settings
-from allocation.domain.commands import Allocate, PlaceOrder
+from allocation.domain.commands import Allocate, ExtendHold, PlaceHold, PlaceOrder, PullForward
 from allocation.domain.events import Event
 from allocation.entrypoints.command_line import sessions
 from allocation.entrypoints.command_line.os_user import user_principal
@@ -125,7 +125,7 @@ def _ask(settings: Settings, row: CommandRow[Any], given: Mapping[str, Any], *, 
             result = outcome.unwrap()
         except DomainError as refusal:
             raise click.ClickException(str(refusal)) from refusal
-        moved = service.views.moved(result) if _is_places(command, result) and not dry_run else []
+        moved = service.views.moved(result) if _is_places(result) and not dry_run else []
         said = _said(service.views, command, result, outcome.changed)
     if isinstance(outcome, DryRun):
         _echo_dry_run(outcome, said, as_json=as_json)
@@ -148,21 +148,21 @@ def _echo_dry_run(found: DryRun, said: str, *, as_json: bool) -> None:
     click.echo(f"{said} (dry run: nothing was changed)")
 
 
-def _is_places(command: object, result: Any) -> bool:
-    """Whether the result says where it is recorded what followed."""
-    return isinstance(result, dict) and not isinstance(command, PlaceOrder)
+def _is_places(result: Any) -> bool:
+    """Whether the result says where it is recorded what followed: versions by SKU."""
+    return isinstance(result, dict) and all(type(one) is int for one in result.values())
 
 
 def _said(views: Views, command: object, result: Any, changed: bool) -> str:
-    if isinstance(command, PlaceOrder):
-        return _placed(views, result)
+    if words := _OWN_WORDS.get(type(command)):
+        return words(views, result)
     if isinstance(command, Allocate) and result is None:
         return "Out of stock."
     if isinstance(result, str):
         return f"Allocated to batch {result}." if changed else f"Allocated to batch {result} before."
     if not changed:
         return "Nothing has changed: it was so before."
-    if not _is_places(command, result):
+    if not _is_places(result):
         return "Done."
     places = ", ".join(f"version {version} of {sku}" for sku, version in sorted(result.items()))
     return f"Recorded as {places}."
@@ -188,6 +188,27 @@ def _line(line: Mapping[str, Any]) -> str:
     has += [f"{line['returned']} returned"] if line["returned"] else []
     has += [f"{line['waiting']} waiting"] if line["waiting"] else []
     return f"Line {line['lineid']}, {line['qty']} of {line['sku']}: {', '.join(has) or 'nothing'}."
+
+
+def _held(_: Views, result: Any) -> str:
+    return f"{result['qty']} of batch {result['batchref']} are held until {result['until']}."
+
+
+def _pulled(_: Views, result: Any) -> str:
+    lines = [
+        f"Line {move['lineid']} of order {move['orderid']}: its {move['qty']} of batch {move['from']} are promised "
+        f"from batch {move['to']} now."
+        for move in result["moved"]
+    ]
+    return "\n".join(lines or ["No promise has moved: none that comes later fits."])
+
+
+_OWN_WORDS: dict[type, Callable[[Views, Any], str]] = {
+    PlaceOrder: _placed,
+    PlaceHold: _held,
+    ExtendHold: _held,
+    PullForward: _pulled,
+}
 
 
 def _told(move: Moved) -> str:

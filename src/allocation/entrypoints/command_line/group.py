@@ -22,9 +22,10 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Running": ("run", "serve", "relay", "consume", "migrate"),
     "Stock": (
         *("import", "export", "create-batch", "receive-batch", "change-eta", "change-batch-quantity", "count-batch"),
-        *("quarantine", "release-quarantine", "write-off"),
+        *("quarantine", "release-quarantine", "write-off", "pull-forward"),
     ),
     "Orders": ("place-order", "change-line", "allocate", "release-line", "cancel-order", "dispatch", "return-line"),
+    "Holds": ("place-hold", "confirm-hold", "extend-hold", "void-hold"),
     "Looking": ("status", "orders", "backorders", "explain", "watch", "demo", "catalogue"),
     "Repairing": ("check", "dead-letters"),
     "Authentication": ("keys",),

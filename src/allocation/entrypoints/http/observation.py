@@ -73,7 +73,8 @@ def _behind(proxy: P) -> P:
 def _add_metrics(app: Flask, service: Service, own: Metrics) -> None:
     @cache
     def backing_services() -> BackingServicesCollector:
-        look = Probe(service.waiting, service.command_group.lag, service.views.waiting_lines)
+        views = service.views
+        look = Probe(service.waiting, service.command_group.lag, views.waiting_lines, views.due_dates)
         return BackingServicesCollector(CachedProbe(look), version("allocation"))
 
     @Route(app, "GET", "/metrics", Scope.READ, {200: Answer("The metrics.", "# HELP ...")}, tag="health")

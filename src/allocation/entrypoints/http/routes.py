@@ -57,10 +57,10 @@ class Route:
     """Declares the function that it decorates. The first sentence of its docstring is the summary, the rest describes.
 
     A route that `takes` a command is called with that and the message id: fields of the command are read from the path
-    where it has them, and from the body. With `if_match` a change must name the ETag of what it is based on, which
-    becomes the command's field `seen`. `raises` are problems beside those that follow from all this; of a command,
-    `falls_short` gives the answer that is one of them, for an outcome that is no refusal. What it `ignores` are fields
-    of the command that have no meaning here.
+    and the query where those have them, and from the body. With `if_match` a change must name the ETag of what it is
+    based on, which becomes the command's field `seen`. `raises` are problems beside those that follow from all this; of
+    a command, `falls_short` gives the answer that is one of them, for an outcome that is no refusal. What it `ignores`
+    are fields of the command that have no meaning here.
     """
 
     where: Flask | Blueprint
@@ -117,9 +117,16 @@ class Route:
         return {name: fields[name].wire or name for name in self.parameters if name in fields}
 
     @property
+    def in_query(self) -> list[str]:
+        """Fields of the command that stand in the query."""
+        return (
+            [name for name in self.query.model_fields if name in self.takes.fields] if self.takes and self.query else []
+        )
+
+    @property
     def has_body(self) -> bool:
-        """A command of which the path says everything needs none."""
-        return self.takes is not None and len(self.known) < len(self.takes.fields)
+        """A command of which the path and the query say everything needs none."""
+        return self.takes is not None and len(self.known) + len(self.in_query) < len(self.takes.fields)
 
     @property
     def may_add(self) -> bool:
@@ -140,6 +147,7 @@ class Route:
         schema = self.schema
         expected = {"seen": seen()} if self.if_match else {}
         given = {wire: name_in_path(path[name]) for name, wire in self.known.items()}
+        given |= {name: request.args[name] for name in self.in_query if name in request.args}
         if self.has_body or request.get_data():  # then all of it must be known, too
             command = body(schema, self.largest_body, given, may_add=self.may_add)
         else:

@@ -12,6 +12,7 @@ from allocation.entrypoints.v1 import (
     batches,
     dry_runs,
     events,
+    holds,
     orders,
     pages,
     products,
@@ -22,7 +23,7 @@ from allocation.entrypoints.v1 import (
 def add_to(app: Flask, service: Service) -> None:
     v1 = Blueprint("v1", __name__, url_prefix="/v1")
     declared = declarations(app).by_endpoint
-    for resource in (products, batches, orders, backorders, events, allocations):
+    for resource in (products, batches, orders, backorders, holds, events, allocations):
         resource.add_routes(v1, service)
 
     @v1.before_request

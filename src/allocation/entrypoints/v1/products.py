@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from flask import Blueprint
+from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
+from allocation.domain.commands import PullForward
 from allocation.domain.errors import InvalidSku
 from allocation.domain.explaining import Candidate, Explanation
 from allocation.domain.lines import LineTerms
@@ -19,7 +20,8 @@ from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
 from allocation.entrypoints.v1.queries import AT_SKU, OfExplanation, Page, cursor_at, link_to, place_of
-from allocation.views import Incoming, Stock
+from allocation.service_layer.messages import due_dates
+from allocation.views import Incoming, Moved, Stock
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,23 @@ class Products:
     next: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class PulledForward:
+    """Which promises have moved."""
+
+    moved: list[Moved]
+
+
+_MOVED: Moved = {
+    "orderid": "order-2",
+    "lineid": "line-1",
+    "sku": "RED-CHAIR",
+    "qty": 1,
+    "from": "by-ship",
+    "to": "on-shelf",
+    "outcome": "moved",
+}
+_PULLED = Answer("Which promises have moved; none when nothing fits.", PulledForward([_MOVED]))
 _STOCK = Stock("RED-CHAIR", 20, 12, 8, [Incoming(date(2031, 1, 1), 100, 0, 100)])
 
 _EXPLANATION = Answer(
@@ -61,6 +80,19 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def product(sku: str) -> ResponseReturnValue:
         """Get a product. What is on hand, promised and available now, and what is to come by day."""
         return answer(found_or_404(service.views.product(name_in_path(sku)), f"no batch of {sku} was ever added"))
+
+    @Route(
+        v1,
+        "POST",
+        "/products/<any_text:sku>/pull-forward",
+        Scope.OPERATE,
+        {200: _PULLED},
+        takes=due_dates.PULL_FORWARD,
+    )
+    def pull_forward(command: PullForward, message_id: str | None) -> ResponseReturnValue:
+        """Pull promises forward. Those of batches that come later move to this one, each as a whole that fits, and who
+        would lose it last comes first. What is free by that goes to those who wait."""
+        return answer(PulledForward(**service.bus.handle(command, g.metadata, message_id)))
 
     @Route(v1, "GET", "/products/<any_text:sku>/explain", Scope.READ, {200: _EXPLANATION}, query=OfExplanation)
     def explain(sku: str) -> ResponseReturnValue:

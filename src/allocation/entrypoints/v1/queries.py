@@ -33,6 +33,7 @@ AT_EVENT: TypeAdapter[tuple[str, int, str] | tuple[str, int]] = TypeAdapter(
     tuple[Stored, _Version, _Id] | tuple[Stored, _Version]  # as cursors were before they had an id
 )
 
+AT_HOLD = AT_BATCH
 AT_BACKORDER: TypeAdapter[tuple[str, int, int]] = TypeAdapter(tuple[Stored, int, _Version])
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -94,6 +95,18 @@ class OfOrders(Page):
 
 class OfBackorders(Page):
     sku: Annotated[Name, Field(description="lines that wait for this SKU")] | None = None
+
+
+class OfHold(OfCommands):
+    sku: Annotated[Name, Field(description="what is held")]
+
+
+class OneHold(Query):
+    sku: Annotated[Name, Field(description="what is held")]
+
+
+class OfHolds(Page):
+    sku: Annotated[Name, Field(description="what is held of this SKU")] | None = None
 
 
 class OfExplanation(Query):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from allocation.domain.errors import DomainError
-from allocation.service_layer.messages import ordering, quarantine, stock
+from allocation.service_layer.messages import due_dates, holds, ordering, quarantine, stock
 from allocation.service_layer.messages.table import CommandRow, EventRow
 from allocation.service_layer.ports import Lookups
 
@@ -18,7 +18,10 @@ R = TypeVar("R", CommandRow[Any], EventRow[Any])
 
 def _rows(kind: type[R]) -> tuple[R, ...]:
     return tuple(
-        row for family in (stock, quarantine, ordering) for row in vars(family).values() if isinstance(row, kind)
+        row
+        for family in (stock, quarantine, ordering, holds, due_dates)
+        for row in vars(family).values()
+        if isinstance(row, kind)
     )
 
 

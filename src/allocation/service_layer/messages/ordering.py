@@ -84,7 +84,16 @@ PLACE_ORDER = CommandRow(
             Several(
                 Record(
                     commands.OrderedLine,
-                    {"sku": SKU, "qty": Field(QUANTITY, "How much of it."), "lineid": LINEID},
+                    {
+                        "sku": SKU,
+                        "qty": Field(QUANTITY, "How much of it."),
+                        "lineid": LINEID,
+                        "hold": Field(
+                            Text(),
+                            "A hold of the SKU that the line takes over; null for none. What it does not take "
+                            "is free. One that has ended is none.",
+                        ),
+                    },
                 ),
                 most=200,
                 by="lineid",
@@ -109,7 +118,9 @@ PLACE_ORDER = CommandRow(
         "locations": ["hamburg", "berlin"],
     },
     lookups=lambda command: Lookups(
-        skus=list(dict.fromkeys(line.sku for line in command.lines)), orders=[command.orderid]
+        skus=list(dict.fromkeys(line.sku for line in command.lines)),
+        orders=[command.orderid],
+        holds=[(line.sku, line.hold) for line in command.lines if line.hold],
     ),
     refuses=[errors.InvalidSku, errors.LineConflict, errors.OrderIsCancelled],
     impossible=Impossible(

@@ -39,6 +39,11 @@ class Day:
 
 
 @dataclass(frozen=True, slots=True)
+class Instant:
+    """A moment, with its time zone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flag:
     """Yes or no."""
 
@@ -88,7 +93,7 @@ class Several:
     otherwise: str = ""
 
 
-Limit: TypeAlias = Text | Texts | Names | Flag | Whole | Day | Choice | Record | Several
+Limit: TypeAlias = Text | Texts | Names | Flag | Whole | Day | Instant | Choice | Record | Several
 
 
 @dataclass(frozen=True, slots=True)

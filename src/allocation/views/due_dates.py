@@ -1,0 +1,66 @@
+"""What has come due by the clock and is not recorded yet, and what is overdue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from allocation.views.batches import TODAY
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Of one SKU: holds that have run out, or these batches, whose day has passed."""
+
+    sku: str
+    refs: tuple[str, ...]
+
+
+def due(asked: Connection, most: int, zone: str) -> list[Due]:
+    """The `most` that came due first, by SKU; the SKU of the first is the first."""
+    refs: dict[str, list[str]] = {}
+    for row in asked.execute(_DUE, {"most": most, "zone": zone}):
+        refs.setdefault(row.sku, []).extend([] if row.reference is None else [row.reference])
+    return [Due(sku, tuple(of_sku)) for sku, of_sku in refs.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """For how many seconds the first of what has come due is not recorded, 0 when all is; and how many batches were
+    expected on a day that has passed."""
+
+    lag: float
+    overdue_batches: int
+
+
+def backlog(asked: Connection, most: int, zone: str) -> Backlog:
+    """`most` batches may be more."""
+    first = asked.execute(_DUE, {"most": 1, "zone": zone}).one_or_none()
+    overdue = int(asked.execute(_OVERDUE, {"most": most, "zone": zone}).scalar_one())
+    return Backlog(max(0.0, first.seconds) if first else 0.0, overdue)
+
+
+_BY_BATCH = f"""
+    SELECT sku, reference, CAST(greatest({{day}}, DATE '1980-01-01') + 1 AS timestamp) AT TIME ZONE :zone AS since
+    FROM batches WHERE {{day}} IS NOT NULL AND NOT {{is_recorded}} AND {{day}} < {TODAY}
+    ORDER BY {{day}} LIMIT :most
+"""  # noqa: S608 - all of it is our own
+_DUE = text(f"""
+    SELECT sku, reference,
+           CAST(extract(epoch FROM statement_timestamp() - since) AS double precision) AS seconds
+    FROM (
+        (SELECT sku, CAST(NULL AS text) AS reference, until AS since FROM holds
+         WHERE until <= statement_timestamp() ORDER BY until LIMIT :most)
+        UNION ALL ({_BY_BATCH.format(day="eta", is_recorded="overdue")})
+        UNION ALL ({_BY_BATCH.format(day="expires", is_recorded="expired")})
+    ) AS due ORDER BY since, sku, reference LIMIT :most
+""")  # noqa: S608 - all of it is our own
+
+_OVERDUE = text(f"""
+    SELECT count(*) FROM (
+        (SELECT FROM batches WHERE overdue LIMIT :most)
+        UNION ALL
+        (SELECT FROM batches WHERE eta IS NOT NULL AND NOT overdue AND eta < {TODAY} LIMIT :most)
+    ) AS few
+""")  # noqa: S608 - all of it is our own

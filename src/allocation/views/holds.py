@@ -1,0 +1,42 @@
+"""What is held for nobody's line yet. One that has run out is not among it, recorded or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """So much of a SKU is held, of this batch, `until` that instant."""
+
+    hold_id: str
+    sku: str
+    qty: int
+    batchref: str
+    until: datetime
+
+
+def hold(asked: Connection, hold_id: str, sku: str) -> Hold | None:
+    row = asked.execute(_ONE, {"hold_id": hold_id, "sku": sku}).one_or_none()
+    return Hold(*row) if row else None
+
+
+def holds(asked: Connection, sku: str | None, after: tuple[str, str], most: int) -> list[Hold]:
+    """The next by SKU and id."""
+    about = {"sku": sku, "after_sku": after[0], "after": after[1], "most": most}
+    return [Hold(*row) for row in asked.execute(_OF_SKU if sku is not None else _OF_ALL, about)]
+
+
+_ONE = text("""
+    SELECT hold_id, sku, qty, batchref, until FROM holds
+    WHERE sku = :sku AND hold_id = :hold_id AND until > statement_timestamp()
+""")
+_PAGE = """
+    SELECT hold_id, sku, qty, batchref, until FROM holds
+    WHERE %s AND until > statement_timestamp() ORDER BY sku, hold_id LIMIT :most
+"""
+_OF_ALL = text(_PAGE % "(sku, hold_id) > (:after_sku, :after)")
+_OF_SKU = text(_PAGE % "sku = :sku AND (sku, hold_id) > (:after_sku, :after)")
