@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from threading import Thread
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import Engine, text
@@ -21,12 +22,16 @@ from allocation.config import Settings
 from allocation.database import tables
 from allocation.domain import commands as c
 from allocation.domain.errors import DomainError
+from allocation.domain.events import HoldExtended, HoldPlaced
 from embedded.waiting import wait_for
 from messaging.sql import tables as messaging_tables
 
 PATIENCE = 20.0
 ALL = "TESTS_ALL_PAIRS" in os.environ
 """`make test-pairs` sets it."""
+
+TODAY = datetime.now(UTC).date()
+YESTERDAY = TODAY - timedelta(days=1)
 
 STOCK: list[c.Command] = [
     c.CreateBatch("here", "LAMP", 20),
@@ -39,8 +44,15 @@ STOCK: list[c.Command] = [
     c.PlaceOrder("o3", (c.OrderedLine("LAMP", 30, "1"),), "backorder"),
     c.PlaceOrder("o4", (c.OrderedLine("LAMP", 4, "1"), c.OrderedLine("SOFA", 9, "2")), "backorder"),
     c.PlaceOrder("o6", (c.OrderedLine("SOFA", 6, "1"),), "partial"),
+    c.PlaceHold("old", "LAMP", 3, 60),
+    c.PlaceHold("cart", "LAMP", 2, 600),
+    c.CreateBatch("milk", "LAMP", 5, None, YESTERDAY),
+    c.CreateBatch("late", "LAMP", 5, YESTERDAY),
 ]
-ASKED: dict[str, c.Command] = {
+GONE_BY = 61
+"""Seconds since: one of the holds has run out."""
+
+ASKED: dict[str, c.Command | c.ApplyDueDates] = {
     "create": c.CreateBatch("new", "LAMP", 5),
     "allocate": c.Allocate("o1", "LAMP", 3, "2"),
     "allocate another SKU": c.Allocate("o1", "SOFA", 1, "3"),
@@ -60,7 +72,18 @@ ASKED: dict[str, c.Command] = {
     "dispatch": c.Dispatch("o1", "d-1", (c.ParcelLine("1", 6),)),
     "dispatch from another": c.Dispatch("o2", "d-1", (c.ParcelLine("1", 8, "other"),)),
     "return": c.ReturnLine("o1", "1", 2, "b-1", "good"),
+    "hold": c.PlaceHold("till", "LAMP", 3, 600),
+    "confirm": c.ConfirmHold("cart", "LAMP", 1, "o7", "1"),
+    "extend": c.ExtendHold("cart", "LAMP", 1200),
+    "void": c.VoidHold("cart", "LAMP"),
+    "take over": c.PlaceOrder("o8", (c.OrderedLine("LAMP", 2, "1", "cart"),), "all_or_nothing"),
+    "pull forward": c.PullForward("LAMP", "other"),
+    "due dates": c.ApplyDueDates("LAMP", ("milk", "late")),
 }
+
+
+def test_every_command_is_one_of_a_pair() -> None:
+    assert {type(command) for command in ASKED.values()} == {*get_args(c.Command), c.ApplyDueDates}
 
 
 @pytest.fixture
@@ -71,29 +94,40 @@ def two(settings: Settings) -> Iterator[list[Service]]:
         service.close()
 
 
-def ask(handle: Callable[[c.Command], object], command: c.Command) -> str:
+def ask(handle: Callable[[Any], object], command: object) -> str:
     try:
-        return repr(handle(command))
+        answer = handle(command)
+        return repr({**answer, "until": "later"} if isinstance(answer, dict) and "until" in answer else answer)
     except DomainError as refusal:
         return str(refusal)
 
 
-def answer(answers: dict[str, str], service: Service, early: c.Command) -> None:
+def answer(answers: dict[str, str], service: Service, early: object) -> None:
     answers["early"] = ask(service.bus.handle, early)
 
 
-def in_turn(*asked: c.Command) -> tuple[list[str], dict[str, list[object]]]:
+def timeless(event: object) -> object:
+    if isinstance(event, HoldPlaced | HoldExtended):
+        return replace(event, until=datetime.max.replace(tzinfo=UTC))
+    return event
+
+
+def in_turn(*asked: object) -> tuple[list[str], dict[str, list[object]]]:
     """What is answered, and what has happened, one after the other."""
-    service = InMemory(date.today())  # noqa: DTZ011 - nothing of it expires
+    service = InMemory(TODAY)
     service.given(c.CreateBatch("sofa", "SOFA", 5), *STOCK)
-    answers = [ask(service.bus.handle, command) for command in asked]
-    return answers, {sku: service.history(sku) for sku in ("LAMP", "SOFA")}
+    service.now += timedelta(seconds=GONE_BY)
+    answers = []
+    for command in asked:
+        service.now += timedelta(milliseconds=1)
+        answers.append(ask(service.bus.handle, command))
+    return answers, {sku: list(map(timeless, service.history(sku))) for sku in ("LAMP", "SOFA")}
 
 
 def happened(service: Service, sku: str) -> list[object]:
     with service.bus.unit_of_work() as uow:
         found: list[object] = uow.event_log.history(sku)  # type: ignore[attr-defined]  # the SQL one
-        return found
+        return list(map(timeless, found))
 
 
 def is_stuck(sql: Sql) -> bool:
@@ -107,13 +141,15 @@ def test_of_two_at_once_one_comes_after_the_other(
     late = ASKED[name]
     commit = SqlAlchemyUnitOfWork.commit
     for other, early in ASKED.items():
-        if not (ALL or other in {name, "cancel", "dispatch from another"}):
+        if not (ALL or other in {name, "cancel", "dispatch from another", "due dates"}):
             continue
         names = [table.name for table in (*tables.metadata.sorted_tables, *messaging_tables.metadata.sorted_tables)]
         with engine.begin() as connection:
             connection.execute(text(f"TRUNCATE {', '.join(names)}"))
         for command in (c.CreateBatch("sofa", "SOFA", 5), *STOCK):
             two[0].bus.handle(command)
+        with engine.begin() as connection:
+            connection.execute(text(f"UPDATE holds SET until = until - interval '{GONE_BY} seconds'"))
         answers: dict[str, str] = {}
         between = Thread(target=partial(answer, answers, two[1], early))
         began: list[Any] = []
