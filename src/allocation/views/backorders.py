@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from allocation.views.batches import IS_SOLD
+from allocation.views.batches import AVAILABLE, IS_SOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ _COUNT = text("SELECT count(*) FROM (SELECT FROM backorders ORDER BY sku, since 
 
 _LARGEST = f"""
     coalesce((
-        SELECT max(purchased_quantity - allocated_quantity) FROM batches
+        SELECT max({AVAILABLE}) FROM batches
         WHERE batches.sku = skus.sku AND is_open AND {IS_SOLD}
     ), 0)
 """  # noqa: S608 - all of it is our own

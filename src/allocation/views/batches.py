@@ -45,11 +45,17 @@ TODAY = "CAST(statement_timestamp() AT TIME ZONE :zone AS date)"
 IS_SOLD = f"coalesce(expires >= {TODAY}, true)"
 """That it has not expired: what has is in no number of what there is."""
 
-PROMISED = "allocated_quantity - held_quantity - dispatched_quantity - quarantined_quantity"
+AVAILABLE = "(purchased_quantity - allocated_quantity)"
+"""How much of a batch a line could be promised now."""
+
+HELD = "held_quantity"
+"""How much of a batch is held now."""
+
+PROMISED = "(allocated_quantity - held_quantity - dispatched_quantity - quarantined_quantity)"
 
 COLUMNS = f"""
-    reference, sku, purchased_quantity, {PROMISED} AS promised, purchased_quantity - allocated_quantity AS available,
-    eta, held_quantity, dispatched_quantity, quarantined_quantity, expires,
+    reference, sku, purchased_quantity, {PROMISED} AS promised, {AVAILABLE} AS available,
+    eta, {HELD} AS held, dispatched_quantity, quarantined_quantity, expires,
     CASE WHEN expires < {TODAY} THEN 'expired' WHEN eta IS NULL THEN 'received' WHEN eta < {TODAY} THEN 'overdue'
          ELSE 'expected' END AS state,
     location

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from allocation.views.batches import IS_SOLD, PROMISED, TODAY, all_batches_of
+from allocation.views.batches import AVAILABLE, HELD, IS_SOLD, PROMISED, TODAY, all_batches_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _stocks(rows: Sequence[Any]) -> Iterator[Stock]:
 
 _STOCK = f"""
     SELECT page.sku, eta, sum(purchased_quantity) FILTER (WHERE {IS_SOLD}), sum({PROMISED}) FILTER (WHERE {IS_SOLD}),
-           sum(held_quantity) FILTER (WHERE {IS_SOLD}), sum(dispatched_quantity) FILTER (WHERE {IS_SOLD}),
+           sum({HELD}) FILTER (WHERE {IS_SOLD}), sum(dispatched_quantity) FILTER (WHERE {IS_SOLD}),
            sum(quarantined_quantity) FILTER (WHERE {IS_SOLD})
     FROM ({{page}}) AS page CROSS JOIN LATERAL {all_batches_of("page.sku")} AS every
     GROUP BY page.sku, eta ORDER BY page.sku, eta NULLS FIRST
@@ -115,11 +115,11 @@ _PRODUCTS = text(_STOCK.format(page="SELECT sku FROM products WHERE sku > :after
 _PRODUCT = text(_STOCK.format(page="SELECT sku FROM products WHERE sku = :sku"))
 _ROOMS = text(f"""
     SELECT skus.sku, figures.* FROM unnest(CAST(:skus AS text[])) AS skus (sku) CROSS JOIN LATERAL (
-        SELECT min(eta) FILTER (WHERE eta >= {TODAY} AND allocated_quantity < purchased_quantity),
+        SELECT min(eta) FILTER (WHERE eta >= {TODAY} AND {AVAILABLE} > 0),
                coalesce(sum(purchased_quantity), 0), coalesce(sum({PROMISED}), 0),
-               coalesce(sum(purchased_quantity - allocated_quantity), 0),
-               coalesce(max(purchased_quantity - allocated_quantity), 0),
-               coalesce(sum(held_quantity), 0), coalesce(sum(dispatched_quantity), 0),
+               coalesce(sum({AVAILABLE}), 0),
+               coalesce(max({AVAILABLE}), 0),
+               coalesce(sum({HELD}), 0), coalesce(sum(dispatched_quantity), 0),
                coalesce(sum(quarantined_quantity), 0)
         FROM {all_batches_of("skus.sku")} AS every WHERE {IS_SOLD}
     ) AS figures

@@ -8,7 +8,16 @@ from itertools import groupby
 
 from sqlalchemy import Connection, text
 
-from allocation.views.batches import COLUMNS, IS_SOLD, PREFERRED_FIRST, PROMISED, Batch, all_batches_of, few_batches_of
+from allocation.views.batches import (
+    AVAILABLE,
+    COLUMNS,
+    IS_SOLD,
+    PREFERRED_FIRST,
+    PROMISED,
+    Batch,
+    all_batches_of,
+    few_batches_of,
+)
 
 LOOKED_AT = 200_000
 """So many SKUs are searched for one page; what is behind them, for the next."""
@@ -78,9 +87,9 @@ _SHELVES = text(f"""
     SELECT sums.*, {COLUMNS}
     FROM unnest(CAST(:skus AS text[])) AS page (name)
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(purchased_quantity - allocated_quantity) FILTER (WHERE eta IS NULL AND {IS_SOLD}), 0),
+        SELECT coalesce(sum({AVAILABLE}) FILTER (WHERE eta IS NULL AND {IS_SOLD}), 0),
                coalesce(sum({PROMISED}) FILTER (WHERE eta IS NULL AND {IS_SOLD}), 0),
-               coalesce(sum(purchased_quantity - allocated_quantity) FILTER (WHERE eta IS NOT NULL AND {IS_SOLD}), 0),
+               coalesce(sum({AVAILABLE}) FILTER (WHERE eta IS NOT NULL AND {IS_SOLD}), 0),
                coalesce(sum({PROMISED}) FILTER (WHERE eta IS NOT NULL AND {IS_SOLD}), 0),
                count(*)
         FROM {all_batches_of(_SKU)} AS every

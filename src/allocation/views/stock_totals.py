@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from allocation.views.batches import IS_SOLD, PROMISED, TODAY
+from allocation.views.batches import AVAILABLE, IS_SOLD, PROMISED, TODAY
 
 MOST = 200_000
 """SKUs, and batches, that are looked at."""
@@ -68,7 +68,7 @@ _BATCHES = text(f"""
            coalesce(sum(available) FILTER (WHERE is_sold AND eta IS NOT NULL), 0) AS incoming_available
     FROM (
         SELECT *, {IS_SOLD} AS is_sold, purchased_quantity - dispatched_quantity AS there, {PROMISED} AS promised,
-               purchased_quantity - allocated_quantity AS available
+               {AVAILABLE} AS available
         FROM batches WHERE is_open ORDER BY sku, eta NULLS FIRST, added LIMIT :most
     ) AS few
 """)  # noqa: S608 - all of it is our own
