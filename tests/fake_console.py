@@ -273,6 +273,7 @@ def history(log: list[Recorded[object]], before: int | None, most: int) -> Histo
         batches=held,
         steps=steps[first - 1 : end - 1][::-1],
         older=first if first > 1 else None,
+        unrecorded=sum(batch.available for batch in held if batch.state == "expired"),
     )
 
 

@@ -152,7 +152,7 @@ holds = Table(
     Column("until", DateTime(timezone=True), nullable=False),
     Column("version", BigInteger, nullable=False),
     CheckConstraint("qty > 0", name="holds_quantity"),
-    Index("holds_of_batch", "sku", "batchref", "version"),
+    Index("holds_of_batch", "batchref", "version"),
     Index("holds_until", "sku", "until"),
     Index("holds_due", "until"),
     comment="Stock that is held for nobody's line yet, until an instant, at which it is free: a row that is still "

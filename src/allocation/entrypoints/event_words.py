@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from string import Formatter
 from typing import Any, Literal, TypeAlias, cast
 
 from allocation.domain.events import Event
 from allocation.service_layer import messages
 
-Kind: TypeAlias = Literal["batch", "document", "line", "order", "sku"]
+Kind: TypeAlias = Literal["batch", "document", "hold", "line", "order", "sku"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ _NAMES: dict[str, Kind] = {
     "batchref": "batch",
     "rest": "batch",
     "dispatch_id": "document",
+    "hold_id": "hold",
     "orderid": "order",
     "sku": "sku",
 }
@@ -61,5 +63,10 @@ def _pieces(template: str, event: Any, *, names_sku: bool) -> Iterator[str | Nam
         elif field in _NAMES:
             yield Name(cast(str, getattr(event, field)), _NAMES[field])
         elif field:
-            value = getattr(event, field)
-            yield f"{value:,}" if isinstance(value, int) else str(value)
+            yield _shown(getattr(event, field))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -45,10 +45,21 @@ TODAY = "CAST(statement_timestamp() AT TIME ZONE :zone AS date)"
 IS_SOLD = f"coalesce(expires >= {TODAY}, true)"
 """That it has not expired: what has is in no number of what there is."""
 
-AVAILABLE = "(purchased_quantity - allocated_quantity)"
+# Columns have other names here, so that those of the batch need none of its table's.
+_RUN_OUT = """
+    CASE WHEN held_quantity > 0 THEN coalesce((
+        SELECT sum(hold_qty) FROM holds AS hold (hold_sku, hold_id, hold_qty, hold_batchref, hold_until, hold_version)
+        WHERE hold_batchref = reference AND hold_until <= statement_timestamp()
+    ), 0) ELSE 0 END
+"""
+
+RECORDED = "(purchased_quantity - allocated_quantity)"
+"""How much of a batch is available by what is recorded: what has run out since is not in it."""
+
+AVAILABLE = f"({RECORDED} + {_RUN_OUT})"
 """How much of a batch a line could be promised now."""
 
-HELD = "held_quantity"
+HELD = f"(held_quantity - {_RUN_OUT})"
 """How much of a batch is held now."""
 
 PROMISED = "(allocated_quantity - held_quantity - dispatched_quantity - quarantined_quantity)"

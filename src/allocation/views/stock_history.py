@@ -17,7 +17,7 @@ from allocation.adapters.wire_names import CODEC
 from allocation.domain.events import Event
 from allocation.service_layer import messages
 from allocation.service_layer.messages.table import StockChange
-from allocation.views.batches import COLUMNS, PREFERRED_FIRST, Batch, all_batches_of
+from allocation.views.batches import COLUMNS, PREFERRED_FIRST, RECORDED, Batch, all_batches_of
 from messaging.errors import UnreadableMessage
 from messaging.sql.event_log import data_from, time_from
 
@@ -54,13 +54,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What there is: `available`, `on_hand`, `allocated` and `quarantined` in the warehouse, and what is to come. What
-    has left is in none of them, nor is what has expired but in `expired`: that nobody was promised, and nobody will
-    be. No event tells that it expired, so the balance after the last event has it still."""
+    """What there is: `available`, `on_hand`, `allocated`, `held` and `quarantined` in the warehouse, and what is to
+    come. What has left is in none of them, nor is what has expired but in `expired`: what is here of it, promised to
+    nobody."""
 
     available: int
     on_hand: int
     allocated: int
+    held: int
     quarantined: int
     incoming: int
     incoming_allocated: int
@@ -70,12 +71,14 @@ class Figures:
 @dataclass(frozen=True, slots=True)
 class History:
     """One moment's stock of a SKU: all of its batches in the order of allocation, and a page of events that led there,
-    the newest first. `older` is the version before which the next page begins, None for the last."""
+    the newest first. `older` is the version before which the next page begins, None for the last. So much has expired,
+    or run out, since: it is `unrecorded`, and the balance after the last event does not know of it."""
 
     sku: str
     batches: list[Batch]
     steps: list[Step]
     older: int | None
+    unrecorded: int = 0
 
     @property
     def figures(self) -> Figures:
@@ -85,10 +88,11 @@ class History:
             available=sum(one.available for one in here),
             on_hand=sum(one.qty - one.dispatched for one in here),
             allocated=sum(one.allocated for one in here),
+            held=sum(one.held for one in here),
             quarantined=sum(one.quarantined for one in here),
             incoming=sum(one.available for one in incoming),
             incoming_allocated=sum(one.allocated for one in incoming),
-            expired=sum(one.available for one in self.batches if one.state == "expired"),
+            expired=sum(one.available + one.quarantined for one in self.batches if one.state == "expired"),
         )
 
 
@@ -98,7 +102,7 @@ def history(asked: Connection, sku: str, before: int | None, most: int, zone: st
     if last is None:
         return None
     rows = asked.execute(_BATCHES, {"sku": sku, "zone": zone}).all()
-    batches = [Batch(*columns) for *columns, _, _ in rows]
+    batches = [Batch(*columns) for *columns, _, _, _ in rows]
     end = min(before or last + 1, last + 1)
     first = max(1, end - most)
     is_near = last - first < RECKONED
@@ -106,12 +110,17 @@ def history(asked: Connection, sku: str, before: int | None, most: int, zone: st
     if is_near:
         initially = {row.reference: row.initial_quantity for row in rows}
         purchased = _purchased_before(asked, sku, first, steps, initially)
-        steps = reckoned(steps, batches, purchased, {row.added for row in rows})
+        recorded = [replace(batch, available=row.recorded) for batch, row in zip(batches, rows, strict=True)]
+        steps = reckoned(steps, recorded, purchased, {row.added for row in rows})
     return History(
         sku=sku,
         batches=batches,
         steps=[step for step in steps if step.version < end][::-1],
         older=first if first > 1 else None,
+        unrecorded=sum(
+            abs((batch.available if batch.state != "expired" else 0) - row.recorded)
+            for batch, row in zip(batches, rows, strict=True)
+        ),
     )
 
 
@@ -235,7 +244,8 @@ def _time(text: str) -> datetime | None:
 
 _VERSION = text("SELECT version_number FROM products WHERE sku = :sku")
 _BATCHES = text(f"""
-    SELECT {COLUMNS}, initial_quantity, added FROM {all_batches_of(":sku")} AS every ORDER BY {PREFERRED_FIRST}
+    SELECT {COLUMNS}, initial_quantity, added, {RECORDED} AS recorded
+    FROM {all_batches_of(":sku")} AS every ORDER BY {PREFERRED_FIRST}
 """)  # noqa: S608 - all of it is our own
 _EVENTS = text("""
     SELECT version, type, CAST(time AS text) AS time, principal, CAST(data AS text) AS data FROM event_log

@@ -37,7 +37,8 @@ def bar(batches: Sequence[Batch], whole: int | None = None) -> Bar:
 
 
 def _parts(batch: Batch, *, with_dispatched: bool) -> Iterable[tuple[str, int]]:
-    yield "allocated", batch.allocated + batch.held
+    yield "allocated", batch.allocated
+    yield "held", batch.held
     yield "quarantined", batch.quarantined
     if batch.state == "expired":
         yield "quarantined", batch.available

@@ -35,7 +35,7 @@ def upgrade() -> None:
         comment="Stock that is held for nobody's line yet, until an instant, at which it is free: a row that is still "
         "there then counts for nothing. version is that of its product when it was placed: the higher the newer.",
     )
-    op.create_index("holds_of_batch", "holds", ["sku", "batchref", "version"])
+    op.create_index("holds_of_batch", "holds", ["batchref", "version"])
     op.create_index("holds_until", "holds", ["sku", "until"])
     op.create_index("holds_due", "holds", ["until"])
 
