@@ -23,9 +23,11 @@ from tests.integration.threads import at_work
 
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
+from allocation.domain.allocating import allocate
 from allocation.domain.commands import (
     Allocate,
     ApplyDueDates,
+    CancelOrder,
     ChangeBatchQuantity,
     Command,
     ConfirmHold,
@@ -34,9 +36,11 @@ from allocation.domain.commands import (
     PlaceHold,
     PlaceOrder,
     PullForward,
+    ReleaseLine,
     VoidHold,
 )
 from allocation.domain.errors import HoldIsOver, NoRoom
+from allocation.domain.lines import OrderLine
 from allocation.entrypoints import clock
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
@@ -165,6 +169,32 @@ def test_in_a_group_the_first_command_that_changes_something_records_what_had_ru
     assert [type(one.refusal).__name__ for one in (refused, taken, again)] == ["NoRoom", "NoneType", "NoRoom"]
     assert events(sql)[2:] == ["hold_ended.v1", "hold_placed.v1"]
     assert differences() == []
+
+
+def test_a_line_that_has_been_served_meanwhile_is_released_and_cancelled_as_such(
+    service: Service, sql: Sql, differences: Differences
+) -> None:
+    given(service, CreateBatch("b", "LAMP", 1), PlaceHold("cart-9", "LAMP", 1, 600))
+    for orderid, command in (("anna", ReleaseLine("anna", "1")), ("ben", CancelOrder("ben"))):
+        given(service, PlaceOrder(orderid, (OrderedLine("LAMP", 1, "1"),), "backorder"))
+        run_out(sql, "cart-9")
+
+        given(service, command)
+
+        released = [kind for kind in events(sql) if kind != "order_cancelled.v1"][-3:]
+        assert released == ["hold_ended.v1", "allocated.v1", "line_released.v1"]
+        given(service, PlaceHold("cart-9", "LAMP", 1, 600))
+    assert differences() == []
+
+
+def test_what_had_run_out_has_run_out_as_well_once_a_change_was_taken_back(service: Service, sql: Sql) -> None:
+    given(service, CreateBatch("b", "LAMP", 1), PlaceHold("cart-9", "LAMP", 1, 600))
+    run_out(sql, "cart-9")
+
+    with service.bus.unit_of_work() as uow:
+        assert allocate(uow.products.get("LAMP"), OrderLine("o1", "LAMP", 1)) == "b"
+        uow.discard_new_events()
+        assert allocate(uow.products.get("LAMP"), OrderLine("o2", "LAMP", 1)) == "b"
 
 
 def test_two_processes_with_clocks_an_hour_apart_agree(settings: Settings, service: Service, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_every_state_of_an_order_may_be_asked_for() -> None:
     assert set(STATES) == set(get_args(Status))
 
 
+@pytest.mark.own_database  # what others have deleted is in the indexes still
 def test_who_waits_for_a_sku_or_in_an_order_is_found_without_those_who_wait_for_others(engine: Engine) -> None:
     """Also by a plan that is kept for whatever is asked."""
     with engine.connect() as asked:

@@ -176,6 +176,15 @@ def test_two_lines_may_take_one_hold(service: Service) -> None:
     assert [has(service, "o1", lineid) for lineid in "12"] == [({"b": 2}, 0), ({"b": 3}, 0)]
 
 
+def test_a_hold_is_room_once_however_many_lines_take_it(service: Service) -> None:
+    service.given(CreateBatch("b", "LAMP", 5), PlaceHold("cart-9", "LAMP", 5, 600))
+    lines = OrderedLine("LAMP", 3, "1", "cart-9"), OrderedLine("LAMP", 3, "2", "cart-9")
+
+    service.when(PlaceOrder("o1", lines, "backorder"))
+
+    assert [has(service, "o1", lineid) for lineid in "12"] == [({"b": 3}, 0), ({}, 3)]
+
+
 def test_a_hold_that_ran_out_is_no_refusal_of_an_order(cart: Service) -> None:
     pass_time(cart, seconds=600)
 
@@ -468,10 +477,11 @@ def test_a_batch_of_another_sku_is_none_of_its_business(service: Service) -> Non
 
 @pytest.fixture
 def april(service: Service) -> Service:
-    """Monday's promises are all of goods that come in April; now there are three in the warehouse."""
+    """Monday's promises are all of goods that come in April; now there are three in the warehouse, and more in May."""
     service.given(CreateBatch("april", "LAMP", 9, LATER), Allocate("oldest", "LAMP", 1), Allocate("large", "LAMP", 4))
     service.given(order("urgent", "backorder", ("LAMP", 1), priority=9), Allocate("newest", "LAMP", 1))
-    service.given(order("waits", "backorder", ("LAMP", 3)), CreateBatch("in-stock", "LAMP", 2))
+    service.given(order("waits", "backorder", ("LAMP", 5)), CreateBatch("in-stock", "LAMP", 3))
+    service.given(CreateBatch("may", "LAMP", 3, date(2031, 5, 1)))
     return service
 
 
@@ -481,10 +491,11 @@ def test_promises_are_pulled_forward_as_whole_promises_by_priority_and_age(april
     assert [(move["orderid"], move["from"], move["to"]) for move in answer["moved"]] == [
         ("urgent", "april", "in-stock"),
         ("oldest", "april", "in-stock"),
+        ("newest", "april", "in-stock"),
     ]
     assert has(april, "urgent", "LAMP") == ({"in-stock": 1}, 0)
     assert has(april, "large", "LAMP") == ({"april": 4}, 0)
-    assert has(april, "waits", "LAMP") == ({"april": 3}, 0), "what became free is theirs who wait"
+    assert has(april, "waits", "LAMP") == ({"april": 5}, 0), "what became free is theirs who wait"
     with unchanged(april):
         april.when(PullForward("LAMP", "in-stock"))
 
@@ -502,7 +513,7 @@ def test_pull_forward_previewed_and_done_move_the_same_line(april: Service) -> N
 
 def test_nothing_is_pulled_to_a_batch_that_comes_later_or_of_another_sku(april: Service) -> None:
     with unchanged(april):
-        april.when(PullForward("LAMP", "april"))
+        april.when(PullForward("LAMP", "may"))
     with unchanged(april), pytest.raises(errors.UnknownBatch):
         april.when(PullForward("SOFA", "april"))
 
