@@ -144,8 +144,6 @@ class SqlAlchemyProducts:
             product = self._load(new.stream)
             product.apply(new.event)
             product.roomier.clear()  # those who waited were served
-        for sku in list(self._loaded):
-            self._end_due(sku)
 
     def _start_from_what_was_read(self) -> None:
         self._batches = Batches(self)
