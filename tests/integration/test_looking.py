@@ -77,4 +77,4 @@ def test_who_waits_for_a_sku_or_in_an_order_is_found_without_those_who_wait_for_
                 assert len(backorders(asked, "LAMP", None, 50, "UTC")[0]) == 3
                 assert len(backorders_of(asked, "o-1", "UTC")) == 1
 
-    assert not [plan for plan in plans if plan.rows > 40]
+    assert not [str(plan) for plan in plans if plan.rows > 40]

@@ -76,6 +76,7 @@ def ask_everything(service: Service) -> None:
     views.batches("EARLY", None, 1), views.batches("EARLY", "early-1", 1)
     views.products("", 1), views.product("EARLY"), views.room("EARLY"), views.batch("early-1"), views.order("early-1")
     views.orders("", 1), views.backorders("EARLY", None, 1), views.backorders(None, Place("EARLY", -5, 1), 1)
+    views.availability(["EARLY", "LATE"], 1)
     for wanted in (EventFilter(), EventFilter(stream="EARLY"), EventFilter(subject="early-1")):
         for asked in (wanted, replace(wanted, since=now, until=now)):
             for after in (None, LogPosition("EARLY", 1)):
@@ -276,6 +277,25 @@ def test_a_product_with_many_exhausted_batches(service: Service) -> None:
         assert service.views.room("HOT").purchased > 1_000
 
     touches(plans, rows=1 + 1_100, pages=1_200)
+
+
+def test_what_can_be_had_of_many_products_and_of_one_with_many_exhausted_batches(service: Service) -> None:
+    with explained() as plans:
+        found = service.views.availability([f"SKU-{number}" for number in range(200)], 1)
+    assert all(found)
+    touches(plans, rows=5 * 200, pages=15 * 200)
+
+    with explained() as plans:
+        assert service.views.availability(["HOT"], 1)[0]
+    touches(plans, rows=1 + 1_100, pages=1_200)
+
+
+def test_what_can_be_had_of_a_product_that_thirty_thousand_wait_for(service: Service) -> None:
+    with explained() as plans:
+        [found] = service.views.availability(["WANTED"], 1)
+
+    assert found
+    touches(plans, rows=found.waiting.lines + 10, pages=600)
 
 
 def test_a_page_of_a_product_s_many_exhausted_batches(service: Service) -> None:

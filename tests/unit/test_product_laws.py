@@ -30,10 +30,10 @@ from allocation.domain.commands import (
 from allocation.domain.documents import DocumentKey, Documents, Entry
 from allocation.domain.errors import DomainError, InvalidSku, UnknownBatch, UnknownLine
 from allocation.domain.events import Allocated, Backordered, Deallocated, LineReleased, OutOfStock
-from allocation.domain.explaining import explain
+from allocation.domain.explaining import Earliest, earliest, explain
 from allocation.domain.holding import end_due
 from allocation.domain.holds import Hold, HoldKey, Holds
-from allocation.domain.lines import Allocation, LineKey, Lines, LineTerms, OrderLine, PlacedLine
+from allocation.domain.lines import Allocation, LineKey, Lines, LineTerms, OrderLine, PlacedLine, there_on
 from allocation.domain.product import Product
 from allocation.domain.receiving import change_batch_quantity
 from allocation.service_layer.routing import routes
@@ -237,6 +237,31 @@ def test_explain_names_the_batches_that_an_order_gets(asked: list[Command | Late
     has = [one.batchref for one in product.lines["new", line.lineid].allocations]
     assert explained.verdict == (has[0] if len(has) == 1 else has or None)
     assert {one.ref for one in explained.candidates if one.verdict == "taken"} == set(has)
+
+
+@given(requests, orders)
+@settings(max_examples=200)
+def test_the_earliest_day_is_that_of_the_last_piece_that_an_order_gets(
+    asked: list[Command | Later], order: PlaceOrder
+) -> None:
+    product = after(asked)
+    alone = replace(order, mode="partial" if order.may_split else "backorder", lines=order.lines[:1])
+    [line] = alone.lines
+    if not product.version_number:
+        return
+
+    found = earliest(product, line.qty, LineTerms.of_order(alone))
+    ask(product, alone)
+
+    placed = product.lines["new", line.lineid]
+    if placed.waiting:
+        assert found is None
+    else:
+        etas = [product.batches[one.batchref].eta for one in placed.allocations]
+        refs = [one.batchref for one in placed.allocations]
+        assert found == Earliest(
+            max(there_on(eta, product.today()) for eta in etas), refs[0] if len(refs) == 1 else refs
+        )
 
 
 @given(requests, orders)

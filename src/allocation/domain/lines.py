@@ -47,9 +47,15 @@ SINGLE_LINE = LineTerms()
 """Those of a line that is allocated by itself."""
 
 
+def there_on(eta: date | None, today: date) -> date:
+    """The day on which goods are there. Without an `eta` they are already, and what is overdue comes today at the
+    earliest."""
+    return max(eta, today) if eta else today
+
+
 def is_too_late(eta: date | None, needed_by: date | None, today: date) -> bool:
-    """Whether goods that come on that day, which is never a past one, miss another; without an `eta` they are here."""
-    return eta is not None and needed_by is not None and max(eta, today) > needed_by
+    """Whether goods that are expected miss that day; what is in the warehouse never does."""
+    return eta is not None and needed_by is not None and there_on(eta, today) > needed_by
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import click
 from allocation.config import Settings
 from allocation.entrypoints.bulk.commands import export, import_
 from allocation.entrypoints.command_line.addresses import written_down
+from allocation.entrypoints.command_line.availability import availability
 from allocation.entrypoints.command_line.backing_services import backing_services
 from allocation.entrypoints.command_line.catalogue import catalogue
 from allocation.entrypoints.command_line.check import check, note_old_names
@@ -64,6 +65,7 @@ main.add_command(dead_letters)
 main.add_command(status)
 main.add_command(watch)
 main.add_command(explain)
+main.add_command(availability)
 main.add_command(backorders)
 main.add_command(orders)
 main.add_command(demo)

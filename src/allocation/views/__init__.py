@@ -2,6 +2,7 @@
 and of why there are as many as there are from the log.
 """
 
+from allocation.views.availability import Availability, Day, OnHand, Overdue, Waiting
 from allocation.views.backorders import Backorder, Place
 from allocation.views.batches import Batch
 from allocation.views.holds import Hold
@@ -11,18 +12,23 @@ from allocation.views.products import Incoming, Room, Stock
 from allocation.views.views import Views
 
 __all__ = [
+    "Availability",
     "Backorder",
     "Batch",
+    "Day",
     "Hold",
     "Incoming",
     "Line",
     "Listed",
     "Moved",
+    "OnHand",
     "Order",
+    "Overdue",
     "Place",
     "Promise",
     "Room",
     "Stock",
     "Summary",
     "Views",
+    "Waiting",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
@@ -10,9 +10,22 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Engine
 
 from allocation.domain.commands import CreateBatch
+from allocation.domain.lines import SINGLE_LINE, LineTerms
 from allocation.domain.names import forms
 from allocation.domain.ordering import Status
-from allocation.views import backorders, batches, due_dates, holds, moves, orders, products, stock_history, stock_list
+from allocation.views import (
+    availability,
+    backorders,
+    batches,
+    due_dates,
+    holds,
+    moves,
+    orders,
+    products,
+    stock_history,
+    stock_list,
+)
+from allocation.views.availability import Availability
 from allocation.views.backorders import Backorder, Place
 from allocation.views.batches import Batch
 from allocation.views.due_dates import Backlog, Due
@@ -103,6 +116,15 @@ class Views:
 
     def product(self, sku: str) -> Stock | None:
         return self._ask_of(products.product, sku, self._zone)
+
+    def availability(
+        self, skus: Sequence[str], qty: int | None = None, terms: LineTerms = SINGLE_LINE
+    ) -> list[Availability | None]:
+        """Of each, in this order, all at one moment; None for one that was never purchased. `earliest` is that of a
+        line of `qty` with these terms."""
+        named = [forms(sku) for sku in skus]
+        found = self._ask(availability.availability, [form for each in named for form in each], qty, terms, self._zone)
+        return [next((found[form] for form in each if form in found), None) for each in named]
 
     def room(self, sku: str) -> Room:
         usual, *older = forms(sku)

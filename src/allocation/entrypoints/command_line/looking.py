@@ -16,6 +16,8 @@ from allocation.entrypoints.command_line.sessions import service
 from allocation.entrypoints.command_line.watch import Duration
 
 if TYPE_CHECKING:
+    from allocation.domain.explaining import Verdict
+    from allocation.domain.lines import LineTerms
     from allocation.domain.ordering import Status
     from allocation.views import Backorder, Place, Summary, Views
 
@@ -30,12 +32,41 @@ limit_option = click.option(
 )
 
 
+def line_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What a line would want, as `line_asked_for` reads it."""
+    parameters: list[Any] = [
+        click.option("--needed-by", metavar="YYYY-MM-DD", help="The last day on which it is any use."),
+        click.option("--may-split", is_flag=True, help="It takes parts of several batches."),
+        click.option(
+            "--location", "locations", multiple=True, help="Where it may lie, the first preferred. Repeatable."
+        ),
+    ]
+    for parameter in reversed(parameters):
+        command = parameter(command)
+    return command
+
+
+def line_asked_for(
+    sku: str, qty: int, needed_by: str | None, may_split: bool, locations: Sequence[str]
+) -> tuple[str, LineTerms]:
+    """The SKU as it is kept, and the terms. Raises UsageError for what an order could not say either."""
+    from allocation.domain.lines import LineTerms
+    from allocation.service_layer.messages.ordering import PLACE_ORDER
+    from allocation.validation import BadInput, Schema
+
+    order: dict[str, Any] = {"orderid": "-", "lines": [{"sku": sku, "qty": qty}], "mode": "all_or_nothing"}
+    order |= {"needed_by": needed_by, "may_split": may_split, "locations": list(locations) or None}
+    try:
+        asked = Schema(PLACE_ORDER).read_fields(order)
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
+    return asked.lines[0].sku, LineTerms.of_order(asked)
+
+
 @click.command(short_help="Which batch a line would get now, and why.")
 @click.argument("sku")
 @click.argument("qty", type=click.INT)
-@click.option("--needed-by", metavar="YYYY-MM-DD", help="The last day on which it is any use.")
-@click.option("--may-split", is_flag=True, help="It takes parts of several batches.")
-@click.option("--location", "locations", multiple=True, help="Where it may lie, the first preferred. Repeatable.")
+@line_options
 @json_option("Print a JSON object.")
 @click.pass_obj
 def explain(  # noqa: PLR0917 - one for each option
@@ -52,29 +83,24 @@ def explain(  # noqa: PLR0917 - one for each option
     It is decided by the rule that promises stock; nothing changes.
     """
     from allocation.domain.errors import DomainError
-    from allocation.domain.lines import LineTerms
-    from allocation.service_layer.messages.ordering import PLACE_ORDER
-    from allocation.validation import BadInput, Schema
 
-    order: dict[str, Any] = {"orderid": "-", "lines": [{"sku": sku, "qty": qty}], "mode": "all_or_nothing"}
-    order |= {"needed_by": needed_by, "may_split": may_split, "locations": list(locations) or None}
-    try:
-        asked = Schema(PLACE_ORDER).read_fields(order)
-    except BadInput as error:
-        raise click.UsageError(str(error)) from error
+    name, terms = line_asked_for(sku, qty, needed_by, may_split, locations)
     with service(settings, connections=2) as wired:
         try:
-            found = wired.explain(asked.lines[0].sku, qty, LineTerms.of_order(asked))
+            found = wired.explain(name, qty, terms)
         except DomainError as refusal:
             raise click.ClickException(str(refusal)) from refusal
     if as_json:
         echo_json(asdict(found))
         return
-    refs = [found.verdict] if isinstance(found.verdict, str) else found.verdict or []
-    click.echo(f"It would get {' and '.join(f'batch {ref}' for ref in refs)}." if refs else "No batch fits.")
+    click.echo(f"It would get {batches(found.verdict)}." if found.verdict else "No batch fits.")
     if found.candidates:
         rows = [[one.ref, f"{one.available:,}", one.verdict, one.why] for one in found.candidates]
-        _echo_table(["batch", "available", "", "why"], rows, numbers={1})
+        echo_table(["batch", "available", "", "why"], rows, numbers={1})
+
+
+def batches(verdict: Verdict) -> str:
+    return " and ".join(f"batch {ref}" for ref in ([verdict] if isinstance(verdict, str) else verdict))
 
 
 @click.command(short_help="The lines that wait, in the turn in which they are served.")
@@ -168,14 +194,14 @@ def _echo(  # noqa: PLR0917 - what a list consists of
         for one in found[:limit]:
             echo_json(asdict(one))
     elif found:
-        _echo_table(columns, [cells(one) for one in found[:limit]], numbers)
+        echo_table(columns, [cells(one) for one in found[:limit]], numbers)
     else:
         click.echo(none)
     if len(found) > limit:
         click.echo(f"There are more than {limit:,}; see --limit.", err=True)
 
 
-def _echo_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[int]) -> None:
+def echo_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[int]) -> None:
     from rich.table import Table
 
     from allocation.entrypoints.command_line.event_lines import printable

@@ -178,7 +178,7 @@ def _headers(route: Route, answer: Answer) -> Iterator[tuple[str, Json]]:
         yield "ETag", _text("The version of what is here: for If-None-Match, and of a batch for If-Match.")
     if answer.has_location:
         yield "Location", _text("Where to find it again.")
-    if route.query:
+    if route.query and issubclass(route.query, queries.Page):
         yield "Link", _text("The next page, as rel=next, if there is one.")
 
 

@@ -1,9 +1,9 @@
-"""Products: what there is of each SKU, and what is to come."""
+"""Products: what there is of each SKU, what is to come, and when a line could have it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 
 from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
@@ -13,15 +13,23 @@ from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.commands import PullForward
 from allocation.domain.errors import InvalidSku
-from allocation.domain.explaining import Candidate, Explanation
-from allocation.domain.lines import LineTerms
+from allocation.domain.explaining import Candidate, Earliest, Explanation
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
-from allocation.entrypoints.v1.queries import AT_SKU, OfExplanation, Page, cursor_at, link_to, place_of
+from allocation.entrypoints.v1.queries import (
+    AT_SKU,
+    OfAvailability,
+    OfExplanation,
+    OfLine,
+    Page,
+    cursor_at,
+    link_to,
+    place_of,
+)
 from allocation.service_layer.messages import due_dates
-from allocation.views import Incoming, Moved, Stock
+from allocation.views import Availability, Day, Incoming, Moved, OnHand, Overdue, Stock, Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,14 @@ class Products:
 
     items: list[Stock]
     next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Availabilities:
+    """Those that were ever purchased, in the order in which they were asked for, and the names of the others."""
+
+    items: list[Availability]
+    unknown: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +77,18 @@ _EXPLANATION = Answer(
         ],
     ),
 )
+_AVAILABILITY = Availability(
+    "RED-CHAIR",
+    OnHand(12, 4, 8, 0, 0, 3),
+    [Day(date(2031, 1, 1), 5, 9, 9), Day(date(2031, 3, 14), 20, 15, 24)],
+    [Overdue("by-ship", date(2030, 12, 27), 5)],
+    Waiting(1, 30),
+    17,
+    datetime(2031, 1, 1, 12, tzinfo=UTC),
+    Earliest(date(2031, 3, 14), "by-ship-2"),
+)
+_AVAILABLE = Answer("What can be had of it.", _AVAILABILITY)
+_ALL_AVAILABLE = Answer("What can be had of each.", Availabilities([_AVAILABILITY], ["RED-CHAIRS"]))
 _PAGE = Answer("A page.", Products([_STOCK], cursor_at("RED-CHAIR")))
 _FOUND = Answer("The product.", _STOCK)
 
@@ -99,8 +127,25 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         """Explain an allocation. Which batch a line would get now, and for each other one that is open why not, by the
         rule that decides. Nothing changes."""
         asked, name = queries.read(OfExplanation), name_in_path(sku)
-        terms = LineTerms(needed_by=asked.needed_by, may_split=asked.may_split, locations=tuple(asked.locations))
         try:
-            return answer(service.explain(name, asked.qty, terms))
+            return answer(service.explain(name, asked.qty, asked.terms))
         except InvalidSku as unknown:
             raise NotFound(f"no batch of {sku} was ever added") from unknown
+
+    @Route(v1, "GET", "/products/<any_text:sku>/availability", Scope.READ, {200: _AVAILABLE}, query=OfLine)
+    def availability(sku: str) -> ResponseReturnValue:
+        """Get the availability by date. What can be had of a SKU today, and from each day on which something comes.
+        With `qty`, when a line of so many could have it at the earliest, and of which batch, by the rule that decides.
+        Nothing is sold."""
+        asked = queries.read(OfLine)
+        [found] = service.views.availability([name_in_path(sku)], asked.qty, asked.terms)
+        return answer(found_or_404(found, f"no batch of {sku} was ever added"))
+
+    @Route(v1, "GET", "/availability", Scope.READ, {200: _ALL_AVAILABLE}, query=OfAvailability)
+    def availability_of_many() -> ResponseReturnValue:
+        """Get the availability of many products. Of up to 200 SKUs at one moment, in the order in which they are asked
+        for. With `qty`, when a line of so many of each could have it."""
+        asked = queries.read(OfAvailability)
+        found = service.views.availability(asked.sku, asked.qty, asked.terms)
+        unknown = [str(sku) for sku, one in zip(asked.sku, found, strict=True) if one is None]
+        return answer(Availabilities([one for one in found if one], unknown))

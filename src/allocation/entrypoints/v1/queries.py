@@ -13,6 +13,7 @@ from flask import request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from allocation.domain.lines import LineTerms
 from allocation.domain.ordering import Status
 from allocation.entrypoints.http.errors import BadParameter
 from allocation.entrypoints.http.routes import Route
@@ -20,6 +21,7 @@ from allocation.validation import Day, FieldProblem, Name, Stored, bad_input, su
 
 USUAL_LIMIT = 50
 HIGHEST_LIMIT = 200
+MOST_SKUS = 200
 
 Q = TypeVar("Q", bound=BaseModel)
 P = TypeVar("P", bound=tuple[str | int, ...])
@@ -59,14 +61,27 @@ def _truth(given: object) -> object:
 
 
 def _different(given: list[str]) -> list[str]:
-    if len(set(given)) < len(given):
-        raise PydanticCustomError("different", "must have each once")
+    for place, one in enumerate(given):
+        if one in given[:place]:
+            raise PydanticCustomError("different", "must have each once, and {one} is there twice", {"one": repr(one)})
     return given
 
 
+Qty = Annotated[int, Field(ge=1, le=1_000_000, description="how much is asked for"), BeforeValidator(_number)]
+NeededBy = Annotated[Day, Field(description="the last day on which it is any use")]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Limit = Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, description="at most so many items"), BeforeValidator(_number)]
 Cursor = Annotated[str, Field(min_length=1, description="what `next` said on the page before")]
+MaySplit = Annotated[Truth, Field(description="whether it takes parts of several batches")]
+Locations = Annotated[
+    list[Annotated[Name, Field(max_length=64)]],
+    Field(
+        max_length=20,
+        description="where it may lie, the first preferred; once for each",
+        json_schema_extra={"uniqueItems": True},
+    ),
+    AfterValidator(_different),
+]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
@@ -109,19 +124,34 @@ class OfHolds(Page):
     sku: Annotated[Name, Field(description="what is held of this SKU")] | None = None
 
 
-class OfExplanation(Query):
-    qty: Annotated[int, Field(ge=1, le=1_000_000, description="how much is asked for"), BeforeValidator(_number)]
-    needed_by: Annotated[Day, Field(description="the last day on which it is any use")] | None = None
-    may_split: Annotated[Truth, Field(description="whether it takes parts of several batches")] = False
-    locations: Annotated[
-        list[Annotated[Name, Field(max_length=64)]],
+class OfLine(Query):
+    """What a line would want; without a quantity there is none."""
+
+    qty: Qty | None = None
+    needed_by: NeededBy | None = None
+    may_split: MaySplit = False
+    locations: Locations = []
+
+    @property
+    def terms(self) -> LineTerms:
+        return LineTerms(needed_by=self.needed_by, may_split=self.may_split, locations=tuple(self.locations))
+
+
+class OfExplanation(OfLine):
+    qty: Qty
+
+
+class OfAvailability(OfLine):
+    sku: Annotated[
+        list[Name],
         Field(
-            max_length=20,
-            description="where it may lie, the first preferred; once for each",
+            min_length=1,
+            max_length=MOST_SKUS,
+            description="once for each SKU",
             json_schema_extra={"uniqueItems": True},
         ),
         AfterValidator(_different),
-    ] = []
+    ]
 
 
 class OfEvents(Page):
