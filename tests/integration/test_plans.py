@@ -20,7 +20,7 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.database.engine import database_engine
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, OrderedLine, PlaceOrder
-from allocation.views import Place
+from allocation.views import Missed, Place
 from allocation.views.stock_totals import stock_totals
 from embedded.waiting import wait_for
 from messaging.envelope import Metadata, Recorded, Request
@@ -76,7 +76,7 @@ def ask_everything(service: Service) -> None:
     views.batches("EARLY", None, 1), views.batches("EARLY", "early-1", 1)
     views.products("", 1), views.product("EARLY"), views.room("EARLY"), views.batch("early-1"), views.order("early-1")
     views.orders("", 1), views.backorders("EARLY", None, 1), views.backorders(None, Place("EARLY", -5, 1), 1)
-    views.availability(["EARLY", "LATE"], 1)
+    views.availability(["EARLY", "LATE"], 1), views.at_risk(None, None, 1), views.at_risk("EARLY", Missed(), 1)
     for wanted in (EventFilter(), EventFilter(stream="EARLY"), EventFilter(subject="early-1")):
         for asked in (wanted, replace(wanted, since=now, until=now)):
             for after in (None, LogPosition("EARLY", 1)):
@@ -248,6 +248,20 @@ def test_a_page_of_those_who_wait(service: Service) -> None:
     with explained() as plans:
         service.views.backorders(None, end, 50)
     touches(plans, rows=4 * 51 + 60, pages=10 * 51)
+
+
+def test_a_page_of_those_at_risk(service: Service) -> None:
+    """Of thirty thousand promises of a batch that comes too late, and fifteen thousand lines that wait past their day;
+    as many promises of what is here do not matter."""
+    with explained() as plans:
+        items, end = service.views.at_risk(None, None, 50)
+    assert {one.batchref for one in items} == {None, "late"}
+    touches(plans, rows=2 * 51 + 10, pages=6 * 51)
+
+    with explained() as plans:
+        items, _ = service.views.at_risk("LATE", end, 50)
+    assert {one.batchref for one in items} == {"late"}
+    touches(plans, rows=2 * 51 + 10, pages=6 * 51)
 
 
 def test_an_order_of_which_many_lines_wait(service: Service) -> None:

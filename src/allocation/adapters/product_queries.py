@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from zlib import crc32
 
@@ -59,10 +59,18 @@ _BATCH: list[ColumnElement[Any]] = [
 
 
 def allocation_of(  # noqa: PLR0917 - a row of the table, in its order
-    sku: str, version: int, orderid: str, lineid: str, qty: int, batchref: str, dispatched: int, priority: int
+    sku: str,
+    version: int,
+    orderid: str,
+    lineid: str,
+    qty: int,
+    batchref: str,
+    dispatched: int,
+    priority: int,
+    needed_by: date | None,
 ) -> Allocation:
     line = OrderLine(orderid=orderid, sku=sku, qty=qty, lineid=lineid)
-    return Allocation(line, batchref, version, dispatched, priority)
+    return Allocation(line, batchref, version, dispatched, priority, needed_by)
 
 
 def hold_of(sku: str, hold_id: str, qty: int, batchref: str, until: datetime, version: int) -> Hold:  # noqa: PLR0917 - a row of the table, in its order
@@ -167,7 +175,7 @@ def _lines_of(given: FromClause, lineid: ColumnElement[str], is_meant: ColumnEle
     first = and_(allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version)
     waits = and_(backorders.c.sku == order_lines.c.sku, backorders.c.since == order_lines.c.since)
     of_line = [order_lines.c[name] for name in ("sku", "version", "others", "returned", "since", "terms")]
-    of_batch = [allocations.c[name] for name in ("qty", "batchref", "dispatched", "priority")]
+    of_batch = [allocations.c[name] for name in ("qty", "batchref", "dispatched", "priority", "needed_by")]
     return select(
         given.c.orderid, lineid, orders.c.cancelled, *of_line, backorders.c.qty.label("waiting"), *of_batch
     ).select_from(

@@ -210,6 +210,7 @@ def _allocation_row(allocation: Allocation) -> Row:
         "batchref": allocation.batchref,
         "dispatched": allocation.dispatched,
         "priority": allocation.priority,
+        "needed_by": allocation.needed_by,
     }
 
 
@@ -272,7 +273,7 @@ _UPDATE_ALLOCATIONS = write_rows(
     .where(and_(allocations.c.sku == _by.c.sku, allocations.c.version == _by.c.version))
 )
 _INSERT_ALLOCATIONS = insert_rows(
-    allocations, "sku", "version", "orderid", "lineid", "qty", "batchref", "dispatched", "priority"
+    allocations, "sku", "version", "orderid", "lineid", "qty", "batchref", "dispatched", "priority", "needed_by"
 )
 
 _out = rows_of(backorders.c.sku, backorders.c.since)

@@ -200,7 +200,7 @@ class History:
 
 def _allocation(row: Row[Any]) -> Allocation:
     line = OrderLine(orderid=row.orderid, sku=row.sku, qty=row.qty, lineid=row.lineid)
-    return Allocation(line, row.batchref, row.version, row.dispatched, row.priority)
+    return Allocation(line, row.batchref, row.version, row.dispatched, row.priority, row.needed_by)
 
 
 def _in_words(allocation: Allocation | None) -> str | None:

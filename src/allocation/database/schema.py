@@ -8,7 +8,7 @@ from messaging.errors import Unavailable
 from messaging.retry import Retry
 from messaging.sql.connections import connection
 
-REVISION = "0017"
+REVISION = "0018"
 
 
 def require_current_schema(engine: Engine) -> None:

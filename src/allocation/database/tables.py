@@ -23,6 +23,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    and_,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -94,6 +95,7 @@ Index("batches_exhausted", batches.c.sku, postgresql_where=~batches.c.is_open)
 Index("batches_coming", batches.c.eta, postgresql_where=batches.c.eta.is_not(None) & ~batches.c.overdue)
 Index("batches_overdue", batches.c.eta, postgresql_where=batches.c.overdue)
 Index("batches_expiring", batches.c.expires, postgresql_where=batches.c.expires.is_not(None) & ~batches.c.expired)
+Index("batches_expected", batches.c.sku, batches.c.eta, postgresql_where=batches.c.eta.is_not(None))
 
 batch_references = Table(
     "batch_references",
@@ -141,6 +143,16 @@ Index(
     postgresql_include=["needed_by", "places"],
 )
 Index("backorders_by_turn", backorders.c.sku, backorders.c.turn, backorders.c.since)
+Index(
+    "backorders_by_day",
+    *(backorders.c[name] for name in ("needed_by", "orderid", "lineid")),
+    postgresql_where=backorders.c.needed_by.is_not(None),
+)
+Index(
+    "backorders_of_sku_by_day",
+    *(backorders.c[name] for name in ("sku", "needed_by", "orderid", "lineid")),
+    postgresql_where=backorders.c.needed_by.is_not(None),
+)
 
 holds = Table(
     "holds",
@@ -194,11 +206,12 @@ allocations = Table(
     Column("batchref", Key, nullable=False),
     Column("dispatched", Integer, nullable=False, server_default=text("0")),
     Column("priority", SmallInteger, nullable=False, server_default=text("5")),
+    Column("needed_by", Date),
     CheckConstraint("qty >= 0 AND dispatched >= 0", name="allocations_quantities"),
     # Processes of the release before this one read by it, as long as any of them runs.
     Index("allocations_of_batch", "sku", "batchref", "version"),
     comment="What a line has of a batch: promised (qty), and dispatched. Each under the version of its product that "
-    "made the promise: the higher the newer.",
+    "made the promise: the higher the newer. priority and needed_by are the line's.",
 )
 Index(
     "allocations_to_break",
@@ -207,6 +220,11 @@ Index(
     allocations.c.priority,
     (-allocations.c.version).label("newest"),
     postgresql_where=allocations.c.qty > text("0"),
+)
+Index(
+    "allocations_by_day",
+    *(allocations.c[name] for name in ("sku", "batchref", "needed_by", "orderid", "lineid")),
+    postgresql_where=and_(allocations.c.qty > text("0"), allocations.c.needed_by.is_not(None)),
 )
 
 allocations_view = Table(

@@ -81,7 +81,8 @@ class OrderLine(KnownBySku):
 class Allocation:
     """What a line has of one batch: the `qty` of `line` is promised, and so much more was `dispatched`.
 
-    `version` is that of its product when the promise was made: the higher, the newer. `priority` is the line's.
+    `version` is that of its product when the promise was made: the higher, the newer. `priority` and `needed_by` are
+    the line's.
     """
 
     line: OrderLine
@@ -89,6 +90,7 @@ class Allocation:
     version: int
     dispatched: int = 0
     priority: int = SINGLE_LINE.priority
+    needed_by: date | None = SINGLE_LINE.needed_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,8 @@ class PlacedLine:
         if there and there.line.qty:
             return self._with(there, promised=qty)
         line = OrderLine(self.orderid, self.sku, qty, self.lineid)
-        new = Allocation(line, batchref, version, there.dispatched if there else 0, self.terms.priority)
+        of_line = self.terms.priority, self.terms.needed_by
+        new = Allocation(line, batchref, version, there.dispatched if there else 0, *of_line)
         kept = tuple(new if one is there else one for one in self.allocations) if there else (*self.allocations, new)
         return replace(self, allocations=kept)
 

@@ -26,7 +26,7 @@ from allocation.entrypoints.command_line.completion import completion
 from allocation.entrypoints.command_line.dead_letters import dead_letters
 from allocation.entrypoints.command_line.group import CommandLine
 from allocation.entrypoints.command_line.keys import keys
-from allocation.entrypoints.command_line.looking import backorders, explain, orders
+from allocation.entrypoints.command_line.looking import at_risk, backorders, explain, orders
 from allocation.entrypoints.command_line.output import go_on_unheard, in_json, json_option
 from allocation.entrypoints.command_line.status import status
 from allocation.entrypoints.command_line.watch import watch
@@ -67,6 +67,7 @@ main.add_command(watch)
 main.add_command(explain)
 main.add_command(availability)
 main.add_command(backorders)
+main.add_command(at_risk)
 main.add_command(orders)
 main.add_command(demo)
 main.add_command(check)

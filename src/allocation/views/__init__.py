@@ -2,6 +2,7 @@
 and of why there are as many as there are from the log.
 """
 
+from allocation.views.at_risk import AtRisk, Missed
 from allocation.views.availability import Availability, Day, OnHand, Overdue, Waiting
 from allocation.views.backorders import Backorder, Place
 from allocation.views.batches import Batch
@@ -12,6 +13,7 @@ from allocation.views.products import Incoming, Room, Stock
 from allocation.views.views import Views
 
 __all__ = [
+    "AtRisk",
     "Availability",
     "Backorder",
     "Batch",
@@ -20,6 +22,7 @@ __all__ = [
     "Incoming",
     "Line",
     "Listed",
+    "Missed",
     "Moved",
     "OnHand",
     "Order",

@@ -123,7 +123,8 @@ def _batch(  # noqa: PLR0917 - as the statement has them
     """As the rule of choice looks at it: of what is taken it does not ask what it is."""
     comes, last = (datetime.date.fromisoformat(day) if day else None for day in (eta, expires))
     initially = purchased, comes, last
-    return domain.Batch(ref, sku, comes, last, *initially, purchased, purchased - available, 0, 0, 0, added, location)
+    parts = purchased, purchased - available, 0, 0, 0
+    return domain.Batch(ref, sku, comes, last, *initially, *parts, added, location, overdue=False, expired=False)
 
 
 _AVAILABILITY = text(f"""

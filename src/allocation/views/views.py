@@ -14,6 +14,7 @@ from allocation.domain.lines import SINGLE_LINE, LineTerms
 from allocation.domain.names import forms
 from allocation.domain.ordering import Status
 from allocation.views import (
+    at_risk,
     availability,
     backorders,
     batches,
@@ -25,6 +26,7 @@ from allocation.views import (
     stock_history,
     stock_list,
 )
+from allocation.views.at_risk import AtRisk, Missed
 from allocation.views.availability import Availability
 from allocation.views.backorders import Backorder, Place
 from allocation.views.batches import Batch
@@ -69,6 +71,10 @@ class Views:
 
     def backorders_of(self, orderid: str) -> list[Backorder]:
         return self._ask_of(backorders.backorders_of, orderid, self._zone)
+
+    def at_risk(self, sku: str | None, after: Missed | None, most: int) -> tuple[list[AtRisk], Missed | None]:
+        """Lines whose day will be missed, in the order of these days, behind that place."""
+        return self._ask(at_risk.at_risk, sku, after, most, self._zone)
 
     def hold(self, hold_id: str, sku: str) -> Hold | None:
         return self._ask_of(lambda asked, name: holds.hold(asked, hold_id, name), sku)

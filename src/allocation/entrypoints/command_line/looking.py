@@ -1,4 +1,5 @@
-"""`allocation explain`, `backorders` and `orders`: what there is to see of lines, those who wait, and orders."""
+"""`allocation explain`, `backorders`, `at-risk` and `orders`: what there is to see of lines, those who wait or will be
+late, and orders."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from allocation.domain.explaining import Verdict
     from allocation.domain.lines import LineTerms
     from allocation.domain.ordering import Status
-    from allocation.views import Backorder, Place, Summary, Views
+    from allocation.views import AtRisk, Backorder, Missed, Place, Summary, Views
 
 STATES: tuple[Status, ...] = ("open", "complete", "cancelled", "empty")
 """Said here once more, so that no other command waits for the domain."""
@@ -121,6 +122,25 @@ def backorders(settings: Settings, sku: str | None, limit: int, as_json: bool) -
     _echo(found, limit, as_json, "No line waits.", columns, _of_backorder, numbers={0, 4, 5, 6, 7})
 
 
+@click.command("at-risk", short_help="The lines whose day will be missed, or is.")
+@click.argument("sku", required=False)
+@limit_option
+@as_json_option
+@click.pass_obj
+def at_risk(settings: Settings, sku: str | None, limit: int, as_json: bool) -> None:
+    """List the lines, of SKU or of all, of which something comes after the day by which it is needed, or still waits
+    when that is past. The first day missed comes first.
+
+    What is overdue comes today at the earliest. What is in the warehouse is not at risk.
+    """
+    from allocation.domain.names import normal
+
+    with service(settings, connections=1) as wired:
+        found = list(islice(_late(wired.views, sku and normal(sku)), limit + 1))
+    columns = ["needed by", "days late", "order", "line", "SKU", "qty", "batch", "eta"]
+    _echo(found, limit, as_json, "No line is at risk.", columns, _of_late, numbers={1, 5})
+
+
 @click.command(short_help="Orders, with what is promised, waits and has left.")
 @click.option("--state", type=click.Choice(STATES), help="Only those.")
 @click.option("--sku", help="Only orders with a line of this very SKU.")
@@ -154,6 +174,15 @@ def _waiting(views: Views, sku: str | None) -> Iterator[Backorder]:
             return
 
 
+def _late(views: Views, sku: str | None) -> Iterator[AtRisk]:
+    end: Missed | None = None
+    while True:
+        some, end = views.at_risk(sku, end, _A_PAGE)
+        yield from some
+        if end is None:
+            return
+
+
 def _listed(views: Views, state: Status | None, sku: str | None, since: datetime | None) -> Iterator[Summary]:
     after: str | None = ""
     while after is not None:
@@ -166,6 +195,11 @@ def _of_backorder(one: Backorder) -> list[str]:
     of_queue = [f"{one.qty:,}", f"{one.needs:,}", f"{one.largest:,}", str(one.priority), _day(one.needed_by)]
     at = ", ".join(one.locations or ())
     return [f"{one.position:,}", one.orderid, one.lineid, one.sku, *of_queue, at, _moment(one.since)]
+
+
+def _of_late(one: AtRisk) -> list[str]:
+    of_line = [one.orderid, one.lineid, one.sku, f"{one.qty:,}"]
+    return [_day(one.needed_by), f"{one.days:,}", *of_line, one.batchref or "waits", _day(one.eta)]
 
 
 def _of_order(one: Summary) -> list[str]:

@@ -8,6 +8,7 @@ from allocation.bootstrap import Service
 from allocation.entrypoints.http.routes import declarations
 from allocation.entrypoints.v1 import (
     allocations,
+    at_risk,
     backorders,
     batches,
     dry_runs,
@@ -23,7 +24,7 @@ from allocation.entrypoints.v1 import (
 def add_to(app: Flask, service: Service) -> None:
     v1 = Blueprint("v1", __name__, url_prefix="/v1")
     declared = declarations(app).by_endpoint
-    for resource in (products, batches, orders, backorders, holds, events, allocations):
+    for resource in (products, batches, orders, backorders, at_risk, holds, events, allocations):
         resource.add_routes(v1, service)
 
     @v1.before_request

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import datetime
-from typing import Annotated, TypeVar, get_origin
+from datetime import date, datetime
+from typing import Annotated, Literal, TypeVar, get_origin
 from urllib.parse import urlencode
 
 from flask import request
@@ -37,6 +37,16 @@ AT_EVENT: TypeAdapter[tuple[str, int, str] | tuple[str, int]] = TypeAdapter(
 
 AT_HOLD = AT_BATCH
 AT_BACKORDER: TypeAdapter[tuple[str, int, int]] = TypeAdapter(tuple[Stored, int, _Version])
+
+
+def _day(given: str) -> str:
+    date.fromisoformat(given)
+    return given
+
+
+AT_MISSED: TypeAdapter[tuple[str, str, str, str]] = TypeAdapter(
+    tuple[Annotated[str, AfterValidator(_day)], Stored, Stored, Stored | Literal[""]]
+)
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -110,6 +120,10 @@ class OfOrders(Page):
 
 class OfBackorders(Page):
     sku: Annotated[Name, Field(description="lines that wait for this SKU")] | None = None
+
+
+class OfAtRisk(Page):
+    sku: Annotated[Name, Field(description="lines of this SKU")] | None = None
 
 
 class OfHold(OfCommands):

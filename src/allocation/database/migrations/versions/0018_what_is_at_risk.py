@@ -1,0 +1,44 @@
+"""Promises know the day by which they are needed, so that those at risk are found. Those that were made before get it
+from their lines; a process of the release before that runs beside this one leaves it empty."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from allocation.database.migrations.online import create_index, drop_index
+
+revision = "0018"
+down_revision = "0017"
+branch_labels = None
+depends_on = None
+
+_ALLOCATIONS = (
+    "What a line has of a batch: promised (qty), and dispatched. Each under the version of its product that made the "
+    "promise: the higher the newer."
+)
+_OF_LINES = """
+    UPDATE allocations SET needed_by = CAST(line.terms ->> 'needed_by' AS date) FROM order_lines AS line
+    WHERE line.terms ->> 'needed_by' IS NOT NULL AND allocations.sku = line.sku
+      AND allocations.version = ANY (line.version || line.others)
+"""
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE allocations ADD COLUMN IF NOT EXISTS needed_by date")
+    op.create_table_comment("allocations", f"{_ALLOCATIONS} priority and needed_by are the line's.")
+    op.execute(_OF_LINES)
+    of_promise = ["sku", "batchref", "needed_by", "orderid", "lineid"]
+    create_index("allocations_by_day", "allocations", of_promise, where="qty > 0 AND needed_by IS NOT NULL")
+    of_line = ["needed_by", "orderid", "lineid"]
+    create_index("backorders_by_day", "backorders", of_line, where="needed_by IS NOT NULL")
+    create_index("backorders_of_sku_by_day", "backorders", ["sku", *of_line], where="needed_by IS NOT NULL")
+    create_index("batches_expected", "batches", ["sku", "eta"], where="eta IS NOT NULL")
+
+
+def downgrade() -> None:
+    drop_index("batches_expected", "batches")
+    drop_index("backorders_of_sku_by_day", "backorders")
+    drop_index("backorders_by_day", "backorders")
+    drop_index("allocations_by_day", "allocations")
+    op.create_table_comment("allocations", _ALLOCATIONS)
+    op.drop_column("allocations", "needed_by")

@@ -1,0 +1,49 @@
+"""Lines at risk: those whose day will be missed, by how much and by which batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from allocation.access.keys import Scope
+from allocation.bootstrap import Service
+from allocation.entrypoints.http.routes import Answer, Route
+from allocation.entrypoints.v1 import queries
+from allocation.entrypoints.v1.answers import answer
+from allocation.entrypoints.v1.queries import AT_MISSED, OfAtRisk, cursor_at, link_to, place_of
+from allocation.views import AtRisk, Missed
+
+
+@dataclass(frozen=True, slots=True)
+class LinesAtRisk:
+    """A page of lines at risk, in the order of the days missed; `next` is the cursor of the next page, null on the
+    last."""
+
+    items: list[AtRisk]
+    next: str | None
+
+
+_LATE = AtRisk("order-1", "line-2", "TABLE", 8, "by-ship", date(2031, 2, 1), date(2031, 1, 15), 17)
+_PAGE = Answer("A page.", LinesAtRisk([_LATE], cursor_at("2031-01-15", "order-1", "line-2", "by-ship")))
+
+
+def add_routes(v1: Blueprint, service: Service) -> None:
+    @Route(v1, "GET", "/at-risk", Scope.READ, {200: _PAGE}, query=OfAtRisk)
+    def at_risk() -> ResponseReturnValue:
+        """List the lines at risk. Those whose day will be missed by a batch that is expected, or is past while they
+        wait, in the order of the days missed."""
+        asked = queries.read(OfAtRisk)
+        items, end = service.views.at_risk(asked.sku, _missed(asked.cursor), asked.limit)
+        following = cursor_at(str(end.needed_by), end.orderid, end.lineid, end.batchref) if end else None
+        return answer(LinesAtRisk(items, following), headers=link_to(following))
+
+
+def _missed(cursor: str | None) -> Missed | None:
+    """Raises BadParameter."""
+    if cursor is None:
+        return None
+    day, *others = place_of(cursor, AT_MISSED)
+    return Missed(date.fromisoformat(day), *others)

@@ -1,0 +1,305 @@
+"""Lines whose day will be missed, or is: by an ETA that moves, by a day that passes, and never by what is here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from flask.testing import FlaskClient
+from sqlalchemy import text
+from tests.unit.test_placing import order
+
+from allocation.bootstrap import Service, bootstrap
+from allocation.config import Settings
+from allocation.database import migrations
+from allocation.domain.commands import (
+    CancelOrder,
+    ChangeEta,
+    Command,
+    CreateBatch,
+    Dispatch,
+    Mode,
+    ParcelLine,
+    PlaceOrder,
+    ReceiveBatch,
+    ReleaseLine,
+)
+from allocation.domain.errors import DomainError
+from allocation.entrypoints.cli import main
+from allocation.entrypoints.flask_app import create_app
+from allocation.entrypoints.http.access import UNRESTRICTED
+from allocation.views import AtRisk
+
+JANUARY, FEBRUARY, MARCH = date(2199, 1, 15), date(2199, 2, 1), date(2199, 3, 1)
+
+
+@pytest.fixture
+def client(service: Service) -> FlaskClient:
+    return create_app(service, UNRESTRICTED).test_client()
+
+
+@pytest.fixture
+def later(settings: Settings) -> Iterator[Service]:
+    """Where it is a day later, or two."""
+    service = bootstrap(replace(settings, time_zone="Pacific/Kiritimati"))
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def earlier(settings: Settings) -> Iterator[Service]:
+    service = bootstrap(replace(settings, time_zone="Etc/GMT+12"))
+    yield service
+    service.close()
+
+
+def given(service: Service, *asked: Command) -> None:
+    for command in asked:
+        service.bus.handle(command)
+
+
+def listed(service: Service, sku: str | None = None) -> list[AtRisk]:
+    found, end = service.views.at_risk(sku, None, 1_000)
+    assert end is None
+    return found
+
+
+def today_of(service: Service) -> date:
+    [found] = service.views.availability(["LAMP"])
+    assert found
+    return found.by_date[0].date
+
+
+def three_of_a_ship(service: Service) -> None:
+    """One of them is needed later than the others, and one on no day."""
+    given(
+        service,
+        CreateBatch("by-ship", "LAMP", 100, JANUARY),
+        order("anna", "backorder", ("LAMP", 5), needed_by=JANUARY),
+        order("ben", "backorder", ("LAMP", 3, "1"), ("LAMP", 2, "2"), needed_by=JANUARY + timedelta(days=3)),
+        order("cleo", "backorder", ("LAMP", 1), needed_by=MARCH),
+        order("dora", "backorder", ("LAMP", 1)),
+    )
+
+
+def test_an_eta_that_moves_keeps_promises_and_shows_3_lines_at_risk_and_back_again_none(
+    service: Service, differences: Callable[[], list[str]]
+) -> None:
+    three_of_a_ship(service)
+    assert listed(service) == []
+
+    given(service, ChangeEta("by-ship", FEBRUARY))
+
+    fourth = JANUARY + timedelta(days=3)
+    assert listed(service) == [
+        AtRisk("anna", "LAMP", "LAMP", 5, "by-ship", FEBRUARY, JANUARY, 17),
+        AtRisk("ben", "1", "LAMP", 3, "by-ship", FEBRUARY, fourth, 14),
+        AtRisk("ben", "2", "LAMP", 2, "by-ship", FEBRUARY, fourth, 14),
+    ]
+    assert differences() == []
+    given(service, ChangeEta("by-ship", JANUARY))
+    assert listed(service) == []
+
+
+def test_what_is_here_has_left_or_was_given_back_is_not_at_risk(service: Service, later: Service) -> None:
+    three_of_a_ship(service)
+    given(service, ChangeEta("by-ship", MARCH), ReleaseLine("anna", "LAMP"))
+    assert {one.orderid for one in listed(service)} == {"ben"}
+
+    given(service, ReceiveBatch("by-ship", "r-1", 100))
+
+    assert listed(service) == []
+    given(service, Dispatch("ben", "d-1", (ParcelLine("1", 3),)))
+    assert listed(later) == []
+
+
+def test_of_a_line_that_is_split_the_part_that_comes_too_late(service: Service) -> None:
+    given(
+        service,
+        CreateBatch("here", "LAMP", 2),
+        CreateBatch("soon", "LAMP", 2, JANUARY),
+        CreateBatch("ship", "LAMP", 9, JANUARY),
+        order("anna", "partial", ("LAMP", 6), needed_by=FEBRUARY),
+        ChangeEta("ship", MARCH),
+    )
+
+    assert service.views.order("anna")
+    assert [(one.batchref, one.qty, one.days) for one in listed(service)] in ([("ship", 6, 28)], [("ship", 2, 28)])
+
+
+def test_overdue_goods_come_today_at_the_earliest_and_who_waits_is_listed_from_the_day_after(
+    earlier: Service, later: Service
+) -> None:
+    """A day passes where it has come before."""
+    given(earlier, CreateBatch("none", "LAMP", 0))
+    day = today_of(earlier)
+    given(
+        earlier,
+        CreateBatch("due", "LAMP", 5, day),
+        order("anna", "backorder", ("LAMP", 4), needed_by=day),
+        order("ben", "backorder", ("LAMP", 8), needed_by=day),
+        order("cleo", "backorder", ("LAMP", 9), needed_by=MARCH),
+    )
+    assert listed(earlier) == [], "it is the day"
+
+    days = (today_of(later) - day).days
+    assert days > 0
+    assert listed(later) == [
+        AtRisk("anna", "LAMP", "LAMP", 4, "due", day, day, days),
+        AtRisk("ben", "LAMP", "LAMP", 8, None, None, day, days),
+    ]
+    given(later, CancelOrder("ben"), ReceiveBatch("due", "r-1", 5))
+    assert listed(later) == []
+
+
+# --- over HTTP -------------------------------------------------------------------
+
+
+def test_it_is_listed_by_pages_in_the_order_of_the_days_missed(
+    earlier: Service, later: Service, service: Service
+) -> None:
+    client = create_app(later, UNRESTRICTED).test_client()
+    given(earlier, CreateBatch("none", "LAMP", 0))
+    day = today_of(earlier)
+    given(
+        earlier,
+        *(CreateBatch(f"{sku}-{n}", sku, 3, day) for sku in ("LAMP", "SOFA") for n in range(2)),
+        *(
+            order(f"o-{n}", "partial", ("LAMP", 2), ("SOFA", 1), needed_by=day + timedelta(days=(n + 1) % 2))
+            for n in range(4)
+        ),
+        *(ChangeEta(f"{sku}-{n}", MARCH) for sku in ("LAMP", "SOFA") for n in range(2)),
+    )
+    whole = listed(later)
+
+    found: list[Any] = []
+    following = "/v1/at-risk?limit=2"
+    while following:
+        answer = client.get(following)
+        page = answer.json or {}
+        assert len(page["items"]) == 2 or not page["next"]
+        found += page["items"]
+        following = page["next"] and f"/v1/at-risk?limit=2&cursor={page['next']}"
+        assert bool(following) == ("Link" in answer.headers)
+
+    assert found == [json.loads(json.dumps(vars_of(one), default=str)) for one in whole]
+    keys = [(one.needed_by, one.orderid, one.lineid, one.batchref or "") for one in whole]
+    assert keys == sorted(set(keys))
+    assert len(keys) > 8
+    assert {None, "LAMP-1", "SOFA-0"} <= {one.batchref for one in whole}, "some wait"
+    of_sofas = (client.get("/v1/at-risk?sku=SOFA").json or {})["items"]
+    assert of_sofas == [one for one in found if one["sku"] == "SOFA"]
+
+
+def vars_of(one: AtRisk) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in one.__slots__}
+
+
+@pytest.mark.parametrize(
+    "query", ["?cursor=nonsense", "?cursor=WyJub25lIiwgIm8iLCAibCIsICIiXQ", "?skus=LAMP", "?limit=201", "?sku="]
+)
+def test_a_question_that_makes_no_sense_is_refused(client: FlaskClient, query: str) -> None:
+    assert client.get(f"/v1/at-risk{query}").status_code == 422
+
+
+def test_a_sku_of_a_name_from_before_names_had_one_form_is_found(service: Service, client: FlaskClient) -> None:
+    given(
+        service,
+        CreateBatch("b", "e\u0301", 5, JANUARY),
+        order("anna", "backorder", ("e\u0301", 5), needed_by=JANUARY),
+        ChangeEta("b", MARCH),
+    )
+
+    assert len((client.get("/v1/at-risk?sku=e\u0301").json or {})["items"]) == 1
+
+
+# --- whatever happens ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_line_is_listed_when_its_order_says_that_it_is_at_risk(
+    earlier: Service, later: Service, differences: Callable[[], list[str]], seed: int
+) -> None:
+    dice = Random(seed)
+    given(earlier, CreateBatch("none", "LAMP", 0))
+    day = today_of(earlier)
+
+    def some_day() -> date:
+        return day + timedelta(days=dice.randrange(4))
+
+    refs, orderids = ["none"], ["nobody"]
+    for number in range(80):
+        mode: Mode = dice.choice(["partial", "backorder"])
+        line, ref, orderid = ("LAMP", dice.randrange(1, 9)), dice.choice(refs), dice.choice(orderids)
+        possible: list[Command] = [
+            CreateBatch(f"b-{number}", "LAMP", dice.randrange(9), dice.choice([None, *(some_day() for _ in range(4))])),
+            order(f"o-{number}", mode, line, needed_by=dice.choice([None, some_day()])),
+            ChangeEta(ref, some_day()),
+            ReceiveBatch(ref, f"r-{number}", dice.randrange(9)),
+            Dispatch(orderid, f"d-{number}", (ParcelLine("LAMP", 1),)),
+            CancelOrder(orderid),
+        ]
+        [asked] = dice.choices(possible, weights=[5, 9, 6, 1, 1, 1])
+        try:
+            earlier.bus.handle(asked)
+        except DomainError:
+            continue
+        if isinstance(asked, CreateBatch):
+            refs.append(asked.ref)
+        elif isinstance(asked, PlaceOrder):
+            orderids.append(asked.orderid)
+
+    everybody: set[str] = set()
+    for service in (earlier, later):
+        orders = map(service.views.order, orderids)
+        said = {found.orderid for found in orders if found and any(line.at_risk for line in found.lines)}
+        assert {one.orderid for one in listed(service)} == said
+        everybody |= said
+    assert everybody, "else it shows nothing"
+    assert differences() == []
+
+
+def test_promises_from_before_get_the_day_of_their_lines(unmigrated_url: str) -> None:
+    migrations.upgrade(unmigrated_url, "0015")
+    old = """
+        INSERT INTO order_lines (orderid, lineid, sku, version, others, since, terms) VALUES
+            ('anna', '1', 'LAMP', 2, '{4}', 2, '{"needed_by": "2199-01-15"}'),
+            ('ben', '1', 'LAMP', 3, NULL, NULL, NULL);
+        INSERT INTO allocations (sku, version, orderid, lineid, qty, batchref) VALUES
+            ('LAMP', 2, 'anna', '1', 5, 'b'), ('LAMP', 3, 'ben', '1', 1, 'b'), ('LAMP', 4, 'anna', '1', 2, 'c'),
+            ('SOFA', 2, 'cleo', '1', 1, 's');
+    """
+    service = bootstrap(Settings(database_url=unmigrated_url, redis_url="redis://127.0.0.1:1/0"))
+    try:
+        with service.engine.begin() as connection:
+            connection.exec_driver_sql(old)
+        migrations.upgrade(unmigrated_url)
+        with service.engine.connect() as connection:
+            days = connection.execute(text("SELECT needed_by FROM allocations ORDER BY sku, version")).scalars().all()
+        assert days == [JANUARY, None, JANUARY, None]
+    finally:
+        service.close()
+
+
+# --- at the command line ---------------------------------------------------------
+
+
+def test_it_is_a_list_at_the_command_line(service: Service, settings: Settings) -> None:
+    three_of_a_ship(service)
+    given(service, ChangeEta("by-ship", FEBRUARY))
+    terminal = CliRunner(env=settings.as_environment({}) | {"LOG_LEVEL": "ERROR"})
+
+    header, first, *_ = terminal.invoke(main, ["at-risk", "LAMP"]).stdout.splitlines()
+    as_json = terminal.invoke(main, ["at-risk", "--json", "--limit", "2"])
+
+    assert header.split() == ["needed", "by", "days", "late", "order", "line", "SKU", "qty", "batch", "eta"]
+    assert first.split() == ["2199-01-15", "17", "anna", "LAMP", "LAMP", "5", "by-ship", "2199-02-01"]
+    assert [json.loads(line)["lineid"] for line in as_json.stdout.splitlines()] == ["LAMP", "1"]
+    assert as_json.stderr == "There are more than 2; see --limit.\n"
+    assert terminal.invoke(main, ["at-risk", "SOFA"]).stdout == "No line is at risk.\n"
