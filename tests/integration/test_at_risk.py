@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -285,6 +286,32 @@ def test_promises_from_before_get_the_day_of_their_lines(unmigrated_url: str) ->
         assert days == [JANUARY, None, JANUARY, None]
     finally:
         service.close()
+
+
+# --- in a file -------------------------------------------------------------------
+
+
+def test_all_of_it_is_exported(earlier: Service, later: Service, settings: Settings, tmp_path: Path) -> None:
+    given(earlier, CreateBatch("none", "LAMP", 0))
+    day = today_of(earlier)
+    given(
+        earlier,
+        CreateBatch("due", "LAMP", 5, day),
+        order("=anna", "backorder", ("LAMP", 4), needed_by=day),
+        order("ben", "backorder", ("LAMP", 8), needed_by=day),
+    )
+    terminal = CliRunner(env=settings.as_environment({}) | {"TIME_ZONE": "Pacific/Kiritimati", "LOG_LEVEL": "ERROR"})
+    file = tmp_path / "late.csv"
+
+    said = terminal.invoke(main, ["export", "at-risk", str(file)])
+
+    days = (today_of(later) - day).days
+    assert said.output == "2 lines at risk written\n"
+    assert file.read_text().splitlines() == [
+        "orderid,lineid,sku,qty,batchref,eta,needed_by,days",
+        f"'=anna,LAMP,LAMP,4,due,{day},{day},{days}",
+        f"ben,LAMP,LAMP,8,,,{day},{days}",
+    ]
 
 
 # --- at the command line ---------------------------------------------------------

@@ -94,7 +94,9 @@ def test_says_when_the_file_has_no_header(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", [("import", "batches"), ("import", "orders"), ("export", "allocations")])
+@pytest.mark.parametrize(
+    "command", [("import", "batches"), ("import", "orders"), ("export", "allocations"), ("export", "at-risk")]
+)
 def test_explains_itself(command: tuple[str, ...]) -> None:
     result = ask(*command, "--help")
     assert result.exit_code == 0

@@ -26,7 +26,7 @@ def import_() -> None:
 
 @click.group()
 def export() -> None:
-    """Write what is allocated to a CSV file."""
+    """Write what is allocated, or at risk, to a CSV file."""
 
 
 def _conditions(_: click.Context, __: click.Parameter, given: Sequence[str]) -> list[Condition]:
@@ -135,9 +135,13 @@ def orders(settings: Settings, mode: Mode | None, **options: Any) -> None:
     import_file(settings, whole_orders(mode) if mode else ORDERS, **options)
 
 
+_to_file = click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+_count_option = json_option("Say how many lines as a JSON object.")
+
+
 @export.command(short_help="Write all allocated lines to a CSV file.")
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
-@json_option("Say how many lines as a JSON object.")
+@_to_file
+@_count_option
 @click.pass_obj
 def allocations(settings: Settings, file: Path, as_json: bool) -> None:
     """Write all allocated lines to a CSV FILE: orderid, lineid, sku, qty, batchref, and of the batch expires and
@@ -145,6 +149,23 @@ def allocations(settings: Settings, file: Path, as_json: bool) -> None:
 
     FILE is gzipped if it is named .gz; - is standard output. It appears, or replaces an older one, when it is complete.
     """
+    from allocation.entrypoints.bulk import exporting
     from allocation.entrypoints.bulk.session import export_file
 
-    export_file(settings, file, as_json=as_json)
+    export_file(settings, exporting.allocations(), file, as_json=as_json)
+
+
+@export.command("at-risk", short_help="Write the lines whose day will be missed, or is, to a CSV file.")
+@_to_file
+@_count_option
+@click.pass_obj
+def at_risk(settings: Settings, file: Path, as_json: bool) -> None:
+    """Write the lines whose day will be missed, or is, to a CSV FILE: orderid, lineid, sku, qty, batchref and its eta,
+    needed_by, and by how many days, in the order of the days missed. One that waits has no batchref.
+
+    FILE is gzipped if it is named .gz; - is standard output. It appears, or replaces an older one, when it is complete.
+    """
+    from allocation.entrypoints.bulk import exporting
+    from allocation.entrypoints.bulk.session import export_file
+
+    export_file(settings, exporting.lines_at_risk(settings.time_zone), file, as_json=as_json)

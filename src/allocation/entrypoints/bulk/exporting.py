@@ -1,4 +1,4 @@
-"""The allocations as a CSV file, of any size."""
+"""What is allocated, or at risk, as a CSV file of any size."""
 
 from __future__ import annotations
 
@@ -8,46 +8,71 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from secrets import token_hex
 from typing import IO
 
-from sqlalchemy import Engine, and_, select
+from sqlalchemy import Engine, Executable, and_, select
 
 from allocation.database.tables import allocations_view, batches
 from allocation.entrypoints.bulk.csv_files import escaped
 from allocation.entrypoints.bulk.progress import Show
+from allocation.views import at_risk
 from messaging.sql.connections import connection
 
 STDOUT = Path("-")
 
-_OF_LINE = ("orderid", "lineid", "sku", "qty", "batchref")
-_OF_BATCH = ("expires", "location")
 _ROWS_AT_A_TIME = 2_000
 
 
-def export_allocations(engine: Engine, path: Path, show: Show) -> int:
-    """Write one row per allocated line, in the order of allocation, and return how many.
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is written: the `columns` of a query, a row for each of what is `called` so. `counted`: the table that has
+    as many rows, where one has."""
 
-    All rows are of one moment. The file appears, or replaces an older one, when it is complete. Raises Unavailable.
-    """
+    called: str
+    columns: Sequence[str]
+    query: Executable
+    about: Mapping[str, object] = field(default_factory=dict)
+    counted: str | None = None
+
+
+def allocations() -> Export:
+    """One row per allocated line, in the order of allocation."""
+    of_line, of_batch = ("orderid", "lineid", "sku", "qty", "batchref"), ("expires", "location")
     query = (
-        select(*(allocations_view.c[name] for name in _OF_LINE), *(batches.c[name] for name in _OF_BATCH))
+        select(*(allocations_view.c[name] for name in of_line), *(batches.c[name] for name in of_batch))
         .join_from(
             allocations_view,
             batches,
             and_(batches.c.reference == allocations_view.c.batchref, batches.c.sku == allocations_view.c.sku),
         )
         .order_by(allocations_view.c.position)
-        .execution_options(yield_per=_ROWS_AT_A_TIME)  # a cursor on the server, so that neither side holds it all
     )
+    return Export("allocated lines", of_line + of_batch, query, counted=allocations_view.name)
+
+
+def lines_at_risk(time_zone: str) -> Export:
+    """As the view has them."""
+    columns = [column.name for column in fields(at_risk.AtRisk)]
+    return Export("lines at risk", columns, at_risk.OF_ALL, at_risk.place(None, None, None) | {"zone": time_zone})
+
+
+def write(export: Export, engine: Engine, path: Path, show: Show) -> int:
+    """Write them, and return how many.
+
+    All rows are of one moment. The file appears, or replaces an older one, when it is complete. Raises Unavailable.
+    """
+    in_parts = {"yield_per": _ROWS_AT_A_TIME}  # a cursor on the server, so that neither side holds it all
     with connection(engine, "REPEATABLE READ") as open_connection, _opened(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_OF_LINE + _OF_BATCH)
+        writer.writerow(export.columns)
         count = 0
-        for some in open_connection.execute(query).partitions():
+        rows = open_connection.execute(export.query, export.about, execution_options=in_parts)
+        for some in rows.partitions():
             writer.writerows([escaped(cell) if isinstance(cell, str) else cell for cell in row] for row in some)
             count += len(some)
             show(count, f"{count:,} lines")

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
-from allocation.entrypoints.bulk.exporting import STDOUT, export_allocations
+from allocation.entrypoints.bulk.exporting import STDOUT, Export, write
 from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, Shortages, handling
 from allocation.entrypoints.bulk.progress import Show, progress
 from allocation.entrypoints.command_line.failures import INTERRUPTED
@@ -85,18 +85,18 @@ def import_file(
         raise SystemExit(1)
 
 
-def export_file(settings: Settings, file: Path, *, as_json: bool) -> None:
+def export_file(settings: Settings, export: Export, file: Path, *, as_json: bool) -> None:
     """Raises ClickException, Unavailable."""
     with database(settings) as engine:
         try:
-            with _progress_of(engine, file) as show:
-                count = export_allocations(engine, file, show)
+            with _progress_of(engine, export, file) as show:
+                count = write(export, engine, file, show)
         except BrokenPipeError:  # whoever read it has had enough
             raise
         except OSError as error:
             raise click.ClickException(f"can't write {file}: {error.strerror}") from error
     said = in_json({"file": str(file), "lines": count})
-    click.echo(said if as_json else f"{count:,} allocated lines written", err=file == STDOUT)
+    click.echo(said if as_json else f"{count:,} {export.called} written", err=file == STDOUT)
 
 
 class Report:
@@ -148,12 +148,13 @@ def _json(row: RowResult) -> str:
 
 
 @contextmanager
-def _progress_of(engine: Engine, file: Path) -> Iterator[Show]:
+def _progress_of(engine: Engine, export: Export, file: Path) -> Iterator[Show]:
     """How far an export is, on a terminal where it does not get in the way of the lines, and nothing elsewhere."""
     if file == STDOUT and sys.stdout.isatty():
         yield lambda _done, _text: None
     else:
-        with progress(rows_about(engine, "allocations_view"), seconds_between_lines=math.inf) as show:
+        total = rows_about(engine, export.counted) if export.counted else None
+        with progress(total, seconds_between_lines=math.inf) as show:
             yield show
 
 
