@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, replace
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from typing import Any, cast
 
@@ -20,13 +20,13 @@ from allocation.bootstrap import Service
 from allocation.domain.batches import Batch as DomainBatch
 from allocation.domain.commands import Command
 from allocation.domain.events import Event
-from allocation.domain.lines import PlacedLine
+from allocation.domain.lines import PlacedLine, is_too_late, there_on
 from allocation.domain.product import Product
 from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy
-from allocation.views import Backorder, Batch, Line, Order, Place, Promise
+from allocation.views import AtRisk, Backorder, Batch, Line, Missed, Order, Place, Promise
 from allocation.views.batches import state_of
 from allocation.views.stock_history import Balance, History, Step, reckoned
 from allocation.views.stock_list import Page, Shelf
@@ -141,6 +141,11 @@ class FakeViews:
         waiting = [one for one in self._waiting() if sku in {None, one[1].sku} and _place(one[1]) > behind]
         end = _place(waiting[most - 1][1]) if len(waiting) > most else None
         return [one for one, _ in waiting[:most]], end
+
+    def at_risk(self, sku: str | None, after: Missed | None, most: int) -> tuple[list[AtRisk], Missed | None]:
+        late = sorted((one for product in products(self._service) for one in _at_risk(product)), key=_missed)
+        found = [one for one in late if sku in {None, one.sku} and (after is None or _missed(one) > astuple(after))]
+        return found[:most], Missed(*_missed(found[most - 1])) if len(found) > most else None
 
     def waiting_lines(self) -> int:
         return len(self._waiting())
@@ -306,6 +311,24 @@ def _queue(product: Product) -> list[tuple[Backorder, PlacedLine]]:
         terms = line.terms.priority, line.terms.needed_by, list(line.terms.locations) or None
         queue.append((Backorder(*of_line, position, needs, largest, A_MOMENT, *terms), line))
     return queue
+
+
+def _at_risk(product: Product) -> Iterator[AtRisk]:
+    today = fakes.TODAY
+    for line in product.lines.of_sku(product.sku).values():
+        day, of_line = line.terms.needed_by, (line.orderid, line.lineid, line.sku)
+        if day is None:
+            continue
+        for one in line.allocations:
+            eta = product.batches[one.batchref].eta
+            if one.line.qty and is_too_late(eta, day, today):
+                yield AtRisk(*of_line, one.line.qty, one.batchref, eta, day, (there_on(eta, today) - day).days)
+        if line.waiting and day < today:
+            yield AtRisk(*of_line, line.waiting, None, None, day, (today - day).days)
+
+
+def _missed(one: AtRisk) -> tuple[date, str, str, str]:
+    return one.needed_by, one.orderid, one.lineid, one.batchref or ""
 
 
 def _place(line: PlacedLine) -> Place:

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -67,7 +68,16 @@ WAREHOUSE: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     ("place_order", {"orderid": "web-1060", "mode": "backorder", "lines": [{"sku": "SIDEBOARD-WALNUT", "qty": 4}]}),
-    ("place_order", {"orderid": "web-1061", "mode": "backorder", "lines": [{"sku": "SIDEBOARD-WALNUT", "qty": 2}]}),
+    (
+        "place_order",
+        {
+            "orderid": "web-1061",
+            "mode": "backorder",
+            "needed_by": (datetime.now(UTC) - timedelta(days=2)).date().isoformat(),
+            "lines": [{"sku": "SIDEBOARD-WALNUT", "qty": 2}],
+        },
+    ),
+    ("change_eta", {"ref": "SHIP-31", "eta": "2031-02-20"}),
     ("quarantine", {"ref": "WH-2207", "qty": 20, "reason": "suspect", "document": "Q-9"}),
 ]
 
@@ -137,6 +147,7 @@ def main() -> None:
         take(browser, f"{console}/product?sku=RED-CHAIR", "product-phone", size=PHONE, colours="dark")
         take(browser, f"{console}/order?id=web-1042", "order")
         take(browser, f"{console}/backorders", "backorders")
+        take(browser, f"{console}/at-risk", "at-risk")
         take(browser, f"{console}/dead-letters", "dead-letters")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 import pytest
@@ -203,14 +203,21 @@ def test_no_rule_of_accessibility_is_broken(
     api.send("create_batch", ref=random_batchref("late"), sku=sku, qty=9, eta="2001-01-01")
     api.send("quarantine", ref=batch, qty=3, reason="damaged", document="quarantine-1")
     waits = [{"lineid": "3", "sku": sku, "qty": 99}]
-    api.send("place_order", orderid=order, lines=waits, mode="backorder", priority=9, locations=["x"])
+    terms: dict[str, Any] = {"priority": 9, "needed_by": "2020-01-01", "locations": ["x"]}
+    api.send("place_order", orderid=order, lines=waits, mode="backorder", **terms)
     eventually(lambda: len(api.events(sku)) == 7, "the warehouse is done")
     api.say(CHANGE_BATCH_QUANTITY, json.dumps({"batchref": random_batchref(), "qty": 7}).encode())
 
     with browser.new_context(viewport=size, color_scheme=colours) as context:
         page = context.new_page()
-        of_sku = f"?q={sku}", f"/product?sku={sku}", f"/order?id={order}", f"/backorders?sku={sku}"
-        for path in ("", *of_sku, "/backorders", "/dead-letters", "/sign-in", "/nix"):
+        of_sku = (
+            f"?q={sku}",
+            f"/product?sku={sku}",
+            f"/order?id={order}",
+            f"/backorders?sku={sku}",
+            f"/at-risk?sku={sku}",
+        )
+        for path in ("", *of_sku, "/backorders", "/at-risk", "/dead-letters", "/sign-in", "/nix"):
             page.goto(f"{api.url}/console{path}")
             found = Axe().run(page)
             assert found.violations_count == 0, f"{path}: {found.generate_report()}"

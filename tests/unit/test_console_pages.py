@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from html import unescape
 from html.parser import HTMLParser
@@ -16,12 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fake_console import Console, dead_effect, dead_message
+from tests.fakes import TODAY
 from werkzeug.test import TestResponse
 
 from allocation.domain.commands import (
     Allocate,
     CancelOrder,
     ChangeBatchQuantity,
+    ChangeEta,
     CreateBatch,
     Dispatch,
     OrderedLine,
@@ -40,6 +42,7 @@ from allocation.views import Batch
 from messaging.envelope import Metadata
 from messaging.errors import RequestInProgress
 
+JANUARY = date(2031, 1, 1)
 NASTY = "<script>alert(1)</script>\"'&"
 
 
@@ -353,6 +356,47 @@ def test_a_long_queue_goes_on_at_its_place(console: Console) -> None:
     assert "o-00" in console.look("/backorders", of="LAMP", turn="1e9", since=-1).text
 
 
+def late(console: Console, orders: int) -> None:
+    """A ship that is expected in February instead, and an order that waits past its day."""
+    console.given(
+        CreateBatch("by-ship", "LAMP", orders, JANUARY),
+        *(
+            PlaceOrder(f"o-{number:02}", (OrderedLine("LAMP", 1, "1"),), "backorder", needed_by=JANUARY)
+            for number in range(orders)
+        ),
+        CreateBatch("none", "SOFA", 0),
+        PlaceOrder("gus", (OrderedLine("SOFA", 2),), "backorder", needed_by=TODAY - timedelta(days=3)),
+        ChangeEta("by-ship", JANUARY + timedelta(days=17)),
+    )
+
+
+def test_lines_at_risk_are_listed_with_by_how_much_and_what_they_wait_for(console: Console) -> None:
+    late(console, 1)
+
+    every = said(console.look("/at-risk").text)
+    of_one = said(console.look("/at-risk", sku="LAMP").text)
+
+    assert every.index(f"{TODAY - timedelta(days=3)} gus 2 of SOFA waits 3") < every.index("2031-01-01 o-00")
+    assert "2031-01-01 o-00 line 1 1 of LAMP 2031-01-18 with by-ship 17" in every
+    assert "At risk: LAMP" in of_one
+    assert "gus" not in of_one
+    assert "No line of it is at risk." in said(console.look("/at-risk", sku="DESK").text)
+    console.given(CancelOrder("gus"), CancelOrder("o-00"))
+    assert "No line is at risk." in said(console.look("/at-risk").text)
+
+
+def test_a_long_list_of_lines_at_risk_goes_on_at_its_place(console: Console) -> None:
+    late(console, 51)
+
+    first = console.look("/at-risk", sku="LAMP").text
+    following = unescape(re.findall(r'rel="next" href="([^"]+)"', first)[0])
+    second = console.browser.get(following).text
+
+    assert ("o-49" in first, "o-50" in first) == (True, False)
+    assert ("o-49" in second, "o-50" in second, 'rel="next"' in second) == (False, True, False)
+    assert "o-00" in console.look("/at-risk", day="2031-02-31", id="o-60").text
+
+
 # --- dead letters ----------------------------------------------------------------
 
 
@@ -446,6 +490,8 @@ def pages(console: Console, sku: str) -> Iterator[tuple[str, str]]:
         ("/order", {"id": sku + "x"}),
         ("/backorders", {}),
         ("/backorders", {"sku": sku, "of": sku, "turn": sku, "since": sku}),
+        ("/at-risk", {}),
+        ("/at-risk", {"sku": sku, "day": "2031-01-01", "id": sku, "line": sku, "batch": sku}),
         ("/dead-letters", {}),
         ("/dead-letters", {"outcome": sku}),
         ("/sign-in", {"next": sku}),
@@ -504,6 +550,7 @@ def test_every_page_forbids_what_it_does_not_need_and_is_kept_nowhere(console: C
         "/product?sku=RED-CHAIR",
         "/order?id=ben-2",
         "/backorders",
+        "/at-risk",
         "/dead-letters",
         "/sign-in",
         "/nix",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from http import HTTPStatus
 from urllib.parse import urlencode
 
@@ -17,7 +18,7 @@ from allocation.entrypoints.console.feed import NEWEST, Streams, newer, stream, 
 from allocation.entrypoints.console.page_setup import add_errors, add_looks
 from allocation.entrypoints.console.sign_in import add_sign_in
 from allocation.entrypoints.console.visitors import Visitors
-from allocation.views import Place
+from allocation.views import Missed, Place
 from messaging.envelope import LONGEST_TEXT
 from messaging.sql.log_reader import EventFilter
 
@@ -26,6 +27,7 @@ EVENTS_A_PAGE = 50
 BATCHES_A_PAGE = 100
 BACKORDERS_A_PAGE = 50
 BACKORDERS_OF_PRODUCT = 5
+AT_RISK_A_PAGE = 50
 
 
 def blueprint(service: Service, visitors: Visitors, streams: Streams) -> Blueprint:
@@ -86,6 +88,12 @@ def _add_stock(console: Blueprint, service: Service) -> None:
         found, end = service.views.backorders(sku or None, after, BACKORDERS_A_PAGE)
         return render_template("console/backorders.html", sku=sku, after=after, backorders=found, end=end)
 
+    @console.get("/at-risk")
+    def at_risk() -> ResponseReturnValue:
+        sku, after = normal(_text("sku")), _missed()
+        found, end = service.views.at_risk(sku or None, after, AT_RISK_A_PAGE)
+        return render_template("console/at_risk.html", sku=sku, after=after, lines=found, end=end)
+
     @console.get("/order")
     def order() -> ResponseReturnValue:
         orderid = normal(_text("id"))
@@ -110,6 +118,15 @@ def _place() -> Place | None:
     if turn is None or since is None or not (-9 <= turn <= 0 < since < 2**63):
         return None
     return Place(_text("of"), turn, since)
+
+
+def _missed() -> Missed | None:
+    """Where the page before ended."""
+    try:
+        day = date.fromisoformat(_text("day"))
+    except ValueError:
+        return None
+    return Missed(day, _text("id"), _text("line"), _text("batch"))
 
 
 def _text(name: str) -> str:
