@@ -74,7 +74,7 @@ def shelf_and_ships(service: Service) -> None:
         Allocate("cleo", "LAMP", 5),
         CreateBatch("overdue", "LAMP", 5, LONG_AGO),
         CreateBatch("april", "LAMP", 7, APRIL),
-        PlaceOrder("dora", (OrderedLine("LAMP", 30),), "backorder"),
+        PlaceOrder("dora", (OrderedLine("LAMP", 30), OrderedLine("LAMP", 40, "2")), "backorder"),
     )
 
 
@@ -99,8 +99,8 @@ def test_what_can_be_had_of_a_sku_is_on_hand_and_what_comes_day_by_day(service: 
             {"date": "2199-04-01", "arrives": 7, "available": 7, "cumulative": 31},
         ],
         "overdue": [{"ref": "overdue", "eta": "2020-01-01", "available": 5}],
-        "waiting": {"lines": 1, "qty": 30},
-        "version": 11,
+        "waiting": {"lines": 2, "qty": 70},
+        "version": 12,
         "earliest": None,
     }
     here = found["on_hand"]
@@ -253,7 +253,7 @@ def test_it_is_said_in_words_and_by_date(service: Service, settings: Settings) -
         "A line of 8 could have it on 2199-03-14, from batch march.",
         "In the warehouse: 9, of which 4 available, 4 allocated, 0 held, 1 in quarantine; 3 dispatched.",
         "Batch overdue is overdue since 2020-01-01: its 5 count as of today.",
-        "1 line waits for 30, which none of this fits.",
+        "2 lines wait for 70, which none of this fits.",
     ]
     assert "No batch fits a line of 99.\n" in type_(settings, "LAMP", "99").stdout
     split = type_(settings, "LAMP", "8", "--may-split", "--needed-by", "2199-01-01").stdout

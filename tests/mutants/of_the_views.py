@@ -55,8 +55,50 @@ PRODUCTS = Part(
     "allocation/views/products.py",
     ("integration/test_v1.py",),
     (
-        Mutant(" AND allocated_quantity < purchased_quantity) AS", ") AS", "promised stock is said to come"),
+        Mutant(" AND {AVAILABLE} > 0),", "),", "promised stock is said to come"),
         Mutant("WHERE eta >= {TODAY} AND", "WHERE", "what is overdue is said to come"),
+    ),
+)
+
+AVAILABILITY = Part(
+    "allocation/views/availability.py",
+    ("integration/test_availability.py",),
+    (
+        Mutant(" AS every WHERE {IS_SOLD}", " AS every", "what has expired can be had"),
+        Mutant(" > 0 OR eta IS NOT NULL)", " > 0)", "a day on which all is promised is forgotten"),
+        Mutant("purchased_quantity - dispatched_quantity", "purchased_quantity", "what has left is on hand"),
+        Mutant("sum(qty), 0)", "max(qty), 0)", "of those who wait one is counted"),
+    ),
+)
+
+AT_RISK = Part(
+    "allocation/views/at_risk.py",
+    ("integration/test_at_risk.py", "integration/test_plans.py"),
+    (
+        Mutant("needed_by < greatest(eta, {TODAY})", "needed_by < eta", "what is overdue is not at risk"),
+        Mutant("greatest(eta, {TODAY}) AS there_on", "eta AS there_on", "what is overdue came on its day"),
+        Mutant(
+            "WHERE needed_by < {TODAY} AND", "WHERE needed_by <= {TODAY} AND", "who waits is late on the day itself"
+        ),
+        Mutant(
+            "(needed_by, orderid, lineid, batchref) > (:day",
+            "(needed_by, orderid, lineid, batchref) >= (:day",
+            "the last promise of a page is told again",
+        ),
+        Mutant(
+            "(needed_by, orderid, lineid, '') > (:day",
+            "(needed_by, orderid, lineid, '') >= (:day",
+            "a line that waits is told again",
+            seen_by="test_it_is_listed_by_pages_in_the_order_of_the_days_missed",
+        ),
+        Mutant(
+            "batchref = batches.reference AND qty > 0",
+            "batchref = batches.reference",
+            "all that was ever promised is read",
+        ),
+        Mutant(
+            " AND {PROMISED} > 0 ", " ", "batches are looked at that promise nothing", harmless="they have nothing late"
+        ),
     ),
 )
 
