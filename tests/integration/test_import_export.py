@@ -106,7 +106,9 @@ def shell(settings: Settings, engine: Engine, tmp_path: Path) -> Shell:
 
 def test_adds_batches_and_allocates_lines_and_counts_them(shell: Shell) -> None:
     batches = shell.write("batches.csv", "ref,sku,qty,eta", "b1,CHAIR,10,", "b2,CHAIR,10,2011-01-02", "b3,LAMPE-Ü,5,")
-    assert shell.imports("batches", batches).output == "3 added, 0 already there, 0 refused\n"
+    added = shell.imports("batches", batches)
+    assert added.stdout == "3 added, 0 already there, 0 refused\n"
+    assert added.stderr == "1 batch is overdue: receive it, or state another ETA.\n"
     lines = shell.write("lines.csv", "orderid,lineid,sku,qty", "o1,1,CHAIR,8", "o1,2,CHAIR,8", "o2,,LAMPE-Ü,6")
     result = shell.imports("orders", lines)
     assert result.output == "2 allocated, 1 out of stock, 0 already there, 0 refused\n"
@@ -516,6 +518,7 @@ def test_says_all_of_it_as_json(shell: Shell) -> None:
         "refused": 1,
         "dry_run": False,
         "columns_passed_over": ["note"],
+        "overdue_batches": 0,
     }
     first, _, counts = (json.loads(line) for line in shell.imports("orders", lines, "-v", "--json").stdout.splitlines())
     assert (first["row"], first["result"]) == (2, "allocated")

@@ -13,13 +13,14 @@ from allocation.database.schema import REVISION
 from allocation.overview import Api, Overview, Unreachable, glance, problems
 from allocation.overview.diagnosis import LATE, duration_in_words
 from allocation.overview.servers import Broker, Database, Tables
+from allocation.views import due_dates
 from allocation.views.stock_totals import StockTotals
 from messaging.redis.lag import Lag
 from messaging.sql.backlog import Backlog
 from messaging.sql.exclusive import Holder
 
 SOMEBODY = Holder("10.0.0.7", None)
-STOCK = StockTotals(1, 1, 0, 0, 10, 3, 0, 7, 0, 0, 0, is_complete=True)
+STOCK = StockTotals(1, 1, 0, 10, 3, 0, 7, 0, 0, 0, is_complete=True)
 TABLES = Tables(backlogs=[], dead_messages=0, stock=STOCK, bridge=SOMEBODY, command_stream=SOMEBODY)
 DATABASE = Database("18.4", 0.5, REVISION, TABLES)
 BROKER = Broker("Valkey", "9.1.2", 0.1, Lag(0, 0, None, ("host:1",)), 1, "0f3c/0")
@@ -53,6 +54,14 @@ def test_what_waits_for_long_asks_for_a_relay() -> None:
     [said] = of_tables(backlogs=[replace(PUBLISH, oldest=LATE + 60)])
 
     assert said == "publish_event is late by 90 s: is a relay running? `allocation relay`"
+
+
+def test_what_came_due_long_ago_asks_for_a_relay() -> None:
+    assert of_tables(due_dates=due_dates.Backlog(LATE, 3)) == []
+
+    [said] = of_tables(due_dates=due_dates.Backlog(LATE + 60, 3))
+
+    assert said == "what came due 90 s ago is not recorded: is a relay running? `allocation relay`"
 
 
 def test_what_fails_for_long_asks_for_what_is_away() -> None:

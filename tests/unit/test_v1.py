@@ -37,7 +37,6 @@ from allocation.entrypoints.http.routes import LARGEST_BODY, declarations
 from allocation.entrypoints.v1 import queries
 from allocation.validation import BadInput, Text
 from allocation.views import Batch, Moved, Order, Room
-from allocation.views.batches import state_of
 from messaging.errors import RequestInProgress, Unavailable
 
 
@@ -60,8 +59,7 @@ class Api:
         return next(one for one in held_by(product) if one.ref == reference)
 
     def as_created(self, command: CreateBatch) -> Batch:
-        about = command.ref, command.sku, command.qty, 0, command.qty, command.eta
-        return Batch(*about, expires=command.expires, state=state_of(command.eta, command.expires, fakes.TODAY))
+        return Batch(command.ref, command.sku, command.qty, 0, command.qty, None)
 
     def moved(self, places: Mapping[str, int] | None) -> list[Moved]:
         return []
@@ -138,8 +136,8 @@ def test_a_batch_that_was_created_is_answered_though_the_database_is_away_right_
 
     monkeypatch.setattr(api, "batch", batch)
 
-    assert api.client.post("/v1/batches", json=BATCH | {"eta": "2031-01-01"}).status_code == 201
-    is_problem(api.client.post("/v1/batches", json=BATCH | {"eta": "2031-01-01"}), problems.UNAVAILABLE)
+    assert api.client.post("/v1/batches", json=BATCH | {"eta": None}).status_code == 201
+    is_problem(api.client.post("/v1/batches", json=BATCH | {"eta": None}), problems.UNAVAILABLE)
 
 
 def test_another_batch_under_its_reference_is_a_conflict(api: Api) -> None:

@@ -64,6 +64,9 @@ def _of_tables(tables: Tables, *, writes: bool) -> Iterator[Problem]:
                 yield Problem(f"{late}, and fails", "bring Redis or the mail server back; the relay's log says more")
             else:
                 yield Problem(late, "is a relay running? `allocation relay`")
+    if tables.due_dates.lag > LATE:
+        late = f"what came due {duration_in_words(tables.due_dates.lag)} ago is not recorded"
+        yield Problem(late, "is a relay running? `allocation relay`")
     if not writes:  # where nobody can be at work
         return
     if not tables.bridge:

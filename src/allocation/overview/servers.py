@@ -10,7 +10,9 @@ from sqlalchemy import Connection, Engine, text
 
 from allocation.adapters.redis_channels import BRIDGE_LOCK, CHANGE_BATCH_QUANTITY, COMMAND_STREAM_LOCK, COMMANDS, GROUP
 from allocation.database.schema import REVISION
+from allocation.views import due_dates
 from allocation.views.backorders import waiting_lines
+from allocation.views.due_dates import NOTHING_DUE
 from allocation.views.stock_totals import MOST, StockTotals, stock_totals
 from messaging.redis.client import redis_faults, run_of
 from messaging.redis.lag import Lag, lag_of
@@ -36,6 +38,7 @@ class Tables:
     bridge: Holder | None
     command_stream: Holder | None
     waiting_lines: int = 0
+    due_dates: due_dates.Backlog = NOTHING_DUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ def _tables(open_connection: Connection, zone: str) -> Tables:
         bridge=holder_of(open_connection, BRIDGE_LOCK),
         command_stream=holder_of(open_connection, COMMAND_STREAM_LOCK),
         waiting_lines=waiting_lines(open_connection, MOST),
+        due_dates=due_dates.backlog(open_connection, MOST, zone),
     )
 
 

@@ -34,27 +34,34 @@ class Backlog:
     overdue_batches: int
 
 
+NOTHING_DUE = Backlog(0.0, 0)
+
+
 def backlog(asked: Connection, most: int, zone: str) -> Backlog:
-    """`most` batches may be more."""
-    first = asked.execute(_DUE, {"most": 1, "zone": zone}).one_or_none()
+    """`most` batches may be more. A batch that was late when it was created has been due since then."""
+    longest = asked.execute(_LONGEST, {"most": 100, "zone": zone}).scalar_one()
     overdue = int(asked.execute(_OVERDUE, {"most": most, "zone": zone}).scalar_one())
-    return Backlog(max(0.0, first.seconds) if first else 0.0, overdue)
+    return Backlog(max(0.0, longest or 0.0), overdue)
 
 
 _BY_BATCH = f"""
-    SELECT sku, reference, CAST(greatest({{day}}, DATE '1980-01-01') + 1 AS timestamp) AT TIME ZONE :zone AS since
+    SELECT sku, reference, added,
+           CAST(greatest({{day}}, DATE '1980-01-01') + 1 AS timestamp) AT TIME ZONE :zone AS since
     FROM batches WHERE {{day}} IS NOT NULL AND NOT {{is_recorded}} AND {{day}} < {TODAY}
     ORDER BY {{day}} LIMIT :most
 """  # noqa: S608 - all of it is our own
-_DUE = text(f"""
-    SELECT sku, reference,
-           CAST(extract(epoch FROM statement_timestamp() - since) AS double precision) AS seconds
-    FROM (
-        (SELECT sku, CAST(NULL AS text) AS reference, until AS since FROM holds
+_FIRST = f"""
+    SELECT * FROM (
+        (SELECT sku, CAST(NULL AS text) AS reference, version AS added, until AS since FROM holds
          WHERE until <= statement_timestamp() ORDER BY until LIMIT :most)
         UNION ALL ({_BY_BATCH.format(day="eta", is_recorded="overdue")})
         UNION ALL ({_BY_BATCH.format(day="expires", is_recorded="expired")})
     ) AS due ORDER BY since, sku, reference LIMIT :most
+"""  # noqa: S608 - all of it is our own
+_DUE = text(_FIRST)
+_LONGEST = text(f"""
+    SELECT max(CAST(extract(epoch FROM statement_timestamp() - greatest(since, time)) AS double precision))
+    FROM ({_FIRST}) AS first LEFT JOIN event_log ON stream = sku AND version = added
 """)  # noqa: S608 - all of it is our own
 
 _OVERDUE = text(f"""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from allocation.views.batches import AVAILABLE, IS_SOLD, PROMISED, TODAY
+from allocation.views.batches import AVAILABLE, IS_SOLD, PROMISED
 
 MOST = 200_000
 """SKUs, and batches, that are looked at."""
@@ -15,13 +15,12 @@ MOST = 200_000
 @dataclass(frozen=True, slots=True)
 class StockTotals:
     """SKUs that were ever purchased, and the batches that have room, with their pieces; what has left is in none of the
-    numbers. A batch without an eta is on hand, one with an eta is incoming, and overdue if that day is over; expired
-    ones are left out. Unless it `is_complete`, there is more of it."""
+    numbers. A batch without an eta is on hand, one with an eta is incoming; expired ones are left out. Unless it
+    `is_complete`, there is more of it."""
 
     skus: int
     open_batches: int
     incoming_batches: int
-    overdue_batches: int
     on_hand: int
     on_hand_allocated: int
     on_hand_quarantined: int
@@ -39,7 +38,6 @@ def stock_totals(asked: Connection, zone: str) -> StockTotals:
         skus=skus,
         open_batches=row.batches,
         incoming_batches=row.incoming_batches,
-        overdue_batches=row.overdue_batches,
         on_hand=int(row.on_hand),
         on_hand_allocated=int(row.on_hand_allocated),
         on_hand_quarantined=int(row.on_hand_quarantined),
@@ -58,7 +56,6 @@ _BATCHES = text(f"""
     SELECT count(*) AS looked_at,
            count(*) FILTER (WHERE is_sold) AS batches,
            count(*) FILTER (WHERE is_sold AND eta IS NOT NULL) AS incoming_batches,
-           count(*) FILTER (WHERE is_sold AND eta < {TODAY}) AS overdue_batches,
            coalesce(sum(there) FILTER (WHERE is_sold AND eta IS NULL), 0) AS on_hand,
            coalesce(sum(promised) FILTER (WHERE is_sold AND eta IS NULL), 0) AS on_hand_allocated,
            coalesce(sum(quarantined_quantity) FILTER (WHERE is_sold AND eta IS NULL), 0) AS on_hand_quarantined,

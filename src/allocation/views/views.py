@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine
 
@@ -107,10 +106,8 @@ class Views:
         return self._ask_of(batches.batch, reference, self._zone)
 
     def as_created(self, command: CreateBatch) -> Batch:
-        """A batch that was created just now. Nothing is asked; its state is by our own clock."""
-        state = batches.state_of(command.eta, command.expires, datetime.now(ZoneInfo(self._zone)).date())
-        about = command.ref, command.sku, command.qty, 0, command.qty, command.eta
-        return Batch(*about, expires=command.expires, state=state, location=command.location)
+        """A batch that was created in the warehouse just now, and keeps. Nothing is asked."""
+        return Batch(command.ref, command.sku, command.qty, 0, command.qty, None, location=command.location)
 
     def batches(self, sku: str, after: str | None, most: int) -> list[Batch]:
         """The next in the order of allocation, behind the one with the reference `after`."""

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
 from allocation.entrypoints.bulk.exporting import STDOUT, Export, write
-from allocation.entrypoints.bulk.importing import Import, Kind, Result, RowResult, Shortages, handling
+from allocation.entrypoints.bulk.importing import BATCHES, Import, Kind, Result, RowResult, Shortages, handling
 from allocation.entrypoints.bulk.progress import Show, progress
 from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, in_json
@@ -60,6 +60,8 @@ def import_file(
                     finally:
                         if not (dry_run or isinstance(sys.exception(), Unavailable)):
                             shortages.report(wired.bus)
+                if kind is BATCHES:
+                    report.overdue = wired.views.due_dates().overdue_batches
             except BadCsv as error:
                 fault, mend = str(error), True
             except Unavailable as error:
@@ -68,12 +70,7 @@ def import_file(
         fault, is_interrupted = "interrupted", True
         if report is None:
             raise _Interrupted("interrupted before the first row. Nothing is done.") from None
-    if as_json:
-        echo_json(report.counts_by_result | {"dry_run": dry_run, "columns_passed_over": report.passed_over})
-    else:
-        if report.passed_over:
-            click.echo(f"Columns passed over: {', '.join(map(repr, report.passed_over))}.", err=True)
-        click.echo(f"{report.counts} (dry run: nothing was changed)" if dry_run else report.counts)
+    report.tell_counts(dry_run=dry_run)
     if where and not (report.last_row or fault):
         click.echo(f"None of {report.rows_read - 1:,} rows is one that --where asks for.", err=True)
     if fault:
@@ -111,6 +108,8 @@ class Report:
         self.last_row = 0
         self.passed_over: list[str] = []
         """Columns."""
+        self.overdue: int | None = None
+        """Batches, these and others."""
 
     @property
     def rows_read(self) -> int:
@@ -129,6 +128,20 @@ class Report:
     def counts_by_result(self) -> dict[str, object]:
         """By names that are the same whatever is counted."""
         return {str(result).replace(" ", "_"): self._counts[result] for result in self._kind.results}
+
+    def tell_counts(self, *, dry_run: bool) -> None:
+        if self._as_json:
+            told = {"dry_run": dry_run, "columns_passed_over": self.passed_over}
+            overdue = {} if self.overdue is None else {"overdue_batches": self.overdue}
+            echo_json(self.counts_by_result | told | overdue)
+            return
+        if self.passed_over:
+            click.echo(f"Columns passed over: {', '.join(map(repr, self.passed_over))}.", err=True)
+        if self.overdue:
+            is_one = self.overdue == 1
+            what = "batch is overdue: receive it" if is_one else "batches are overdue: receive them"
+            click.echo(f"{self.overdue:,} {what}, or state another ETA.", err=True)
+        click.echo(f"{self.counts} (dry run: nothing was changed)" if dry_run else self.counts)
 
     def follow(self, results: Iterable[list[RowResult]]) -> None:
         """Results to stdout, how far it is to stderr."""

@@ -79,13 +79,14 @@ def _of_api(api: Api | Unreachable) -> dict[str, Any]:
 
 def _of_tables(tables: Tables | None) -> dict[str, Any]:
     if tables is None:
-        return dict.fromkeys(("effects", "dead", "consumer", "stock", "waiting_lines"))
+        return dict.fromkeys(("effects", "dead", "consumer", "stock", "waiting_lines", "due_dates"))
     return {
         "effects": [asdict(backlog) for backlog in tables.backlogs],
         "dead": {"messages": tables.dead_messages, "effects": sum(backlog.dead for backlog in tables.backlogs)},
         "consumer": {"stream": _of_holder(tables.command_stream), "channel": _of_holder(tables.bridge)},
         "stock": asdict(tables.stock),
         "waiting_lines": tables.waiting_lines,
+        "due_dates": asdict(tables.due_dates),
     }
 
 
@@ -154,9 +155,9 @@ def _stock(tables: Tables) -> Table:
     incoming = stock.incoming_batches, stock.incoming, stock.incoming_allocated, 0, stock.incoming_available
     for name, figures in (("on hand", on_hand), ("incoming", incoming)):
         table.add_row(name, *(f"{figure:,}{plus}" for figure in figures))
-    if stock.overdue_batches:
-        table.add_row("of these overdue", Text(f"{stock.overdue_batches:,}{plus}", "yellow"))
     table.add_row(f"of {stock.skus:,}{plus} SKUs")
+    if overdue := tables.due_dates.overdue_batches:
+        table.add_row("overdue batches", Text(f"{overdue:,}{'+' if overdue >= MOST else ''}", "yellow"))
     if waiting := tables.waiting_lines:
         table.add_row("lines that wait", f"{waiting:,}{'+' if waiting >= MOST else ''}")
     return table

@@ -110,11 +110,9 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         outcome = service.bus.outcome(command, g.metadata, message_id)
         some_wait = outcome.unwrap()
         location = {"Location": f"/v1/batches/{quote(command.ref, safe='')}"}
-        if outcome.changed and some_wait:  # and may have been served from it
-            return answer(stored(command.ref), 201, location)
-        if outcome.changed:  # so it is as it was ordered, and need not be read
+        if outcome.changed and not (some_wait or command.eta or command.expires):  # so it need not be read
             return answer(service.views.as_created(command), 201, location)
-        return answer(stored(command.ref), 200, location)
+        return answer(stored(command.ref), 201 if outcome.changed else 200, location)
 
     @Route(
         v1,
