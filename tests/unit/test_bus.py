@@ -543,7 +543,7 @@ def test_what_turns_out_to_be_committed_is_seen_by_observers() -> None:
 
 
 def test_a_preview_has_outcomes_and_events_and_leaves_nothing() -> None:
-    world = World()
+    world, worked_on = World(), WORKING_ON.get()
     world.bus.handle(Say("before"))
 
     with world.bus.preview() as preview:
@@ -555,7 +555,7 @@ def test_a_preview_has_outcomes_and_events_and_leaves_nothing() -> None:
     assert [one.event for one in happened] == [Said("hello"), Echoed("hello")]
     assert world.log() == [Said("before"), Echoed("before")]
     assert world.memory.inbox == {}
-    assert WORKING_ON.get() == ""
+    assert WORKING_ON.get() == worked_on
 
 
 class Seeing(Observer):
