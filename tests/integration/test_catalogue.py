@@ -18,7 +18,7 @@ from messaging.envelope import Metadata
 
 PUBLISHED = history.published()
 
-EVERYTHING_ELSE: list[commands.Command] = [
+EVERYTHING_ELSE: list[commands.Command | commands.ApplyDueDates] = [
     commands.CreateBatch("b2", "LÄMP", 20, date(2031, 1, 1), date(2031, 5, 1)),
     commands.ChangeEta("b2", date(2031, 2, 1)),
     commands.ReceiveBatch("b2", "r-1", 15, 2, None, commands.Rest("b3", date(2031, 3, 1))),
@@ -30,6 +30,12 @@ EVERYTHING_ELSE: list[commands.Command] = [
     commands.ReturnLine("o2", "LÄMP", 1, "r-1", "check"),
     commands.CancelOrder("o2"),
     commands.PlaceOrder("o3", (commands.OrderedLine("LÄMP", 1_000),), "backorder", 9, date(2031, 1, 15)),
+    commands.PlaceHold("cart-9", "LÄMP", 1, 60),
+    commands.ExtendHold("cart-9", "LÄMP", 600),
+    commands.VoidHold("cart-9", "LÄMP"),
+    commands.CreateBatch("b4", "LÄMP", 20, date(2001, 1, 1)),
+    commands.CreateBatch("b5", "LÄMP", 20, None, date(2001, 1, 1)),
+    commands.ApplyDueDates("LÄMP", ("b4", "b5")),
 ]
 
 

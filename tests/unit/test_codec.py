@@ -100,6 +100,7 @@ GOLDEN: list[tuple[str, JsonObject, events.Event]] = [
         {"orderid": "o1", "sku": "TABLE", "qty": 1, "batchref": None, "lineid": "1", "why": "changed"},
         events.LineReleased("o1", "TABLE", 1, None, "1", "changed"),
     ),
+    ("order_cancelled.v1", {"orderid": "o1", "sku": "TABLE"}, events.OrderCancelled("o1", "TABLE")),
     (
         "hold_placed.v1",
         {"hold_id": "cart", "sku": "TABLE", "qty": 1, "batchref": "b1", "until": "2026-01-02T03:04:05.678901Z"},
@@ -121,7 +122,6 @@ GOLDEN: list[tuple[str, JsonObject, events.Event]] = [
         events.BatchOverdue("b1", "TABLE", date(2026, 1, 2)),
     ),
     ("batch_expired.v1", {"ref": "b1", "sku": "TABLE", "qty": 3}, events.BatchExpired("b1", "TABLE", 3)),
-    ("order_cancelled.v1", {"orderid": "o1", "sku": "TABLE"}, events.OrderCancelled("o1", "TABLE")),
     (
         "dispatched.v1",
         {"orderid": "o1", "sku": "TABLE", "qty": 1, "batchref": "b1", "lineid": "1", "dispatch_id": "d1"},

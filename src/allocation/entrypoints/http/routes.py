@@ -43,7 +43,8 @@ class NotDeclared(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An example, and by it the type; plain text is an example without one. `has_location`: of what was made."""
+    """An example, and by it the type; plain text is an example without one, and None is no content. `has_location`: of
+    what was made."""
 
     description: str
     example: Any
@@ -135,10 +136,10 @@ class Route:
 
     @property
     def problems(self) -> list[Problem]:
+        of_path = [problems.NOT_FOUND] if self.parameters else []  # a name may be longer than any
         if not self.takes:
-            of_path = [problems.NOT_FOUND] if self.parameters else []
             return [*of_path, problems.INVALID_VALUES, *self.raises]
-        of_rules = dict.fromkeys(problems.OF_REFUSALS[refusal] for refusal in self.takes.refuses)
+        of_rules = dict.fromkeys([*of_path, *(problems.OF_REFUSALS[refusal] for refusal in self.takes.refuses)])
         of_header = [problems.PRECONDITION_REQUIRED] if self.if_match else []
         return [*problems.OF_EVERY_COMMAND, *of_rules, *of_header, *self.raises]
 

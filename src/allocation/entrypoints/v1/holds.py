@@ -38,7 +38,7 @@ _LISTED = Answer("A page.", Holds([_HOLD], cursor_at("RED-CHAIR", "cart-9")))
 _LINE = Line("line-1", "RED-CHAIR", 2, "batch-1", None, [Promise("batch-1", 2, None, 0)])
 _CONFIRMED = Answer("The line has what was held: its order as it is now.", Order("order-1", [_LINE], "open"))
 _KNOWN = Answer("The line had it before: its order as it is now.", _CONFIRMED.example)
-_VOIDED = Answer("Nothing is held under this id any more.", "")
+_VOIDED = Answer("Nothing is held under this id any more.", None)
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
@@ -110,4 +110,6 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def void_hold(command: VoidHold, message_id: str | None) -> ResponseReturnValue:
         """Give up a hold. Also one that has ended already: then nothing changes."""
         service.bus.handle(command, g.metadata, message_id)
-        return Response(status=204)
+        nothing = Response(status=204)
+        del nothing.headers["Content-Type"]
+        return nothing

@@ -187,6 +187,8 @@ def _text(description: str) -> Json:
 
 
 def _answer(answer: Answer, headers: Json) -> Json:
+    if answer.example is None:
+        return {"description": answer.description}
     if isinstance(answer.example, str):
         content: Json = {"text/plain": {"schema": {"type": "string"}, "example": answer.example}}
     else:
@@ -252,7 +254,7 @@ def _schema_of(kind: Any) -> Json:
 
 def _components(routes: Iterable[Route]) -> Json:
     answers = [answer for route in routes for answer in route.answers.values()]
-    kinds = {answer.kind or type(answer.example) for answer in answers} - {str}
+    kinds = {answer.kind or type(answer.example) for answer in answers} - {str, type(None)}
     extended = {problem: problem.extension for problem in problems.PROBLEMS.values() if problem.extension}
     found: Json = {}
     for kind in (*kinds, DryRun, ProblemDetails, *extended.values()):
