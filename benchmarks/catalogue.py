@@ -24,6 +24,7 @@ CATALOGUE: dict[str, Measure] = {
     "cut": cut,
     "orders": orders.orders,
     "queue": orders.queue,
+    "holds": orders.holds,
     "passed-over": orders.passed_over,
     "filled": orders.filled,
     "import": imports,

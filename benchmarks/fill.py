@@ -90,6 +90,26 @@ _WAIT = (
 )
 
 
+_HOLDS = """
+    INSERT INTO holds (sku, hold_id, qty, batchref, until, version)
+    SELECT %(sku)s, 'cart-' || number, 1, %(batchref)s, now() + '1 day', 1 + number
+    FROM generate_series(1, %(many)s) AS number
+"""
+
+
+def holds_that_last(connection: Connection[TupleRow], sku: str, batchref: str, many: int) -> None:
+    """Of one piece each; the product's history does not tell of them."""
+    about = {"sku": sku, "batchref": batchref, "many": many}
+    with connection.transaction():
+        connection.execute(_HOLDS, about)
+        connection.execute("UPDATE products SET holds = %(many)s WHERE sku = %(sku)s", about)
+        connection.execute(
+            "UPDATE batches SET held_quantity = %(many)s, allocated_quantity = %(many)s WHERE reference = %(batchref)s",
+            about,
+        )
+    refresh_statistics(connection)
+
+
 def lines_that_wait(connection: Connection[TupleRow], sku: str, lines: int, needed_by: date | None = None) -> None:
     """For 20 to 39 pieces each."""
     with connection.transaction():

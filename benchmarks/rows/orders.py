@@ -13,7 +13,7 @@ from statistics import median
 from allocation.bootstrap import Service
 from allocation.domain.commands import Allocate, Command, CreateBatch, OrderedLine, PlaceOrder
 from benchmarks.bench import Bench, in_turn
-from benchmarks.fill import lines_that_wait
+from benchmarks.fill import holds_that_last, lines_that_wait
 from benchmarks.results import Row, at_most, ratio
 from benchmarks.world import PLENTY
 from messaging.envelope import Request
@@ -54,6 +54,19 @@ def queue(bench: Bench) -> Iterator[Row]:
     yield _compared("queue-batch", what, of_few, of_many, 1.3)
     what = f"an allocation with {many:,} lines that wait against none"
     yield _compared("queue-newcomer", what, alone, beside_many, 1.1)
+
+
+def holds(bench: Bench) -> Iterator[Row]:
+    rounds, times = bench.of((25, 10), (8, 5))
+    many = bench.of(100_000, 20_000)
+    with bench.world.database(stocked=False) as database, database.service() as service:
+        for sku, size in (("FREE", 0), ("HELD", many)):
+            service.bus.handle(CreateBatch(f"of-{sku}", sku, PLENTY))
+            with database.connect() as connection:
+                holds_that_last(connection, sku, f"of-{sku}", size)
+        asked = [partial(_time, service, partial(_newcomer, sku), times) for sku in ("FREE", "HELD")]
+        alone, beside_many = in_turn(rounds, *asked)
+    yield _compared("holds", f"an allocation with {many:,} holds on its SKU against none", alone, beside_many, 1.05)
 
 
 def passed_over(bench: Bench) -> Iterator[Row]:
