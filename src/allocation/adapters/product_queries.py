@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import date, datetime
+from operator import attrgetter
 from typing import Any
 from zlib import crc32
 
@@ -24,7 +25,6 @@ from sqlalchemy import (
     tuple_,
     union,
 )
-from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from allocation.database.tables import (
     allocations,
@@ -78,11 +78,12 @@ def hold_of(sku: str, hold_id: str, qty: int, batchref: str, until: datetime, ve
 
 
 def holds_from(sku: str, found: list[Any]) -> list[Hold]:
-    """Of one product, as JSON."""
-    return [
+    """Of one product, as JSON; the first to end is the first."""
+    holds_of_sku = [
         Hold(hold_id, sku, qty, batchref, datetime.fromisoformat(until), version)
         for hold_id, qty, batchref, until, version in found
     ]
+    return sorted(holds_of_sku, key=attrgetter("until", "version"))
 
 
 def terms_from(stored: dict[str, Any] | None) -> LineTerms:
@@ -133,14 +134,10 @@ _open_batch = [_skus.c.sku if column is _at_hand.c.sku else column for column in
 _now_if_it_matters = case(
     (or_(_at_hand.c.expires.is_not(None), _at_hand.c.eta.is_not(None)), func.statement_timestamp())
 )
-_due = (  # nothing is looked for where there are no holds
+_due = (  # nothing is looked for where there are no holds, and to sort nothing costs
     select(
         func.json_agg(
-            aggregate_order_by(
-                func.json_build_array(holds.c.hold_id, holds.c.qty, holds.c.batchref, holds.c.until, holds.c.version),
-                holds.c.until,
-                holds.c.version,
-            )
+            func.json_build_array(holds.c.hold_id, holds.c.qty, holds.c.batchref, holds.c.until, holds.c.version)
         ).label("holds")
     )
     .where(
@@ -157,7 +154,7 @@ PRODUCTS = compiled(
         _skus.outerjoin(products, products.c.sku == _skus.c.sku).outerjoin(_due, true()).outerjoin(_at_hand, true())
     )
 )
-"""With the holds that have run out, the first first."""
+"""With the holds that have run out."""
 _later = _open_batches.offset(literal_column(str(AT_HAND))).lateral("later")
 LATER_BATCHES = compiled(select(*_later.c).select_from(_skus.join(_later, true())))
 

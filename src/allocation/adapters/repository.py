@@ -63,10 +63,12 @@ class SqlAlchemyProducts:
         return set(self._loaded)
 
     def get(self, sku: str) -> Product:
-        if sku not in self._loaded:
-            self._load(sku)
-            self._end_due(sku)
-        return self._loaded[sku]
+        product = self._loaded.get(sku)
+        if product is None:
+            product = self._load(sku)
+            if sku in self._due:
+                self._end_due(product)
+        return product
 
     def _load(self, sku: str) -> Product:
         """As it was read."""
@@ -92,10 +94,10 @@ class SqlAlchemyProducts:
             )
         return self._loaded[sku]
 
-    def _end_due(self, sku: str) -> None:
-        if due := [hold for hold in self._due.get(sku, ()) if self._hold_store.get(hold.key) == hold]:
-            self._batches.prefetch(hold.batchref for hold in due)
-            holding.end_due(self._loaded[sku], due)
+    def _end_due(self, product: Product) -> None:
+        due = [hold for hold in self._due[product.sku] if self._hold_store.get(hold.key) == hold]
+        self._batches.prefetch(hold.batchref for hold in due)
+        holding.end_due(product, due)
 
     def get_by_batchref(self, batchref: str) -> Product:
         batch = self._batches.get(batchref)
