@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -16,7 +17,7 @@ EVENTS, COMMANDS, GROUP = "allocation.events", "allocation.commands", "allocatio
 INCARNATION = "{allocation.events}.incarnation"
 
 QUERIES = {
-    "event_log": "SELECT stream, version, id, type, data FROM event_log WHERE stream LIKE %s",
+    "event_log": "SELECT stream, version, id, type, data, transaction_id FROM event_log WHERE stream LIKE %s",
     "products": "SELECT sku, version_number, waiting FROM products WHERE sku LIKE %s",
     "batches": "SELECT sku, reference, eta::text, initial_quantity, purchased_quantity, allocated_quantity, added,"
     " held_quantity, dispatched_quantity, quarantined_quantity FROM batches WHERE sku LIKE %s",
@@ -35,6 +36,27 @@ def read_rows(world: World, name: str) -> Rows:
     with world.database() as database, database.transaction():
         database.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return Rows(**{table: database.execute(query, [f"{name}-%"]).fetchall() for table, query in QUERIES.items()})
+
+
+class Reader:
+    """Reads all rows of a round again and again, each time as of one moment."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.moments: list[Rows] = []
+        self._world = world
+        self._name = name
+        self._stop = Event()
+        self._thread = Thread(target=self._read, name="reader", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        while not self._stop.wait(0.25):
+            with suppress(psycopg.Error):
+                self.moments.append(read_rows(self._world, self._name))
 
 
 class Subscriber:
@@ -67,7 +89,8 @@ class Subscriber:
                             continue
                         for entry, fields in answer[0][1] if answer else []:
                             last = entry.decode()
-                            self.told.append(Told.read(last, fields[b"event"]))
+                            if event := fields.get(b"event"):  # else a stranger's
+                                self.told.append(Told.read(last, event, time.time()))
             except redis.RedisError:
                 time.sleep(0.02)
 
@@ -79,13 +102,20 @@ def unfinished(world: World, name: str, subscriber: Subscriber) -> str:
             waiting = database.execute("SELECT effect, count(*), max(reason) FROM outbox GROUP BY effect").fetchall()
             if waiting:
                 return f"effects that wait: {waiting}"
-            [group] = client.xinfo_groups(COMMANDS)
-            if group["pending"] or group["lag"]:
-                return f"commands that wait: {group['pending']} pending, {group['lag']} not read"
+            if commands := waiting_commands(client):
+                return f"{commands} commands that wait"
             untold = logged(world, name) - {(told.sku, told.version) for told in subscriber.about(name)}
             return f"{len(untold)} events not heard of" if untold else ""
     except (psycopg.Error, redis.RedisError, ValueError) as error:
         return repr(error)
+
+
+def waiting_commands(client: redis.Redis) -> int:
+    """Pending or not read, of ours; what Redis says of the lag can't be relied on when others meddle."""
+    groups: Any = client.xinfo_groups(COMMANDS)
+    ours: Any = next((group for group in groups if group["name"] == GROUP.encode()), {})
+    unread: Any = client.xrange(COMMANDS, b"(" + bytes(ours.get("last-delivered-id", b"0-0")), "+", count=100)
+    return len(unread) + int(ours.get("pending", 0))
 
 
 def logged(world: World, name: str) -> set[tuple[str, int]]:

@@ -17,7 +17,7 @@ Thing = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An entry of the stream of events; `told_at` by the clock of Redis, `time` by that of whoever recorded it."""
+    """An entry of the stream of events; `heard` by our clock, `time` by that of whoever recorded it."""
 
     entry: str
     id: str
@@ -26,17 +26,14 @@ class Told:
     version: int
     time: float
     data: Mapping[str, Any]
+    heard: float = 0.0
 
     @classmethod
-    def read(cls, entry: str, body: bytes) -> Told:
+    def read(cls, entry: str, body: bytes, heard: float) -> Told:
         said = json.loads(body)
         kind = said["type"].removeprefix(PREFIX).removesuffix(SUFFIX)
         time = datetime.fromisoformat(said["time"]).timestamp()
-        return cls(entry, said["id"], kind, said["subject"], int(said["sequence"]), time, said["data"])
-
-    @property
-    def told_at(self) -> float:
-        return int(self.entry.partition("-")[0]) / 1000
+        return cls(entry, said["id"], kind, said["subject"], int(said["sequence"]), time, said["data"], heard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,7 @@ class Asked:
     answer: str
     thing: Thing | None = None
     """What it is about, where that is nothing that is added or allocated."""
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +91,12 @@ class History:
     asked: list[Asked] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     rows: Rows = field(default_factory=Rows)
+    moments: list[Rows] = field(default_factory=list)
+    """Of earlier moments, while the service was at work."""
+    misused: list[Asked] = field(default_factory=list)
+    """Requests with a key that another request has had."""
+    copies: Mapping[bytes, int] = field(default_factory=dict)
+    """Of messages: how often they were sent over the stream at most, if not once."""
     mails: dict[str, float] = field(default_factory=dict)
     """By the id of the event that a mail was sent of: when, for the last time."""
     nobody_died: bool = False

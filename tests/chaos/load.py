@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,12 +18,15 @@ from typing import Any
 
 import redis
 import requests
+from tests.chaos.harvest import COMMANDS, waiting_commands
 from tests.chaos.history import PREFIX, Asked, Sent, Thing
 from tests.chaos.worlds import World
 
-COMMANDS, CHANNEL = "allocation.commands", "change_batch_quantity"
+CHANNEL = "change_batch_quantity"
 MOST_WAITING = 50
 """Messages. The sender sends no more than is handled: a backlog would hide how soon a fault is over."""
+PATIENCE = 120.0
+"""Seconds. A request is asked again for so long."""
 MORE_THAN_THERE_IS = 500_000
 ETAS = (None, None, "2031-01-01", "2031-01-02", "2032-05-05")
 
@@ -34,7 +38,11 @@ class Shared:
     name: str
     skus: list[str]
     asked: list[Asked] = field(default_factory=list)
+    misused: list[Asked] = field(default_factory=list)
+    """With the key of another request."""
     sent: list[Sent] = field(default_factory=list)
+    copies: Counter[bytes] = field(default_factory=Counter)
+    """How often each message was sent over the stream, or may have been."""
     lines: list[tuple[str, str]] = field(default_factory=list)
     """Orders and their lines, once somebody has asked for them."""
     dispatched: list[tuple[str, str]] = field(default_factory=list)
@@ -85,6 +93,10 @@ class Load:
         for thread in self._threads:
             thread.start()
 
+    def repeat(self, most: int = 2) -> None:
+        """Some requests once more, by their keys, and others with these keys: so many of each kind and answer."""
+        self._http[0].repeat(most)
+
     def stop(self, within: float) -> bool:
         """Let each finish what it is at; whether all did."""
         self._stop.set()
@@ -126,6 +138,19 @@ class HttpClient:
         random = Random(self.seed)
         for sku in self.shared.skus:
             self._add_batch(random, sku)
+
+    def repeat(self, most: int) -> None:
+        random = Random(self.seed)
+        asked = {one.key: one for one in self.shared.asked}
+        of_a_kind: dict[object, list[Asked]] = defaultdict(list)
+        for one in asked.values():
+            of_a_kind[one.thing[0] if one.thing else one.path, one.status].append(one)
+        for one in [one for same in of_a_kind.values() for one in random.sample(same, min(most, len(same)))]:
+            self._ask(one.path, one.key, one.body, one.thing, one.method)
+            number = next((name for name, value in one.body.items() if isinstance(value, int)), None)
+            if number:
+                body = {**one.body, number: one.body[number] + 1}
+                self.shared.misused.append(self._answer(one.path, one.key, body, one.thing, one.method))
 
     def _add_batch(self, random: Random, sku: str) -> None:
         ref, qty = self._new_name("b"), random.randint(5, 60)
@@ -216,7 +241,7 @@ class HttpClient:
         key = "-".join(thing)
         status = self._ask(path, key, body, thing)
         if status == HTTPStatus.CREATED and random.random() < 0.3:
-            self._ask(path, f"{key}-again", body, thing)
+            self._ask(path, random.choice((key, f"{key}-again")), body, thing)
         return status
 
     def _new_name(self, kind: str) -> str:
@@ -225,17 +250,23 @@ class HttpClient:
     def _ask(
         self, path: str, key: str, body: Mapping[str, Any], thing: Thing | None = None, method: str = "POST"
     ) -> int:
+        answer = self._answer(path, key, body, thing, method)
+        self.shared.asked.append(answer)
+        return answer.status
+
+    def _answer(self, path: str, key: str, body: Mapping[str, Any], thing: Thing | None, method: str) -> Asked:
         begun = time.time()
         headers = {"Idempotency-Key": key, "Accept": "application/json"}
-        while True:
+        status, said = 0, "none"
+        while time.time() < begun + PATIENCE:
             with suppress(requests.RequestException), requests.Session() as session:
                 session.trust_env = False
                 answer = session.request(method, self.url + path, json=body or None, headers=headers, timeout=5)
+                status, said = answer.status_code, answer.text
                 if "Retry-After" not in answer.headers:
-                    asked = Asked(key, path, body, begun, time.time(), answer.status_code, answer.text, thing)
-                    self.shared.asked.append(asked)
-                    return answer.status_code
+                    break
             time.sleep(0.05)
+        return Asked(key, path, body, begun, time.time(), status, said, thing, method)
 
 
 @dataclass
@@ -262,7 +293,7 @@ class Sender:
             else:
                 self._send(message.body)
                 self.shared.sent.append(message)
-                again += [message.body] * (random.choice((0, 0, 0, 1, 4)) if message.good else 0)
+                again += [message.body] * random.choice((0, 0, 0, 1, 4))
                 if again and random.random() < 0.5:
                     self._send(again.pop(random.randrange(len(again))))
             stop.wait(random.uniform(0, 0.06))
@@ -272,8 +303,7 @@ class Sender:
     def _far_ahead(self) -> bool:
         try:
             with self.world.redis() as client:
-                [group] = client.xinfo_groups(COMMANDS)
-                return (group["lag"] or 0) > MOST_WAITING
+                return waiting_commands(client) > MOST_WAITING
         except (redis.RedisError, ValueError):
             return False
 
@@ -319,6 +349,7 @@ class Sender:
 
     def _send(self, body: bytes) -> None:
         while True:
+            self.shared.copies[body] += 1
             with suppress(redis.RedisError), self.world.redis() as client:
                 client.xadd(COMMANDS, {"command": body})
                 if client.wait(self.world.replicas, 200) >= self.world.replicas:

@@ -73,14 +73,16 @@ class Model:
         if event.kind in ("allocated", "backordered", "out_of_stock") and not (following or event.data.get("waited")):
             self.outcomes.append(event)
         if not any(kind in ("deallocated", "quarantined") for kind, _ in self._due):
-            yield from self._oversold(event)
+            yield from self._oversold()
 
-    def end(self) -> Iterator[Violation]:
-        """What should still have come."""
+    def committed(self) -> Iterator[Violation]:
+        """What must be true whenever others can see it."""
         for kind, key in self._due:
-            yield Violation("reallocation", f"{self.sku} ends at {self.version}, before {key} is {kind}")
+            yield Violation("reallocation", f"{self.sku} was committed at {self.version}, before {key} is {kind}")
+        self._due.clear()
         if fits := self._who_fits():
-            yield Violation("queue", f"{self.sku} ends at {self.version}, and {fits} waits")
+            yield Violation("queue", f"{self.sku} was committed at {self.version}, and {fits} waits")
+        yield from self._oversold()
 
     def promised(self, key: Key) -> int:
         return sum(promise.qty for promise in self.of(key))
@@ -294,10 +296,11 @@ class Model:
         if not (promise.qty or promise.dispatched):
             del self.promises[promise.key, promise.batch]
 
-    def _oversold(self, event: Told) -> Iterator[Violation]:
+    def _oversold(self) -> Iterator[Violation]:
         for ref, stock in self.stock.items():
-            if (allocated := self.allocated(ref)) > stock.holds:
-                yield self._wrong("oversold", event, f"{ref} holds {stock.holds}, and {allocated} are taken")
+            if not 0 <= (allocated := self.allocated(ref)) <= stock.holds:
+                what = f"{self.sku} version {self.version}: {ref} holds {stock.holds}, and {allocated} are taken"
+                yield Violation("oversold", what)
 
     def _best(self, qty: int) -> str | None:
         roomy = [(stock.rank, ref) for ref, stock in self.stock.items() if stock.holds - self.allocated(ref) >= qty]

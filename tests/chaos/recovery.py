@@ -23,7 +23,7 @@ def recovery(history: History, moment: float, kinds: Iterable[str] = KINDS) -> d
 
 def _after(moment: float, spans: list[Span]) -> float | None:
     at_work = [done for came, done in spans if came <= moment < done]
-    newer = [done for came, done in spans if came > moment]
+    newer = [done for came, done in spans if came > moment and done > moment]  # clocks may have been ahead
     if not newer:
         return None
     return max([*at_work, min(newer)]) - moment
@@ -40,7 +40,7 @@ def _tellings(history: History) -> Iterator[Span]:
     for event in history.told:
         if event.id not in seen:
             seen.add(event.id)
-            yield event.time, max(event.told_at, history.mails.get(event.id, 0))
+            yield event.time, max(event.heard, history.mails.get(event.id, 0))
 
 
 def _messages(history: History) -> Iterator[Span]:

@@ -51,6 +51,8 @@ class Chapter:
     name: str
     versions: str
     results: list[Result] = field(default_factory=list)
+    without: str = ""
+    """What could not be tried, and why."""
 
 
 def write(file: Path, chapters: Sequence[Chapter], seconds: float) -> None:
@@ -63,7 +65,9 @@ def _figures(chapters: Sequence[Chapter], seconds: float) -> Iterator[str]:
     results = [result for chapter in chapters for result in chapter.results]
     versions = sorted({version for chapter in chapters for version in chapter.versions.split(", ")})
     wrong = sum(len(result.violations) for result in results)
+    seeds = sorted({result.seed for result in results})
     yield f"* **{len(results)} rounds, {wrong or 'no'} violation{'s' * (wrong != 1)}**, in {seconds / 60:.0f} minutes"
+    yield f"* The seeds were {seeds[0]} to {seeds[-1]}"
     yield (
         f"* {sum(r.answers for r in results):,} requests answered, {sum(r.messages for r in results):,} messages sent, "
         f"{sum(r.events for r in results):,} events heard; a process of the service ended "
@@ -81,6 +85,8 @@ def _tables(chapters: Sequence[Chapter]) -> Iterator[str]:
         broken = [result for result in chapter.results if result.kind == "fault"]
         frozen = [result for result in chapter.results if result.kind == "freeze"]
         yield f"## {chapter.name[0].upper()}{chapter.name[1:]}\n"
+        if chapter.without:
+            yield f"{chapter.without}\n"
         if killed:
             yield from _table("killed when", killed, _meaning)
         if broken:
@@ -117,7 +123,7 @@ def _violations(chapters: Sequence[Chapter]) -> Iterator[str]:
     if wrong:
         yield "## Violations\n"
         for result in wrong:
-            yield from (f"* {result.what}, seed {result.seed}: {violation}" for violation in result.violations[:20])
+            yield from (f"* {result.what}, seed {result.seed}: {violation}" for violation in result.violations)
         yield ""
 
 

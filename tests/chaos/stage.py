@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from tests.chaos.findings import Findings
 from tests.chaos.harvest import Subscriber, logged, mails_in, read_rows, unfinished
-from tests.chaos.history import History, Violation
+from tests.chaos.history import History, Rows, Violation
 from tests.chaos.load import Load
 from tests.chaos.processes import Processes, processes
 from tests.chaos.worlds import World
@@ -32,6 +33,7 @@ class Stage:
     subscriber: Subscriber
     api: str
     settings: Mapping[str, str]
+    findings: Findings
     rounds: int = 0
 
     def new_load(self, seed: int) -> Load:
@@ -49,13 +51,13 @@ class Stage:
         except psycopg.Error:
             return set()
 
-    def history(self, load: Load) -> History:
+    def history(self, load: Load, moments: list[Rows] | None = None) -> History:
         shared = load.shared
         rows = read_rows(self.world, shared.name)
         logged = {str(row[2]) for row in rows.event_log}
         told = self.subscriber.about(shared.name)
         mails = {one: moment for one, moment in mails_in(self.folder).items() if one in logged}
-        return History(told, shared.asked[:], shared.sent[:], rows, mails)
+        return History(told, shared.asked[:], shared.sent[:], rows, moments or [], shared.misused, shared.copies, mails)
 
     def books(self) -> Iterator[Violation]:
         """What `allocation check` has to say."""
@@ -71,7 +73,7 @@ class Stage:
 
 
 @contextmanager
-def stage(world: World, folder: Path) -> Iterator[Stage]:
+def stage(world: World, folder: Path, findings: Findings) -> Iterator[Stage]:
     """Migrate, start all parts, and wait until the API is ready."""
     port = free_port()
     settings = environment(
@@ -89,7 +91,7 @@ def stage(world: World, folder: Path) -> Iterator[Stage]:
         parts.start()
         subprocess.run(allocation("migrate"), env=settings, check=True, stdout=subprocess.DEVNULL)
         eventually(client.is_ready, "the API is ready")
-        yield Stage(world, folder, parts, subscriber, client.url, settings)
+        yield Stage(world, folder, parts, subscriber, client.url, settings, findings)
     finally:
         parts.stop()
         subscriber.stop()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from http import HTTPStatus
+from itertools import groupby
 from typing import Any
 
-from tests.chaos.history import PREFIX, Asked, History, Row, Rows, Thing, Told, Violation
+from tests.chaos.history import PREFIX, SUFFIX, Asked, History, Row, Rows, Thing, Told, Violation
 from tests.chaos.model import Model
 
 THINGS = {
@@ -32,33 +35,38 @@ DOCUMENTS = {
 ACCEPTED = {"/add_batch": 201, "/allocate": 202}
 
 
-def judge(history: History) -> list[Violation]:
+def judge(history: History) -> Iterator[Violation]:
     """All that is wrong, the first of each kind that a person should look at first."""
-    wrong, firsts = _first_deliveries(history.told)
-    wrong += _against_the_log(firsts, history.rows.event_log)
+    logged = _logged(history.rows)
+    events = [event for event, _ in logged]
     models: dict[str, Model] = {}
-    for event in firsts:
-        model = models.setdefault(event.sku, Model(event.sku))
-        if event.version != model.version + 1:
-            wrong.append(Violation("gap", f"{event.sku} goes from version {model.version} to {event.version}"))
-        wrong += model.take(event)
-    for model in models.values():
-        wrong += model.end()
-    wrong += _mails(firsts, history.mails)
-    wrong += _answers(history.asked, models)
-    wrong += _applied_once(history, models, firsts)
-    wrong += _warehouse(history, _things(firsts))
-    wrong += _cancelled(models)
-    wrong += _dead_letters(history)
-    wrong += _kept_for_nothing(history)
-    wrong += disappeared(history)
-    wrong += _rows(history.rows, models)
-    return wrong
+    yield from _told_in_order(history.told)
+    yield from _told_as_logged(history.told, events)
+    yield from _replayed(logged, models)
+    yield from _mails(events, history.mails)
+    yield from _answers(history.asked, models)
+    yield from _keys_of_others(history)
+    yield from _applied_once(history, models, events)
+    yield from _warehouse(history, _things(events))
+    yield from _cancelled(models)
+    yield from _dead_letters(history)
+    yield from _kept_for_nothing(history)
+    yield from disappeared(history)
+    yield from _rows(history.rows, models)
+    yield from _moments(history, logged)
 
 
-def _first_deliveries(told: Iterable[Told]) -> tuple[list[Violation], list[Told]]:
-    """In the order told. A repeat has the id and the content of the first."""
-    wrong: list[Violation] = []
+def _logged(rows: Rows) -> list[tuple[Told, int]]:
+    """The events of each product in their order, and the transaction that has written them."""
+    log = sorted(rows.event_log, key=lambda row: row[:2])
+    return [
+        (Told("", str(one), kind.removesuffix(SUFFIX), sku, version, 0.0, data), transaction)
+        for sku, version, one, kind, data, transaction in log
+    ]
+
+
+def _told_in_order(told: Iterable[Told]) -> Iterator[Violation]:
+    """A repeat has the id and the content of the first."""
     firsts: dict[tuple[str, int], Told] = {}
     ids: dict[str, Told] = {}
     latest: dict[str, int] = defaultdict(int)
@@ -66,30 +74,61 @@ def _first_deliveries(told: Iterable[Told]) -> tuple[list[Violation], list[Told]
         place = event.sku, event.version
         first = firsts.setdefault(place, event)
         if (event.id, event.kind, event.data) != (first.id, first.kind, first.data):
-            wrong.append(Violation("repeat differs", f"{place} was told as {first.id} and as {event.id}"))
+            yield Violation("repeat differs", f"{place} was told as {first.id} and as {event.id}")
         if ids.setdefault(event.id, event).version != event.version:
-            wrong.append(Violation("repeat differs", f"{event.id} is the id of two events"))
+            yield Violation("repeat differs", f"{event.id} is the id of two events")
         if first is event:
             if event.version < latest[event.sku]:
-                wrong.append(Violation("order", f"{place} was told first after version {latest[event.sku]}"))
+                yield Violation("order", f"{place} was told first after version {latest[event.sku]}")
             latest[event.sku] = max(latest[event.sku], event.version)
-    return wrong, sorted(firsts.values(), key=lambda event: (event.sku, event.version))
 
 
-def _against_the_log(firsts: Iterable[Told], log: Iterable[Row]) -> Iterator[Violation]:
-    told = {(event.sku, event.version): (event.id, f"{event.kind}.v1", dict(event.data)) for event in firsts}
-    logged = {(stream, version): (str(one), kind, data) for stream, version, one, kind, data in log}
-    for place in logged.keys() - told.keys():
+def _told_as_logged(told: Iterable[Told], events: Iterable[Told]) -> Iterator[Violation]:
+    heard = {(event.sku, event.version): (event.id, event.kind, event.data) for event in told}
+    logged = {(event.sku, event.version): (event.id, event.kind, event.data) for event in events}
+    for place in logged.keys() - heard.keys():
         yield Violation("not told", f"{place}: {logged[place]}")
-    for place in told.keys() - logged.keys():
-        yield Violation("told, not logged", f"{place}: {told[place]}")
-    for place in told.keys() & logged.keys():
-        if told[place] != logged[place]:
-            yield Violation("told, not logged", f"{place}: {told[place]} was logged as {logged[place]}")
+    for place in heard.keys() - logged.keys():
+        yield Violation("told, not logged", f"{place}: {heard[place]}")
+    for place in heard.keys() & logged.keys():
+        if heard[place] != logged[place]:
+            yield Violation("told, not logged", f"{place}: {heard[place]} was logged as {logged[place]}")
 
 
-def _mails(firsts: Iterable[Told], mails: Mapping[str, float]) -> Iterator[Violation]:
-    due = {event.id for event in firsts if event.kind == "out_of_stock"}
+def _replayed(logged: Iterable[tuple[Told, int]], models: dict[str, Model]) -> Iterator[Violation]:
+    """Event by event; and what only holds at its end, after each transaction. Fills `models`."""
+    for sku, history in groupby(logged, key=lambda one: one[0].sku):
+        model = models[sku] = Model(sku)
+        before = 0
+        for event, transaction in history:
+            if event.version != model.version + 1:
+                yield Violation("gap", f"{sku} goes from version {model.version} to {event.version}")
+            if transaction != before:
+                yield from model.committed()
+            if transaction < before:
+                yield Violation("order", f"{sku} {event.version} is of an older transaction than what comes before it")
+            yield from model.take(event)
+            before = transaction
+        yield from model.committed()
+
+
+def _moments(history: History, logged: Sequence[tuple[Told, int]]) -> Iterator[Violation]:
+    """Who read in the middle of it found the rows as the events said by then; and all of these are there at the end."""
+    there = {(event.sku, event.version): (event, transaction) for event, transaction in logged}
+    known = set(_replayed(logged, {}))
+    for number, rows in enumerate(history.moments, 1):
+        models: dict[str, Model] = {}
+        seen = _logged(rows)
+        for violation in (*_replayed(seen, models), *_rows(rows, models)):
+            if violation not in known:
+                yield Violation(violation.kind, f"at moment {number} of {len(history.moments)}: {violation.what}")
+        for event, transaction in seen:
+            if there.get((event.sku, event.version)) != (event, transaction):
+                yield Violation("undone", f"it was committed at moment {number}, and is not there now: {event}")
+
+
+def _mails(events: Iterable[Told], mails: Mapping[str, float]) -> Iterator[Violation]:
+    due = {event.id for event in events if event.kind == "out_of_stock"}
     for one in due - mails.keys():
         yield Violation("no mail", one)
     for one in mails.keys() - due:
@@ -102,7 +141,7 @@ def _answers(asked: Iterable[Asked], models: Mapping[str, Model]) -> Iterator[Vi
     outcomes = _outcomes_by_line(models)
     for one in asked:
         first = firsts.setdefault(one.key, one)
-        if (one.status, one.answer) != (first.status, first.answer):
+        if _outcome(one) != _outcome(first):
             yield Violation(
                 "answers differ", f"{one.key}: {first.status} {first.answer}, then {one.status} {one.answer}"
             )
@@ -124,29 +163,48 @@ def _answers(asked: Iterable[Asked], models: Mapping[str, Model]) -> Iterator[Vi
             )
 
 
-def _applied_once(history: History, models: Mapping[str, Model], firsts: Iterable[Told]) -> Iterator[Violation]:
+def _outcome(asked: Asked) -> object:
+    """What a repeat says as well. Beside it the API under /v1 says how things are now, and whether it was just done."""
+    if not asked.path.startswith("/v1"):
+        return asked.status, asked.answer
+    return "done" if asked.status in (HTTPStatus.OK, HTTPStatus.CREATED) else (asked.status, _problem(asked))
+
+
+def _problem(asked: Asked) -> object:
+    with suppress(ValueError):
+        return json.loads(asked.answer).get("type")
+    return asked.answer
+
+
+def _keys_of_others(history: History) -> Iterator[Violation]:
+    """A key that came with another body before gets nothing done. (Had it, `_applied_once` would say so.)"""
+    for one in history.misused:
+        if one.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            yield Violation("key of another", f"{one.key} {one.path} {one.body}: {one.status} {one.answer}")
+
+
+def _applied_once(history: History, models: Mapping[str, Model], events: Iterable[Told]) -> Iterator[Violation]:
     """As often as there were different requests and messages, not as often as they were repeated."""
     least: Counter[object] = Counter()
     most: Counter[object] = Counter()
-    for key, path, body in {one.key: (one.key, one.path, one.body) for one in history.asked if not one.thing}.values():
-        most[_line(body) if path == "/allocate" else ("batch", body["ref"])] += 1
-        assert key, "every request has a key"
-    for order in history.asked:
-        if order.thing and order.thing[0] == "place":
-            most.update(_line({"orderid": order.body["orderid"], **line}) for line in order.body["lines"])
+    for asked in {one.key: one for one in history.asked}.values():
+        if not asked.thing:
+            most[_line(asked.body) if asked.path == "/allocate" else ("batch", asked.body["ref"])] += 1
+        elif asked.thing[0] == "place":
+            most.update(_line({"orderid": asked.body["orderid"], **line}) for line in asked.body["lines"])
     for one in {sent.id: sent for sent in history.sent if sent.good is not False}.values():
         thing = _thing(one.kind, one.data)
         most[thing] += 1
         least[thing] += one.way == "stream" and one.good is True
     happened: Counter[object] = Counter()
-    for event in firsts:
+    for event in events:
         if event.kind == "batch_created":
             happened["batch", event.data["ref"]] += 1
         elif event.kind == "batch_quantity_changed":
             happened["change", event.data["ref"], event.data["qty"]] += 1
-    for line, events in _outcomes_by_line(models).items():
-        happened[line] += len(events)
-    happened += _things(firsts)
+    for line, outcomes in _outcomes_by_line(models).items():
+        happened[line] += len(outcomes)
+    happened += _things(events)
     most += Counter({("batch", one.body["rest"]["ref"]) for one in history.asked if one.body.get("rest")})
     most += Counter({one.thing for one in history.asked if one.thing} - most.keys())
     for thing in happened.keys() | least.keys():
@@ -165,20 +223,20 @@ def _dead_letters(history: History) -> Iterator[Violation]:
     for body, times in buried.items():
         if body not in due | may_be:
             yield Violation("buried for nothing", repr(body))
-        elif times > 1:
-            yield Violation("buried twice", f"{times} times: {body!r}")
+        elif times > (copies := history.copies.get(body, 1)):
+            yield Violation("buried twice", f"{times} times, and was sent {copies} times: {body!r}")
 
 
-def _things(firsts: Iterable[Told]) -> Counter[object]:
+def _things(events: Iterable[Told]) -> Counter[object]:
     """What was done in the warehouse, and to orders. A document may lead to several events: it was done once."""
     done: dict[Thing, set[tuple[str, int]]] = defaultdict(set)
-    for event in firsts:
+    for event in events:
         came_by_itself = event.data.get("came_with") or event.data.get("why") in ("cancelled", "moved")
         for kind, (of, *names) in THINGS.items():
             if event.kind == of and not came_by_itself:
                 done[kind, *(event.data[name] for name in names)].add((event.sku, event.version))
     things: Counter[object] = Counter({thing: 1 if thing[0] == "cancel" else _times(done[thing]) for thing in done})
-    things.update({("place", event.data["orderid"]) for event in firsts if _was_placed(event)})
+    things.update({("place", event.data["orderid"]) for event in events if _was_placed(event)})
     return things
 
 
@@ -236,7 +294,7 @@ def disappeared(history: History) -> Iterator[Violation]:
 
 
 def _changes(history: History) -> set[object]:
-    logged = [data for _, _, _, kind, data in history.rows.event_log if kind == "batch_quantity_changed.v1"]
+    logged = [data for _, _, _, kind, data, _ in history.rows.event_log if kind == "batch_quantity_changed.v1"]
     return {("change", data["ref"], data["qty"]) for data in logged}
 
 

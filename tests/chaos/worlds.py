@@ -28,6 +28,8 @@ class World(ABC):
     redis_url: str
     copies = 1
     """Of relay and consumer."""
+    without = ""
+    """What could not be tried here, and why."""
     replicas = 0
     """Of Redis: what it has acknowledged can be lost unless so many have it too."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.chaos import report
-from tests.chaos.__main__ import require_refusals
+from tests.chaos.__main__ import chosen, judge_again, require_refusals
+from tests.chaos.findings import Findings, kept
 from tests.chaos.history import Asked, History, Told, Violation
 from tests.chaos.recovery import recovery
 from tests.chaos.rounds import Blow, Result
@@ -17,7 +20,7 @@ def asked(begun: float, answered: float) -> Asked:
 
 
 def told(at: float, time: float) -> Told:
-    return Told(f"{at * 1000:.0f}-0", f"id-{at}", "allocated", "sku", 1, time, {})
+    return Told(f"{at * 1000:.0f}-0", f"id-{at}", "allocated", "sku", 1, time, {}, heard=at)
 
 
 def test_all_is_well_when_what_was_at_work_is_done_and_something_newer_too() -> None:
@@ -40,9 +43,9 @@ def late(refused: int) -> Result:
 
 
 @pytest.mark.parametrize(("refusals", "wrong"), [((0, 0), 1), ((0, 1), 0), ((), 0)])
-def test_that_whoever_comes_late_is_refused_must_be_seen(refusals: tuple[int, ...], wrong: int) -> None:
+def test_that_whoever_comes_late_is_refused_must_be_seen(refusals: tuple[int, ...], wrong: int, tmp_path: Path) -> None:
     results = [late(refused) for refused in refusals]
-    require_refusals(results)
+    require_refusals(results, Findings(tmp_path))
     assert sum(len(result.violations) for result in results) == wrong
 
 
@@ -77,3 +80,46 @@ def test_the_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("share", "value"), [(50, 2.0), (95, 4.0), (100, 4.0)])
 def test_so_many_of_a_hundred_are_not_above(share: int, value: float) -> None:
     assert report.percentile([4.0, 1.0, 3.0, 2.0], share) == value
+
+
+def test_a_violation_is_in_a_file_as_soon_as_it_is_found_with_the_command_that_plays_its_round_again(
+    tmp_path: Path,
+) -> None:
+    def violations() -> Iterator[Violation]:
+        yield Violation("gap", "from 1 to 3")
+        assert file.read_text().endswith("gap: from 1 to 3\n")
+        raise KeyError("what the model has never heard of")
+
+    findings = Findings(tmp_path / "var")
+    file = findings.file
+    found: list[Violation] = []
+    findings.begin("single", "redis: events forgotten", 7)
+    assert not file.parent.exists()
+
+    with pytest.raises(KeyError):
+        findings.add(found, violations())
+    findings.add(found, [Violation("books", "\n".join(["difference"] * 100))])
+
+    assert len(found) == 2
+    assert file.read_text().count("single, redis: events forgotten, seed 7") == 1
+    assert "python -m tests.chaos --world single --only 'redis: events forgotten' --first-seed 7 --seeds 1" in (
+        file.read_text()
+    )
+    assert file.read_text().count("difference") == 100
+
+
+def test_the_history_of_a_round_is_kept_and_judged_again(tmp_path: Path) -> None:
+    findings = Findings(tmp_path)
+    findings.begin("single", "redis: events forgotten", 7)
+    history = History(asked=[replace(asked(1.0, 2.0), status=500, body={"orderid": "o1", "sku": "r1-sku0"})])
+
+    file = findings.keep(history)
+
+    assert kept(file) == history
+    assert judge_again(file) == 1
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("kill", ["kill"]), ("ki", ["kill", "kill, again"]), ("x", [])])
+def test_a_round_is_chosen_by_its_name_or_by_a_part_of_names(wanted: str, expected: list[str]) -> None:
+    plan = [(name, late) for name in ("kill", "kill, again", "freeze")]
+    assert [name for name, _ in chosen(plan, wanted)] == expected
