@@ -11,10 +11,8 @@ from typing import Any
 import psycopg
 import redis
 from tests.chaos.history import Rows, Told
+from tests.chaos.meddling import COMMANDS, EVENTS, GROUP, INCARNATION
 from tests.chaos.worlds import World
-
-EVENTS, COMMANDS, GROUP = "allocation.events", "allocation.commands", "allocation"
-INCARNATION = "{allocation.events}.incarnation"
 
 QUERIES = {
     "event_log": "SELECT stream, version, id, type, data, transaction_id FROM event_log WHERE stream LIKE %s",
@@ -104,8 +102,12 @@ def unfinished(world: World, name: str, subscriber: Subscriber) -> str:
                 return f"effects that wait: {waiting}"
             if commands := waiting_commands(client):
                 return f"{commands} commands that wait"
-            untold = logged(world, name) - {(told.sku, told.version) for told in subscriber.about(name)}
-            return f"{len(untold)} events not heard of" if untold else ""
+            there = logged(world, name)
+            if untold := there - {(told.sku, told.version) for told in subscriber.about(name)}:
+                return f"{len(untold)} events not heard of"
+            if gone := there - {(told.sku, told.version) for told in in_the_stream(world, name)}:
+                return f"{len(gone)} events that are not in the stream any more"
+            return ""
     except (psycopg.Error, redis.RedisError, ValueError) as error:
         return repr(error)
 
@@ -116,6 +118,14 @@ def waiting_commands(client: redis.Redis) -> int:
     ours: Any = next((group for group in groups if group["name"] == GROUP.encode()), {})
     unread: Any = client.xrange(COMMANDS, b"(" + bytes(ours.get("last-delivered-id", b"0-0")), "+", count=100)
     return len(unread) + int(ours.get("pending", 0))
+
+
+def in_the_stream(world: World, name: str) -> list[Told]:
+    """What one hears who comes late, and reads from the beginning; of the round with this name."""
+    with world.redis() as client:
+        entries: Any = client.xrange(EVENTS)
+    found = (Told.read(entry.decode(), fields[b"event"], 0.0) for entry, fields in entries if b"event" in fields)
+    return [told for told in found if told.sku.startswith(f"{name}-")]
 
 
 def logged(world: World, name: str) -> set[tuple[str, int]]:

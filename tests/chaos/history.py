@@ -91,6 +91,8 @@ class History:
     asked: list[Asked] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     rows: Rows = field(default_factory=Rows)
+    stream: list[Told] | None = None
+    """What is told to who comes late, at the end."""
     moments: list[Rows] = field(default_factory=list)
     """Of earlier moments, while the service was at work."""
     misused: list[Asked] = field(default_factory=list)

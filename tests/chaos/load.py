@@ -18,8 +18,9 @@ from typing import Any
 
 import redis
 import requests
-from tests.chaos.harvest import COMMANDS, waiting_commands
+from tests.chaos.harvest import waiting_commands
 from tests.chaos.history import PREFIX, Asked, Sent, Thing
+from tests.chaos.meddling import COMMANDS
 from tests.chaos.worlds import World
 
 CHANNEL = "change_batch_quantity"

@@ -66,7 +66,7 @@ class Keeper:
                 ]
                 self._process = subprocess.Popen(
                     command,
-                    env=dict(self.environment),
+                    env={**self.environment, "CHAOS_CLOCK": self.part},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

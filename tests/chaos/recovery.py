@@ -16,9 +16,18 @@ KINDS = "serve", "relay", "consume"
 
 def recovery(history: History, moment: float, kinds: Iterable[str] = KINDS) -> dict[str, float]:
     """Seconds after the moment, for each kind of work of which something came after it."""
-    spans = {"serve": _answers, "relay": _tellings, "consume": _messages}
-    found = {kind: _after(moment, list(spans[kind](history))) for kind in kinds}
+    found = {kind: _after(moment, list(_SPANS[kind](history))) for kind in kinds}
     return {kind: took for kind, took in found.items() if took is not None}
+
+
+STANDS = 0.5, 2.0
+"""Seconds after something happened."""
+
+
+def stands_still(history: History, moment: float) -> list[str]:
+    """The kinds of work of which nothing came, and was done, after all have noticed it and before it is over."""
+    since, until = (moment + seconds for seconds in STANDS)
+    return [kind for kind in KINDS if not any(since < came < done < until for came, done in _SPANS[kind](history))]
 
 
 def _after(moment: float, spans: list[Span]) -> float | None:
@@ -45,8 +54,14 @@ def _tellings(history: History) -> Iterator[Span]:
 
 def _messages(history: History) -> Iterator[Span]:
     """From a message to the event it led to; those that lead to none do not count."""
-    done = {event.data.get("orderid") or event.data.get("ref"): event.time for event in reversed(history.told)}
+    done = {
+        event.data.get("orderid") or event.data.get("ref"): min(event.time, event.heard)  # its clock may be ahead
+        for event in reversed(history.told)
+    }
     for one in history.sent:
         name = one.data.get("orderid") or one.data.get("ref")
         if name in done and one.kind in ("allocate.v1", "create_batch.v1"):
             yield one.sent_at, done[name]
+
+
+_SPANS = {"serve": _answers, "relay": _tellings, "consume": _messages}

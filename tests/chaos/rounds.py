@@ -16,7 +16,7 @@ import psycopg
 from tests.chaos.harvest import Reader
 from tests.chaos.history import Violation
 from tests.chaos.load import Load
-from tests.chaos.recovery import KINDS, recovery
+from tests.chaos.recovery import KINDS, recovery, stands_still
 from tests.chaos.stage import Stage
 from tests.chaos.steps import PART_OF
 from tests.chaos.verdict import disappeared, judge
@@ -41,6 +41,8 @@ class Blow:
     what: str
     moment: float
     kinds: Sequence[str] = KINDS
+    goes_on: bool = False
+    """As if nothing had happened."""
 
 
 Strike = Callable[[Random], Iterator[Sequence[Blow]]]
@@ -95,14 +97,18 @@ def play(stage: Stage, result: Result, strike: Strike) -> Result:
     if nobody_died:
         _let_listeners_finish(stage, load)
     find(_rest(stage, load))
-    load.repeat()
-    find(_rest(stage, load))
+    if not result.violations:
+        load.repeat()
+        find(_rest(stage, load))
     history = stage.history(load, reader.moments)
     history.nobody_died = nobody_died
     try:
         find(judge(history))
     except Exception:  # noqa: BLE001 - so odd that the model does not understand it
         find([Violation("not judged", traceback.format_exc())])
+    for blow in blows:
+        if blow.goes_on and (still := stands_still(history, blow.moment)):
+            find([Violation("stands still", f"{blow.what}: nothing new of {', '.join(still)}")])
     find(stage.books())
     find(Violation("ended by itself", one) for one in stage.parts.faults())
     if result.violations:
@@ -117,7 +123,7 @@ def play(stage: Stage, result: Result, strike: Strike) -> Result:
 def break_with(stage: Stage, what: str, fault: Fault, seed: int, times: int = 1) -> Result:
     def strike(random: Random) -> Iterator[Sequence[Blow]]:
         for _ in range(times):
-            yield [Blow(what, fault(random))]
+            yield [Blow(what, fault(random), goes_on=what in stage.world.goes_on)]
 
     return play(stage, Result("fault", [what], seed), strike)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,26 +11,46 @@ from random import Random
 
 import psycopg
 import redis
+from tests.chaos import meddling
+from tests.chaos.clocks import DAY, HOUR, Clocks
 from tests.chaos.proxy import Proxy
 from tests.chaos.worlds import Fault, World
 
+from embedded.binaries import redis_server
 from embedded.postgres import Postgres
 from embedded.valkey import Redis
 
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+ROLE, USER, PASSWORD = "allocation_api", "allocation", "ordinary"
+SLOTS = "postgres: all slots used up for 2 s"
+
 
 class Single(World):
-    """One PostgreSQL and one Valkey, durable, each behind a proxy."""
+    """One PostgreSQL and one Valkey, durable, each behind a proxy. The service has no rights but those of which the
+    documentation says that they are enough."""
 
     name = "single servers"
+    goes_on = (SLOTS,)
 
     def __init__(self, folder: Path) -> None:
         self._postgres, self._redis = Postgres(folder / "postgres"), Redis(folder / "redis")
+        self._clocks = Clocks(folder, "postgres", redis_server().name)
         self._postgres.start()
         self._redis.start()
         self._database_way = Proxy(_port(self._postgres.url))
         self._redis_way = Proxy(_port(self._redis.url))
-        self.database_url = _by_way_of(self._postgres.url, self._database_way)
-        self.redis_url = _by_way_of(self._redis.url, self._redis_way)
+        self.owner_url = _by_way_of(self._postgres.url, self._database_way)
+        self.database_url = _as(self.owner_url, ROLE)
+        self.redis_url = _as(_by_way_of(self._redis.url, self._redis_way), USER)
+        with self.database() as database:
+            database.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
+            rights = _documented(rf"^GRANT (.*) ON ALL TABLES IN SCHEMA public TO {ROLE};$")
+            database.execute(f"ALTER DEFAULT PRIVILEGES GRANT {rights} ON TABLES TO {ROLE}")
+        self._let_in()
+        self._clocks.require("postgres", self._time_of_postgres)
+        self._clocks.require(redis_server().name, self._time_of_redis)
+        if self._clocks.missing:
+            self.without = f"No clock was made to jump: {self._clocks.missing}."
 
     @property
     def versions(self) -> str:
@@ -50,6 +72,27 @@ class Single(World):
             "redis: silent for 2 s, then reset": _held(self._redis_way.swallow, 2.0, self._end_redis_silence),
             "redis: replies to the publisher lost": lose_replies([self._redis_way], b"EVALSHA"),
             "redis: replies to acknowledgements lost": lose_replies([self._redis_way], b"XACK"),
+            SLOTS: meddling.use_up_slots(_as(self._postgres.url, ROLE), lambda: self.api, 2.0),
+            "postgres: schema older than the code for 2 s": meddling.have_an_older_schema(self.database, 2.0),
+            "redis: rights withdrawn for 1 s": meddling.withdraw_rights(self.redis, self._let_in, 1.0),
+            "redis: events deleted by a stranger": meddling.delete_entries(self.redis),
+            "redis: stream made anew by a stranger": meddling.make_stream_anew(self.redis),
+            "redis: full for 2 s": meddling.fill_up(self.redis, 2.0),
+            "redis: events evicted": meddling.evict_events(self.redis),
+            "redis: strangers in groups of their own and in ours": meddling.have_strangers(self.redis),
+            "redis: group lost or set back or ahead": meddling.lose_group(self.redis),
+            **({} if self._clocks.missing else self._jumps()),
+        }
+
+    def _jumps(self) -> Mapping[str, Fault]:
+        """Keys are remembered for a day, by the clock of the database: so that stays within it."""
+        jump, far = self._clocks.jump, (40 * DAY, -40 * DAY, HOUR, -HOUR)
+        return {
+            "clock of the API jumps": jump("serve", *far, meanwhile=self._forget_events),
+            "clock of the relay jumps": jump("relay", *far, meanwhile=self._forget_events),
+            "clock of the consumer jumps": jump("consume", *far, meanwhile=self._forget_events),
+            "clock of Redis jumps": jump(redis_server().name, 8 * DAY, -8 * DAY, HOUR, -HOUR),
+            "clock of the database jumps": jump("postgres", HOUR, -HOUR, 20 * HOUR, -20 * HOUR),
         }
 
     def database(self) -> psycopg.Connection:
@@ -59,16 +102,34 @@ class Single(World):
         return redis.Redis.from_url(self._redis.url, socket_timeout=5.0, socket_connect_timeout=2.0)
 
     def close(self) -> None:
+        self._clocks.close()
         self._database_way.close()
         self._redis_way.close()
         self._redis.stop()
         self._postgres.stop()
 
+    def _time_of_postgres(self) -> float:
+        with self.database() as database:
+            found = database.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+        return float(found[0]) if found else 0.0
+
+    def _time_of_redis(self) -> float:
+        with self.redis() as client:
+            return float(client.time()[0])
+
     def _restart_postgres(self, random: Random) -> float:
         return restart(self._postgres, random)
 
     def _restart_redis(self, random: Random) -> float:
-        return restart(self._redis, random)
+        begun = restart(self._redis, random)
+        self._let_in()
+        return begun
+
+    def _let_in(self) -> None:
+        """The user of the service; Redis forgets about it when it is started anew."""
+        rights = shlex.split(_documented(rf"ACL SETUSER {USER} (.*)$").replace("password", PASSWORD))
+        with self.redis() as client:
+            client.execute_command("ACL", "SETUSER", USER, "reset", *rights)
 
     def _terminate_backends(self, random: Random) -> float:
         begun = time.time()
@@ -83,7 +144,7 @@ class Single(World):
         return time.time()
 
     def _restart_without_events(self, random: Random) -> float:
-        begun = restart(self._redis, random)
+        begun = self._restart_redis(random)
         self._forget_events(random)
         return begun
 
@@ -147,6 +208,18 @@ def lose_replies(ways: Sequence[Proxy], request: bytes) -> Fault:
         return begun
 
     return lose
+
+
+def _as(url: str, user: str) -> str:
+    """The same server for another user."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{user}:{PASSWORD}@{rest.rpartition('@')[2]}"
+
+
+def _documented(pattern: str) -> str:
+    found = re.search(pattern, OPERATIONS.read_text("utf-8"), re.MULTILINE)
+    assert found, f"{OPERATIONS} says nothing of {pattern}"
+    return found[1]
 
 
 def _port(url: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 from tests.chaos.findings import Findings
-from tests.chaos.harvest import Subscriber, logged, mails_in, read_rows, unfinished
+from tests.chaos.harvest import Subscriber, in_the_stream, logged, mails_in, read_rows, unfinished
 from tests.chaos.history import History, Rows, Violation
 from tests.chaos.load import Load
 from tests.chaos.processes import Processes, processes
@@ -57,7 +57,10 @@ class Stage:
         logged = {str(row[2]) for row in rows.event_log}
         told = self.subscriber.about(shared.name)
         mails = {one: moment for one, moment in mails_in(self.folder).items() if one in logged}
-        return History(told, shared.asked[:], shared.sent[:], rows, moments or [], shared.misused, shared.copies, mails)
+        history = History(told, shared.asked[:], shared.sent[:], rows, mails=mails)
+        history.moments, history.misused, history.copies = moments or [], shared.misused, shared.copies
+        history.stream = in_the_stream(self.world, shared.name)
+        return history
 
     def books(self) -> Iterator[Violation]:
         """What `allocation check` has to say."""
@@ -84,12 +87,14 @@ def stage(world: World, folder: Path, findings: Findings) -> Iterator[Stage]:
         WEB_CONCURRENCY="1",
         LOG_FORMAT="json",
     )
+    world.api = f"http://127.0.0.1:{port}"
     parts = processes(folder, settings, world.copies)
     subscriber = Subscriber(world)
-    client = Client(f"http://127.0.0.1:{port}", world.redis_url)
+    client = Client(world.api, world.redis_url)
     try:
         parts.start()
-        subprocess.run(allocation("migrate"), env=settings, check=True, stdout=subprocess.DEVNULL)
+        owner = settings | {"DATABASE_URL": world.owner_url or world.database_url}
+        subprocess.run(allocation("migrate"), env=owner, check=True, stdout=subprocess.DEVNULL)
         eventually(client.is_ready, "the API is ready")
         yield Stage(world, folder, parts, subscriber, client.url, settings, findings)
     finally:

@@ -42,6 +42,9 @@ def judge(history: History) -> Iterator[Violation]:
     models: dict[str, Model] = {}
     yield from _told_in_order(history.told)
     yield from _told_as_logged(history.told, events)
+    if history.stream is not None:
+        yield from _told_in_order(history.stream)
+        yield from _told_as_logged(history.stream, events, " to who comes late")
     yield from _replayed(logged, models)
     yield from _mails(events, history.mails)
     yield from _answers(history.asked, models)
@@ -83,11 +86,11 @@ def _told_in_order(told: Iterable[Told]) -> Iterator[Violation]:
             latest[event.sku] = max(latest[event.sku], event.version)
 
 
-def _told_as_logged(told: Iterable[Told], events: Iterable[Told]) -> Iterator[Violation]:
+def _told_as_logged(told: Iterable[Told], events: Iterable[Told], whom: str = "") -> Iterator[Violation]:
     heard = {(event.sku, event.version): (event.id, event.kind, event.data) for event in told}
     logged = {(event.sku, event.version): (event.id, event.kind, event.data) for event in events}
     for place in logged.keys() - heard.keys():
-        yield Violation("not told", f"{place}: {logged[place]}")
+        yield Violation(f"not told{whom}", f"{place}: {logged[place]}")
     for place in heard.keys() - logged.keys():
         yield Violation("told, not logged", f"{place}: {heard[place]}")
     for place in heard.keys() & logged.keys():

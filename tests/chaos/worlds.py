@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from random import Random
 
@@ -26,8 +26,14 @@ class World(ABC):
     name: str
     database_url: str
     redis_url: str
+    owner_url = ""
+    """Of the database, for who migrates, if that is another than `database_url`."""
+    api = ""
+    """Its address, once the service is there."""
     copies = 1
     """Of relay and consumer."""
+    goes_on: Collection[str] = ()
+    """Faults with which the service goes on as if nothing had happened."""
     without = ""
     """What could not be tried here, and why."""
     replicas = 0

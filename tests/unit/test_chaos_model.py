@@ -312,6 +312,8 @@ TAMPERINGS: list[tuple[str, *tuple[Callable[[History], object], ...]]] = [
     ("repeat differs", lambda it: it.told.append(replace(it.told[0], data={**it.told[0].data, "qty": 11}))),
     ("repeat differs", lambda it: it.told.append(replace(out_of_stock(12, "o9", 1), id=it.told[0].id))),
     ("not told", lambda it: it.told.pop()),
+    ("not told to who comes late", lambda it: setattr(it, "stream", it.told[1:])),
+    ("order", lambda it: setattr(it, "stream", it.told[::-1])),
     ("told, not logged", lambda it: it.rows.event_log.pop()),
     (
         "told, not logged",

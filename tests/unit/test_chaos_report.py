@@ -11,7 +11,7 @@ from tests.chaos import report
 from tests.chaos.__main__ import chosen, judge_again, require_refusals
 from tests.chaos.findings import Findings, kept
 from tests.chaos.history import Asked, History, Told, Violation
-from tests.chaos.recovery import recovery
+from tests.chaos.recovery import recovery, stands_still
 from tests.chaos.rounds import Blow, Result
 
 
@@ -36,6 +36,11 @@ def test_each_kind_of_work_recovers_by_itself() -> None:
 def test_a_mail_is_told_too() -> None:
     history = History(told=[told(11.0, time=10.5)], mails={"id-11.0": 15.0})
     assert recovery(history, 10.0, ["relay"]) == {"relay": 5.0}
+
+
+def test_what_goes_on_is_seen_to_go_on() -> None:
+    history = History(asked=[asked(10.1, 10.2), asked(10.3, 12.1), asked(10.4, 10.7)], told=[told(11.0, time=10.9)])
+    assert stands_still(history, 10.0) == ["serve", "consume"]
 
 
 def late(refused: int) -> Result:
