@@ -78,6 +78,20 @@ def have_an_older_schema(database: Database, seconds: float) -> Fault:
     return have
 
 
+def withdraw_rights_to_a_table(database: Database, role: str, rights: str, seconds: float) -> Fault:
+    """As with a table that a migration has made, until somebody grants them."""
+
+    def withdraw(random: Random) -> float:
+        table = random.choice(["batches", "products", "event_log", "inbox", "outbox", "stream_positions", "deliveries"])
+        which = random.choice([rights, *rights.split(", ")])
+        _alter(database, f"REVOKE {which} ON {table} FROM {role}")
+        time.sleep(seconds)
+        _alter(database, f"GRANT {rights} ON {table} TO {role}")
+        return time.time()
+
+    return withdraw
+
+
 def _undone(change: str) -> str:
     before, _, new = change.rpartition(" TO ")
     start, _, old = before.rpartition(" COLUMN ")

@@ -44,8 +44,8 @@ class Single(World):
         self.redis_url = _as(_by_way_of(self._redis.url, self._redis_way), USER)
         with self.database() as database:
             database.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
-            rights = _documented(rf"^GRANT (.*) ON ALL TABLES IN SCHEMA public TO {ROLE};$")
-            database.execute(f"ALTER DEFAULT PRIVILEGES GRANT {rights} ON TABLES TO {ROLE}")
+            self._rights = _documented(rf"^GRANT (.*) ON ALL TABLES IN SCHEMA public TO {ROLE};$")
+            database.execute(f"ALTER DEFAULT PRIVILEGES GRANT {self._rights} ON TABLES TO {ROLE}")
         self._let_in()
         self._clocks.require("postgres", self._time_of_postgres)
         self._clocks.require(redis_server().name, self._time_of_redis)
@@ -74,6 +74,9 @@ class Single(World):
             "redis: replies to acknowledgements lost": lose_replies([self._redis_way], b"XACK"),
             SLOTS: meddling.use_up_slots(_as(self._postgres.url, ROLE), lambda: self.api, 2.0),
             "postgres: schema older than the code for 2 s": meddling.have_an_older_schema(self.database, 2.0),
+            "postgres: rights withdrawn for 2 s": meddling.withdraw_rights_to_a_table(
+                self.database, ROLE, self._rights, 2.0
+            ),
             "redis: rights withdrawn for 1 s": meddling.withdraw_rights(self.redis, self._let_in, 1.0),
             "redis: events deleted by a stranger": meddling.delete_entries(self.redis),
             "redis: stream made anew by a stranger": meddling.make_stream_anew(self.redis),

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from threading import Barrier
+from threading import Barrier, Event, Thread
+from typing import Any
 
 import psycopg
 import pytest
+import redis
 from sqlalchemy import URL, text
 from tests.integration.databases import Databases
 
+from allocation.adapters.redis_channels import COMMANDS
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.database import migrations
 from allocation.database.engine import database_engine
 from allocation.database.schema import require_current_schema
 from allocation.domain import commands
+from allocation.entrypoints import redis_commands
+from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 
 
@@ -102,3 +108,30 @@ def test_when_all_slots_of_the_database_are_used_up_who_has_a_connection_goes_on
         answers = [service.bus.handle(commands.Allocate(f"o{number}", "LAMP", 1)) for number in range(20)]
 
     assert answers == ["b1"] * 20
+
+
+def test_a_role_whose_rights_are_withdrawn_waits_until_it_has_them_again(
+    as_ordinary_role: Service, databases: Databases, redis_server: redis.Redis, sql: Callable[..., list[Any]]
+) -> None:
+    """As to a table that a migration has made. What was sent meanwhile is no dead letter, and takes effect."""
+    service = as_ordinary_role
+    stop = Event()
+    consumer = Thread(target=redis_commands.run, args=(service, stop))
+    consumer.start()
+    with databases.admin.connect() as connection:
+        try:
+            assert wait_for(lambda: bool(redis_server.exists(COMMANDS)), within=20.0)
+            connection.execute(text("REVOKE pg_write_all_data FROM ordinary"))
+            with pytest.raises(Unavailable, match="grant it"):
+                service.bus.handle(commands.CreateBatch("b1", "LAMP", 100))
+            data = {"ref": "b2", "sku": "LAMP", "qty": 10}
+            message = {"specversion": "1.0", "id": "m1", "source": "/shop", "data": data}
+            redis_server.xadd(COMMANDS, {"command": json.dumps(message | {"type": "allocation.create_batch.v1"})})
+            assert wait_for(lambda: redis_server.xpending(COMMANDS, "allocation")["pending"] == 1, within=20.0)
+            stop.wait(3.0)  # for longer than a message is tried that meets a fault of the program
+            assert sql("SELECT reason FROM dead_letters") == []
+            connection.execute(text("GRANT pg_write_all_data TO ordinary"))
+            assert wait_for(lambda: sql("SELECT reference FROM batches") == [("b2",)], within=20.0)
+        finally:
+            stop.set()
+            consumer.join()

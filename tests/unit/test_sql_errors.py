@@ -41,6 +41,13 @@ def test_another_schema_is_waited_for(kind: type[psycopg.Error]) -> None:
     assert "migrate it first" in str(meaning)
 
 
+def test_rights_that_were_not_granted_are_waited_for() -> None:
+    meaning = translated(answer(errors.InsufficientPrivilege))
+
+    assert type(meaning) is Unavailable
+    assert "grant it" in str(meaning)
+
+
 BROKEN = [errors.InternalError_, errors.DataCorrupted, errors.CheckViolation]
 
 

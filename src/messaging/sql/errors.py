@@ -28,7 +28,12 @@ _MADE_BY_ANOTHER = ("_pkey", "dead_letters_message")
 """Ends of the names of unique keys, on partitions too, whose violation means that another writer was faster. Any other
 is a rule that was broken."""
 
-_OTHER_SCHEMA = ("42P01", "42703")  # undefined_table, undefined_column
+_OTHER_SCHEMA = "the database's schema is not there yet, or old; migrate it first"
+_MISSING = {
+    "42P01": _OTHER_SCHEMA,  # undefined_table
+    "42703": _OTHER_SCHEMA,  # undefined_column
+    "42501": "the database does not let us; grant it first",  # insufficient_privilege: a migration has made a table
+}
 _MISPLACED = "25006"  # read_only_sql_transaction: connected to a standby
 _ENDED = {
     "57P01",  # admin_shutdown
@@ -72,8 +77,8 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
         return None
     text = " ".join(str(original).split())
     state = original.sqlstate or ""
-    if state in _OTHER_SCHEMA:
-        return Unavailable(f"the database's schema is not there yet, or old; migrate it first ({text})")
+    if missing := _MISSING.get(state):
+        return Unavailable(f"{missing} ({text})")
     is_made = state == _UNIQUE_VIOLATION and (original.diag.constraint_name or "").endswith(_MADE_BY_ANOTHER)
     if conflict := AlreadyThere if is_made else _CONFLICTS.get(state):
         return conflict(text)
