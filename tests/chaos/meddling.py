@@ -34,11 +34,15 @@ OLDER = [
 
 ANEW = """
 local entry = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local many = tonumber(ARGV[2])
+if many < 0 then many = redis.call('XLEN', KEYS[1]) - many end
 local id = entry and ARGV[1] == 'same' and entry[1] or '*'
 redis.call('DEL', KEYS[1])
-for _ = 1, tonumber(ARGV[2]) do redis.call('XADD', KEYS[1], id, 'stranger', 'was here'); id = '*' end
+for _ = 1, many do redis.call('XADD', KEYS[1], id, 'stranger', 'was here'); id = '*' end
 """
 """In one step: nobody can look in between."""
+MORE = -1
+"""Than there were."""
 
 
 def use_up_slots(as_ordinary_role: str, api: Callable[[], str], seconds: float) -> Fault:
@@ -154,8 +158,8 @@ def make_stream_anew(client: Redis) -> Fault:
 
     def make(random: Random) -> float:
         with client() as connection:
-            keep_id, entries = random.choice(["same", "new"]), random.choice([0, 1, 3, 50])
-            connection.eval(ANEW, 1, EVENTS, keep_id, entries)
+            which, entries = random.choice(["same", "new"]), random.choice([0, 1, 50, MORE])
+            connection.eval(ANEW, 1, EVENTS, which, entries)
         return time.time()
 
     return make

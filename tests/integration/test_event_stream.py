@@ -788,6 +788,26 @@ def make_anew(redis_server: redis.Redis) -> None:
     redis_server.xgroup_create(EVENTS, "reader", id="0", mkstream=True)
 
 
+def make_anew_with_as_many(redis_server: redis.Redis) -> None:
+    """Before anybody can look: how many there are says nothing then."""
+    many = redis_server.xlen(EVENTS)
+    with redis_server.pipeline(transaction=True) as at_once:
+        at_once.delete(EVENTS)
+        for _ in range(many):
+            at_once.xadd(EVENTS, {"event": '{"subject": "a stranger\'s"}'})
+        at_once.execute()
+
+
+def make_anew_with_the_same_id(redis_server: redis.Redis) -> None:
+    entries: Any = redis_server.xrange(EVENTS)
+    with redis_server.pipeline(transaction=True) as at_once:
+        at_once.delete(EVENTS)
+        at_once.xadd(EVENTS, {"stranger": "was here"}, id=entries[-1][0])
+        for _ in entries:
+            at_once.xadd(EVENTS, {"stranger": "was here"})
+        at_once.execute()
+
+
 def add_with_an_id_that_is_the_last(redis_server: redis.Redis) -> None:
     redis_server.xadd(EVENTS, {"event": '{"subject": "a stranger\'s"}'}, id=f"{2**64 - 1}-{2**64 - 1}")
 
@@ -808,6 +828,8 @@ STRANGERS = [
     delete_one,
     add_with_a_limit,
     make_anew,
+    make_anew_with_as_many,
+    make_anew_with_the_same_id,
     add_with_an_id_that_is_the_last,
     add_with_an_id_that_is_years_ahead,
     note_a_moment_that_is_still_to_come,

@@ -81,6 +81,18 @@ EVENT_STREAM = Part(
             seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap",
         ),
         Mutant(
+            "and not is_ours(newest) then",
+            "and false then",
+            "a stream that a stranger has made anew with as many entries is taken for ours",
+            seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap",
+        ),
+        Mutant(
+            " and entry[2][1] == 'event'",
+            "",
+            "a stranger's entry that has the id of our newest is taken for ours",
+            seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap",
+        ),
+        Mutant(
             "    redis.call('XTRIM', stream, 'MAXLEN', 0)\n",
             "",
             "what is told again after a stranger has deleted some comes behind what followed it",

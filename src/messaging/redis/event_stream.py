@@ -24,24 +24,33 @@ from messaging.redis.client import redis_faults
 # All scripts have KEYS: the stream, the hash, the key of the incarnation. In the hash the field '' is run_id:replid of
 # the Redis last verified complete; 'checking' and a mark during a refill; absent after a gap. A field that is no
 # token:version counts as unknown, and so does a token that is years ahead. ' kept' is how many entries the stream had
-# after our last step, and when we last let any go. ' lost' is what was noticed and not said yet.
+# after our last step, when we last let any go, and the id of our newest. ' lost' is what was noticed and not said yet.
 #
 # Any step may be refused, for want of memory or permission, and what was done before is true then: whether the hash may
 # be written is tried before anything is appended, and what was appended is noted at once. What is too old by both
 # clocks goes first, by itself. Whoever may not publish has appended all the same.
 
 # ARGV[1]: a new incarnation; [4] the field that is `known` then. Fewer entries than we left: somebody has deleted some.
-# A moment that is still to come: we let go of some by a clock that was ahead. What is left goes too, so that whoever
-# reads meets no gap; and is told again with the rest.
+# Our newest is not there: somebody has made the stream anew, with no matter how many entries. A moment that is still to
+# come: we let go of some by a clock that was ahead. What is left goes too, so that whoever reads meets no gap; and is
+# told again with the rest.
 _NOTICE = """
 local stream, hash, incarnation = KEYS[1], KEYS[2], KEYS[3]
 local year, time = 31536000, tonumber(redis.call('TIME')[1])
 local size, there = redis.call('XLEN', stream), redis.call('EXISTS', stream, incarnation)
 local found = redis.call('HMGET', hash, ' kept', ARGV[4])
 local known = found[2]
-local length, let_go = string.match(found[1] or '', '^(%d+) (%d+)$')
+local length, let_go, newest = string.match(found[1] or '', '^(%d+) (%d+) ?([%d-]*)$')
+local function is_ours(id)
+    local moment, number = string.match(id or '', '^(%d+)-(%d+)$')
+    if not moment or #moment > 19 or #number > 19 then return false end
+    local entry = redis.call('XRANGE', stream, id, id)[1]
+    return entry and entry[2][1] == 'event'
+end
 if not lost and length and size < tonumber(length) and redis.call('EXISTS', stream) == 1 then
     lost = 'somebody has deleted entries'
+elseif not lost and newest and newest ~= '' and redis.call('EXISTS', stream) == 1 and not is_ours(newest) then
+    lost = 'somebody has made the stream anew'
 elseif not lost and length and tonumber(let_go) > time + 60 then
     lost = 'entries were let go by a clock that was ahead'
 end
@@ -50,7 +59,7 @@ if lost then
     redis.call('SET', incarnation, ARGV[1])
     redis.call('DEL', hash)
     redis.call('HSET', hash, ' lost', lost)
-    size, known, let_go = 0, nil, nil
+    size, known, let_go, newest = 0, nil, nil, nil
 end
 """
 
@@ -59,8 +68,8 @@ _LET_GO = """
 local now = math.min(time, tonumber(ARGV[3]))
 local gone = redis.call('XTRIM', stream, 'MINID', '~', (now - ARGV[2]) .. '000')
 if gone > 0 then
-    size, let_go = size - gone, now
-    redis.call('HSET', hash, ' kept', size .. ' ' .. now)
+    size, let_go, newest = size - gone, now, is_ours(newest) and newest
+    redis.call('HSET', hash, ' kept', size .. ' ' .. now .. ' ' .. (newest or ''))
 end
 """
 
@@ -72,7 +81,7 @@ if there < 2 and redis.call('EXISTS', stream) == 0 then
     redis.call('SET', incarnation, ARGV[1])
     redis.call('DEL', hash)
     redis.call('XDEL', stream, redis.call('XADD', stream, '*', 'event', ''))
-    known, let_go = nil, nil
+    known, let_go, newest = nil, nil, nil
 elseif there < 2 then
     redis.call('SET', incarnation, ARGV[1])
 end
@@ -87,13 +96,13 @@ redis.call('HSET', hash, ARGV[4], token .. ':' .. version)
 {_LET_GO}
 local result = 'told'
 for entry = 8, #ARGV, 4 do
-    redis.call('XADD', stream, '*', 'event', ARGV[entry + 1])
+    newest = redis.call('XADD', stream, '*', 'event', ARGV[entry + 1])
     redis.call('HSET', hash, ARGV[4], ARGV[5] .. ':' .. ARGV[entry])
     if ARGV[entry + 2] ~= '' and type(redis.pcall('PUBLISH', ARGV[entry + 2], ARGV[entry + 3])) == 'table' then
         result = 'told, not published'
     end
 end
-local kept = size + (#ARGV - 7) / 4 .. ' ' .. (let_go or 0)
+local kept = size + (#ARGV - 7) / 4 .. ' ' .. (let_go or 0) .. ' ' .. (newest or '')
 redis.call('HSET', hash, ARGV[4], ARGV[5] .. ':' .. ARGV[7], ' kept', kept)
 return result
 """
