@@ -68,7 +68,7 @@ test-laws: .venv/ready-to-test ## every law once more, with eighty times as many
 e2e-tests: .venv/ready-to-test ## real processes, over HTTP and Redis
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e
 
-chaos: .venv/ready-to-test ## break all that can break, again and again, and judge what is left; ten minutes for each seed
+chaos: .venv/ready-to-test ## break all that can break, again and again, and judge what is left; a quarter of an hour for each seed
 	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) --report docs/chaos.md
 
 mutants: .venv/ready-to-test ## break the code in hundreds of ways, and see which the tests notice; half an hour

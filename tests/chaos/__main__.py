@@ -24,11 +24,20 @@ from tests.chaos.verdict import judge
 @click.option("--first-seed", default=1, show_default=True)
 @click.option("--short", is_flag=True, help="The least that says something, in half a minute.")
 @click.option("--world", "kinds", type=click.Choice(list(WORLDS)), multiple=True, help="Only this one; repeatable.")
-@click.option("--only", "wanted", default="", help="Only what is called so, or else has this in its name.")
+@click.option(
+    "--only", "wanted", multiple=True, help="Only what is called so, or else has this in its name; repeatable."
+)
 @click.option("--judge", "old", type=click.Path(exists=True, path_type=Path), help="Judge this history, and stop.")
 @click.option("--report", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, in Markdown.")
 def main(
-    *, seeds: int, first_seed: int, short: bool, kinds: Sequence[str], wanted: str, old: Path | None, file: Path | None
+    *,
+    seeds: int,
+    first_seed: int,
+    short: bool,
+    kinds: Sequence[str],
+    wanted: Sequence[str],
+    old: Path | None,
+    file: Path | None,
 ) -> None:
     """Kill, cut, freeze and restart everything, and judge what is left. Exit 1 when anything is wrong.
 
@@ -63,8 +72,9 @@ def main(
     sys.exit(1 if wrong else 0)
 
 
-def chosen(plan: Sequence[Round], wanted: str) -> Sequence[Round]:
-    return [one for one in plan if one[0] == wanted] or [one for one in plan if wanted in one[0]]
+def chosen(plan: Sequence[Round], wanted: Sequence[str]) -> Sequence[Round]:
+    parts = {*wanted} - {what for what, _ in plan}
+    return [one for one in plan if not wanted or one[0] in wanted or any(part in one[0] for part in parts)]
 
 
 def judge_again(file: Path) -> int:

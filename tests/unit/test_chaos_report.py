@@ -124,7 +124,16 @@ def test_the_history_of_a_round_is_kept_and_judged_again(tmp_path: Path) -> None
     assert judge_again(file) == 1
 
 
-@pytest.mark.parametrize(("wanted", "expected"), [("kill", ["kill"]), ("ki", ["kill", "kill, again"]), ("x", [])])
-def test_a_round_is_chosen_by_its_name_or_by_a_part_of_names(wanted: str, expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (["kill"], ["kill"]),
+        (["ki"], ["kill", "kill, again"]),
+        (["x"], []),
+        (["kill", "freeze"], ["kill", "freeze"]),
+        ([], ["kill", "kill, again", "freeze"]),
+    ],
+)
+def test_a_round_is_chosen_by_its_name_or_by_a_part_of_names(wanted: list[str], expected: list[str]) -> None:
     plan = [(name, late) for name in ("kill", "kill, again", "freeze")]
     assert [name for name, _ in chosen(plan, wanted)] == expected
