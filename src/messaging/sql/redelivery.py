@@ -19,20 +19,20 @@ _LAST_VERSIONS = text("""
 """)
 
 # The time of an event is by the clock of whoever recorded it. So all that was recorded after the first that is young is
-# young: a clock that was behind for a moment leaves no hole.
+# young: a clock that was behind for a moment leaves no hole. The last ones that are not lost may be the first.
 _MESSAGES = text(f"""
     WITH lost AS NOT MATERIALIZED (
-        SELECT event_log.*
+        SELECT event_log.*, after
         FROM unnest(CAST(:streams AS text[]), CAST(:afters AS bigint[]), CAST(:up_to AS bigint[]))
             AS span(stream, after, up_to)
-        JOIN event_log ON event_log.stream = span.stream AND version > span.after AND version <= span.up_to
+        JOIN event_log ON event_log.stream = span.stream AND version >= span.after AND version <= span.up_to
     ), young AS MATERIALIZED (
         SELECT min(position) AS first FROM lost
         WHERE time > now() - make_interval(secs => :seconds) AND time < now() + interval '1 day'
     )
     SELECT stream, version, {RECORDED}
     FROM lost
-    WHERE position >= (SELECT first FROM young) AND effects ? :effect
+    WHERE version > after AND position >= (SELECT first FROM young) AND effects ? :effect
       AND NOT EXISTS (SELECT FROM dropped_effects AS dropped WHERE dropped.effect = :effect
                       AND dropped.stream = lost.stream AND dropped.version = lost.version)
     ORDER BY stream, version
