@@ -56,7 +56,7 @@ class Clocks:
             self.set(name, random.choice(ways))
             try:
                 time.sleep(seconds)
-                if meanwhile and random.random() < 0.5:
+                if meanwhile:
                     meanwhile(random)
             finally:
                 self.set(name, timedelta())

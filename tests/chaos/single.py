@@ -89,7 +89,7 @@ class Single(World):
 
     def _jumps(self) -> Mapping[str, Fault]:
         """Keys are remembered for a day, by the clock of the database: so that stays within it."""
-        jump, far = self._clocks.jump, (40 * DAY, -40 * DAY, HOUR, -HOUR)
+        jump, far = self._clocks.jump, (40 * DAY, -40 * DAY)
         return {
             "clock of the API jumps": jump("serve", *far, meanwhile=self._forget_events),
             "clock of the relay jumps": jump("relay", *far, meanwhile=self._forget_events),
