@@ -30,16 +30,17 @@ def test_the_story_comes_true(service: Service, api: Client, mails: Mailbox) -> 
 
     assert (played.returncode, played.stderr) == (0, "")
     *scenes, end = [json.loads(line) for line in played.stdout.splitlines()]
-    assert [scene["scene"] for scene in scenes] == list(range(1, 15))
+    assert [scene["scene"] for scene in scenes] == list(range(1, 16))
     assert end["came_true"]
     assert end["mail"] == "sent to team@example.com by smtps://joe@mail.example:465"
     day = end["next"][0].rpartition("-")[2]
-    assert [api.batches_of(f"{name}-{day}") for name in ("anna", "ben", "cleo", "dora", "emil")] == [
+    assert [api.batches_of(f"{name}-{day}") for name in ("anna", "ben", "cleo", "dora", "emil", "fay")] == [
         [f"shelf-{day}"],
         [],
         [f"ship-{day}"],
         [],
         [f"shelf-{day}", f"five-{day}"],
+        [f"pair-{day}"],
     ]
     told = [event["type"].split(".")[1] for event in api.events(f"BRASS-LAMP-{day}")]
     assert told == [

@@ -18,6 +18,7 @@ from allocation.domain.events import (
     Deallocated,
     Dispatched,
     Event,
+    HoldEnded,
     LineReleased,
     OrderCancelled,
     Quarantined,
@@ -52,8 +53,8 @@ class TradingDay:
         self.lamp, self.table = f"BRASS-LAMP-{day}", f"OAK-TABLE-{day}"
         self.shelf, self.ship, self.rest, self.pair = f"shelf-{day}", f"ship-{day}", f"rest-{day}", f"pair-{day}"
         self.five = f"five-{day}"
-        names = "anna", "ben", "cleo", "dora", "emil"
-        self.anna, self.ben, self.cleo, self.dora, self.emil = (f"{name}-{day}" for name in names)
+        names = "anna", "ben", "cleo", "dora", "emil", "fay"
+        self.anna, self.ben, self.cleo, self.dora, self.emil, self.fay = (f"{name}-{day}" for name in names)
         self._heard: dict[str, list[Event]] = {self.lamp: [], self.table: []}
         self.eta = date.today() + timedelta(days=14)  # noqa: DTZ011 - the day on the wall of the shop
         self.eta_of_rest = self.eta + timedelta(days=14)
@@ -96,6 +97,11 @@ class TradingDay:
                 "The joiner brings 5 tables. Emil's 3 are his in the same moment. Dora's order did not say that it "
                 "waits, so nothing is kept for her.",
                 self._tables_come,
+            ),
+            Scene(
+                "Fay pays for 2 oak tables. While she does her cart holds them, for ten minutes at most; then they are "
+                "hers.",
+                self._fay,
             ),
             Scene("The shop closes. Who has what?", self._close),
         ]
@@ -174,6 +180,17 @@ class TradingDay:
         tables = Allocated(self.emil, self.table, 3, self.five, self.table, waits=True, waited=True)
         yield from self._hear_of(self.table, [BatchCreated(self.five, self.table, 5, None), tables])
 
+    def _fay(self) -> Iterator[str]:
+        cart = f"cart-of-{self.fay}"
+        self._client.post("holds", hold_id=cart, sku=self.table, qty=2, seconds=600)
+        yield from map(in_a_line, self._hear(self.table, 1))
+        self._client.post("holds", cart, "confirmation", sku=self.table, qty=2, orderid=self.fay)
+        expected: list[Event] = [
+            HoldEnded(cart, self.table, 2, self.pair, "confirmed"),
+            Allocated(self.fay, self.table, 2, self.pair, self.table, waits=True),
+        ]
+        yield from self._hear_of(self.table, expected)
+
     def _close(self) -> Iterator[str]:
         for orderid, expected in (
             (self.anna, [self.shelf]),
@@ -181,6 +198,7 @@ class TradingDay:
             (self.cleo, [self.ship]),
             (self.dora, []),
             (self.emil, [self.shelf, self.five]),
+            (self.fay, [self.pair]),
         ):
             found = self._client.batches_of(orderid)
             _require(f"the batches of {orderid}", expected, found)
