@@ -16,6 +16,7 @@ KEYS = {
     ours.batches: "sku",
     ours.allocations: "sku",
     ours.backorders: "sku",
+    ours.holds: "sku",
     ours.batch_references: "reference",
     ours.order_lines: "orderid",
     ours.allocations_view: "orderid",
