@@ -221,9 +221,9 @@ Index(
     (-allocations.c.version).label("newest"),
     postgresql_where=allocations.c.qty > text("0"),
 )
-Index(
+Index(  # not by SKU, as a reference has one: so no planner takes another index for it
     "allocations_by_day",
-    *(allocations.c[name] for name in ("sku", "batchref", "needed_by", "orderid", "lineid")),
+    *(allocations.c[name] for name in ("batchref", "needed_by", "orderid", "lineid")),
     postgresql_where=and_(allocations.c.qty > text("0"), allocations.c.needed_by.is_not(None)),
 )
 

@@ -60,7 +60,7 @@ def _at_risk(of_batches: str, waiting: str) -> TextClause:
             SELECT late.*, eta, greatest(eta, {TODAY}) AS there_on
             FROM batches CROSS JOIN LATERAL (
                 SELECT orderid, lineid, allocations.sku, qty, batchref, needed_by FROM allocations
-                WHERE allocations.sku = batches.sku AND batchref = batches.reference AND qty > 0
+                WHERE batchref = batches.reference AND qty > 0
                   AND needed_by < greatest(eta, {TODAY})
                   AND (needed_by, orderid, lineid, batchref) > (:day, :orderid, :lineid, :batchref)
                 ORDER BY needed_by, orderid, lineid LIMIT CAST(:most AS bigint)

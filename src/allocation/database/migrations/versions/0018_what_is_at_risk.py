@@ -27,7 +27,7 @@ def upgrade() -> None:
     op.execute("ALTER TABLE allocations ADD COLUMN IF NOT EXISTS needed_by date")
     op.create_table_comment("allocations", f"{_ALLOCATIONS} priority and needed_by are the line's.")
     op.execute(_OF_LINES)
-    of_promise = ["sku", "batchref", "needed_by", "orderid", "lineid"]
+    of_promise = ["batchref", "needed_by", "orderid", "lineid"]
     create_index("allocations_by_day", "allocations", of_promise, where="qty > 0 AND needed_by IS NOT NULL")
     of_line = ["needed_by", "orderid", "lineid"]
     create_index("backorders_by_day", "backorders", of_line, where="needed_by IS NOT NULL")
