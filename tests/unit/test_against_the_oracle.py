@@ -172,7 +172,7 @@ def compared(unit_of_work: Callable[[], AbstractContextManager[UnitOfWork]], ora
             assert [line.key for line in sorted(lines, key=lambda line: line.turn)] == oracle.queue(sku)
             product = uow.products.get(sku)
             assert product.waiting == len(lines)
-            assert product.held == sum(key[0] == sku for key in oracle.holds)
+            assert product.hold_count == sum(key[0] == sku for key in oracle.holds)
             for key in oracle.holds:
                 hold = product.holds.get(key)
                 assert hold

@@ -147,7 +147,7 @@ def test_each_unit_of_a_batch_is_in_one_place_and_the_lines_say_the_same(asked: 
         assert batch.held_quantity == sum(held)
         assert min(batch.promised_quantity, batch.dispatched_quantity, batch.quarantined_quantity) >= 0
         assert batch.is_received or not (batch.dispatched_quantity or batch.quarantined_quantity)
-    assert product.held == len(product.holds.of_sku("SKU"))
+    assert product.hold_count == len(product.holds.of_sku("SKU"))
 
 
 @given(requests)
@@ -434,7 +434,7 @@ def test_it_makes_no_difference_how_many_open_batches_a_product_is_loaded_with(
         *together,
         holds=Holds(stored),
         waiting=whole.waiting,
-        held=whole.held,
+        hold_count=whole.hold_count,
         now=whole.now,
         today=whole.today,
     )

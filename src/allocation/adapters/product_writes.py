@@ -58,7 +58,7 @@ def of_products(now: Iterable[Product], versions: Mapping[str, int]) -> Iterator
     known: list[Row] = []
     new: list[Row] = []
     for product in now:
-        counts = {"version_number": product.version_number, "waiting": product.waiting, "holds": product.held}
+        counts = {"version_number": product.version_number, "waiting": product.waiting, "holds": product.hold_count}
         row = {"sku": product.sku} | counts
         (known if versions[product.sku] else new).append(row)
     yield from _those_with_rows((_UPDATE_PRODUCTS, known), (_INSERT_PRODUCTS, new))  # who waits for a lock has no key

@@ -87,7 +87,7 @@ class SqlAlchemyProducts:
                 *together,
                 holds=self._hold_store,
                 waiting=waiting,
-                held=held,
+                hold_count=held,
                 now=self.now,
                 today=self.today,
                 on_event=self._record,

@@ -46,8 +46,8 @@ class Product:
     refuse before anything has changed; applying never fails.
 
     Products of one unit of work share `batches`, `lines`, `documents` and `holds`, since references, lines and numbers
-    are unique across SKUs. `waiting` of its lines are backordered, and so many `held` pieces of stock are there. `now`
-    and `today` ask for the moment at which it is decided.
+    are unique across SKUs. `waiting` of its lines are backordered, and it has `hold_count` holds. `now` and `today` ask
+    for the moment at which it is decided.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Product:
         *,
         holds: Holds | None = None,
         waiting: int = 0,
-        held: int = 0,
+        hold_count: int = 0,
         now: Callable[[], datetime] = lambda: datetime.min.replace(tzinfo=UTC),
         today: Callable[[], date] = lambda: date.min,
         on_event: Callable[[Product, int, Event], object] | None = None,
@@ -68,7 +68,7 @@ class Product:
         self.sku = sku
         self.version_number = version_number
         self.waiting = waiting
-        self.held = held
+        self.hold_count = hold_count
         self.batches = Batches() if batches is None else batches
         self.lines = Lines() if lines is None else lines
         self.documents = Documents() if documents is None else documents
@@ -102,8 +102,10 @@ class Product:
         """What is recorded meanwhile has come about by itself: it counts at once, but leaves no trace unless something
         else is recorded after it."""
         self._is_ahead = True
-        yield
-        self._is_ahead = False
+        try:
+            yield
+        finally:
+            self._is_ahead = False
 
     def catch_up(self) -> None:
         """Record what has come about by itself."""
@@ -164,13 +166,13 @@ class Product:
             case HoldPlaced():
                 self._move(event.batchref, held=event.qty, taken=event.qty)
                 self.holds.place(event, self.version_number)
-                self.held += 1
+                self.hold_count += 1
             case HoldExtended():
                 self.holds.extend(event)
             case HoldEnded():
                 self._move(event.batchref, held=-event.qty, taken=-event.qty)
                 self.holds.end(event)
-                self.held -= 1
+                self.hold_count -= 1
             case OutOfStock():
                 self.lines.no_longer_broken(event)
             case ShortagesReported():
@@ -208,5 +210,5 @@ class Product:
 
     @property
     def _state(self) -> tuple[object, ...]:
-        counts = self.version_number, self.waiting, self.held
+        counts = self.version_number, self.waiting, self.hold_count
         return self.sku, counts, self.batches.of(self.sku), self.lines, self.documents, self.holds
