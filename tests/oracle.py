@@ -190,8 +190,11 @@ class Oracle:
 
     def confirm_hold(self, asked: Any) -> None:
         line, key = (asked.orderid, asked.lineid), (asked.sku, asked.hold_id)
-        if self._is_known(line, asked.sku, asked.qty):
+        waits = self.waiting[line]
+        if self._is_known(line, asked.sku, asked.qty) and not waits:
             return
+        if waits not in {0, asked.qty}:
+            raise Refused("LineConflict")
         if asked.orderid in self.cancelled:
             raise Refused("OrderIsCancelled")
         units = self.held(key)
@@ -200,7 +203,9 @@ class Oracle:
         if asked.qty > len(units):
             raise Refused("NotEnough")
         self._end(key)
-        self.wishes[line] = Wish(asked.priority, asked.needed_by, False, True, (), next(self.clock))
+        if not waits:
+            self.wishes[line] = Wish(asked.priority, asked.needed_by, False, True, (), next(self.clock))
+        self.waiting[line] = 0
         self._promise(line, asked.sku, units[: asked.qty])
 
     def pull_forward(self, asked: Any) -> None:

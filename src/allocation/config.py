@@ -228,8 +228,11 @@ def _time_zone(given: Mapping[str, str], name: str, default: str) -> str:
     zone = given.get(name, default)
     try:
         ZoneInfo(zone)
+        is_known = zone != "localtime"  # that of this machine, which a database knows nothing of
     except (KeyError, ValueError, OSError):
-        raise SettingError(f"{name} must be the name of a time zone, such as Europe/Berlin, not {zone!r}") from None
+        is_known = False
+    if not is_known:
+        raise SettingError(f"{name} must be the name of a time zone, such as Europe/Berlin, not {zone!r}")
     return zone
 
 

@@ -116,6 +116,41 @@ def test_what_a_view_says_of_a_hold_that_has_run_out_is_what_an_order_gets(
     assert service.bus.handle(Allocate("o1", "LAMP", 4)) == "b"
 
 
+def test_what_has_run_out_is_nobody_s_yet_where_somebody_waits(service: Service, client: FlaskClient, sql: Sql) -> None:
+    """A newcomer gets none of it, so none is said to be available."""
+    given(service, CreateBatch("b", "LAMP", 5), PlaceHold("cart-9", "LAMP", 5, 600))
+    given(service, PlaceOrder("anna", (OrderedLine("LAMP", 5, "1"),), "backorder"))
+    run_out(sql, "cart-9")
+
+    found = client.get("/v1/products/LAMP/availability?qty=5").json or {}
+
+    assert (found["on_hand"]["available"], found["on_hand"]["held"], found["earliest"]) == (0, 5, None)
+    assert (client.get("/v1/batches/b").json or {})["available"] == 0
+    assert service.bus.handle(Allocate("newcomer", "LAMP", 5)) is None
+
+
+def test_until_is_said_in_utc_whatever_the_session_s_time_zone_is(
+    settings: Settings, service: Service, sql: Sql
+) -> None:
+    [(name,)] = sql("SELECT current_database()")
+    sql(f"ALTER DATABASE \"{name}\" SET timezone = 'Asia/Kolkata'")
+    elsewhere = bootstrap(settings, connections=1)
+    try:
+        given(elsewhere, CreateBatch("b", "LAMP", 5))
+        held = elsewhere.bus.handle(PlaceHold("cart-9", "LAMP", 1, 600))
+        again = elsewhere.bus.handle(PlaceHold("cart-9", "LAMP", 1, 600))
+        found = elsewhere.views.hold("cart-9", "LAMP")
+    finally:
+        elsewhere.close()
+
+    [(stored,)] = sql("SELECT data ->> 'until' FROM event_log WHERE type = 'hold_placed.v1'")
+    assert held == again
+    assert held["until"] == stored
+    assert stored.endswith("Z")
+    assert found
+    assert found.until.tzinfo == UTC
+
+
 def test_a_refused_or_idle_command_writes_no_row(service: Service, sql: Sql) -> None:
     given(service, CreateBatch("b", "LAMP", 1), PlaceHold("cart-9", "LAMP", 1, 600))
     order = PlaceOrder("anna", (OrderedLine("LAMP", 1, "1"),), "backorder")

@@ -93,7 +93,7 @@ def test_a_hold_names_its_batch_and_its_end(service: Service) -> None:
         "sku": "LAMP",
         "qty": 2,
         "batchref": "b",
-        "until": "2026-03-11T12:10:00+00:00",
+        "until": "2026-03-11T12:10:00Z",
     }
     assert service.history("LAMP")[1:] == [
         events.HoldPlaced("cart-9", "LAMP", 2, "b", datetime(2026, 3, 11, 12, 10, tzinfo=UTC))
@@ -162,9 +162,21 @@ def test_what_is_held_for_one_line_is_no_other_lines(service: Service) -> None:
     assert answer == {
         "orderid": "o1",
         "outcome": "out_of_stock",
-        "shortages": [{"lineid": "2", "sku": "LAMP", "requested": 3, "taken_by_this_order": 2}],
+        "shortages": [{"lineid": "2", "sku": "LAMP", "requested": 3, "taken_by_this_order": 0}],
     }
     assert holds(service) == {"cart-9"}
+
+
+def test_what_a_line_leaves_of_its_hold_is_in_the_answer_when_another_line_of_the_order_gets_it(
+    service: Service,
+) -> None:
+    service.given(CreateBatch("b", "LAMP", 5), PlaceHold("cart-9", "LAMP", 5, 600))
+    order_of_two = PlaceOrder("o1", (OrderedLine("LAMP", 3, "1", "cart-9"), OrderedLine("LAMP", 2, "2")), "backorder")
+
+    answer = service.when(order_of_two)
+
+    assert (answer["outcome"], [line["waiting"] for line in answer["lines"]]) == ("allocated", [0, 0])
+    assert service.when(order_of_two) == answer
 
 
 def test_two_lines_may_take_one_hold(service: Service) -> None:
@@ -205,6 +217,20 @@ def test_confirming_1_of_3_frees_2_again_changes_nothing_and_late_it_is_over(ser
         service.when(ConfirmHold("cart-9", "LAMP", 1, "o1"))
     with unchanged(service), pytest.raises(errors.HoldIsOver):
         service.when(ConfirmHold("cart-9", "LAMP", 1, "o2"))
+
+
+def test_a_line_that_waits_for_just_that_gets_what_is_held(service: Service) -> None:
+    service.given(CreateBatch("b", "LAMP", 3), PlaceHold("cart-9", "LAMP", 3, 600))
+    service.given(order("anna", "backorder", ("LAMP", 3), priority=8), order("ben", "backorder", ("LAMP", 2)))
+
+    with unchanged(service), pytest.raises(errors.LineConflict):
+        service.when(ConfirmHold("cart-9", "LAMP", 2, "anna"))
+    service.when(ConfirmHold("cart-9", "LAMP", 2, "ben"))
+
+    assert has(service, "ben", "LAMP") == ({"b": 2}, 0)
+    assert has(service, "anna", "LAMP") == ({}, 3)
+    with unchanged(service):
+        service.when(ConfirmHold("cart-9", "LAMP", 2, "ben"))
 
 
 def test_a_late_confirmation_is_refused(cart: Service) -> None:
@@ -248,7 +274,7 @@ def test_the_same_hold_again_is_as_it_was(cart: Service) -> None:
     pass_time(cart, seconds=60)
 
     with unchanged(cart):
-        assert cart.when(PlaceHold("cart-9", "LAMP", 1, 600))["until"] == "2026-03-11T12:10:00+00:00"
+        assert cart.when(PlaceHold("cart-9", "LAMP", 1, 600))["until"] == "2026-03-11T12:10:00Z"
 
 
 def test_a_hold_is_extended_from_now_and_four_hours_at_most(cart: Service) -> None:
@@ -269,7 +295,7 @@ def test_a_hold_that_is_given_up_is_free_and_again_changes_nothing(cart: Service
     assert parts(cart, "b") == {"purchased": 1, "available": 1}
     with unchanged(cart):
         cart.when(VoidHold("cart-9", "LAMP"))
-    assert cart.when(PlaceHold("cart-9", "LAMP", 1, 60))["until"] == "2026-03-11T12:01:00+00:00"
+    assert cart.when(PlaceHold("cart-9", "LAMP", 1, 60))["until"] == "2026-03-11T12:01:00Z"
 
 
 def test_holds_break_before_promises_when_a_batch_shrinks_the_newest_first(service: Service) -> None:

@@ -206,6 +206,8 @@ def test_an_order_that_is_all_or_nothing_is_whole_or_out_of_stock_and_nothing_el
     asked: list[Command | Later], order: PlaceOrder
 ) -> None:
     product = after(asked)
+    ask(product, Later(0))
+    product.catch_up()  # with holds that had run out
     before = len(product.events)
     whole = replace(order, mode="all_or_nothing")
 

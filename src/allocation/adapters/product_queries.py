@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from operator import attrgetter
 from typing import Any
 from zlib import crc32
@@ -74,13 +74,13 @@ def allocation_of(  # noqa: PLR0917 - a row of the table, in its order
 
 
 def hold_of(sku: str, hold_id: str, qty: int, batchref: str, until: datetime, version: int) -> Hold:  # noqa: PLR0917 - a row of the table, in its order
-    return Hold(hold_id, sku, qty, batchref, until, version)
+    return Hold(hold_id, sku, qty, batchref, until.astimezone(UTC), version)
 
 
 def holds_from(sku: str, found: list[Any]) -> list[Hold]:
     """Of one product, as JSON; the first to end is the first."""
     holds_of_sku = [
-        Hold(hold_id, sku, qty, batchref, datetime.fromisoformat(until), version)
+        Hold(hold_id, sku, qty, batchref, datetime.fromisoformat(until).astimezone(UTC), version)
         for hold_id, qty, batchref, until, version in found
     ]
     return sorted(holds_of_sku, key=attrgetter("until", "version"))

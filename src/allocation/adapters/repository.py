@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from itertools import starmap
 from typing import Any, cast
 
@@ -126,7 +126,7 @@ class SqlAlchemyProducts:
         """By the clock of the database; one moment for all that is decided."""
         if self._now is None:
             ((self._now,),) = self._ask(Query(queries.NOW, [{"sku": ""}]))[queries.NOW]
-        return self._now
+        return self._now.astimezone(UTC)
 
     def today(self) -> date:
         return self.now().astimezone(self._time_zone).date()

@@ -64,27 +64,30 @@ def void(product: Product, cmd: VoidHold) -> None:
 
 def confirm(product: Product, cmd: ConfirmHold) -> None:
     """Promise so much of what is held to an order line, from the batch in which it is held; the rest is free. A line
-    that has just that already stays as it is.
+    that has just that already stays as it is; one that waits for just that gets it.
 
     Raises LineConflict, OrderIsCancelled, HoldIsOver, NotEnough.
     """
     line = OrderLine(cmd.orderid, cmd.sku, cmd.qty, cmd.lineid)
     placed = product.lines.get(line.key)
+    waits = placed is not None and placed.waiting > 0
     if placed and placed.qty:
-        if (placed.sku, placed.qty) != (line.sku, line.qty) or not placed.has_pieces:
+        is_other = (placed.sku, placed.qty) != (line.sku, line.qty) or placed.waiting not in {0, line.qty}
+        if is_other or not placed.has_pieces:
             raise LineConflict(placed)
-        return
+        if not waits:
+            return
     if product.lines.is_cancelled(line.orderid):
         raise OrderIsCancelled(line.orderid)
     hold = _known(product, cmd.hold_id)
     batch = product.batches[hold.batchref]
-    terms = LineTerms(cmd.priority, cmd.needed_by, waits=True)
+    terms = placed.terms if placed and waits else LineTerms(cmd.priority, cmd.needed_by, waits=True)
     if allocating.objection_to(product, batch, terms) is Objection.EXPIRED:
         raise HoldIsOver(product.sku, cmd.hold_id)
     if cmd.qty > hold.qty:
         raise NotEnough(f"{cmd.qty} of hold {hold.hold_id}: {hold.qty} are held", hold.qty)
     end(product, hold, "confirmed")
-    allocating.record_allocated(product, line, terms, batch, cmd.qty)
+    allocating.record_allocated(product, line, terms, batch, cmd.qty, waited=waits)
 
 
 def end_due(product: Product, due: Iterable[Hold]) -> None:

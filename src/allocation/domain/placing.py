@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from allocation.domain import allocating
 from allocation.domain.allocating import Pieces
+from allocation.domain.backordering import fill
 from allocation.domain.batches import Batch
 from allocation.domain.commands import ChangeLine, PlaceOrder
 from allocation.domain.errors import (
@@ -29,8 +30,8 @@ from allocation.domain.product import Product
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a line would get, where `taken` of its SKU go to lines before it in the same order, and its `hold` is given
-    back."""
+    """What a line would get, where so much of what is available of its SKU is `taken` by lines before it in the same
+    order, and its `hold` is given back."""
 
     product: Product
     line: OrderLine
@@ -67,6 +68,8 @@ def place_order(cmd: PlaceOrder, known: Sequence[PlacedLine], product_of: Callab
         end(products[hold.sku], hold, "confirmed")
     for planned in plan:
         allocating.promise(planned.product, planned.line, terms, planned.pieces)
+    for product in products.values():  # what their holds had beyond that goes to those who wait, these lines among them
+        fill(product)
     return []
 
 
@@ -105,7 +108,7 @@ def _plan(
             if hold:
                 used[hold.key] += of_hold
             by_batch[batch.reference] += qty - of_hold
-            by_sku[line.sku] += qty
+            by_sku[line.sku] += qty - of_hold
         yield planned
 
 

@@ -110,7 +110,7 @@ def _held(hold: Hold) -> JsonObject:
         "sku": hold.sku,
         "qty": hold.qty,
         "batchref": hold.batchref,
-        "until": hold.until.isoformat(),
+        "until": hold.until.isoformat().replace("+00:00", "Z"),
     }
 
 

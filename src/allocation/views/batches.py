@@ -50,8 +50,10 @@ _RUN_OUT = """
     CASE WHEN held_quantity > 0 THEN coalesce((
         SELECT sum(hold_qty) FROM holds AS hold (hold_sku, hold_id, hold_qty, hold_batchref, hold_until, hold_version)
         WHERE hold_batchref = reference AND hold_until <= statement_timestamp()
+          AND NOT EXISTS (SELECT FROM backorders WHERE backorders.sku = hold_sku)
     ), 0) ELSE 0 END
 """
+"""What has run out and is not recorded yet. Where somebody waits it counts as held: they are served first."""
 
 RECORDED = "(purchased_quantity - allocated_quantity)"
 """How much of a batch is available by what is recorded: what has run out since is not in it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
@@ -21,13 +21,17 @@ class Hold:
 
 def hold(asked: Connection, hold_id: str, sku: str) -> Hold | None:
     row = asked.execute(_ONE, {"hold_id": hold_id, "sku": sku}).one_or_none()
-    return Hold(*row) if row else None
+    return _hold(*row) if row else None
 
 
 def holds(asked: Connection, sku: str | None, after: tuple[str, str], most: int) -> list[Hold]:
     """The next by SKU and id."""
     about = {"sku": sku, "after_sku": after[0], "after": after[1], "most": most}
-    return [Hold(*row) for row in asked.execute(_OF_SKU if sku is not None else _OF_ALL, about)]
+    return [_hold(*row) for row in asked.execute(_OF_SKU if sku is not None else _OF_ALL, about)]
+
+
+def _hold(hold_id: str, sku: str, qty: int, batchref: str, until: datetime) -> Hold:
+    return Hold(hold_id, sku, qty, batchref, until.astimezone(UTC))
 
 
 _ONE = text("""

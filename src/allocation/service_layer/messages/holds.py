@@ -50,8 +50,8 @@ CONFIRM_HOLD = CommandRow(
     "allocation.confirm_hold.v1",
     asks="Promise what is held to an order line.",
     gives="Gives `allocation.hold_ended.v1` and `allocation.allocated.v1`, of the batch in which it was held; what is "
-    "held beyond that is free. For a line that has just that already, nothing. A hold that has ended is refused: place "
-    "the line as any other.",
+    "held beyond that is free. A line that waits for just that gets it; for one that has it already, nothing. A hold "
+    "that has ended is refused: place the line as any other.",
     fields={
         "hold_id": HOLD_ID,
         "sku": SKU,
