@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from zoneinfo import ZoneInfo
@@ -85,6 +86,8 @@ class Service:
     dead_letters: SqlDeadLetters
     housekeeping: Housekeeping
     waiting: Callable[[], Waiting]
+    looking: Callable[[], AbstractContextManager[UnitOfWork]]
+    """What is decided there is never committed, however much it is."""
     console_sessions: SqlConsoleSessions
     keys: ApiKeyCache
 
@@ -101,7 +104,7 @@ class Service:
         """Which batch a line would get now, and why. Raises InvalidSku, Unavailable."""
 
         def ask() -> Explanation:
-            with self.bus.unit_of_work() as uow:
+            with self.looking() as uow:
                 products = [uow.products.get(form) for form in forms(sku)]
                 known = next((product for product in products if product.version_number), products[0])
                 return explaining.explain(known, qty, terms)
@@ -192,6 +195,7 @@ def bootstrap(
         dead_letters=SqlDeadLetters(engine, retry),
         housekeeping=Housekeeping(engine),
         waiting=partial(retry, partial(waiting, engine, list(table.all_effect_names()))),
+        looking=unit_of_work(engine, zone),
         console_sessions=SqlConsoleSessions(engine, retry),
         keys=ApiKeyCache(SqlKeys(engine, retry).all),
     )

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import Any
 
 import pytest
@@ -40,12 +40,13 @@ from allocation.domain.commands import (
     VoidHold,
 )
 from allocation.domain.errors import HoldIsOver, NoRoom
-from allocation.domain.lines import OrderLine
-from allocation.entrypoints import clock
+from allocation.domain.lines import SINGLE_LINE, OrderLine
+from allocation.entrypoints.clock import PAUSE, REST, Clock
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.views import due_dates
 from embedded.waiting import wait_for
+from messaging.envelope import Request
 
 Differences = Callable[[], list[str]]
 TODAY = datetime.now(UTC).date()
@@ -81,9 +82,7 @@ def every_row(sql: Sql) -> list[Any]:
 
 
 def tick(service: Service) -> float:
-    from threading import Event
-
-    return clock.tick(service, Event())
+    return Clock(service).tick(Event())
 
 
 # --- holds ---------------------------------------------------------------------------
@@ -188,8 +187,6 @@ def test_of_several_products_only_those_with_new_events_are_written(
 def test_in_a_group_the_first_command_that_changes_something_records_what_had_run_out(
     service: Service, sql: Sql, differences: Differences
 ) -> None:
-    from messaging.envelope import Request
-
     given(service, CreateBatch("b", "LAMP", 3), PlaceHold("cart-9", "LAMP", 2, 600))
     run_out(sql, "cart-9")
 
@@ -280,8 +277,6 @@ def test_thousands_that_have_run_out_are_free_at_once(service: Service, sql: Sql
     """Whatever else can't be had while the clock stands still: nobody is told that there is no room."""
     given(service, CreateBatch("b", "LAMP", 2_000))
     for group in range(20):
-        from messaging.envelope import Request
-
         service.bus.handle_together([Request(PlaceHold(f"c-{group}-{one}", "LAMP", 1, 600)) for one in range(100)])
     sql("UPDATE holds SET until = statement_timestamp()")
     sql(
@@ -293,6 +288,23 @@ def test_thousands_that_have_run_out_are_free_at_once(service: Service, sql: Sql
 
     assert sql("SELECT count(*) FROM holds") == [(0,)]
     assert differences() == []
+
+
+def test_what_is_asked_of_a_sku_of_which_much_has_run_out_has_the_time_that_long_commands_have(
+    settings: Settings, service: Service, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allocation.bootstrap.MANY_EVENTS", 5)
+    given(service, CreateBatch("b", "LAMP", 9), *(PlaceHold(f"h{one}", "LAMP", 1, 600) for one in range(9)))
+    sql("UPDATE holds SET until = statement_timestamp()")
+    api = bootstrap(settings, callers_wait=True)
+    try:
+        assert api.explain("LAMP", 9, SINGLE_LINE).verdict == "b"
+        assert len(api.bus.dry_run(Allocate("o1", "LAMP", 1)).events) == 10
+        with pytest.raises(NoRoom):
+            api.bus.handle(PlaceHold("cart-9", "LAMP", 10, 600))
+        assert api.bus.handle(Allocate("o1", "LAMP", 9)) == "b"
+    finally:
+        api.close()
 
 
 # --- the clock -------------------------------------------------------------------------
@@ -314,7 +326,7 @@ def test_a_day_of_standstill_is_caught_up_in_order(missed: Service, sql: Sql, di
     assert backlog.lag > 0
     assert backlog.overdue_batches == 1
 
-    assert tick(missed) == clock.PAUSE
+    assert tick(missed) == PAUSE
 
     assert events(sql, "MILK")[-3:] == ["hold_ended.v1", "batch_overdue.v1", "batch_expired.v1"]
     assert missed.views.due_dates() == due_dates.Backlog(0.0, 1)
@@ -342,7 +354,7 @@ def test_any_number_of_clocks_record_nothing_twice(
 
 
 def test_in_the_relay_it_is_recorded_within_a_second_or_two(missed: Service, sql: Sql) -> None:
-    with at_work(partial(clock.run, missed)):
+    with at_work(Clock(missed).run):
         assert wait_for(lambda: missed.views.due_dates().lag == 0.0, within=20)
 
     assert "batch_expired.v1" in events(sql, "MILK")
@@ -354,11 +366,31 @@ def test_what_cannot_be_read_of_one_sku_holds_up_no_other(
     given(service, CreateBatch("broken", "AXE", 1, YESTERDAY), CreateBatch("late", "LAMP", 1, YESTERDAY))
     sql("UPDATE batches SET eta = '-infinity' WHERE reference = 'broken'")
 
-    with at_work(partial(clock.run, service)):
+    with at_work(Clock(service).run):
         assert wait_for(lambda: "batch_overdue.v1" in events(sql), within=20)
 
     assert "the clock" in caplog.text
     assert service.views.due_dates().lag > 0
+
+
+def test_a_sku_that_is_stuck_with_much_that_is_due_stops_no_other(
+    service: Service, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allocation.entrypoints.clock.AT_ONCE", 5)
+    given(service, *(CreateBatch(f"a{number}", "AXE", 1, YESTERDAY - timedelta(days=1)) for number in range(9)))
+    given(service, CreateBatch("b", "LAMP", 1, YESTERDAY))
+    sql("UPDATE batches SET eta = '-infinity' WHERE reference = 'a0'")
+    moment = 0.0
+    clock = Clock(service, now=lambda: moment)
+
+    with pytest.raises(Exception, match=r"infinity|year"):
+        clock.tick(Event())
+    assert clock.tick(Event()) == PAUSE
+
+    assert "batch_overdue.v1" in events(sql)
+    moment = REST
+    with pytest.raises(Exception, match=r"infinity|year"):
+        clock.tick(Event())
 
 
 def test_the_day_is_that_of_the_time_zone_that_is_set(settings: Settings, service: Service, sql: Sql) -> None:
@@ -391,7 +423,7 @@ from threading import Event
 from allocation.adapters.unit_of_work import SqlAlchemyUnitOfWork
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
-from allocation.entrypoints import clock
+from allocation.entrypoints.clock import Clock
 
 database_url, redis_url = sys.argv[1:]
 for line in sys.stdin:
@@ -411,7 +443,7 @@ for line in sys.stdin:
                 commit(uow)
                 die()
             SqlAlchemyUnitOfWork.commit = commit_and_die
-        clock.tick(service, Event())
+        Clock(service).tick(Event())
         os._exit(1)
     print(os.waitpid(pid, 0)[1], flush=True)
 """
@@ -467,7 +499,7 @@ def test_what_is_due_is_found_among_all_that_is_not(service: Service, sql: Sql) 
 
     [plan] = plans
     assert plan.scanned == set()
-    assert plan.rows == 0
+    assert plan.rows == 0, str(plan)
 
 
 def test_an_allocation_looks_at_no_hold_that_lasts(service: Service, sql: Sql) -> None:
@@ -492,6 +524,27 @@ def test_promises_are_pulled_forward_from_batches_that_come_later(service: Servi
     assert [one["batchref"] for one in service.views.allocations("o3")] == ["here"]
     assert [one["batchref"] for one in service.views.allocations("waits")] == ["may"]
     assert differences() == []
+
+
+@pytest.mark.parametrize("wanted", [1, 1_000])
+def test_those_who_wait_are_not_read_again_for_each_hold_that_has_run_out(
+    service: Service, sql: Sql, wanted: int
+) -> None:
+    """Served one by one, or waiting for more than there ever is."""
+    many = 150
+    given(service, CreateBatch("b", "LAMP", many))
+    service.bus.handle_together([Request(PlaceHold(f"h{one}", "LAMP", 1, 600)) for one in range(many)])
+    orders = [PlaceOrder(f"o{one}", (OrderedLine("LAMP", wanted, "1"),), "backorder") for one in range(many)]
+    service.bus.handle_together([Request(order) for order in orders])
+    sql("UPDATE holds SET until = statement_timestamp()")
+
+    with explained() as plans:
+        service.bus.handle(ApplyDueDates("LAMP", ()))
+
+    asked = [plan for plan in plans if "RECURSIVE" in plan.text]
+    assert sql("SELECT count(*) FROM backorders") == [(0 if wanted == 1 else many,)]
+    assert len(asked) <= (many + 1 if wanted == 1 else 1)
+    assert sum(plan.rows for plan in asked) < 50 * many
 
 
 def test_holds_are_broken_before_promises_and_the_newest_first(

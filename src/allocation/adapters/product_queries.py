@@ -275,7 +275,7 @@ PROMISED_LATER = compiled(select(*_promised_later.c).select_from(_onward.join(_p
 NEXT_BACKORDERS = """
     WITH RECURSIVE asked AS (
         SELECT * FROM json_to_recordset($1::json) AS given (
-            sku text, room bigint, day date, place bigint, turn integer, since bigint, most integer
+            sku text, room bigint, day date, place bigint, turn integer, since bigint, served json, most integer
         )
     ), sizes (needs) AS (
         SELECT (
@@ -288,13 +288,16 @@ NEXT_BACKORDERS = """
             ORDER BY backorders.needs LIMIT 1
         ) FROM sizes, asked WHERE sizes.needs IS NOT NULL
     )
-    SELECT first.turn, first.since, waiting.orderid, waiting.lineid
+    SELECT first.turn, first.since, first.needs, waiting.orderid, waiting.lineid
     FROM asked CROSS JOIN LATERAL (
-        SELECT of_size.turn, of_size.since
+        SELECT of_size.turn, of_size.since, sizes.needs
         FROM sizes CROSS JOIN LATERAL (
+            SELECT coalesce(CAST(asked.served -> CAST(sizes.needs AS text) ->> 0 AS integer), asked.turn) AS turn,
+                   coalesce(CAST(asked.served -> CAST(sizes.needs AS text) ->> 1 AS bigint), asked.since) AS since
+        ) AS behind CROSS JOIN LATERAL (
             SELECT backorders.turn, backorders.since FROM backorders
             WHERE backorders.sku = asked.sku AND backorders.needs = sizes.needs AND sizes.needs <= asked.room
-              AND (backorders.turn, backorders.since) > (asked.turn, asked.since)
+              AND (backorders.turn, backorders.since) > (behind.turn, behind.since)
               AND (asked.day IS NULL OR backorders.needed_by IS NULL OR backorders.needed_by >= asked.day)
               AND backorders.places & asked.place <> 0
             ORDER BY backorders.turn, backorders.since LIMIT asked.most
@@ -303,6 +306,12 @@ NEXT_BACKORDERS = """
     ) AS first
     JOIN backorders AS waiting ON waiting.sku = asked.sku AND waiting.since = first.since
     ORDER BY first.turn, first.since
+"""
+LARGER_NEEDS = """
+    SELECT (
+        SELECT backorders.needs FROM backorders WHERE backorders.sku = asked.sku AND backorders.needs > asked.room
+        ORDER BY backorders.needs LIMIT 1
+    ) FROM json_to_recordset($1::json) AS asked (sku text, room bigint)
 """
 
 DOCUMENT_KEY = ("about", "part", "kind", "number")

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from allocation.adapters import product_queries as queries
 from allocation.adapters import product_writes
+from allocation.adapters.queue_reader import QueueReader
 from allocation.adapters.wire_names import CODEC
 from allocation.domain import holding
 from allocation.domain.batches import Batch, Batches
@@ -96,6 +97,8 @@ class SqlAlchemyProducts:
 
     def _end_due(self, product: Product) -> None:
         due = [hold for hold in self._due[product.sku] if self._hold_store.get(hold.key) == hold]
+        if self._most_events and len(due) > self._most_events:
+            raise IsLong(f"{len(due)} holds have run out at once")
         self._batches.prefetch(hold.batchref for hold in due)
         holding.end_due(product, due)
 
@@ -153,6 +156,7 @@ class SqlAlchemyProducts:
         self._document_store = Documents(self)
         self._hold_store = Holds(self)
         self._loaded: dict[str, Product] = {}
+        self._queues: dict[tuple[str, date | None, str], QueueReader] = {}
 
     def _record(self, product: Product, version: int, event: Event) -> None:
         self._new.append(NewEvent(product.sku, version, event))
@@ -319,19 +323,13 @@ class SqlAlchemyProducts:
                 yield allocation
 
     def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
-        place: Row = {"turn": -100, "since": 0}
-        about: Row = {"sku": batch.sku, "day": day, "place": queries.place_of(batch.location)}
-        most = 10  # mostly few are served, but there may be thousands
-        while batch.available_quantity > 0:
-            room = {"room": batch.available_quantity, "most": most}
-            rows = self._ask(Query(queries.NEXT_BACKORDERS, [about | room | place]))[queries.NEXT_BACKORDERS]
-            most = min(2 * most, 1_000)
-            if not rows:
-                return
-            self.read_lines([(orderid, lineid) for _, _, orderid, lineid in rows])
-            for turn, since, *key in rows:
-                place = {"turn": turn, "since": since}
-                line = self.read_line((key[0], key[1]))
+        about = batch.sku, day, batch.location
+        if about not in self._queues:
+            self._queues[about] = QueueReader.of(self._ask, batch, day)
+        for page in self._queues[about].pages(lambda: batch.available_quantity, self.lines.changed):
+            self.read_lines(page)
+            for key in page:
+                line = self.read_line(key)
                 assert line, "who waits is known"
                 yield line
 

@@ -7,6 +7,9 @@ served. Any number of these may run: who comes second finds nothing due.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from threading import Event
 
 from allocation.bootstrap import Service
@@ -19,25 +22,32 @@ log = logging.getLogger(__name__)
 PAUSE = 1.0
 """Seconds, when nothing more is due."""
 
+REST = 10.0
+"""Seconds for which a SKU is left alone of which something could not be recorded."""
+
 AT_ONCE = 500
 
 
-def run(service: Service, stop: Event) -> None:
-    repeat(lambda: tick(service, stop), stop, StatusLog(log), "the clock", PAUSE)
+@dataclass
+class Clock:
+    service: Service
+    now: Callable[[], float] = time.monotonic
+    _resting: dict[str, float] = field(default_factory=dict)
 
+    def run(self, stop: Event) -> None:
+        repeat(lambda: self.tick(stop), stop, StatusLog(log), "the clock", 0.1)
 
-def tick(service: Service, stop: Event) -> float:
-    """Record what is due, the first first, and return how many seconds to wait. What can't be recorded of one SKU holds
-    up no other; raises what the first of those failed with."""
-    found = service.views.due(AT_ONCE)
-    faults: list[Exception] = []
-    for due in found:
-        if stop.is_set():
-            break
-        try:
-            service.bus.handle(ApplyDueDates(due.sku, due.refs), Metadata.first("clock"))
-        except Exception as error:  # noqa: BLE001 - raised below
-            faults.append(error)
-    if faults:
-        raise faults[0]
-    return 0.0 if sum(len(due.refs) or 1 for due in found) >= AT_ONCE else PAUSE
+    def tick(self, stop: Event) -> float:
+        """Record what is due, the first first, and return how many seconds to wait. A SKU of which something can't be
+        recorded holds up no other for long: this raises what it failed with, and leaves the SKU alone for a while."""
+        self._resting = {sku: until for sku, until in self._resting.items() if until > self.now()}
+        found = self.service.views.due(AT_ONCE, list(self._resting))
+        for due in found:
+            if stop.is_set():
+                break
+            try:
+                self.service.bus.handle(ApplyDueDates(due.sku, due.refs), Metadata.first("clock"))
+            except Exception:
+                self._resting[due.sku] = self.now() + REST
+                raise
+        return 0.0 if sum(len(due.refs) or 1 for due in found) >= AT_ONCE else PAUSE

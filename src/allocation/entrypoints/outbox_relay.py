@@ -3,11 +3,10 @@ old."""
 
 from __future__ import annotations
 
-from functools import partial
 from threading import Event
 
 from allocation.bootstrap import Service
-from allocation.entrypoints import clock
+from allocation.entrypoints.clock import Clock
 from allocation.entrypoints.memory import settle_memory
 from allocation.entrypoints.tasks import run_until_one_ends
 
@@ -18,7 +17,7 @@ def run(service: Service, stop: Event) -> None:
     run_until_one_ends(
         stop,
         relay=service.relay.run,
-        clock=partial(clock.run, service),
+        clock=Clock(service).run,
         housekeeping=service.housekeeping.run,
         backfill=service.backfill.run,
     )

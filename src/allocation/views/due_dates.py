@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -17,10 +18,10 @@ class Due:
     refs: tuple[str, ...]
 
 
-def due(asked: Connection, most: int, zone: str) -> list[Due]:
-    """The `most` that came due first, by SKU; the SKU of the first is the first."""
+def due(asked: Connection, most: int, zone: str, others_than: Sequence[str] = ()) -> list[Due]:
+    """The `most` that came due first, by SKU; the SKU of the first is the first. Of `others_than` these SKUs."""
     refs: dict[str, list[str]] = {}
-    for row in asked.execute(_DUE, {"most": most, "zone": zone}):
+    for row in asked.execute(_DUE, {"most": most, "zone": zone, "left_out": list(others_than)}):
         refs.setdefault(row.sku, []).extend([] if row.reference is None else [row.reference])
     return [Due(sku, tuple(of_sku)) for sku, of_sku in refs.items()]
 
@@ -39,21 +40,22 @@ NOTHING_DUE = Backlog(0.0, 0)
 
 def backlog(asked: Connection, most: int, zone: str) -> Backlog:
     """`most` batches may be more. A batch that was late when it was created has been due since then."""
-    longest = asked.execute(_LONGEST, {"most": 100, "zone": zone}).scalar_one()
+    longest = asked.execute(_LONGEST, {"most": 100, "zone": zone, "left_out": []}).scalar_one()
     overdue = int(asked.execute(_OVERDUE, {"most": most, "zone": zone}).scalar_one())
     return Backlog(max(0.0, longest or 0.0), overdue)
 
 
 _BY_BATCH = f"""
     SELECT sku, reference, added,
-           CAST(greatest({{day}}, DATE '1980-01-01') + 1 AS timestamp) AT TIME ZONE :zone AS since
-    FROM batches WHERE {{day}} IS NOT NULL AND NOT {{is_recorded}} AND {{day}} < {TODAY}
-    ORDER BY {{day}} LIMIT :most
+           CAST(greatest({{day}} + 1, DATE '1980-01-01') AS timestamp) AT TIME ZONE :zone AS since
+    FROM batches WHERE {{day}} IS NOT NULL AND NOT {{is_recorded}} AND {{day}} + 1 <= {TODAY}
+      AND sku <> ALL (CAST(:left_out AS text[]))
+    ORDER BY {{day}} + 1 LIMIT :most
 """  # noqa: S608 - all of it is our own
 _FIRST = f"""
     SELECT * FROM (
         (SELECT sku, CAST(NULL AS text) AS reference, version AS added, until AS since FROM holds
-         WHERE until <= statement_timestamp() ORDER BY until LIMIT :most)
+         WHERE until <= statement_timestamp() AND sku <> ALL (CAST(:left_out AS text[])) ORDER BY until LIMIT :most)
         UNION ALL ({_BY_BATCH.format(day="eta", is_recorded="overdue")})
         UNION ALL ({_BY_BATCH.format(day="expires", is_recorded="expired")})
     ) AS due ORDER BY since, sku, reference LIMIT :most
@@ -68,6 +70,6 @@ _OVERDUE = text(f"""
     SELECT count(*) FROM (
         (SELECT FROM batches WHERE overdue LIMIT :most)
         UNION ALL
-        (SELECT FROM batches WHERE eta IS NOT NULL AND NOT overdue AND eta < {TODAY} LIMIT :most)
+        (SELECT FROM batches WHERE eta IS NOT NULL AND NOT overdue AND eta + 1 <= {TODAY} LIMIT :most)
     ) AS few
 """)  # noqa: S608 - all of it is our own

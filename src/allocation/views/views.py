@@ -82,9 +82,9 @@ class Views:
         """The next by SKU and id, of those that have not run out."""
         return self._ask(holds.holds, sku, after, most)
 
-    def due(self, most: int) -> list[Due]:
-        """What has come due by the clock and is not recorded, the first `most`."""
-        return self._ask(due_dates.due, most, self._zone)
+    def due(self, most: int, others_than: Sequence[str] = ()) -> list[Due]:
+        """What has come due by the clock and is not recorded, the first `most`, of `others_than` these SKUs."""
+        return self._ask(due_dates.due, most, self._zone, others_than)
 
     def due_dates(self) -> Backlog:
         """How late that is recorded, and how many batches are overdue, of the first 10,000."""

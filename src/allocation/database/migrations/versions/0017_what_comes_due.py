@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import text
+
 from allocation.database.migrations.online import create_index, drop_index
 
 revision = "0017"
@@ -11,9 +13,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    create_index("batches_coming", "batches", ["eta"], where="eta IS NOT NULL AND NOT overdue")
+    create_index("batches_coming", "batches", [text("(eta + 1)")], where="eta IS NOT NULL AND NOT overdue")
     create_index("batches_overdue", "batches", ["eta"], where="overdue")
-    create_index("batches_expiring", "batches", ["expires"], where="expires IS NOT NULL AND NOT expired")
+    create_index("batches_expiring", "batches", [text("(expires + 1)")], where="expires IS NOT NULL AND NOT expired")
 
 
 def downgrade() -> None:
