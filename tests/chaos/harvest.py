@@ -10,23 +10,34 @@ from typing import Any
 
 import psycopg
 import redis
-from tests.chaos.history import Rows, Told
+from tests.chaos.history import LONG_PAST, Rows, Told
 from tests.chaos.meddling import COMMANDS, EVENTS, GROUP, INCARNATION
 from tests.chaos.worlds import World
 
 QUERIES = {
     "event_log": "SELECT stream, version, id, type, data, transaction_id FROM event_log WHERE stream LIKE %s",
-    "products": "SELECT sku, version_number, waiting FROM products WHERE sku LIKE %s",
+    "products": "SELECT sku, version_number, waiting, holds FROM products WHERE sku LIKE %s",
     "batches": "SELECT sku, reference, eta::text, initial_quantity, purchased_quantity, allocated_quantity, added,"
-    " held_quantity, dispatched_quantity, quarantined_quantity FROM batches WHERE sku LIKE %s",
+    " held_quantity, dispatched_quantity, quarantined_quantity, initial_expires::text, expires::text, overdue, expired"
+    " FROM batches WHERE sku LIKE %s",
     "allocations": "SELECT sku, version, orderid, lineid, qty, batchref, dispatched FROM allocations WHERE sku LIKE %s",
     "order_lines": "SELECT orderid, lineid, sku, returned, array_remove(version || others, NULL)"
     " FROM order_lines WHERE sku LIKE %s",
     "allocations_view": "SELECT orderid, lineid, sku, qty, batchref FROM allocations_view WHERE sku LIKE %s",
     "orders": "SELECT orderid FROM orders WHERE cancelled AND orderid LIKE %s",
     "backorders": "SELECT sku, since, orderid, lineid, qty FROM backorders WHERE sku LIKE %s",
+    "holds": "SELECT sku, hold_id, qty, batchref, until, version FROM holds WHERE sku LIKE %s",
     "dead_letters": "SELECT body FROM dead_letters WHERE convert_from(body, 'UTF8') LIKE '%%' || %s",
 }
+
+DUE = """
+    SELECT count(*) FROM (
+        SELECT hold_id FROM holds WHERE until <= now() AND sku LIKE %(name)s
+        UNION ALL SELECT reference FROM batches WHERE eta <= %(day)s AND NOT overdue AND sku LIKE %(name)s
+        UNION ALL SELECT reference FROM batches WHERE expires <= %(day)s AND NOT expired AND sku LIKE %(name)s
+    ) AS due
+"""
+"""What is over by the clock of the database, and not recorded."""
 
 
 def read_rows(world: World, name: str) -> Rows:
@@ -97,9 +108,8 @@ def unfinished(world: World, name: str, subscriber: Subscriber) -> str:
     """What has not come to rest yet, or nothing."""
     try:
         with world.database() as database, world.redis() as client:
-            waiting = database.execute("SELECT effect, count(*), max(reason) FROM outbox GROUP BY effect").fetchall()
-            if waiting:
-                return f"effects that wait: {waiting}"
+            if waits := _what_waits(database, name):
+                return waits
             if commands := waiting_commands(client):
                 return f"{commands} commands that wait"
             there = logged(world, name)
@@ -110,6 +120,14 @@ def unfinished(world: World, name: str, subscriber: Subscriber) -> str:
             return ""
     except (psycopg.Error, redis.RedisError, ValueError) as error:
         return repr(error)
+
+
+def _what_waits(database: psycopg.Connection, name: str) -> str:
+    effects = database.execute("SELECT effect, count(*), max(reason) FROM outbox GROUP BY effect").fetchall()
+    if effects:
+        return f"effects that wait: {effects}"
+    [(due,)] = database.execute(DUE, {"name": f"{name}-%", "day": LONG_PAST}).fetchall()
+    return f"{due} holds or batches of which it is not recorded that their time is over" if due else ""
 
 
 def waiting_commands(client: redis.Redis) -> int:

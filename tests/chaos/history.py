@@ -9,10 +9,16 @@ from datetime import datetime
 from typing import Any
 
 PREFIX, SUFFIX = "allocation.", ".v1"
+LONG_PAST, FAR_AHEAD = "2020-01-01", "2199-12-31"
+"""Days. None that a round names is near, so that nobody's clock matters."""
 
 
 Thing = tuple[str, ...]
 """What happens once at most, however often it is said."""
+
+
+def is_past(day: str | None) -> bool:
+    return day is not None and day <= LONG_PAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class Rows:
     allocations_view: list[Row] = field(default_factory=list)
     orders: list[Row] = field(default_factory=list)
     backorders: list[Row] = field(default_factory=list)
+    holds: list[Row] = field(default_factory=list)
     dead_letters: list[Row] = field(default_factory=list)
 
 
@@ -103,6 +110,8 @@ class History:
     """By the id of the event that a mail was sent of: when, for the last time."""
     nobody_died: bool = False
     """Of those who listen to channels."""
+    clocks_agree: bool = True
+    """Ours, and that of the database."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 import redis
 import requests
 from tests.chaos.harvest import waiting_commands
-from tests.chaos.history import PREFIX, Asked, Sent, Thing
+from tests.chaos.history import FAR_AHEAD, LONG_PAST, PREFIX, Asked, Sent, Thing
 from tests.chaos.meddling import COMMANDS
 from tests.chaos.worlds import World
 
@@ -29,7 +29,21 @@ MOST_WAITING = 50
 PATIENCE = 120.0
 """Seconds. A request is asked again for so long."""
 MORE_THAN_THERE_IS = 500_000
+SCARCE = 8
+"""The most that a batch holds of the first SKU, for which some have to wait."""
 ETAS = (None, None, "2031-01-01", "2031-01-02", "2032-05-05")
+DAYS = (
+    (LONG_PAST, None),
+    (LONG_PAST, FAR_AHEAD),
+    (None, LONG_PAST),
+    (None, FAR_AHEAD),
+    ("2031-01-01", LONG_PAST),
+    ("2031-01-01", FAR_AHEAD),
+)
+"""On which batches are expected, and on which they can be sold at last."""
+AN_HOUR = 3600
+SECONDS = (1, 1, 1, 2, 3, 5, 20, AN_HOUR)
+"""For which is held."""
 
 
 @dataclass(slots=True)
@@ -50,12 +64,25 @@ class Shared:
     """Those of which something has left."""
     expected: list[str] = field(default_factory=list)
     """Batches that are received and counted; no other way is their quantity changed."""
+    skus_of_batches: dict[str, str] = field(default_factory=dict)
+    holds: list[dict[str, Any]] = field(default_factory=list)
+    """As somebody has asked for them."""
+    extensible: list[dict[str, Any]] = field(default_factory=list)
+    """Those that nobody has extended. Whoever does so takes them."""
+    held_in: list[str] = field(default_factory=list)
+    """Batches of which something was held."""
     _quantities: dict[str, set[int]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def note_batch(self, ref: str, qty: int) -> None:
+    def note_batch(self, ref: str, sku: str, qty: int) -> None:
         with self._lock:
             self._quantities[ref] = {qty}
+            self.skus_of_batches[ref] = sku
+
+    def note_expected(self, ref: str, sku: str) -> None:
+        with self._lock:
+            self.expected.append(ref)
+            self.skus_of_batches[ref] = sku
 
     def batch(self, random: Random) -> str | None:
         with self._lock:
@@ -66,13 +93,35 @@ class Shared:
         lines = self.dispatched[-20:] if dispatched else self.lines[-40:]
         return random.choice(lines) if lines else None
 
+    def hold(self, random: Random, sku: str | None = None) -> dict[str, Any] | None:
+        """One of the newer ones, which may have run out."""
+        holds = [hold for hold in self.holds[-10:] if sku in {None, hold["sku"]}]
+        return random.choice(holds) if holds else None
+
+    def new_hold(self, random: Random, hold_id: str) -> dict[str, Any]:
+        sku = random.choice((self.skus[0], random.choice(self.skus)))
+        hold = {"hold_id": hold_id, "sku": sku, "qty": random.randint(1, 6), "seconds": random.choice(SECONDS)}
+        self.holds.append(hold)
+        return hold
+
+    def is_scarce(self, sku: str) -> bool:
+        return sku == self.skus[0]
+
+    def qty_of_batch(self, random: Random, sku: str) -> int:
+        return random.randint(1, SCARCE) if self.is_scarce(sku) else random.randint(5, 60)
+
     def new_quantity(self, random: Random) -> tuple[str, int] | None:
         """A batch that is there, and a quantity that it was never said to have: so that each change shows once."""
         with self._lock:
             if not self._quantities:
                 return None
-            ref = random.choice(list(self._quantities))
-            qty = random.choice([qty for qty in range(200) if qty not in self._quantities[ref]][:60])
+            held = [ref for ref in self.held_in[-4:] if ref in self._quantities]
+            ref = random.choice(held if held and random.random() < 0.4 else list(self._quantities))
+            most = SCARCE if self.is_scarce(self.skus_of_batches[ref]) else 200
+            left = [qty for qty in range(most) if qty not in self._quantities[ref]][:60]
+            if not left:
+                return None
+            qty = random.choice(left)
             self._quantities[ref].add(qty)
             return ref, qty
 
@@ -98,6 +147,10 @@ class Load:
         """Some requests once more, by their keys, and others with these keys: so many of each kind and answer."""
         self._http[0].repeat(most)
 
+    def give_up_holds(self) -> None:
+        """Nothing runs out any more, so that all has come to rest; some holds are there for an hour."""
+        self._http[0].give_up_holds()
+
     def stop(self, within: float) -> bool:
         """Let each finish what it is at; whether all did."""
         self._stop.set()
@@ -117,19 +170,27 @@ class HttpClient:
     def run(self, stop: Event) -> None:
         random = Random(self.seed)
         while not stop.is_set():
-            sku = random.choice(self.shared.skus)
+            sku = random.choice([*self.shared.skus, self.shared.skus[0]])
             match random.random():
-                case chance if chance < 0.15:
+                case chance if chance < 0.12:
                     self._add_batch(random, sku)
-                case chance if chance < 0.18:
+                case chance if chance < 0.17:
+                    self._add_dated_batch(random, sku)
+                case chance if chance < 0.19:
                     self._allocate(random, f"{self.shared.name}-never-purchased")
                 case chance if chance < 0.24:
                     self._expect_batch(random, sku)
-                case chance if chance < 0.38:
+                case chance if chance < 0.36:
                     self._work_on_batch(random)
-                case chance if chance < 0.58:
+                case chance if chance < 0.52:
                     self._work_on_line(random)
-                case chance if chance < 0.72:
+                case chance if chance < 0.62:
+                    self._hold(random)
+                case chance if chance < 0.69:
+                    self._work_on_hold(random)
+                case chance if chance < 0.73:
+                    self._pull_forward(random)
+                case chance if chance < 0.86:
                     self._place_order(random)
                 case _:
                     self._allocate(random, sku)
@@ -138,7 +199,8 @@ class HttpClient:
     def purchase_some(self) -> None:
         random = Random(self.seed)
         for sku in self.shared.skus:
-            self._add_batch(random, sku)
+            while sku not in self.shared.skus_of_batches.values():
+                self._add_batch(random, sku)
 
     def repeat(self, most: int) -> None:
         random = Random(self.seed)
@@ -154,9 +216,65 @@ class HttpClient:
                 self.shared.misused.append(self._answer(one.path, one.key, body, one.thing, one.method))
 
     def _add_batch(self, random: Random, sku: str) -> None:
-        ref, qty = self._new_name("b"), random.randint(5, 60)
+        if self.shared.is_scarce(sku) and random.random() < 0.5:
+            return
+        ref, qty = self._new_name("b"), self.shared.qty_of_batch(random, sku)
         self._ask("/add_batch", ref, {"ref": ref, "sku": sku, "qty": qty, "eta": random.choice(ETAS)})
-        self.shared.note_batch(ref, qty)
+        self.shared.note_batch(ref, sku, qty)
+
+    def _add_dated_batch(self, random: Random, sku: str) -> None:
+        ref, qty, (eta, expires) = self._new_name("e"), self.shared.qty_of_batch(random, sku), random.choice(DAYS)
+        self._ask("/v1/batches", ref, {"ref": ref, "sku": sku, "qty": qty, "eta": eta, "expires": expires})
+        if eta and random.random() < 0.5:
+            self.shared.note_expected(ref, sku)
+        else:
+            self.shared.note_batch(ref, sku, qty)
+
+    def _hold(self, random: Random) -> None:
+        hold = self.shared.new_hold(random, self._new_name("hold"))
+        thing = ("hold", hold["sku"], hold["hold_id"])
+        answer = self._ask("/v1/holds", hold["hold_id"], hold, thing)
+        if answer.status == HTTPStatus.CREATED:
+            self.shared.extensible.append(hold)
+            self.shared.held_in.append(json.loads(answer.answer)["batchref"])
+            if random.random() < 0.3:
+                self._ask("/v1/holds", hold["hold_id"], hold, thing)
+
+    def _work_on_hold(self, random: Random) -> None:
+        hold = self.shared.hold(random)
+        if not hold:
+            return
+        match random.choice(("confirm", "confirm", "extend", "void")):
+            case "confirm":
+                body = _confirmation(random, hold, self._new_name("c"))
+                self.shared.lines.append((body["orderid"], body["lineid"]))
+                path = f"/v1/holds/{body.pop('hold_id')}/confirmation"
+                for _ in range(random.choice((1, 1, 2))):
+                    self._ask(path, body["orderid"], body, ("place", body["orderid"]))
+            case "extend":
+                with suppress(IndexError):
+                    hold = self.shared.extensible.pop()
+                    body = {"sku": hold["sku"], "seconds": random.choice(SECONDS)}
+                    path = f"/v1/holds/{hold['hold_id']}/extension"
+                    self._ask(path, self._new_name("x"), body, ("extend", hold["sku"], hold["hold_id"]))
+            case _:
+                self._void(hold, self._new_name("v"))
+
+    def _void(self, hold: Mapping[str, Any], key: str) -> None:
+        path = f"/v1/holds/{hold['hold_id']}?sku={hold['sku']}"
+        self._ask(path, key, {}, ("void", hold["sku"], hold["hold_id"]), "DELETE")
+
+    def give_up_holds(self) -> None:
+        for hold in self.shared.holds:
+            if hold["seconds"] != AN_HOUR:
+                self._void(hold, f"{hold['hold_id']}-given-up")
+
+    def _pull_forward(self, random: Random) -> None:
+        with suppress(IndexError):
+            ref, sku = random.choice([*self.shared.skus_of_batches.items()][-30:])
+            key, thing = self._new_name("d"), ("pull", sku, ref)
+            for _ in range(random.choice((1, 1, 2))):
+                self._ask(f"/v1/products/{sku}/pull-forward", key, {"ref": ref}, thing)
 
     def _allocate(self, random: Random, sku: str) -> None:
         orderid = self._new_name("o")
@@ -175,25 +293,33 @@ class HttpClient:
         """Of which each line waits that does not fit."""
         orderid = self._new_name("p")
         skus = random.sample(self.shared.skus, random.randint(1, 3))
-        lines = [{"sku": sku, "qty": random.randint(1, 15), "lineid": f"line-{sku}"} for sku in skus]
+        skus = sorted({*skus, self.shared.skus[0]}) if random.random() < 0.4 else skus
+        most = {self.shared.skus[0]: SCARCE}
+        lines = [{"sku": sku, "qty": random.randint(1, most.get(sku, 15)), "lineid": f"line-{sku}"} for sku in skus]
+        for line in lines:
+            if random.random() < 0.4 and (hold := self.shared.hold(random, str(line["sku"]))):
+                line["hold"] = hold["hold_id"]
         self.shared.lines += [(orderid, str(line["lineid"])) for line in lines]
         body = {"orderid": orderid, "mode": "backorder", "lines": lines}
         self._ask("/v1/orders", orderid, body, ("place", orderid))
 
     def _expect_batch(self, random: Random, sku: str) -> None:
         ref = self._new_name("w")
-        self._ask("/add_batch", ref, {"ref": ref, "sku": sku, "qty": random.randint(5, 40), "eta": "2031-01-01"})
-        self.shared.expected.append(ref)
+        qty = self.shared.qty_of_batch(random, sku)
+        self._ask("/add_batch", ref, {"ref": ref, "sku": sku, "qty": qty, "eta": "2031-01-01"})
+        self.shared.note_expected(ref, sku)
 
     def _work_on_batch(self, random: Random) -> None:
         expected, any_batch = self.shared.expected[-10:], self.shared.batch(random)
         number = self._new_name("d")
         match random.choice(("receive", "count", "quarantine")):
             case "receive" if expected:
-                ref, received = random.choice(expected), random.randint(0, 40)
+                ref = random.choice(expected)
+                received = random.randint(0, SCARCE if self.shared.is_scarce(self.shared.skus_of_batches[ref]) else 40)
                 body: dict[str, Any] = {"receipt_id": number, "received": received}
                 body |= {"damaged": random.randint(0, min(received, 4))} if random.random() < 0.4 else {}
                 body |= {"rest": {"ref": f"{number}-rest", "eta": "2031-02-01"}} if random.random() < 0.4 else {}
+                body |= {"expires": random.choice((LONG_PAST, FAR_AHEAD))} if random.random() < 0.2 else {}
                 self._do(random, ("receipt", ref, number), f"/v1/batches/{ref}/receipts", body)
             case "count" if expected:
                 self._count(random, random.choice(expected), number)
@@ -240,7 +366,7 @@ class HttpClient:
     def _do(self, random: Random, thing: Thing, path: str, body: Mapping[str, Any]) -> int:
         """A document counts once, though another request says it again."""
         key = "-".join(thing)
-        status = self._ask(path, key, body, thing)
+        status = self._ask(path, key, body, thing).status
         if status == HTTPStatus.CREATED and random.random() < 0.3:
             self._ask(path, random.choice((key, f"{key}-again")), body, thing)
         return status
@@ -250,10 +376,10 @@ class HttpClient:
 
     def _ask(
         self, path: str, key: str, body: Mapping[str, Any], thing: Thing | None = None, method: str = "POST"
-    ) -> int:
+    ) -> Asked:
         answer = self._answer(path, key, body, thing, method)
         self.shared.asked.append(answer)
-        return answer.status
+        return answer
 
     def _answer(self, path: str, key: str, body: Mapping[str, Any], thing: Thing | None, method: str) -> Asked:
         begun = time.time()
@@ -322,14 +448,14 @@ class Sender:
         if chance < 0.43:
             return self._command(number, "drink_tea", {}, good=False)
         if chance < 0.55:
-            data = {"ref": number, "sku": sku, "qty": random.randint(5, 60), "eta": random.choice(ETAS)}
+            data = {"ref": number, "sku": sku, "qty": self.shared.qty_of_batch(random, sku), "eta": random.choice(ETAS)}
             return self._command(number, "create_batch", data)
         done = self._of_the_warehouse(random, number) if chance < 0.75 else None
         return done or self._command(number, "allocate", {"orderid": number, "sku": sku, "qty": random.randint(1, 9)})
 
     def _of_the_warehouse(self, random: Random, number: str) -> Sent | None:
         """Nobody knows whether it can be done by then."""
-        work = random.choice(("dispatch", "dispatch", "return", "quarantine"))
+        work = random.choice(("dispatch", "dispatch", "return", "quarantine", "hold", "confirm"))
         line, ref = self.shared.line(random, dispatched=work == "return"), self.shared.batch(random)
         match work:
             case "dispatch" if line:
@@ -342,6 +468,11 @@ class Sender:
             case "quarantine" if ref:
                 data = {"ref": ref, "qty": random.randint(1, 4), "reason": "suspect", "document": number}
                 return self._command(number, "quarantine", data, good=None)
+            case "hold":
+                data = self.shared.new_hold(random, number)
+                return self._command(number, "place_hold", data, good=None)
+            case "confirm" if hold := self.shared.hold(random):
+                return self._command(number, "confirm_hold", _confirmation(random, hold, number), good=None)
         return None
 
     def _command(self, number: str, kind: str, data: dict[str, Any], *, good: bool | None = True) -> Sent:
@@ -356,6 +487,13 @@ class Sender:
                 if client.wait(self.world.replicas, 200) >= self.world.replicas:
                     return
             time.sleep(0.05)
+
+
+def _confirmation(random: Random, hold: Mapping[str, Any], orderid: str) -> dict[str, Any]:
+    """Of some of it, all, or too much."""
+    qty = max(1, hold["qty"] + random.randint(-2, 1))
+    line = {"orderid": orderid, "lineid": f"line-{hold['sku']}", "qty": qty}
+    return {"hold_id": hold["hold_id"], "sku": hold["sku"], **line}
 
 
 def _json(value: object) -> bytes:

@@ -6,11 +6,12 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from http import HTTPStatus
 from itertools import groupby
 from typing import Any
 
-from tests.chaos.history import PREFIX, SUFFIX, Asked, History, Row, Rows, Thing, Told, Violation
+from tests.chaos.history import PREFIX, SUFFIX, Asked, History, Row, Rows, Thing, Told, Violation, is_past
 from tests.chaos.model import Model
 
 THINGS = {
@@ -22,17 +23,26 @@ THINGS = {
     "return": ("returned", "orderid", "lineid", "return_id"),
     "release": ("line_released", "orderid", "lineid"),
     "cancel": ("order_cancelled", "orderid"),
+    "hold": ("hold_placed", "sku", "hold_id"),
+    "extend": ("hold_extended", "sku", "hold_id"),
+    "void": ("hold_ended", "sku", "hold_id"),
 }
 """Which event tells of what, and the fields by which it is known."""
+
+MAY_CHANGE_NOTHING = "release", "extend", "void", "pull"
+"""These are acknowledged also when there is nothing to do."""
 
 DOCUMENTS = {
     "quarantine.v1": ("quarantine", "ref", "document"),
     "dispatch.v1": ("dispatch", "orderid", "lineid", "dispatch_id"),
     "return_line.v1": ("return", "orderid", "lineid", "return_id"),
+    "place_hold.v1": ("hold", "sku", "hold_id"),
+    "confirm_hold.v1": ("place", "orderid"),
 }
 """The same of commands that are sent over the stream."""
 
-ACCEPTED = {"/add_batch": 201, "/allocate": 202}
+ACCEPTED = {"/add_batch": (201,), "/allocate": (202,), "/v1/batches": (201, 200)}
+DONE = HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT
 
 
 def judge(history: History) -> Iterator[Violation]:
@@ -52,6 +62,9 @@ def judge(history: History) -> Iterator[Violation]:
     yield from _applied_once(history, models, events)
     yield from _warehouse(history, _things(events))
     yield from _cancelled(models)
+    yield from _held(history, models)
+    yield from _pulled(history, models)
+    yield from _days_that_are_over(models)
     yield from _dead_letters(history)
     yield from _kept_for_nothing(history)
     yield from disappeared(history)
@@ -153,13 +166,14 @@ def _answers(asked: Iterable[Asked], models: Mapping[str, Model]) -> Iterator[Vi
         if one.thing:
             continue
         model = models.get(one.body["sku"])
-        if one.path == "/add_batch":
+        if one.path != "/allocate":
             stock = model and model.stock.get(one.body["ref"])
-            there = bool(stock and (stock.initial, stock.initial_eta) == (one.body["qty"], one.body["eta"]))
+            wanted = one.body["qty"], one.body["eta"], one.body.get("expires")
+            there = bool(stock and (stock.initial, stock.initial_eta, stock.initial_expires) == wanted)
         else:
             found = [event.data.get("batchref") for event in outcomes.get(_line(one.body), ())]
             there = json.loads(one.answer).get("batchref") in found if one.status == 202 else bool(found)
-        if there != (one.status == ACCEPTED[one.path]):
+        if there != (one.status in ACCEPTED[one.path]):
             found_or_not = "is there" if there else "is not there"
             yield Violation(
                 "answer untrue", f"{one.path} {one.body} {found_or_not}, answered {one.status} {one.answer}"
@@ -170,7 +184,7 @@ def _outcome(asked: Asked) -> object:
     """What a repeat says as well. Beside it the API under /v1 says how things are now, and whether it was just done."""
     if not asked.path.startswith("/v1"):
         return asked.status, asked.answer
-    return "done" if asked.status in (HTTPStatus.OK, HTTPStatus.CREATED) else (asked.status, _problem(asked))
+    return "done" if asked.status in DONE else (asked.status, _problem(asked))
 
 
 def _problem(asked: Asked) -> object:
@@ -194,10 +208,11 @@ def _applied_once(history: History, models: Mapping[str, Model], events: Iterabl
         if not asked.thing:
             most[_line(asked.body) if asked.path == "/allocate" else ("batch", asked.body["ref"])] += 1
         elif asked.thing[0] == "place":
-            most.update(_line({"orderid": asked.body["orderid"], **line}) for line in asked.body["lines"])
+            most.update(_lines(asked.body))
     for one in {sent.id: sent for sent in history.sent if sent.good is not False}.values():
         thing = _thing(one.kind, one.data)
         most[thing] += 1
+        most.update(_lines(one.data) if one.kind == "confirm_hold.v1" else ())
         least[thing] += one.way == "stream" and one.good is True
     happened: Counter[object] = Counter()
     for event in events:
@@ -234,7 +249,8 @@ def _things(events: Iterable[Told]) -> Counter[object]:
     """What was done in the warehouse, and to orders. A document may lead to several events: it was done once."""
     done: dict[Thing, set[tuple[str, int]]] = defaultdict(set)
     for event in events:
-        came_by_itself = event.data.get("came_with") or event.data.get("why") in ("cancelled", "moved")
+        why = event.data.get("why")
+        came_by_itself = event.data.get("came_with") or why in BY_ITSELF
         for kind, (of, *names) in THINGS.items():
             if event.kind == of and not came_by_itself:
                 done[kind, *(event.data[name] for name in names)].add((event.sku, event.version))
@@ -243,8 +259,11 @@ def _things(events: Iterable[Told]) -> Counter[object]:
     return things
 
 
+BY_ITSELF = "cancelled", "moved", "confirmed", "expired", "broken"
+
+
 def _was_placed(event: Told) -> bool:
-    """As a line of a whole order."""
+    """As a line of a whole order, or from a hold."""
     return event.kind == "backordered" or (event.kind == "allocated" and bool(event.data.get("waits")))
 
 
@@ -257,11 +276,11 @@ def _warehouse(history: History, happened: Mapping[object, int]) -> Iterator[Vio
     """What was acknowledged has happened, what was refused has not; over the stream it is kept, if it has not."""
     cancelled = {one.thing for one in history.asked if one.thing and one.thing[0] == "cancel" and one.status == 200}
     for one in history.asked:
-        if one.thing and one.thing[0] == "release" and one.status == 200:
-            continue  # there may have been nothing to give back
+        if one.thing and one.thing[0] in MAY_CHANGE_NOTHING and one.status in DONE:
+            continue
         if one.thing in cancelled and one.status == 404:
             continue  # it was asked before the order was, and again later
-        if one.thing and (one.thing in happened) != (one.status in (200, 201)):
+        if one.thing and (one.thing in happened) != (one.status in DONE):
             yield Violation("answer untrue", f"{one.thing}: {happened.get(one.thing)}, {one.status} {one.answer}")
     buried, changes = _buried(history), _changes(history)
     for sent in history.sent:
@@ -278,6 +297,73 @@ def _cancelled(models: Mapping[str, Model]) -> Iterator[Violation]:
         for promise in model.promises.values():
             if promise.qty and promise.key[0] in cancelled:
                 yield Violation("cancelled", f"{promise} of {model.sku} is left of a cancelled order")
+
+
+def _held(history: History, models: Mapping[str, Model]) -> Iterator[Violation]:
+    """What is said of a hold is so. It lasts until its instant, and not a moment longer, whoever looks; one that was
+    given up is not there."""
+    for one in _first_answers(history):
+        kind, *about = one.thing or ("",)
+        if kind in ("hold", "extend") and one.status in DONE:
+            (sku, hold_id), answer = about, json.loads(one.answer)
+            wanted = hold_id, answer["qty"], answer["batchref"], datetime.fromisoformat(answer["until"])
+            said = models[sku].said if sku in models else []
+            if wanted not in [(hold.hold_id, hold.qty, hold.batch, hold.until) for hold in said]:
+                yield Violation("answer untrue", f"{one.thing}: {one.answer}")
+        if kind == "void" and one.status in DONE and about[0] in models and about[1] in models[about[0]].held:
+            yield Violation("answer untrue", f"{one.thing}: {one.status}, and it is there")
+    if history.clocks_agree:
+        yield from _in_time(history, models)
+
+
+def _first_answers(history: History) -> Iterable[Asked]:
+    """By each key."""
+    return {asked.key: asked for asked in reversed(history.asked)}.values()
+
+
+def _in_time(history: History, models: Mapping[str, Model]) -> Iterator[Violation]:
+    heard: dict[str, float] = {}
+    for event in history.told:
+        heard.setdefault(event.id, event.heard)
+    for model in models.values():
+        for event_id, hold in model.ran_out:
+            if 0 < heard.get(event_id, 0) < hold.until.timestamp():
+                yield Violation("hold", f"{hold} of {model.sku} ended before its time")
+    begun: dict[object, float] = {}
+    for one in history.asked:
+        if one.path == "/allocate" or (one.thing and one.thing[0] == "place"):
+            for line in _lines(one.body):
+                begun.setdefault(line, one.begun)
+    for sent in history.sent:
+        if sent.kind in ("allocate.v1", "confirm_hold.v1"):
+            begun.setdefault(_line(sent.data), sent.sent_at)
+    for model in models.values():
+        for (version, key), hold in model.first_to_run_out.items():
+            if hold.until.timestamp() < begun.get(("line", *key), 0):
+                what = f"{model.sku} version {version}: {key} came after {hold} had run out, and it was held still"
+                yield Violation("hold", what)
+
+
+def _pulled(history: History, models: Mapping[str, Model]) -> Iterator[Violation]:
+    """Whoever asks for it is told what has moved; nothing else moves."""
+    said: Counter[object] = Counter()
+    for one in _first_answers(history):
+        if one.thing and one.thing[0] == "pull" and one.status in DONE:
+            moved = json.loads(one.answer)["moved"]
+            said.update(((it["orderid"], it["lineid"]), it["qty"], it["from"], it["to"]) for it in moved)
+    happened: Counter[object] = Counter(move for model in models.values() for move in model.moves)
+    for move in (said - happened) + (happened - said):
+        yield Violation("pull", f"{move}: {happened[move]} times, answered {said[move]} times")
+
+
+def _days_that_are_over(models: Mapping[str, Model]) -> Iterator[Violation]:
+    """At the end it is recorded."""
+    for model in models.values():
+        for ref, stock in model.stock.items():
+            if is_past(stock.eta) and not stock.overdue:
+                yield Violation("overdue", f"it is not recorded that {ref} was expected {stock.eta}")
+            if is_past(stock.expires) and not stock.expired:
+                yield Violation("expired", f"it is not recorded that {ref} could be sold until {stock.expires}")
 
 
 def _kept_for_nothing(history: History) -> Iterator[Violation]:
@@ -307,10 +393,14 @@ def _buried(history: History) -> set[bytes]:
 
 def _rows(rows: Rows, models: Mapping[str, Model]) -> Iterator[Violation]:
     promises = [(sku, promise) for sku, model in models.items() for promise in model.promises.values()]
-    products = {(sku, model.version, len(model.waiting)) for sku, model in models.items()}
+    products = {(sku, model.version, len(model.waiting), len(model.held)) for sku, model in models.items()}
     yield from _differ("products", products, rows.products)
     batches = {
-        (sku, ref, one.eta, one.initial, one.holds, model.allocated(ref), one.added, 0, one.dispatched, one.quarantined)
+        (
+            *(sku, ref, one.eta, one.initial, one.holds, model.allocated(ref), one.added),
+            *(model.held_of(ref), one.dispatched, one.quarantined),
+            *(one.initial_expires, one.expires, one.overdue, one.expired),
+        )
         for sku, model in models.items()
         for ref, one in model.stock.items()
     }
@@ -330,6 +420,12 @@ def _rows(rows: Rows, models: Mapping[str, Model]) -> Iterator[Violation]:
         (sku, model.since[key], *key, qty) for sku, model in models.items() for key, qty in model.waiting.items()
     }
     yield from _differ("backorders", waiting, rows.backorders)
+    holds = {
+        (sku, one.hold_id, one.qty, one.batch, one.until, one.version)
+        for sku, model in models.items()
+        for one in model.held.values()
+    }
+    yield from _differ("holds", holds, rows.holds)
     view = {(*one.key, sku, one.qty + one.dispatched, one.batch) for sku, one in promises}
     yield from _differ("allocations_view", view, rows.allocations_view)
 
@@ -353,6 +449,11 @@ def _outcomes_by_line(models: Mapping[str, Model]) -> dict[object, list[Told]]:
 
 def _line(body: Mapping[str, Any]) -> tuple[str, str, str]:
     return "line", body["orderid"], body.get("lineid") or body["sku"]
+
+
+def _lines(body: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Of an order, or the one that is asked for."""
+    return [_line({"orderid": body["orderid"], **line}) for line in body.get("lines", [body])]
 
 
 def _thing(kind: str, data: Mapping[str, Any]) -> object:

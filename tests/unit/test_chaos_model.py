@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.chaos.history import Asked, History, Rows, Sent, Told
+from tests.chaos.history import FAR_AHEAD, LONG_PAST, Asked, History, Rows, Sent, Told, Violation
+from tests.chaos.model import Model
 from tests.chaos.verdict import judge
 
 SKU = "r1-sku0"
+KEEPS = None, None, False, False
+"""The last columns of a batch of which no day has passed."""
 
 
 def told(version: int, kind: str, sku: str = SKU, **data: Any) -> Told:
     return Told(f"{1000 + version}-0", f"id-{sku}-{version}", kind, sku, version, 1.0, {"sku": sku, **data})
 
 
-def created(version: int, ref: str, qty: int, eta: str | None = None) -> Told:
-    return told(version, "batch_created", ref=ref, qty=qty, eta=eta)
+def created(version: int, ref: str, qty: int, eta: str | None = None, expires: str | None = None) -> Told:
+    return told(version, "batch_created", ref=ref, qty=qty, eta=eta, expires=expires)
 
 
 def changed(version: int, ref: str, qty: int) -> Told:
@@ -72,8 +77,11 @@ def right() -> History:
     ]
     rows = Rows(
         event_log=log_of(events, range(6, 11)),
-        products=[(SKU, 11, 0)],
-        batches=[(SKU, "now", None, 10, 4, 4, 1, 0, 0, 0), (SKU, "later", "2031-01-01", 5, 5, 5, 2, 0, 0, 0)],
+        products=[(SKU, 11, 0, 0)],
+        batches=[
+            (SKU, "now", None, 10, 4, 4, 1, 0, 0, 0, *KEEPS),
+            (SKU, "later", "2031-01-01", 5, 5, 5, 2, 0, 0, 0, *KEEPS),
+        ],
         allocations=[(SKU, 3, "o1", SKU, 4, "now", 0), (SKU, 9, "o2", SKU, 5, "later", 0)],
         order_lines=[("o1", SKU, SKU, 0, [3]), ("o2", SKU, SKU, 0, [9]), ("o3", SKU, SKU, 0, [])],
         allocations_view=[("o1", SKU, SKU, 4, "now"), ("o2", SKU, SKU, 5, "later")],
@@ -101,8 +109,8 @@ def right() -> History:
     )
 
 
-def done(kind: str, *about: str, status: int = 201, **body: Any) -> Asked:
-    return Asked(" ".join([kind, *about]), "/v1", body, 1.0, 2.0, status, "{}", (kind, *about))
+def done(kind: str, *about: str, status: int = 201, answer: str = "{}", **body: Any) -> Asked:
+    return Asked(" ".join([kind, *about]), "/v1", body, 1.0, 2.0, status, answer, (kind, *about))
 
 
 def right_in_the_warehouse() -> History:
@@ -152,11 +160,11 @@ def right_in_the_warehouse() -> History:
         ],
         rows=Rows(
             event_log=log_of(events, range(5, 8), range(9, 11), range(12, 15), range(16, 18)),
-            products=[(SKU, 17, 0)],
+            products=[(SKU, 17, 0, 0)],
             batches=[
-                (SKU, "ship", None, 10, 7, 3, 6, 0, 0, 3),
-                (SKU, "here", None, 5, 4, 2, 2, 0, 1, 1),
-                (SKU, "rest", "2031-02-01", 3, 3, 0, 5, 0, 0, 0),
+                (SKU, "ship", None, 10, 7, 3, 6, 0, 0, 3, *KEEPS),
+                (SKU, "here", None, 5, 4, 2, 2, 0, 1, 1, *KEEPS),
+                (SKU, "rest", "2031-02-01", 3, 3, 0, 5, 0, 0, 0, *KEEPS),
             ],
             allocations=[(SKU, 3, "o1", SKU, 0, "here", 1)],
             order_lines=[("o1", SKU, SKU, 1, [3]), ("o2", SKU, SKU, 0, [])],
@@ -208,13 +216,180 @@ def right_in_the_queue() -> History:
         sent=[sent("change_batch_quantity", batchref="now", qty=qty) for qty in (7, 3)],
         rows=Rows(
             event_log=log_of(events, range(5, 7), range(7, 12)),
-            products=[(SKU, 12, 1)],
-            batches=[(SKU, "now", None, 5, 3, 2, 1, 0, 0, 0)],
+            products=[(SKU, 12, 1, 0)],
+            batches=[(SKU, "now", None, 5, 3, 2, 1, 0, 0, 0, *KEEPS)],
             allocations=[(SKU, 11, "o3", SKU, 2, "now", 0)],
             order_lines=[("o1", SKU, SKU, 0, []), ("o2", SKU, SKU, 0, []), ("o3", SKU, SKU, 0, [11])],
             allocations_view=[("o3", SKU, SKU, 2, "now")],
             backorders=[(SKU, 2, "o1", SKU, 4)],
         ),
+    )
+
+
+def held(version: int, hold_id: str, qty: int, batch: str = "now", until: str = "") -> Told:
+    return told(version, "hold_placed", hold_id=hold_id, qty=qty, batchref=batch, until=until or at(version))
+
+
+def at(second: int) -> str:
+    return f"2026-01-01T10:00:{second:02}+00:00"
+
+
+def ended(version: int, hold_id: str, qty: int, why: str, batch: str = "now") -> Told:
+    return told(version, "hold_ended", hold_id=hold_id, qty=qty, batchref=batch, why=why)
+
+
+def said_of(hold: Told) -> str:
+    return json.dumps({name: hold.data[name] for name in ("hold_id", "qty", "batchref", "until")})
+
+
+def right_with_holds() -> History:
+    """One becomes a promise; one has run out, and who waits is served before a newcomer; one is broken before the
+    promises are; one is given up; and one is there at the end."""
+    events = [
+        created(1, "now", 10),
+        held(2, "h1", 4),
+        held(3, "h2", 3),
+        placed(4, "o1", 3, "now"),
+        waits(5, "o2", 2),
+        ended(6, "h1", 4, "confirmed"),
+        placed(7, "p1", 3, "now"),
+        ended(8, "h2", 3, "expired"),
+        served(9, "o2", 2, "now"),
+        placed(10, "o3", 1, "now"),
+        held(11, "h3", 1),
+        told(12, "hold_extended", hold_id="h3", until=at(50)),
+        changed(13, "now", 6),
+        ended(14, "h3", 1, "broken"),
+        broken(15, "o2", 2, "now"),
+        broken(16, "o3", 1, "now"),
+        waits(17, "o2", 2, since=5),
+        out_of_stock(18, "o3", 1),
+        changed(19, "now", 10),
+        served(20, "o2", 2, "now"),
+        held(21, "h4", 2),
+        ended(22, "h4", 2, "voided"),
+        held(23, "h5", 1),
+    ]
+    events[6] = replace(events[6], data={**events[6].data, "waits": True})
+    holds = [event for event in events if event.kind == "hold_placed"]
+    until_50 = replace(events[10], data={**events[10].data, "until": "2026-01-01T10:00:50Z"})
+    return History(
+        told=events,
+        asked=[
+            asked("/add_batch", 201, "OK", ref="now", qty=10, eta=None),
+            *(done("hold", SKU, one.data["hold_id"], answer=said_of(one)) for one in holds if one.version != 23),
+            done("hold", SKU, "too much", status=409),
+            asked("/allocate", 202, '{"batchref": "now"}', orderid="o1", qty=3),
+            done("place", "o2", orderid="o2", lines=[{"sku": SKU, "qty": 2}]),
+            done("place", "p1", orderid="p1", sku=SKU, qty=3),
+            done("place", "too late", status=409, orderid="too late", sku=SKU, qty=3),
+            asked("/allocate", 202, '{"batchref": "now"}', orderid="o3", qty=1),
+            done("extend", SKU, "h3", status=200, answer=said_of(until_50)),
+            done("extend", SKU, "h4", status=200, answer=said_of(events[20])),  # it was held for so long anyway
+            done("void", SKU, "h4", status=204),
+            done("void", SKU, "h1", status=204),  # it had ended
+        ],
+        sent=[
+            *(sent("change_batch_quantity", batchref="now", qty=qty) for qty in (6, 10)),
+            sent("place_hold", good=None, sku=SKU, hold_id="h5", qty=1),
+            sent("confirm_hold", good=None, sku=SKU, hold_id="h2", qty=1, orderid="late"),
+        ],
+        rows=Rows(
+            event_log=log_of(events, range(6, 8), range(8, 11), range(13, 19), range(19, 21)),
+            products=[(SKU, 23, 0, 1)],
+            batches=[(SKU, "now", None, 10, 10, 9, 1, 1, 0, 0, *KEEPS)],
+            allocations=[
+                (SKU, 4, "o1", SKU, 3, "now", 0),
+                (SKU, 7, "p1", SKU, 3, "now", 0),
+                (SKU, 20, "o2", SKU, 2, "now", 0),
+            ],
+            order_lines=[
+                ("o1", SKU, SKU, 0, [4]),
+                ("p1", SKU, SKU, 0, [7]),
+                ("o2", SKU, SKU, 0, [20]),
+                ("o3", SKU, SKU, 0, []),
+            ],
+            allocations_view=[
+                ("o1", SKU, SKU, 3, "now"),
+                ("p1", SKU, SKU, 3, "now"),
+                ("o2", SKU, SKU, 2, "now"),
+            ],
+            holds=[(SKU, "h5", 1, "now", datetime(2026, 1, 1, 10, 0, 23, tzinfo=UTC), 23)],
+            dead_letters=[(sent("confirm_hold", sku=SKU, hold_id="h2", qty=1, orderid="late").body,)],
+        ),
+        mails={f"id-{SKU}-18": 2.0},
+    )
+
+
+def moved(version: int, orderid: str, qty: int, batch: str) -> Told:
+    return told(version, "line_released", orderid=orderid, lineid=SKU, qty=qty, batchref=batch, why="moved")
+
+
+def received(version: int, ref: str, number: str, qty: int, expires: str | None = None) -> Told:
+    of_receipt: dict[str, Any] = {"received": qty, "damaged": 0, "rest": None, "qty": qty}
+    return told(version, "batch_received", ref=ref, receipt_id=number, expires=expires, **of_receipt)
+
+
+def right_by_the_clock() -> History:
+    """Days are over: of goods that should have come, of some that nobody is promised, and of some that come in like
+    that, with a promise and a hold. A promise is pulled forward. And something is found of what has expired."""
+    pulled = {"orderid": "o2", "lineid": SKU, "sku": SKU, "qty": 3, "from": "late", "to": "big", "outcome": "moved"}
+    batches = {"late": (5, LONG_PAST, None), "sour": (4, None, LONG_PAST), "milk": (6, "2031-01-01", FAR_AHEAD)}
+    events = [
+        *(created(version, ref, *of) for version, (ref, of) in enumerate(batches.items(), 1)),
+        created(4, "now", 5),
+        placed(5, "o1", 4, "now"),
+        placed(6, "o2", 3, "late"),
+        placed(7, "o3", 3, "milk"),
+        held(8, "h1", 3, "milk"),
+        told(9, "batch_overdue", ref="late", eta=LONG_PAST),
+        told(10, "batch_expired", ref="sour", qty=4),
+        received(11, "milk", "r1", 6, LONG_PAST),
+        told(12, "batch_expired", ref="milk", qty=6),
+        ended(13, "h1", 3, "broken", "milk"),
+        broken(14, "o3", 3, "milk"),
+        out_of_stock(15, "o3", 3),
+        created(16, "big", 9),
+        moved(17, "o2", 3, "late"),
+        placed(18, "o2", 3, "big"),
+        received(19, "late", "r2", 5),
+        told(20, "batch_counted", ref="sour", count_id="c", counted=1, qty=5, reason="found"),
+        told(21, "batch_expired", ref="sour", qty=1),
+    ]
+    return History(
+        told=events,
+        asked=[
+            *(
+                asked("/v1/batches", 201, ref=ref, qty=qty, eta=eta, expires=expires)
+                for ref, (qty, eta, expires) in batches.items()
+            ),
+            asked("/add_batch", 201, "OK", ref="now", qty=5, eta=None),
+            asked("/add_batch", 201, "OK", ref="big", qty=9, eta=None),
+            asked("/allocate", 202, '{"batchref": "now"}', orderid="o1", qty=4),
+            asked("/allocate", 202, '{"batchref": "late"}', orderid="o2", qty=3),
+            asked("/allocate", 202, '{"batchref": "milk"}', orderid="o3", qty=3),
+            done("hold", SKU, "h1", answer=said_of(events[7])),
+            done("receipt", "milk", "r1"),
+            done("pull", SKU, "big", status=200, answer=json.dumps({"moved": [pulled]})),
+            done("pull", SKU, "never", status=404),
+            done("receipt", "late", "r2"),
+            done("count", "sour", "c"),
+        ],
+        rows=Rows(
+            event_log=log_of(events, range(9, 11), range(12, 16), range(17, 19), range(20, 22)),
+            products=[(SKU, 21, 0, 0)],
+            batches=[
+                (SKU, "late", None, 5, 5, 0, 19, 0, 0, 0, *KEEPS),
+                (SKU, "sour", None, 4, 5, 5, 2, 0, 0, 5, LONG_PAST, LONG_PAST, False, True),
+                (SKU, "milk", None, 6, 6, 6, 11, 0, 0, 6, FAR_AHEAD, LONG_PAST, False, True),
+                (SKU, "now", None, 5, 5, 4, 4, 0, 0, 0, *KEEPS),
+                (SKU, "big", None, 9, 9, 3, 16, 0, 0, 0, *KEEPS),
+            ],
+            allocations=[(SKU, 5, "o1", SKU, 4, "now", 0), (SKU, 18, "o2", SKU, 3, "big", 0)],
+            order_lines=[("o1", SKU, SKU, 0, [5]), ("o2", SKU, SKU, 0, [18]), ("o3", SKU, SKU, 0, [])],
+            allocations_view=[("o1", SKU, SKU, 4, "now"), ("o2", SKU, SKU, 3, "big")],
+        ),
+        mails={f"id-{SKU}-15": 2.0},
     )
 
 
@@ -229,6 +404,8 @@ def test_finds_nothing_in_a_history_that_is_right() -> None:
     assert [*judge(right())] == []
     assert [*judge(right_in_the_warehouse())] == []
     assert [*judge(right_in_the_queue())] == []
+    assert [*judge(right_with_holds())] == []
+    assert [*judge(right_by_the_clock())] == []
 
 
 def test_what_was_said_over_pub_sub_may_be_kept_or_lost_with_who_heard_it() -> None:
@@ -254,8 +431,11 @@ def test_the_middle_of_it_is_judged_too() -> None:
     earlier = [created(1, "now", 10), created(2, "later", 5, "2031-01-01"), placed(3, "o1", 4, "now")]
     seen = Rows(
         event_log=log_of(earlier),
-        products=[(SKU, 3, 0)],
-        batches=[(SKU, "now", None, 10, 10, 4, 1, 0, 0, 0), (SKU, "later", "2031-01-01", 5, 5, 0, 2, 0, 0, 0)],
+        products=[(SKU, 3, 0, 0)],
+        batches=[
+            (SKU, "now", None, 10, 10, 4, 1, 0, 0, 0, *KEEPS),
+            (SKU, "later", "2031-01-01", 5, 5, 0, 2, 0, 0, 0, *KEEPS),
+        ],
         allocations=[(SKU, 3, "o1", SKU, 4, "now", 0)],
         order_lines=[("o1", SKU, SKU, 0, [3])],
         allocations_view=[("o1", SKU, SKU, 4, "now")],
@@ -263,7 +443,7 @@ def test_the_middle_of_it_is_judged_too() -> None:
     history.moments = [Rows(), seen, history.rows]
     assert [*judge(history)] == []
 
-    seen.batches[0] = (SKU, "now", None, 10, 10, 0, 1, 0, 0, 0)
+    seen.batches[0] = (SKU, "now", None, 10, 10, 0, 1, 0, 0, 0, *KEEPS)
     assert {violation.kind for violation in judge(history)} == {"rows differ"}
 
 
@@ -359,7 +539,7 @@ TAMPERINGS: list[tuple[str, *tuple[Callable[[History], object], ...]]] = [
     ("rows differ", lambda it: it.moments.append(it.rows), lambda it: it.moments.append(Rows(it.rows.event_log))),
     ("undone", lambda it: it.moments.append(replace(it.rows, event_log=log_of([created(1, "ghost", 1)])))),
     ("undone", lambda it: it.moments.append(Rows([*it.rows.event_log, logged(created(1, "b", 1, None), 9)]))),
-    ("rows differ", lambda it: it.rows.products.__setitem__(0, (SKU, 10, 0))),
+    ("rows differ", lambda it: it.rows.products.__setitem__(0, (SKU, 10, 0, 0))),
     ("rows differ", lambda it: it.rows.batches.pop()),
     ("rows differ", lambda it: it.rows.allocations.pop()),
     ("rows differ", lambda it: it.rows.order_lines.pop()),
@@ -442,7 +622,7 @@ IN_THE_QUEUE: list[tuple[str, Callable[[History], object]]] = [
     ("applied twice", lambda it: otherwise(it, 4, orderid="o2")),
     ("answer untrue", lambda it: it.asked.append(done("place", "o9", orderid="o9", lines=[]))),
     ("rows differ", lambda it: it.rows.backorders.clear()),
-    ("rows differ", lambda it: it.rows.products.__setitem__(0, (SKU, 12, 2))),
+    ("rows differ", lambda it: it.rows.products.__setitem__(0, (SKU, 12, 2, 0))),
 ]
 
 
@@ -452,3 +632,213 @@ def test_names_what_is_wrong_in_the_queue(kind: str, tamper: Callable[[History],
     tamper(history)
 
     assert kind in {violation.kind for violation in judge(history)}
+
+
+def together(history: History, first: int, last: int) -> None:
+    """What was several transactions was one."""
+    for number, row in enumerate(history.rows.event_log):
+        if first <= row[1] <= last:
+            history.rows.event_log[number] = (*row[:5], first)
+
+
+def instead(history: History, *events: Told) -> None:
+    for event in events:
+        tell(history, event.version, event)
+
+
+def hear(history: History, version: int, moment: str) -> None:
+    index = next(number for number, one in enumerate(history.told) if one.version == version)
+    history.told[index] = replace(history.told[index], heard=datetime.fromisoformat(moment).timestamp())
+
+
+def ask_late(history: History, key: str, moment: str) -> None:
+    index = next(number for number, one in enumerate(history.asked) if one.key == key)
+    history.asked[index] = replace(history.asked[index], begun=datetime.fromisoformat(moment).timestamp())
+
+
+def answer_otherwise(history: History, key: str, **data: Any) -> None:
+    index = next(number for number, one in enumerate(history.asked) if one.key == key)
+    one = history.asked[index]
+    history.asked[index] = replace(one, answer=json.dumps(json.loads(one.answer) | data))
+
+
+H1, PULL = f"hold {SKU} h1", f"pull {SKU} big"
+WITH_HOLDS: list[tuple[str, Callable[[History], object]]] = [
+    ("wrong batch", lambda it: otherwise(it, 2, qty=11)),
+    ("applied twice", lambda it: otherwise(it, 3, hold_id="h1")),
+    ("applied twice", lambda it: more(it, held(24, "h1", 1))),
+    ("oversold", lambda it: otherwise(it, 4, qty=4)),
+    ("hold", lambda it: otherwise(it, 6, qty=3)),
+    ("hold", lambda it: otherwise(it, 6, hold_id="h9")),
+    ("hold", lambda it: otherwise(it, 12, hold_id="h9")),
+    ("hold", lambda it: otherwise(it, 12, until=at(2))),
+    ("hold", lambda it: otherwise(it, 14, why="voided")),
+    ("hold", lambda it: otherwise(it, 22, why="broken")),
+    ("wrong batch", lambda it: otherwise(it, 7, qty=5)),
+    ("hold", lambda it: instead(it, out_of_stock(7, "p1", 5))),  # who has a hold gets what was held, or waits
+    ("hold", lambda it: commit(it, before=7)),
+    ("hold", lambda it: together(it, 6, 10)),  # what has run out comes first
+    ("reallocation", lambda it: instead(it, broken(14, "o2", 2, "now"), ended(15, "h3", 1, "broken"))),
+    ("queue", lambda it: instead(it, placed(9, "o3", 1, "now"), served(10, "o2", 2, "now"))),
+    ("hold", lambda it: hear(it, 8, at(2))),
+    ("hold", lambda it: ask_late(it, "o1", at(3))),  # h1 had run out by then
+    ("answer untrue", lambda it: answer_otherwise(it, H1, until=at(3))),
+    ("answer untrue", lambda it: answer_otherwise(it, H1, batchref="later")),
+    ("answer untrue", lambda it: it.asked.append(done("hold", SKU, "h2", status=409))),
+    ("answer untrue", lambda it: it.asked.append(done("hold", SKU, "h9", answer=said_of(held(24, "h9", 1))))),
+    ("answer untrue", lambda it: it.asked.append(done("extend", SKU, "h3", status=409))),
+    ("answer untrue", lambda it: it.asked.append(done("void", SKU, "h4", status=409))),
+    ("answer untrue", lambda it: it.asked.append(done("void", SKU, "h5", status=204))),
+    ("answer untrue", lambda it: it.asked.append(done("place", "late", orderid="late", sku=SKU))),
+    ("answer untrue", lambda it: it.asked.append(done("place", "p1", status=409, orderid="p1", sku=SKU))),
+    ("not applied", lambda it: it.rows.dead_letters.append((it.sent[2].body,))),
+    ("not applied", lambda it: it.rows.dead_letters.clear()),
+    ("rows differ", lambda it: it.rows.holds.clear()),
+    (
+        "rows differ",
+        lambda it: it.rows.holds.__setitem__(0, (*it.rows.holds[0][:4], datetime(2026, 1, 1, tzinfo=UTC), 23)),
+    ),
+    ("rows differ", lambda it: it.rows.products.__setitem__(0, (SKU, 23, 0, 2))),
+    ("rows differ", lambda it: it.rows.batches.__setitem__(0, (SKU, "now", None, 10, 10, 9, 1, 0, 0, 0, *KEEPS))),
+]
+
+
+@pytest.mark.parametrize(("kind", "tamper"), WITH_HOLDS, ids=[kind for kind, _ in WITH_HOLDS])
+def test_names_what_is_wrong_with_holds(kind: str, tamper: Callable[[History], object]) -> None:
+    history = right_with_holds()
+    tamper(history)
+
+    assert kind in {violation.kind for violation in judge(history)}
+
+
+def test_where_the_clock_of_the_database_is_another_nobody_knows_when_a_hold_had_run_out() -> None:
+    history = right_with_holds()
+    hear(history, 8, at(2))
+    ask_late(history, "o1", at(3))
+    history.clocks_agree = False
+
+    assert [*judge(history)] == []
+
+
+BY_THE_CLOCK: list[tuple[str, Callable[[History], object]]] = [
+    ("overdue", lambda it: otherwise(it, 9, eta="2031-01-01")),
+    ("overdue", lambda it: otherwise(it, 9, ref="milk", eta="2031-01-01")),
+    ("applied twice", lambda it: instead(it, replace(it.told[8], version=10))),
+    ("overdue", lambda it: more(it, created(22, "later", 1, LONG_PAST))),
+    ("expired", lambda it: more(it, created(22, "more", 1, None, LONG_PAST))),
+    ("wrong batch", lambda it: otherwise(it, 5, batchref="sour")),
+    ("wrong batch", lambda it: otherwise(it, 8, batchref="late")),
+    ("wrong quantity", lambda it: otherwise(it, 10, qty=3)),
+    ("wrong quantity", lambda it: otherwise(it, 12, qty=0)),
+    ("expired", lambda it: otherwise(it, 10, ref="now", qty=1)),
+    ("reallocation", lambda it: commit(it, before=13)),
+    ("reallocation", lambda it: instead(it, broken(13, "o3", 3, "milk"), ended(14, "h1", 3, "broken", "milk"))),
+    ("expired", lambda it: commit(it, before=21)),
+    ("wrong quantity", lambda it: otherwise(it, 21, qty=2)),
+    ("applied twice", lambda it: more(it, told(22, "batch_expired", ref="sour", qty=0))),
+    ("expired", lambda it: more(it, told(22, "quarantine_released", ref="sour", qty=1, document="s"))),
+    ("wrong batch", lambda it: otherwise(it, 18, batchref="milk")),
+    ("wrong batch", lambda it: instead(it, moved(17, "o1", 4, "now"), placed(18, "o1", 4, "big"))),
+    ("pull", lambda it: otherwise(it, 18, qty=2)),
+    ("reallocation", lambda it: commit(it, before=18)),
+    ("reallocation", lambda it: otherwise(it, 17, orderid="o3")),
+    ("pull", lambda it: answer_otherwise(it, PULL, moved=[])),
+    ("pull", lambda it: it.asked.append(replace(it.asked[10], key="another"))),
+    ("pull", lambda it: it.asked.pop(10)),  # nobody has asked for it
+    ("answer untrue", lambda it: it.asked.append(asked("/v1/batches", 201, ref="x", qty=1, eta=None))),
+    ("rows differ", lambda it: it.rows.batches.__setitem__(0, (*it.rows.batches[0][:12], True, False))),
+    ("rows differ", lambda it: it.rows.batches.__setitem__(1, (*it.rows.batches[1][:12], False, False))),
+    ("rows differ", lambda it: it.rows.batches.__setitem__(2, (*it.rows.batches[2][:11], FAR_AHEAD, False, True))),
+]
+
+
+@pytest.mark.parametrize(("kind", "tamper"), BY_THE_CLOCK, ids=[kind for kind, _ in BY_THE_CLOCK])
+def test_names_what_is_wrong_when_days_are_over_or_promises_move(
+    kind: str, tamper: Callable[[History], object]
+) -> None:
+    history = right_by_the_clock()
+    tamper(history)
+
+    assert kind in {violation.kind for violation in judge(history)}
+
+
+def replayed(events: list[Told], *commits: int) -> set[str]:
+    """What is wrong when these are committed behind these versions, and at the end."""
+    model = Model(SKU)
+    found: list[Violation] = []
+    for event in events:
+        found += model.take(event)
+        if event.version in commits or event is events[-1]:
+            found += model.committed()
+    return {violation.kind for violation in found}
+
+
+def test_what_ran_out_first_ends_first_and_serves_those_who_wait_before_the_next_one_ends() -> None:
+    before = [created(1, "now", 4), held(2, "h1", 2, until=at(7)), held(3, "h2", 2, until=at(6)), waits(4, "o1", 2)]
+    first, second = ended(5, "h2", 2, "expired"), ended(7, "h1", 2, "expired")
+    waiting = served(6, "o1", 2, "now")
+
+    assert replayed([*before, first, waiting, second], 1, 2, 3, 4) == set()
+    assert replayed([*before, first, replace(second, version=6), replace(waiting, version=7)], 1, 2, 3, 4) == {"queue"}
+    wrong_way = [ended(5, "h1", 2, "expired"), waiting, ended(7, "h2", 2, "expired")]
+    assert replayed([*before, *wrong_way], 1, 2, 3, 4) == {"hold"}
+    assert replayed([*before, *wrong_way], 1, 2, 3, 4, 6) == set()  # one was extended by a clock that was set back
+
+
+def test_what_was_held_for_an_order_goes_to_its_line_before_it_goes_to_those_who_wait() -> None:
+    before = [created(1, "now", 4), created(2, "later", 3, "2031-01-01"), held(3, "h1", 4), waits(4, "o1", 4)]
+    end = ended(5, "h1", 4, "confirmed")
+
+    assert replayed([*before, end, placed(6, "p1", 1, "now")], 1, 2, 3, 4) == set()
+    assert "wrong batch" in replayed([*before, end, placed(6, "p1", 1, "later")], 1, 2, 3, 4)
+    assert "hold" in replayed([*before, end, served(6, "o1", 4, "now")], 1, 2, 3, 4)
+    assert "queue" in replayed([*before, end, waits(6, "p1", 5)], 1, 2, 3, 4)  # then who waits for four is served
+
+
+def test_of_several_batches_that_expired_all_is_recorded_before_what_they_had_promised_is_placed_again() -> None:
+    fresh = ("2031-01-01", FAR_AHEAD)
+    events = [
+        created(1, "milk", 3, *fresh),
+        placed(2, "o1", 3, "milk"),
+        created(3, "beer", 2, *fresh),
+        placed(4, "o2", 2, "beer"),
+        received(5, "milk", "r1", 3, LONG_PAST),
+        received(6, "beer", "r2", 2, LONG_PAST),
+        told(7, "batch_expired", ref="milk", qty=3),
+        broken(8, "o1", 3, "milk"),
+        told(9, "batch_expired", ref="beer", qty=2),
+        broken(10, "o2", 2, "beer"),
+        out_of_stock(11, "o1", 3),
+        out_of_stock(12, "o2", 2),
+    ]
+    apart = [*events[:8], *(told(9, "out_of_stock", **events[10].data), *events[8:10])]
+
+    assert replayed(events, *range(1, 7)) == set()
+    assert "reallocation" in replayed([*events[:10], *reversed(events[10:])], *range(1, 7))
+    assert "reallocation" in replayed(apart, *range(1, 7))  # o2 has no place
+
+
+def test_all_that_fits_is_pulled_forward_the_oldest_first_and_then_those_who_wait_are_served() -> None:
+    before = [
+        created(1, "ship", 5, "2031-01-01"),
+        placed(2, "o1", 2, "ship"),
+        placed(3, "o2", 3, "ship"),
+        created(4, "now", 5),
+        waits(5, "o3", 6),
+        changed(6, "ship", 6),
+    ]
+    commits = range(1, 7)
+    both = [moved(7, "o1", 2, "ship"), placed(8, "o1", 2, "now"), moved(9, "o2", 3, "ship"), placed(10, "o2", 3, "now")]
+    turned = [
+        moved(7, "o2", 3, "ship"),
+        placed(8, "o2", 3, "now"),
+        moved(9, "o1", 2, "ship"),
+        placed(10, "o1", 2, "now"),
+    ]
+
+    assert replayed([*before, *both, served(11, "o3", 6, "ship")], *commits) == set()
+    assert "pull" in replayed([*before, *turned, served(11, "o3", 6, "ship")], *commits)
+    assert "pull" in replayed([*before, *both[:2]], *commits)  # o2 fits as well
+    assert "queue" in replayed([*before, *both], *commits)
+    small = [*before[:4], waits(5, "o3", 6), *before[5:], both[0], served(8, "o3", 2, "ship")]
+    assert "reallocation" in replayed(small, *commits)  # nobody is served between the two
