@@ -34,6 +34,8 @@ RELAY = {
     "mark-written-before-commit": "what was told is written down; COMMIT is not sent",
     "mark-sent-before-reply": "COMMIT of that is sent; its reply is not waited for",
     "marked": "what was told is written down",
+    "due-written-before-commit": "the clock has written what is over; COMMIT is not sent",
+    "due-sent-before-reply": "COMMIT of what is over is sent; its reply is not waited for",
 }
 CONSUME = {
     "inbound-read": "messages are pending with us; nothing is done",
@@ -45,6 +47,9 @@ CONSUME = {
     "refused-before-burying": "a message was refused; it is not a dead letter yet",
     "buried-before-ack": "a dead letter is kept; Redis is not told",
 }
+SELDOM = {"due-written-before-commit", "due-sent-before-reply"}
+"""Once a second at most, when anything is due."""
+
 PARTS = {"serve": SERVE, "relay": RELAY, "consume": CONSUME}
 
 # Passed only after something else has happened.
@@ -125,6 +130,7 @@ def _instrument_relay(orders: Orders) -> None:
     around(FileNotifications, "send", orders, after="mailed-before-mark")
     around(SqlDeliveries, "settle", orders, after="marked")
     _at_commits_in(SqlDeliveries, "settle", orders, "mark-written-before-commit", "mark-sent-before-reply")
+    _at_each_commit(orders, "due-written-before-commit", "due-sent-before-reply")
 
 
 def _instrument_consumer(orders: Orders) -> None:
