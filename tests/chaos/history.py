@@ -17,6 +17,10 @@ Thing = tuple[str, ...]
 """What happens once at most, however often it is said."""
 
 
+NAMES_A_HOLD = "-held-"
+"""Stands in the id of an order line, before the id of the hold that it takes over."""
+
+
 def is_past(day: str | None) -> bool:
     return day is not None and day <= LONG_PAST
 

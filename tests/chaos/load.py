@@ -19,7 +19,7 @@ from typing import Any
 import redis
 import requests
 from tests.chaos.harvest import waiting_commands
-from tests.chaos.history import FAR_AHEAD, LONG_PAST, PREFIX, Asked, Sent, Thing
+from tests.chaos.history import FAR_AHEAD, LONG_PAST, NAMES_A_HOLD, PREFIX, Asked, Sent, Thing
 from tests.chaos.meddling import COMMANDS
 from tests.chaos.worlds import World
 
@@ -186,11 +186,11 @@ class HttpClient:
                     self._work_on_line(random)
                 case chance if chance < 0.62:
                     self._hold(random)
-                case chance if chance < 0.69:
+                case chance if chance < 0.66:
                     self._work_on_hold(random)
-                case chance if chance < 0.73:
+                case chance if chance < 0.70:
                     self._pull_forward(random)
-                case chance if chance < 0.86:
+                case chance if chance < 0.82:
                     self._place_order(random)
                 case _:
                     self._allocate(random, sku)
@@ -295,11 +295,14 @@ class HttpClient:
         skus = random.sample(self.shared.skus, random.randint(1, 3))
         skus = sorted({*skus, self.shared.skus[0]}) if random.random() < 0.4 else skus
         most = {self.shared.skus[0]: SCARCE}
-        lines = [{"sku": sku, "qty": random.randint(1, most.get(sku, 15)), "lineid": f"line-{sku}"} for sku in skus]
-        for line in lines:
-            if random.random() < 0.4 and (hold := self.shared.hold(random, str(line["sku"]))):
-                line["hold"] = hold["hold_id"]
-        self.shared.lines += [(orderid, str(line["lineid"])) for line in lines]
+        skus += random.choices(skus, k=random.choice((0, 0, 1)))
+        lines: list[dict[str, Any]] = []
+        for number, sku in enumerate(skus):
+            hold = self.shared.hold(random, sku) if random.random() < 0.25 else None
+            lineid = f"{number}{NAMES_A_HOLD}{hold['hold_id']}" if hold else f"{number}-{sku}"
+            line = {"sku": sku, "qty": random.randint(1, most.get(sku, 15)), "lineid": lineid}
+            lines.append(line | ({"hold": hold["hold_id"]} if hold else {}))
+        self.shared.lines += [(orderid, line["lineid"]) for line in lines]
         body = {"orderid": orderid, "mode": "backorder", "lines": lines}
         self._ask("/v1/orders", orderid, body, ("place", orderid))
 
@@ -492,7 +495,7 @@ class Sender:
 def _confirmation(random: Random, hold: Mapping[str, Any], orderid: str) -> dict[str, Any]:
     """Of some of it, all, or too much."""
     qty = max(1, hold["qty"] + random.randint(-2, 1))
-    line = {"orderid": orderid, "lineid": f"line-{hold['sku']}", "qty": qty}
+    line = {"orderid": orderid, "lineid": f"1{NAMES_A_HOLD}{hold['hold_id']}", "qty": qty}
     return {"hold_id": hold["hold_id"], "sku": hold["sku"], **line}
 
 

@@ -5,16 +5,18 @@ It decides nothing. It says of each event whether it could rightly happen then, 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 
-from tests.chaos.history import Told, Violation, is_past
+from tests.chaos.history import NAMES_A_HOLD, Told, Violation, is_past
 
 Key = tuple[str, str]
 
 PLACED = "allocated", "backordered", "out_of_stock"
+NOTHING: Mapping[str, int] = MappingProxyType({})
 BREAKING = "hold_ended", "deallocated", "quarantined"
 
 
@@ -91,8 +93,10 @@ class Model:
     moves: list[tuple[Key, int, str, str]] = field(default_factory=list)
     """Promises that were pulled forward: of which line, how much, from where to where."""
     _due: deque[tuple[str, Key]] = field(default_factory=deque)
-    _freed: str | None = None
-    """The batch in which was held what became a promise just now: the line is told of next."""
+    _freed: dict[str, Hold] = field(default_factory=dict)
+    """What became a promise just now, as far as the lines that are told of next have not taken it."""
+    _taker: str | None = None
+    """The order of these lines, once there is one."""
     _moving: Promise | None = None
     _moved_to: str | None = None
     """Where a promise was pulled just now."""
@@ -100,8 +104,8 @@ class Model:
 
     def take(self, event: Told) -> Iterator[Violation]:
         self.version = event.version
-        yield from self._nobody_waits_who_fits(event)
         yield from self._nothing_comes_between(event)
+        yield from self._nobody_waits_who_fits(event)
         following = self._follows(event)
         if following is None:
             yield self._wrong("reallocation", event, f"expected next: {self._due[0][0]} {self._due[0][1]}")
@@ -124,8 +128,9 @@ class Model:
         for kind, key in self._due:
             yield Violation("reallocation", f"{self.sku} was committed at {self.version}, before {key} is {kind}")
         self._due.clear()
-        if self._freed:
+        if self._freed and not self._taker:
             yield Violation("hold", f"{self.sku} was committed at {self.version}, and no line has what was held for it")
+        self._end_taking_over()
         yield from self._all_were_pulled()
         if fits := self._who_fits():
             yield Violation("queue", f"{self.sku} was committed at {self.version}, and {fits} waits")
@@ -134,7 +139,7 @@ class Model:
                 what = f"{self.sku} was committed at {self.version}: {self._room(ref)} of {ref} are not in quarantine"
                 yield Violation("expired", what)
         yield from self._oversold()
-        self._freed = self._moving = self._moved_to = None
+        self._moving = self._moved_to = None
         self._since_commit.clear()
 
     def promised(self, key: Key) -> int:
@@ -335,7 +340,7 @@ class Model:
         if (why == "broken") != is_due:
             yield self._wrong("hold", event, "it was broken for no reason" if why == "broken" else "it must be broken")
         if why == "confirmed":
-            self._freed = hold.batch
+            self._freed[hold.hold_id] = hold
         elif why == "expired":
             before = [one for one in self._since_commit if not one.data.get("waited")]
             if other := next((one for one in before if one.data.get("why") != "expired"), None):
@@ -345,14 +350,34 @@ class Model:
             self.ran_out.append((event.id, hold))
 
     def _nothing_comes_between(self, event: Told) -> Iterator[Violation]:
-        """Between what was held and the line that it was held for, nor between one promise that moves and the next."""
-        if self._freed and (event.kind not in ("allocated", "backordered") or event.data.get("waited")):
-            yield self._wrong("hold", event, f"what was held in {self._freed} was to become a promise next")
-            self._freed = None
+        """Between what was held and the lines that it was held for, nor between one promise that moves and the next."""
+        is_line = event.kind in ("allocated", "backordered") and not event.data.get("waited")
+        if is_line and self._freed and self._taker in {None, event.data["orderid"]}:
+            self._taker = event.data["orderid"]
+        elif self._taker or event.data.get("why") != "confirmed":
+            if self._freed and not self._taker:
+                yield self._wrong("hold", event, f"{[*self._freed]} were to become promises next")
+            self._end_taking_over()
         if _moves(event) or (self._moving and event.kind == "allocated"):
             return
         yield from self._all_were_pulled()
         self._moving = self._moved_to = None
+
+    def _end_taking_over(self) -> None:
+        self._freed.clear()
+        self._taker = None
+
+    def _best_for(self, key: Key, qty: int) -> str | None:
+        """Of a line that takes a hold over: where that is, if there is room. What was held for others of its order is
+        not free for it."""
+        hold = self._freed.get(_hold_of(key))
+        kept = Counter[str]()
+        for other in self._freed.values():
+            kept[other.batch] += other.qty if other is not hold else 0
+        best = self._best(qty, hold.batch if hold else None, kept)
+        if hold and best == hold.batch:
+            self._freed[hold.hold_id] = replace(hold, qty=max(0, hold.qty - qty))
+        return best
 
     def _move(self, event: Told) -> Iterator[Violation]:
         key, ref = _about(event), event.data["batchref"]
@@ -396,8 +421,7 @@ class Model:
             self.since[key] = event.version
         if key[0] in self.cancelled:
             yield self._wrong("cancelled", event, f"{key[0]} was cancelled")
-        best = self._best(qty, first=self._freed)
-        self._freed = None
+        best = self._best_for(key, qty)
         if best != ref:
             yield self._wrong("wrong batch", event, f"{key} should be at {best}")
         self._promise(event)
@@ -414,9 +438,8 @@ class Model:
             yield self._wrong("applied twice", event, f"{key} had {self.of(key)}")
         if key[0] in self.cancelled:
             yield self._wrong("cancelled", event, f"{key[0]} was cancelled")
-        if best := self._best(qty):
+        if best := self._best_for(key, qty):
             yield self._wrong("wrong batch", event, f"{best} had room")
-        self._freed = None
         since = self.since.get(key) if is_due else event.version
         if event.data["since"] != since:
             yield self._wrong("queue", event, f"{key} is known since {since}")
@@ -507,10 +530,12 @@ class Model:
                 what = f"{self.sku} version {self.version}: {ref} holds {stock.holds}, and {allocated} are taken"
                 yield Violation("oversold", what)
 
-    def _best(self, qty: int, first: str | None = None) -> str | None:
-        """One that comes `first` is better than all others."""
+    def _best(self, qty: int, first: str | None = None, kept: Mapping[str, int] = NOTHING) -> str | None:
+        """One that comes `first` is better than all others; so much of each is `kept`."""
         for_sale = [(ref, stock) for ref, stock in self.stock.items() if not is_past(stock.expires)]
-        roomy = [(ref != first, stock.rank, ref) for ref, stock in for_sale if self._room(ref) >= qty]
+        roomy = [
+            (ref != first, stock.rank, ref) for ref, stock in for_sale if self._room(ref) - kept.get(ref, 0) >= qty
+        ]
         return min(roomy)[2] if roomy else None
 
     def _wrong(self, kind: str, event: Told, what: str) -> Violation:
@@ -522,6 +547,11 @@ def _about(event: Told) -> Key:
     if "lineid" in event.data:
         return event.data["orderid"], event.data["lineid"]
     return "", event.data.get("hold_id") or event.data.get("ref", "")
+
+
+def _hold_of(key: Key) -> str:
+    """Which hold the line takes over, if any."""
+    return key[1].partition(NAMES_A_HOLD)[2]
 
 
 def _moves(event: Told) -> bool:

@@ -30,8 +30,8 @@ def changed(version: int, ref: str, qty: int) -> Told:
     return told(version, "batch_quantity_changed", ref=ref, qty=qty)
 
 
-def placed(version: int, orderid: str, qty: int, batch: str) -> Told:
-    return told(version, "allocated", orderid=orderid, lineid=SKU, qty=qty, batchref=batch)
+def placed(version: int, orderid: str, qty: int, batch: str, lineid: str = SKU) -> Told:
+    return told(version, "allocated", orderid=orderid, lineid=lineid, qty=qty, batchref=batch)
 
 
 def broken(version: int, orderid: str, qty: int, batch: str) -> Told:
@@ -176,8 +176,8 @@ def right_in_the_warehouse() -> History:
     )
 
 
-def waits(version: int, orderid: str, qty: int, since: int | None = None) -> Told:
-    return told(version, "backordered", orderid=orderid, lineid=SKU, qty=qty, since=since or version)
+def waits(version: int, orderid: str, qty: int, since: int | None = None, lineid: str = SKU) -> Told:
+    return told(version, "backordered", orderid=orderid, lineid=lineid, qty=qty, since=since or version)
 
 
 def served(version: int, orderid: str, qty: int, batch: str) -> Told:
@@ -242,6 +242,9 @@ def said_of(hold: Told) -> str:
     return json.dumps({name: hold.data[name] for name in ("hold_id", "qty", "batchref", "until")})
 
 
+OF_H1, OF_H2 = "1-held-h1", "2-held-h2"
+
+
 def right_with_holds() -> History:
     """One becomes a promise; one has run out, and who waits is served before a newcomer; one is broken before the
     promises are; one is given up; and one is there at the end."""
@@ -252,7 +255,7 @@ def right_with_holds() -> History:
         placed(4, "o1", 3, "now"),
         waits(5, "o2", 2),
         ended(6, "h1", 4, "confirmed"),
-        placed(7, "p1", 3, "now"),
+        placed(7, "p1", 3, "now", OF_H1),
         ended(8, "h2", 3, "expired"),
         served(9, "o2", 2, "now"),
         placed(10, "o3", 1, "now"),
@@ -281,7 +284,7 @@ def right_with_holds() -> History:
             done("hold", SKU, "too much", status=409),
             asked("/allocate", 202, '{"batchref": "now"}', orderid="o1", qty=3),
             done("place", "o2", orderid="o2", lines=[{"sku": SKU, "qty": 2}]),
-            done("place", "p1", orderid="p1", sku=SKU, qty=3),
+            done("place", "p1", orderid="p1", sku=SKU, lineid=OF_H1, qty=3),
             done("place", "too late", status=409, orderid="too late", sku=SKU, qty=3),
             asked("/allocate", 202, '{"batchref": "now"}', orderid="o3", qty=1),
             done("extend", SKU, "h3", status=200, answer=said_of(until_50)),
@@ -300,18 +303,18 @@ def right_with_holds() -> History:
             batches=[(SKU, "now", None, 10, 10, 9, 1, 1, 0, 0, *KEEPS)],
             allocations=[
                 (SKU, 4, "o1", SKU, 3, "now", 0),
-                (SKU, 7, "p1", SKU, 3, "now", 0),
+                (SKU, 7, "p1", OF_H1, 3, "now", 0),
                 (SKU, 20, "o2", SKU, 2, "now", 0),
             ],
             order_lines=[
                 ("o1", SKU, SKU, 0, [4]),
-                ("p1", SKU, SKU, 0, [7]),
+                ("p1", OF_H1, SKU, 0, [7]),
                 ("o2", SKU, SKU, 0, [20]),
                 ("o3", SKU, SKU, 0, []),
             ],
             allocations_view=[
                 ("o1", SKU, SKU, 3, "now"),
-                ("p1", SKU, SKU, 3, "now"),
+                ("p1", OF_H1, SKU, 3, "now"),
                 ("o2", SKU, SKU, 2, "now"),
             ],
             holds=[(SKU, "h5", 1, "now", datetime(2026, 1, 1, 10, 0, 23, tzinfo=UTC), 23)],
@@ -789,10 +792,25 @@ def test_what_was_held_for_an_order_goes_to_its_line_before_it_goes_to_those_who
     before = [created(1, "now", 4), created(2, "later", 3, "2031-01-01"), held(3, "h1", 4), waits(4, "o1", 4)]
     end = ended(5, "h1", 4, "confirmed")
 
-    assert replayed([*before, end, placed(6, "p1", 1, "now")], 1, 2, 3, 4) == set()
-    assert "wrong batch" in replayed([*before, end, placed(6, "p1", 1, "later")], 1, 2, 3, 4)
+    assert replayed([*before, end, placed(6, "p1", 1, "now", OF_H1)], 1, 2, 3, 4) == set()
+    assert "wrong batch" in replayed([*before, end, placed(6, "p1", 1, "later", OF_H1)], 1, 2, 3, 4)
+    assert "wrong batch" in replayed([*before, end, waits(6, "p1", 4, lineid=OF_H1)], 1, 2, 3, 4)
     assert "hold" in replayed([*before, end, served(6, "o1", 4, "now")], 1, 2, 3, 4)
-    assert "queue" in replayed([*before, end, waits(6, "p1", 5)], 1, 2, 3, 4)  # then who waits for four is served
+    too_many = [*before, end, waits(6, "p1", 5, lineid=OF_H1)]
+    assert "queue" in replayed(too_many, 1, 2, 3, 4)  # then who waits for four is served
+    assert replayed([*too_many, served(7, "o1", 4, "now")], 1, 2, 3, 4) == set()
+
+
+def test_each_line_of_an_order_has_what_was_held_for_it_and_not_what_was_held_for_another() -> None:
+    before = [created(1, "now", 5), created(2, "later", 9, "2031-01-01"), held(3, "h1", 2), held(4, "h2", 3)]
+    ends = [ended(5, "h1", 2, "confirmed"), ended(6, "h2", 3, "confirmed")]
+    first, second = placed(7, "p1", 1, "now", OF_H1), placed(8, "p1", 3, "now", OF_H2)
+    greedy = placed(7, "p1", 3, "now", OF_H1)
+
+    assert replayed([*before, *ends, first, second, placed(9, "p1", 2, "later", "3")], *range(1, 5)) == set()
+    assert "wrong batch" in replayed([*before, *ends, greedy, second], *range(1, 5))
+    assert "wrong batch" in replayed([*before, *ends, placed(7, "p1", 1, "now", "3")], *range(1, 5))
+    assert replayed([*before, *ends, first, second, placed(9, "o1", 1, "now")], *range(1, 5)) == set()
 
 
 def test_of_several_batches_that_expired_all_is_recorded_before_what_they_had_promised_is_placed_again() -> None:
