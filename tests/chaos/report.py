@@ -20,15 +20,24 @@ In each round the whole service works for a few clients, something breaks in the
 model that shares no code with the service judges what was answered, told and stored:
 
 * The log is replayed, event by event: each version once and none left out, no less than nothing taken and no more than
-  there is, every line at the best batch that had room. After each transaction nobody waits who fits, each is served in
-  turn, and a promise that was broken is placed again.
+  there is, every line and every hold at the best batch that had room. After each transaction nobody waits who fits,
+  each is served in turn, and a promise that was broken is placed again.
+* Holds last a second, or an hour; they are confirmed, taken over by orders, extended, given up, or left alone. One that
+  has run out ended no sooner, and keeps nothing from whoever comes later. The first that ran out ends first, and those
+  who wait are served before the next one ends, and before a newcomer. What was held for a line goes to that line, and
+  the rest to those who wait. When a batch falls short, holds are broken before promises, the newest first.
+* Of what has expired nothing is promised or held. All that is on the shelf goes into quarantine, and later what comes
+  back; what was promised or held of it is broken. That a day is over is recorded once. Promises that are pulled forward
+  move to a batch that comes sooner, the oldest that fit and all of them, as was answered.
 * Every event is told at least once, in order and with one id; and who comes late and reads the stream from its
   beginning hears all of it.
 * What was acknowledged is there, what was refused is not. Requests of each kind come again with their keys, and have
   the same outcome; keys that come with another body get nothing done. Every message counts once, though many are sent
   up to five times, and so does every receipt, count, parcel and return. Nothing is left promised to a cancelled order.
+  A hold is as was answered, and one that was given up is not there.
 * All rows are as the events say: at the end, and at every moment at which a reader looked in between. What was
-  committed at such a moment is there at the end. `allocation check` has to agree.
+  committed at such a moment is there at the end, when nothing is over that is not recorded. `allocation check` has to
+  agree.
 
 Recovery is the time from the fault, or from the end of one that lasts, until all that was at work then is done and
 something newer too. While all slots of the database are used up, work has to go on. A process that was killed is
@@ -52,6 +61,8 @@ NOT_PROVED = """\
 * That a command survives which Redis had acknowledged and only its primary had: the senders wait for a replica. Nor one
   that somebody deletes, or a Redis that evicts. Nor what a mail server does: mails are files here.
 * That the very schema of an older release is waited for: tables and columns are renamed, which looks the same.
+* How it is at midnight: the days that are named are long past or far ahead. Whether a hold ended in time is not judged
+  where the clock of the database jumps.
 * How it is with more clients than a few, for days, or on other versions, systems and hardware than these.
 """
 
