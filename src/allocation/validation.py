@@ -266,7 +266,7 @@ class Schema(Generic[C]):
     ) -> C:
         """The command from Python values. Raises BadInput."""
         if not may_add and (twice := values.keys() & known.keys()):
-            raise _said([FieldProblem((name,), "is in the path already") for name in twice])
+            raise _said([FieldProblem((name,), "is in the address already") for name in twice])
         try:
             return self._command(self._model.model_validate({**values, **known}, extra="ignore" if may_add else None))
         except ValidationError as error:

@@ -87,8 +87,8 @@ def test_sees_servers_stock_and_who_is_at_work(consumer: Service, settings: Sett
     found = seen(settings)
 
     screen = status(settings).output
-    assert re.search(r"^on hand +1 +9 +3 +2 +4$", screen, re.MULTILINE)
-    assert re.search(r"^incoming +2 +107 +30 +0 +77$", screen, re.MULTILINE)
+    assert re.search(r"^on hand +1 +9 +3 +0 +2 +4$", screen, re.MULTILINE)
+    assert re.search(r"^incoming +2 +107 +30 +0 +0 +77$", screen, re.MULTILINE)
     assert re.search(r"^overdue batches +1$", screen, re.MULTILINE)
     assert found["verdict"] == "fine"
     assert found["problems"] == []
@@ -106,10 +106,12 @@ def test_sees_servers_stock_and_who_is_at_work(consumer: Service, settings: Sett
         "incoming_batches": 2,
         "on_hand": 9,
         "on_hand_allocated": 3,
+        "on_hand_held": 0,
         "on_hand_quarantined": 2,
         "on_hand_available": 4,
         "incoming": 107,
         "incoming_allocated": 30,
+        "incoming_held": 0,
         "incoming_available": 77,
         "is_complete": True,
     }

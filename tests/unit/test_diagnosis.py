@@ -20,7 +20,7 @@ from messaging.sql.backlog import Backlog
 from messaging.sql.exclusive import Holder
 
 SOMEBODY = Holder("10.0.0.7", None)
-STOCK = StockTotals(1, 1, 0, 10, 3, 0, 7, 0, 0, 0, is_complete=True)
+STOCK = StockTotals(1, 1, 0, 10, 3, 0, 0, 7, 0, 0, 0, 0, is_complete=True)
 TABLES = Tables(backlogs=[], dead_messages=0, stock=STOCK, bridge=SOMEBODY, command_stream=SOMEBODY)
 DATABASE = Database("18.4", 0.5, REVISION, TABLES)
 BROKER = Broker("Valkey", "9.1.2", 0.1, Lag(0, 0, None, ("host:1",)), 1, "0f3c/0")

@@ -363,7 +363,7 @@ def test_the_body_can_t_name_another_batch_than_the_path(api: Api) -> None:
     answer = api.client.patch("/v1/batches/b1", json={"qty": 3, "batchref": "b2"}, headers={"If-Match": "*"})
 
     said = is_problem(answer, problems.INVALID_VALUES)
-    assert said["errors"] == [{"detail": "is in the path already", "pointer": "#/batchref"}]
+    assert said["errors"] == [{"detail": "is in the address already", "pointer": "#/batchref"}]
     for ref in ("b1", "b2"):
         assert api.batch(ref) == Batch(ref, "TABLE", 10, 0, 10, None)
 

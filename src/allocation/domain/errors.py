@@ -351,6 +351,12 @@ class HoldIsOver(DomainError):
     def __init__(self, sku: str, hold_id: str) -> None:
         super().__init__(f"Nothing of {sku} is held under {hold_id}: it ran out, was given up, or never was")
 
+    @classmethod
+    def with_expired_goods(cls, hold: Hold, batch: Batch) -> HoldIsOver:
+        refusal = cls(hold.sku, hold.hold_id)
+        refusal.args = (f"What {hold.hold_id} holds of {hold.sku} expired on {batch.expires}",)
+        return refusal
+
 
 class BatchIsExpired(DomainError):
     """What is past its day is not for sale. Write it off."""

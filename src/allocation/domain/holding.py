@@ -83,7 +83,7 @@ def confirm(product: Product, cmd: ConfirmHold) -> None:
     batch = product.batches[hold.batchref]
     terms = placed.terms if placed and waits else LineTerms(cmd.priority, cmd.needed_by, waits=True)
     if allocating.objection_to(product, batch, terms) is Objection.EXPIRED:
-        raise HoldIsOver(product.sku, cmd.hold_id)
+        raise HoldIsOver.with_expired_goods(hold, batch)
     if cmd.qty > hold.qty:
         raise NotEnough(f"{cmd.qty} of hold {hold.hold_id}: {hold.qty} are held", hold.qty)
     end(product, hold, "confirmed")

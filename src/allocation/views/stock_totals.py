@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from allocation.views.batches import AVAILABLE, IS_SOLD, PROMISED
+from allocation.views.batches import AVAILABLE, HELD, IS_SOLD, PROMISED
 
 MOST = 200_000
 """SKUs, and batches, that are looked at."""
@@ -23,10 +23,12 @@ class StockTotals:
     incoming_batches: int
     on_hand: int
     on_hand_allocated: int
+    on_hand_held: int
     on_hand_quarantined: int
     on_hand_available: int
     incoming: int
     incoming_allocated: int
+    incoming_held: int
     incoming_available: int
     is_complete: bool
 
@@ -40,10 +42,12 @@ def stock_totals(asked: Connection, zone: str) -> StockTotals:
         incoming_batches=row.incoming_batches,
         on_hand=int(row.on_hand),
         on_hand_allocated=int(row.on_hand_allocated),
+        on_hand_held=int(row.on_hand_held),
         on_hand_quarantined=int(row.on_hand_quarantined),
         on_hand_available=int(row.on_hand_available),
         incoming=int(row.incoming),
         incoming_allocated=int(row.incoming_allocated),
+        incoming_held=int(row.incoming_held),
         incoming_available=int(row.incoming_available),
         is_complete=skus < MOST and row.looked_at < MOST,
     )
@@ -58,6 +62,8 @@ _BATCHES = text(f"""
            count(*) FILTER (WHERE is_sold AND eta IS NOT NULL) AS incoming_batches,
            coalesce(sum(there) FILTER (WHERE is_sold AND eta IS NULL), 0) AS on_hand,
            coalesce(sum(promised) FILTER (WHERE is_sold AND eta IS NULL), 0) AS on_hand_allocated,
+           coalesce(sum(held) FILTER (WHERE is_sold AND eta IS NULL), 0) AS on_hand_held,
+           coalesce(sum(held) FILTER (WHERE is_sold AND eta IS NOT NULL), 0) AS incoming_held,
            coalesce(sum(quarantined_quantity) FILTER (WHERE is_sold AND eta IS NULL), 0) AS on_hand_quarantined,
            coalesce(sum(available) FILTER (WHERE is_sold AND eta IS NULL), 0) AS on_hand_available,
            coalesce(sum(there) FILTER (WHERE is_sold AND eta IS NOT NULL), 0) AS incoming,
@@ -65,7 +71,7 @@ _BATCHES = text(f"""
            coalesce(sum(available) FILTER (WHERE is_sold AND eta IS NOT NULL), 0) AS incoming_available
     FROM (
         SELECT *, {IS_SOLD} AS is_sold, purchased_quantity - dispatched_quantity AS there, {PROMISED} AS promised,
-               {AVAILABLE} AS available
+               {AVAILABLE} AS available, {HELD} AS held
         FROM batches WHERE is_open ORDER BY sku, eta NULLS FIRST, added LIMIT :most
     ) AS few
 """)  # noqa: S608 - all of it is our own

@@ -149,10 +149,16 @@ def _commands(tables: Tables, broker: Broker | Unreachable | None) -> Table:
 
 def _stock(tables: Tables) -> Table:
     stock, plus = tables.stock, "" if tables.stock.is_complete else "+"
-    table = _table("Available stock", "batches", "pieces", "allocated", "quarantined", "available", numbers=True)
+    table = _table(
+        "Available stock", "batches", "pieces", "allocated", "held", "quarantined", "available", numbers=True
+    )
     here = stock.open_batches - stock.incoming_batches
-    on_hand = here, stock.on_hand, stock.on_hand_allocated, stock.on_hand_quarantined, stock.on_hand_available
-    incoming = stock.incoming_batches, stock.incoming, stock.incoming_allocated, 0, stock.incoming_available
+    promised_here, promised = (
+        (stock.on_hand_allocated, stock.on_hand_held),
+        (stock.incoming_allocated, stock.incoming_held),
+    )
+    on_hand = here, stock.on_hand, *promised_here, stock.on_hand_quarantined, stock.on_hand_available
+    incoming = stock.incoming_batches, stock.incoming, *promised, 0, stock.incoming_available
     for name, figures in (("on hand", on_hand), ("incoming", incoming)):
         table.add_row(name, *(f"{figure:,}{plus}" for figure in figures))
     table.add_row(f"of {stock.skus:,}{plus} SKUs")
