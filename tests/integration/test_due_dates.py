@@ -128,6 +128,22 @@ def test_what_has_run_out_is_nobody_s_yet_where_somebody_waits(service: Service,
     assert service.bus.handle(Allocate("newcomer", "LAMP", 5)) is None
 
 
+def test_a_batch_can_be_changed_as_it_is_seen_while_what_has_run_out_is_not_recorded(
+    service: Service, client: FlaskClient, sql: Sql, differences: Differences
+) -> None:
+    given(service, CreateBatch("b", "LAMP", 5), PlaceHold("cart-9", "LAMP", 5, 600))
+    given(service, PlaceOrder("anna", (OrderedLine("LAMP", 5, "1"),), "backorder"))
+    before = client.get("/v1/batches/b").headers["ETag"]
+    run_out(sql, "cart-9")
+    seen = client.get("/v1/batches/b").headers["ETag"]
+
+    assert seen == before
+    assert client.patch("/v1/batches/b", json={"qty": 6}, headers={"If-Match": '"6-0-0-0-0-0-0"'}).status_code == 412
+    assert client.patch("/v1/batches/b", json={"qty": 6}, headers={"If-Match": seen}).status_code == 200
+    assert client.patch("/v1/batches/b", json={"qty": 7}, headers={"If-Match": seen}).status_code == 412
+    assert differences() == []
+
+
 def test_until_is_said_in_utc_whatever_the_session_s_time_zone_is(
     settings: Settings, service: Service, sql: Sql
 ) -> None:

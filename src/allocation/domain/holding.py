@@ -95,6 +95,7 @@ def end_due(product: Product, due: Iterable[Hold]) -> None:
     one ends. It is recorded together with the next event, if there is one."""
     with product.ahead():
         for hold in due:
+            product.note_revision(product.batches[hold.batchref])
             end(product, hold, "expired")
             fill(product)
 

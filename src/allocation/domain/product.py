@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import assert_never
 
 from allocation.domain.batches import Batch, Batches
+from allocation.domain.commands import Revision
 from allocation.domain.documents import Documents
 from allocation.domain.events import (
     Allocated,
@@ -78,6 +79,7 @@ class Product:
         self.events: list[Event] = []
         self._unrecorded: list[tuple[int, Event]] = []
         self._is_ahead = False
+        self._recorded: dict[str, Revision] = {}
         self.roomier: dict[str, None] = {}
         """Batches that have more to give since those who wait were served, or give it sooner."""
         self._on_event = on_event
@@ -109,11 +111,21 @@ class Product:
 
     def catch_up(self) -> None:
         """Record what has come about by itself."""
+        self._recorded.clear()
         for version, event in self._unrecorded:
             self.events.append(event)
             if self._on_event:
                 self._on_event(self, version, event)
         self._unrecorded.clear()
+
+    def note_revision(self, batch: Batch) -> None:
+        """As it is recorded, before something comes about by itself."""
+        self._recorded.setdefault(batch.reference, batch.revision)
+
+    def is_as_seen(self, batch: Batch, seen: Collection[Revision] | None) -> bool:
+        """Whether somebody has seen it so: as it is, or as it is recorded, since others can't see more. None has not
+        looked."""
+        return seen is None or batch.revision in seen or self._recorded.get(batch.reference) in seen
 
     def is_expired(self, batch: Batch) -> bool:
         """It can be sold on its last day, and not after it."""

@@ -57,7 +57,7 @@ def change_batch_quantity(
     nothing changes. Raises UnknownBatch, StaleBatch, BelowDispatched.
     """
     batch = batch_of(product, reference)
-    if seen is not None and batch.revision not in seen:
+    if not product.is_as_seen(batch, seen):
         raise StaleBatch(batch)
     if batch.purchased_quantity == qty:
         return None
@@ -73,7 +73,7 @@ def change_eta(product: Product, reference: str, eta: date, seen: Collection[Rev
     """State when the batch is expected. What it has promised stays so. Raises UnknownBatch, StaleBatch,
     AlreadyArrived."""
     batch = batch_of(product, reference)
-    if seen is not None and batch.revision not in seen:
+    if not product.is_as_seen(batch, seen):
         raise StaleBatch(batch)
     if batch.is_received:
         raise AlreadyArrived(batch)
