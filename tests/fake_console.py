@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, replace
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any, cast
 
 from tests import fakes
@@ -143,9 +144,9 @@ class FakeViews:
         return [one for one, _ in waiting[:most]], end
 
     def at_risk(self, sku: str | None, after: Missed | None, most: int) -> tuple[list[AtRisk], Missed | None]:
-        late = sorted((one for product in products(self._service) for one in _at_risk(product)), key=_missed)
-        found = [one for one in late if sku in {None, one.sku} and (after is None or _missed(one) > astuple(after))]
-        return found[:most], Missed(*_missed(found[most - 1])) if len(found) > most else None
+        late = sorted((one for product in products(self._service) for one in _at_risk(product)), key=itemgetter(0))
+        found = [(end, one) for end, one in late if sku in {None, one.sku} and (after is None or end > after)]
+        return [one for _, one in found[:most]], found[most - 1][0] if len(found) > most else None
 
     def waiting_lines(self) -> int:
         return len(self._waiting())
@@ -313,7 +314,7 @@ def _queue(product: Product) -> list[tuple[Backorder, PlacedLine]]:
     return queue
 
 
-def _at_risk(product: Product) -> Iterator[AtRisk]:
+def _at_risk(product: Product) -> Iterator[tuple[Missed, AtRisk]]:
     today = fakes.TODAY
     for line in product.lines.of_sku(product.sku).values():
         day, of_line = line.terms.needed_by, (line.orderid, line.lineid, line.sku)
@@ -322,13 +323,11 @@ def _at_risk(product: Product) -> Iterator[AtRisk]:
         for one in line.allocations:
             eta = product.batches[one.batchref].eta
             if one.line.qty and is_too_late(eta, day, today):
-                yield AtRisk(*of_line, one.line.qty, one.batchref, eta, day, (there_on(eta, today) - day).days)
+                late = AtRisk(*of_line, one.line.qty, one.batchref, eta, day, (there_on(eta, today) - day).days)
+                yield Missed(day, line.sku, one.version), late
         if line.waiting and day < today:
-            yield AtRisk(*of_line, line.waiting, None, None, day, (today - day).days)
-
-
-def _missed(one: AtRisk) -> tuple[date, str, str, str]:
-    return one.needed_by, one.orderid, one.lineid, one.batchref or ""
+            late = AtRisk(*of_line, line.waiting, None, None, day, (today - day).days)
+            yield Missed(day, line.sku, line.since, waits=True), late
 
 
 def _place(line: PlacedLine) -> Place:

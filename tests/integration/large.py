@@ -34,7 +34,7 @@ _FILL = f"""
     INSERT INTO batches SELECT 'WANTED', 'gone', NULL, 0, 0, 0, 1;
     INSERT INTO backorders (sku, since, orderid, lineid, qty, needs, turn, places, needed_by)
     SELECT 'WANTED', 1 + number, 'wanted-' || number, 'WANTED', 11 + number % 20, 11 + number % 20, -5, 1,
-           CASE WHEN number % 2 = 0 THEN date '2020-01-01' + number / 20 END
+           CASE WHEN number % 2 = 0 THEN date '2020-01-01' + number / 2000 END
     FROM generate_series(1, {LINES}) AS number;
     INSERT INTO order_lines (orderid, lineid, sku, since, terms)
     SELECT orderid, lineid, sku, since, '{{"waits": true}}' FROM backorders WHERE sku = 'WANTED';
@@ -46,7 +46,7 @@ _FILL = f"""
     SELECT 'LATE', 'in time', NULL, {LINES}, {LINES}, {LINES}, 2;
     INSERT INTO allocations (sku, version, orderid, lineid, qty, batchref, needed_by)
     SELECT 'LATE', 2 + number, 'late-' || number, 'LATE', 1,
-           CASE WHEN number % 2 = 0 THEN 'late' ELSE 'in time' END, date '2020-01-01' + number / 20
+           CASE WHEN number % 2 = 0 THEN 'late' ELSE 'in time' END, date '2020-01-01' + number / 2000
     FROM generate_series(1, 2 * {LINES}) AS number;
 
     INSERT INTO batch_references SELECT reference, sku FROM batches ON CONFLICT DO NOTHING;

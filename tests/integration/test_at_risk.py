@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
@@ -36,6 +37,7 @@ from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.views import AtRisk
+from messaging.envelope import LONGEST_TEXT
 
 JANUARY, FEBRUARY, MARCH = date(2199, 1, 15), date(2199, 2, 1), date(2199, 3, 1)
 
@@ -71,8 +73,8 @@ def listed(service: Service, sku: str | None = None) -> list[AtRisk]:
     return found
 
 
-def today_of(service: Service) -> date:
-    [found] = service.views.availability(["LAMP"])
+def today_of(service: Service, sku: str = "LAMP") -> date:
+    [found] = service.views.availability([sku])
     assert found
     return found.by_date[0].date
 
@@ -163,7 +165,10 @@ def test_overdue_goods_come_today_at_the_earliest_and_who_waits_is_listed_from_t
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_it_is_listed_by_pages_in_the_order_of_the_days_missed(earlier: Service, later: Service, limit: int) -> None:
+@pytest.mark.parametrize("sku", [None, "LAMP", "SOFA"])
+def test_it_is_listed_by_pages_in_the_order_of_the_days_missed(
+    earlier: Service, later: Service, sku: str | None, limit: int
+) -> None:
     client = create_app(later, UNRESTRICTED).test_client()
     given(earlier, CreateBatch("none", "LAMP", 0))
     day = today_of(earlier)
@@ -171,31 +176,41 @@ def test_it_is_listed_by_pages_in_the_order_of_the_days_missed(earlier: Service,
         earlier,
         *(CreateBatch(f"{sku}-{n}", sku, 3, day) for sku in ("LAMP", "SOFA") for n in range(2)),
         *(
-            order(f"o-{n}", "partial", ("LAMP", 2), ("SOFA", 1), needed_by=day + timedelta(days=(n + 1) % 2))
+            order(f"o-{n}", "partial", ("SOFA", 1), ("LAMP", 2), needed_by=day + timedelta(days=(n + 1) % 2))
             for n in range(4)
         ),
+        order("o-4", "partial", ("SOFA", 9), needed_by=day),
         *(ChangeEta(f"{sku}-{n}", MARCH) for sku in ("LAMP", "SOFA") for n in range(2)),
     )
-    whole = listed(later)
+    whole = listed(later, sku)
 
     found: list[Any] = []
-    following = f"/v1/at-risk?limit={limit}"
+    query = f"limit={limit}" + (f"&sku={sku}" if sku else "")
+    following = f"/v1/at-risk?{query}"
     while following:
         answer = client.get(following)
         page = answer.json or {}
         assert len(page["items"]) == limit or not page["next"]
         found += page["items"]
         assert len(found) <= len(whole), "something is told again"
-        following = page["next"] and f"/v1/at-risk?limit={limit}&cursor={page['next']}"
+        following = page["next"] and f"/v1/at-risk?{query}&cursor={page['next']}"
         assert bool(following) == ("Link" in answer.headers)
 
     assert found == [json.loads(json.dumps(vars_of(one), default=str)) for one in whole]
-    keys = [(one.needed_by, one.orderid, one.lineid, one.batchref or "") for one in whole]
+    keys = [(one.needed_by, one.sku, version_of(earlier, one), one.batchref is None) for one in whole]
     assert keys == sorted(set(keys))
-    assert len(keys) > 8
-    assert {None, "LAMP-1", "SOFA-0"} <= {one.batchref for one in whole}, "some wait"
-    of_sofas = (client.get("/v1/at-risk?sku=SOFA").json or {})["items"]
-    assert of_sofas == [one for one in found if one["sku"] == "SOFA"]
+    assert whole == [one for one in listed(later) if sku in {None, one.sku}]
+    if sku is None:
+        assert len(keys) > 8
+        assert {None, "LAMP-1", "SOFA-0"} <= {one.batchref for one in whole}, "some wait"
+        assert len({key[:3] for key in keys}) < len(keys), "a part of a line waits since its other part was promised"
+
+
+def version_of(service: Service, one: AtRisk) -> int:
+    of_promise = "SELECT version FROM allocations WHERE (orderid, lineid, batchref) = (:orderid, :lineid, :batchref)"
+    of_waiting = "SELECT since FROM backorders WHERE (orderid, lineid) = (:orderid, :lineid)"
+    with service.engine.connect() as connection:
+        return int(connection.execute(text(of_promise if one.batchref else of_waiting), vars_of(one)).scalar_one())
 
 
 def vars_of(one: AtRisk) -> dict[str, Any]:
@@ -203,10 +218,46 @@ def vars_of(one: AtRisk) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "query", ["?cursor=nonsense", "?cursor=WyJub25lIiwgIm8iLCAibCIsICIiXQ", "?skus=LAMP", "?limit=201", "?sku="]
+    "query", ["?cursor=nonsense", "?cursor=WyJub25lIiwgIkxBTVAiLCAxLCBmYWxzZV0", "?skus=LAMP", "?limit=201", "?sku="]
 )
 def test_a_question_that_makes_no_sense_is_refused(client: FlaskClient, query: str) -> None:
     assert client.get(f"/v1/at-risk{query}").status_code == 422
+
+
+def long_name(dice: Random) -> str:
+    """As many characters as a name may have, four bytes each, in an order that the server can't compress."""
+    return "".join(chr(dice.randrange(0x20000, 0x2A6D7)) for _ in range(LONGEST_TEXT))
+
+
+def test_names_may_be_as_long_as_names_may_be(
+    earlier: Service, later: Service, differences: Callable[[], list[str]]
+) -> None:
+    dice = Random(1)
+    orderid, coming, waiting, on_ship, none = (long_name(dice) for _ in range(5))
+    lines = [{"lineid": long_name(dice), "sku": sku, "qty": 1} for sku in (coming, waiting)]
+    first, following = sorted(lines, key=lambda line: str(line["sku"]))
+    given(earlier, CreateBatch(none, waiting, 0))
+    day = today_of(earlier, waiting)
+    given(earlier, CreateBatch(on_ship, coming, 1, day))
+    there, a_day_later = (create_app(one, UNRESTRICTED).test_client() for one in (earlier, later))
+    asked = {"orderid": orderid, "mode": "backorder", "needed_by": str(day), "lines": lines}
+
+    answer = there.post("/v1/orders", json=asked)
+
+    assert (answer.status_code, (answer.json or {}).get("outcome")) == (201, "partly_allocated")
+    page = a_day_later.get("/v1/at-risk?limit=1").json or {}
+    assert [one["lineid"] for one in page["items"]] == [first["lineid"]]
+    page = a_day_later.get(f"/v1/at-risk?limit=1&cursor={page['next']}").json or {}
+    assert [one["lineid"] for one in page["items"]] == [following["lineid"]]
+    assert page["next"] is None
+    for line in lines:
+        found = a_day_later.get("/v1/at-risk", query_string={"sku": line["sku"]}).json or {}
+        assert [one["lineid"] for one in found["items"]] == [line["lineid"]]
+    assert differences() == []
+    cancelled = a_day_later.post(f"/v1/orders/{quote(orderid)}/cancellation")
+    assert cancelled.status_code == 200, cancelled.text
+    assert listed(later) == []
+    assert differences() == []
 
 
 def test_a_sku_of_a_name_from_before_names_had_one_form_is_found(service: Service, client: FlaskClient) -> None:

@@ -251,12 +251,24 @@ def test_a_page_of_those_who_wait(service: Service) -> None:
 
 
 def test_a_page_of_those_at_risk(service: Service) -> None:
-    """Of thirty thousand promises of a batch that comes too late, and fifteen thousand lines that wait past their day;
-    as many promises of what is here do not matter."""
+    """Of thirty thousand promises of a batch that comes too late, and fifteen thousand lines that wait past their day,
+    a thousand on one; as many promises of what is here do not matter."""
     with explained() as plans:
         items, end = service.views.at_risk(None, None, 50)
-    assert {one.batchref for one in items} == {None, "late"}
+    assert {one.batchref for one in items} == {"late"}, "of one day the SKUs in their order"
     touches(plans, rows=2 * 51 + 10, pages=6 * 51)
+
+    day = items[0].needed_by
+    for sku, behind, batches in (
+        (None, Missed(day, "LATE", 1_960), {"late", None}),
+        ("LATE", Missed(day, "LATE", 1_960), {"late"}),
+        (None, Missed(day, "WANTED", 1_900), {None}),
+        ("WANTED", Missed(day, "WANTED", 1_900), {None}),
+    ):
+        with explained() as plans:
+            found, _ = service.views.at_risk(sku, behind, 50)
+        assert {one.batchref for one in found} == batches
+        touches(plans, rows=2 * 51 + 10, pages=6 * 51)
 
     with explained() as plans:
         items, _ = service.views.at_risk("LATE", end, 50)

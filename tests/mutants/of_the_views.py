@@ -77,20 +77,32 @@ AT_RISK = Part(
     (
         Mutant("needed_by < greatest(eta, {TODAY})", "needed_by < eta", "what is overdue is not at risk"),
         Mutant("greatest(eta, {TODAY}) AS there_on", "eta AS there_on", "what is overdue came on its day"),
+        Mutant("WHERE needed_by < {TODAY}", "WHERE needed_by <= {TODAY}", "who waits is late on the day itself"),
         Mutant(
-            "WHERE needed_by < {TODAY} AND", "WHERE needed_by <= {TODAY} AND", "who waits is late on the day itself"
-        ),
-        Mutant(
-            "(needed_by, orderid, lineid, batchref) > (:day",
-            "(needed_by, orderid, lineid, batchref) >= (:day",
+            "(needed_by, version) > (:needed_by",
+            "(needed_by, version) >= (:needed_by",
             "the last promise of a page is told again",
         ),
         Mutant(
-            "(needed_by, orderid, lineid, '') > (:day",
-            "(needed_by, orderid, lineid, '') >= (:day",
+            "(needed_by, sku, since, true) > (:needed_by",
+            "(needed_by, sku, since, true) >= (:needed_by",
             "a line that waits is told again",
             seen_by="test_it_is_listed_by_pages_in_the_order_of_the_days_missed",
         ),
+        Mutant(
+            "(needed_by, since, true) > (:needed_by",
+            "(needed_by, since, true) >= (:needed_by",
+            "a line of one SKU that waits is told again",
+            seen_by="test_it_is_listed_by_pages_in_the_order_of_the_days_missed",
+        ),
+        Mutant(
+            "(needed_by, sku, since, true)", "(needed_by, sku, since, false)", "what waits of a line is passed over"
+        ),
+        Mutant(
+            "(needed_by, since, true)", "(needed_by, since, false)", "what waits of a line of one SKU is passed over"
+        ),
+        Mutant("THEN {2**63 - 1} ", "THEN 0 ", "a SKU that is done is begun anew"),
+        Mutant("ELSE 0 END", "ELSE :version END", "of the next SKU the first promises are passed over"),
         Mutant(
             "batchref = batches.reference AND qty > 0",
             "batchref = batches.reference",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
+from typing import Any
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from allocation.domain.names import forms
 from allocation.views.batches import PROMISED, TODAY
@@ -26,14 +27,16 @@ class AtRisk:
     days: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Missed:
-    """Where a page ends: whose day comes first is first. `batchref` is empty for what waits."""
+    """Where a page ends: whose day comes first is first, then by SKU, and then by the version that made the promise, or
+    since which the line waits. They may be the same for two parts of a line, and then the one that `waits` is second.
+    """
 
     needed_by: date = date.min
-    orderid: str = ""
-    lineid: str = ""
-    batchref: str = ""
+    sku: str = ""
+    version: int = 0
+    waits: bool = False
 
 
 def at_risk(
@@ -41,49 +44,63 @@ def at_risk(
 ) -> tuple[list[AtRisk], Missed | None]:
     """The next in the order of the days missed, and where they end, if there may be more."""
     about = place(sku, after, most + 1) | {"zone": zone}
-    found = [AtRisk(*row) for row in asked.execute(OF_SKU if sku else OF_ALL, about)]
-    last = found[most - 1] if len(found) > most else None
-    end = Missed(last.needed_by, last.orderid, last.lineid, last.batchref or "") if last else None
-    return found[:most], end
+    rows = asked.execute(OF_SKU if sku else OF_ALL, about).all()
+    end = _end(rows[most - 1]) if len(rows) > most else None
+    return [AtRisk(*row[:-1]) for row in rows[:most]], end
 
 
 def place(sku: str | None, after: Missed | None, most: int | None) -> dict[str, object]:
     """What the statements want to know, beside the time zone. Without `most` all."""
-    names = dict(zip(("day", "orderid", "lineid", "batchref"), astuple(after or Missed()), strict=True))
-    return names | {"most": most} | ({"skus": forms(sku)} if sku else {})
+    end = asdict(after or Missed())
+    return end | {"most": most} | ({"skus": forms(sku)} if sku else {})
 
 
-def _at_risk(of_batches: str, waiting: str) -> TextClause:
+def _end(row: Row[Any]) -> Missed:
+    return Missed(row.needed_by, row.sku, row.version, row.batchref is None)
+
+
+def _at_risk(of_batches: str, waiting: str, further: str = ", version") -> TextClause:
     """Starts from batches that are expected, and from lines that wait: lines that are done are not looked at."""
     return text(f"""
-        SELECT orderid, lineid, sku, qty, batchref, eta, needed_by, there_on - needed_by AS days FROM (
+        SELECT orderid, lineid, sku, qty, batchref, eta, needed_by, there_on - needed_by AS days {further} FROM (
             SELECT late.*, eta, greatest(eta, {TODAY}) AS there_on
             FROM batches CROSS JOIN LATERAL (
-                SELECT orderid, lineid, allocations.sku, qty, batchref, needed_by FROM allocations
+                SELECT orderid, lineid, allocations.sku, qty, batchref, needed_by, version FROM allocations
                 WHERE batchref = batches.reference AND qty > 0
                   AND needed_by < greatest(eta, {TODAY})
-                  AND (needed_by, orderid, lineid, batchref) > (:day, :orderid, :lineid, :batchref)
-                ORDER BY needed_by, orderid, lineid LIMIT CAST(:most AS bigint)
+                  AND (needed_by, version) > (:needed_by, {_behind("batches.sku")})
+                ORDER BY needed_by, version LIMIT CAST(:most AS bigint)
             ) AS late
             WHERE eta IS NOT NULL AND {PROMISED} > 0 {of_batches}
             UNION ALL
             ({waiting})
         ) AS late
-        ORDER BY needed_by, orderid, lineid, batchref NULLS FIRST LIMIT CAST(:most AS bigint)
+        ORDER BY needed_by, sku, version, batchref NULLS LAST LIMIT CAST(:most AS bigint)
     """)  # noqa: S608 - all of it is our own
 
 
-_WAITING = f"""
-    SELECT orderid, lineid, sku, qty, CAST(NULL AS text), needed_by, CAST(NULL AS date), {TODAY} FROM backorders
-    WHERE needed_by < {TODAY} AND (needed_by, orderid, lineid, '') > (:day, :orderid, :lineid, :batchref)
-"""  # noqa: S608 - all of it is our own
-_FIRST = "ORDER BY needed_by, orderid, lineid LIMIT CAST(:most AS bigint)"
+def _behind(sku: str) -> str:
+    """The version behind which this SKU goes on, of the last day: the one SKU is done, the other has not begun."""
+    return f"CASE WHEN {sku} < :sku THEN {2**63 - 1} WHEN {sku} = :sku THEN :version ELSE 0 END"
 
-OF_ALL = _at_risk("", f"{_WAITING} {_FIRST}")
-OF_SKU = _at_risk(
-    "AND batches.sku = ANY(:skus)",
-    f"""
-        SELECT late.* FROM unnest(CAST(:skus AS text[])) AS asked (name)
-        CROSS JOIN LATERAL ({_WAITING} AND sku = asked.name COLLATE "C" {_FIRST}) AS late
-    """,  # noqa: S608 - all of it is our own
-)
+
+_WAITING = f"""
+    SELECT orderid, lineid, sku, qty, CAST(NULL AS text), needed_by, since, CAST(NULL AS date), {TODAY} FROM backorders
+    WHERE needed_by < {TODAY}
+"""  # noqa: S608 - all of it is our own
+
+_OF_ALL = f"""
+    {_WAITING} AND (needed_by, sku, since, true) > (:needed_by, :sku, :version, :waits)
+    ORDER BY needed_by, sku, since LIMIT CAST(:most AS bigint)
+"""
+_OF_SKU = f"""
+    SELECT late.* FROM unnest(CAST(:skus AS text[])) AS asked (name) CROSS JOIN LATERAL (
+        {_WAITING} AND sku = asked.name COLLATE "C"
+        AND (needed_by, since, true) > (:needed_by, {_behind('asked.name COLLATE "C"')}, :waits)
+        ORDER BY needed_by, since LIMIT CAST(:most AS bigint)
+    ) AS late
+"""  # noqa: S608 - all of it is our own
+
+OF_ALL = _at_risk("", _OF_ALL)
+OF_SKU = _at_risk("AND batches.sku = ANY(:skus)", _OF_SKU)
+EXPORTED = _at_risk("", _OF_ALL, further="")

@@ -58,7 +58,7 @@ def allocations() -> Export:
 def lines_at_risk(time_zone: str) -> Export:
     """As the view has them."""
     columns = [column.name for column in fields(at_risk.AtRisk)]
-    return Export("lines at risk", columns, at_risk.OF_ALL, at_risk.place(None, None, None) | {"zone": time_zone})
+    return Export("lines at risk", columns, at_risk.EXPORTED, at_risk.place(None, None, None) | {"zone": time_zone})
 
 
 def write(export: Export, engine: Engine, path: Path, show: Show) -> int:

@@ -122,11 +122,14 @@ def _place() -> Place | None:
 
 def _missed() -> Missed | None:
     """Where the page before ended."""
+    version = request.args.get("version", type=int)
     try:
         day = date.fromisoformat(_text("day"))
     except ValueError:
         return None
-    return Missed(day, _text("id"), _text("line"), _text("batch"))
+    if version is None or not (0 < version < 2**63):
+        return None
+    return Missed(day, _text("of"), version, bool(_text("waits")))
 
 
 def _text(name: str) -> str:

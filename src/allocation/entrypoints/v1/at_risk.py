@@ -27,17 +27,17 @@ class LinesAtRisk:
 
 
 _LATE = AtRisk("order-1", "line-2", "TABLE", 8, "by-ship", date(2031, 2, 1), date(2031, 1, 15), 17)
-_PAGE = Answer("A page.", LinesAtRisk([_LATE], cursor_at("2031-01-15", "order-1", "line-2", "by-ship")))
+_PAGE = Answer("A page.", LinesAtRisk([_LATE], cursor_at("2031-01-15", "TABLE", 17, False)))
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
     @Route(v1, "GET", "/at-risk", Scope.READ, {200: _PAGE}, query=OfAtRisk)
     def at_risk() -> ResponseReturnValue:
         """List the lines at risk. Those whose day will be missed by a batch that is expected, or is past while they
-        wait, in the order of the days missed."""
+        wait, in the order of the days missed, then of the SKUs."""
         asked = queries.read(OfAtRisk)
         items, end = service.views.at_risk(asked.sku, _missed(asked.cursor), asked.limit)
-        following = cursor_at(str(end.needed_by), end.orderid, end.lineid, end.batchref) if end else None
+        following = cursor_at(str(end.needed_by), end.sku, end.version, end.waits) if end else None
         return answer(LinesAtRisk(items, following), headers=link_to(following))
 
 
@@ -45,5 +45,5 @@ def _missed(cursor: str | None) -> Missed | None:
     """Raises BadParameter."""
     if cursor is None:
         return None
-    day, *others = place_of(cursor, AT_MISSED)
-    return Missed(date.fromisoformat(day), *others)
+    day, sku, version, waits = place_of(cursor, AT_MISSED)
+    return Missed(date.fromisoformat(day), sku, version, waits)

@@ -6,7 +6,7 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import date, datetime
-from typing import Annotated, Literal, TypeVar, get_origin
+from typing import Annotated, TypeVar, get_origin
 from urllib.parse import urlencode
 
 from flask import request
@@ -44,8 +44,8 @@ def _day(given: str) -> str:
     return given
 
 
-AT_MISSED: TypeAdapter[tuple[str, str, str, str]] = TypeAdapter(
-    tuple[Annotated[str, AfterValidator(_day)], Stored, Stored, Stored | Literal[""]]
+AT_MISSED: TypeAdapter[tuple[str, str, int, bool]] = TypeAdapter(
+    tuple[Annotated[str, AfterValidator(_day)], Stored, _Version, bool]
 )
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)

@@ -27,11 +27,11 @@ def upgrade() -> None:
     op.execute("ALTER TABLE allocations ADD COLUMN IF NOT EXISTS needed_by date")
     op.create_table_comment("allocations", f"{_ALLOCATIONS} priority and needed_by are the line's.")
     op.execute(_OF_LINES)
-    of_promise = ["batchref", "needed_by", "orderid", "lineid"]
+    of_promise = ["batchref", "needed_by", "version"]
     create_index("allocations_by_day", "allocations", of_promise, where="qty > 0 AND needed_by IS NOT NULL")
-    of_line = ["needed_by", "orderid", "lineid"]
-    create_index("backorders_by_day", "backorders", of_line, where="needed_by IS NOT NULL")
-    create_index("backorders_of_sku_by_day", "backorders", ["sku", *of_line], where="needed_by IS NOT NULL")
+    has_a_day = "needed_by IS NOT NULL"
+    create_index("backorders_by_day", "backorders", ["needed_by", "sku", "since"], where=has_a_day)
+    create_index("backorders_of_sku_by_day", "backorders", ["sku", "needed_by", "since"], where=has_a_day)
     create_index("batches_expected", "batches", ["sku", "eta"], where="eta IS NOT NULL")
 
 
