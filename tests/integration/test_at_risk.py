@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
-from sqlalchemy import text
+from sqlalchemy import Connection, Engine, NullPool, TextClause, create_engine, text
 from tests.unit.test_placing import order
 
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.database import migrations
+from allocation.database.migrations import online
+from allocation.database.schema import REVISION
 from allocation.domain.commands import (
     CancelOrder,
     ChangeEta,
@@ -317,26 +321,138 @@ def test_a_line_is_listed_when_its_order_says_that_it_is_at_risk(
     assert differences() == []
 
 
-def test_promises_from_before_get_the_day_of_their_lines(unmigrated_url: str) -> None:
-    migrations.upgrade(unmigrated_url, "0015")
-    old = """
-        INSERT INTO order_lines (orderid, lineid, sku, version, others, since, terms) VALUES
-            ('anna', '1', 'LAMP', 2, '{4}', 2, '{"needed_by": "2199-01-15"}'),
-            ('ben', '1', 'LAMP', 3, NULL, NULL, NULL);
-        INSERT INTO allocations (sku, version, orderid, lineid, qty, batchref) VALUES
-            ('LAMP', 2, 'anna', '1', 5, 'b'), ('LAMP', 3, 'ben', '1', 1, 'b'), ('LAMP', 4, 'anna', '1', 2, 'c'),
-            ('SOFA', 2, 'cleo', '1', 1, 's');
-    """
-    service = bootstrap(Settings(database_url=unmigrated_url, redis_url="redis://127.0.0.1:1/0"))
-    try:
-        with service.engine.begin() as connection:
-            connection.exec_driver_sql(old)
-        migrations.upgrade(unmigrated_url)
-        with service.engine.connect() as connection:
-            days = connection.execute(text("SELECT needed_by FROM allocations ORDER BY sku, version")).scalars().all()
-        assert days == [JANUARY, None, JANUARY, None]
-    finally:
-        service.close()
+# --- what is there from before ---------------------------------------------------
+
+FROM_BEFORE = """
+    INSERT INTO order_lines (orderid, lineid, sku, version, others, since, terms) VALUES
+        ('anna', '1', 'LAMP', 2, '{4}', 2, '{"needed_by": "2199-01-15"}'),
+        ('ben', '1', 'LAMP', 3, NULL, NULL, NULL),
+        ('cleo', '1', 'SOFA', 2, NULL, 2, '{"needed_by": "2199-02-01"}'),
+        ('dora', '1', 'SOFA', NULL, NULL, 3, '{"needed_by": "2199-02-01"}'),
+        ('emma', '1', 'SOFA', 4, NULL, 4, '{"needed_by": null}'),
+        ('emma', '2', 'SOFA', 5, NULL, 5, '{"needed_by": "2199-03-01"}');
+    INSERT INTO allocations (sku, version, orderid, lineid, qty, batchref) VALUES
+        ('LAMP', 2, 'anna', '1', 5, 'b'), ('LAMP', 3, 'ben', '1', 1, 'b'), ('LAMP', 4, 'anna', '1', 2, 'c'),
+        ('SOFA', 2, 'cleo', '1', 1, 's'), ('SOFA', 4, 'emma', '1', 1, 's'), ('SOFA', 5, 'emma', '2', 1, 's');
+"""
+FILLED = [JANUARY, None, JANUARY, FEBRUARY, None, MARCH]
+
+
+@pytest.fixture
+def before(unmigrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """A database in which promises know no day, to be filled by two lines at a time."""
+    migrations.upgrade(unmigrated_url, "0017")
+    monkeypatch.setattr(online, "ROWS_AT_A_TIME", 2)
+    engine = create_engine(unmigrated_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(FROM_BEFORE)
+    yield engine
+    engine.dispose()
+
+
+def upgraded(engine: Engine) -> str:
+    return migrations.upgrade(engine.url.render_as_string(hide_password=False))
+
+
+def days_of(engine: Engine) -> list[date | None]:
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT needed_by FROM allocations ORDER BY sku, version"))
+        return list(found.scalars())
+
+
+def test_promises_from_before_get_the_day_of_their_lines_however_long_their_names_are(before: Engine) -> None:
+    dice = Random(2)
+    names = {name: long_name(dice) for name in ("orderid", "lineid", "batchref", "sku")}
+    with before.begin() as connection:
+        for statement in (
+            "INSERT INTO order_lines (orderid, lineid, sku, version, since, terms) "
+            """VALUES (:orderid, :lineid, :sku, 1, 1, '{"needed_by"\\: "2199-01-15"}')""",
+            "INSERT INTO allocations (sku, version, orderid, lineid, qty, batchref) "
+            "VALUES (:sku, 1, :orderid, :lineid, 1, :batchref)",
+            "INSERT INTO backorders (sku, since, orderid, lineid, qty, needs, turn, places, needed_by) "
+            "VALUES (:sku, 1, :orderid, :lineid, 1, 1, 0, 1, '2199-01-15')",
+        ):
+            connection.execute(text(statement), names)
+
+    upgraded(before)
+
+    assert days_of(before) == [*FILLED, JANUARY]
+
+
+def test_whoever_reads_and_writes_promises_goes_on_while_they_are_filled(
+    before: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_half_way, goes_on = Event(), Event()
+    fill_some = online.fill_some
+
+    def and_pause(*asked: Any) -> Any:
+        end = fill_some(*asked)
+        if end == {"orderid": "dora", "lineid": "1"}:
+            is_half_way.set()
+            assert goes_on.wait(30)
+        return end
+
+    monkeypatch.setattr(online, "fill_some", and_pause)
+    with ThreadPoolExecutor(1) as pool:
+        migration = pool.submit(upgraded, before)
+        try:
+            assert is_half_way.wait(30), migration.result(0)
+            with before.begin() as connection:
+                connection.execute(text("SET LOCAL lock_timeout = '500ms'"))
+                assert connection.execute(text("SELECT count(needed_by) FROM allocations")).scalar_one() == 3
+                assert connection.execute(text("UPDATE allocations SET qty = qty + 1")).rowcount == 6
+                connection.execute(text("LOCK TABLE allocations, order_lines IN ROW EXCLUSIVE MODE"))
+        finally:
+            goes_on.set()
+        assert migration.result(30) == REVISION
+
+    assert days_of(before) == FILLED
+
+
+def test_a_fill_that_was_cut_short_is_completed_by_migrating_again(
+    before: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_some = online.fill_some
+    places: list[Any] = []
+
+    def once(*asked: Any) -> Any:
+        if places:
+            raise KeyboardInterrupt
+        places.append(fill_some(*asked))
+        return places[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(online, "fill_some", once)
+        with pytest.raises(KeyboardInterrupt):
+            upgraded(before)
+    assert days_of(before) == [JANUARY, None, JANUARY, None, None, None]
+
+    assert upgraded(before) == REVISION
+
+    assert days_of(before) == FILLED
+
+
+def test_rows_at_which_somebody_is_are_filled_when_they_are_let_go(
+    before: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits long behind the fill, and it does not begin anew."""
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "100ms")
+    fill_some, places = online.fill_some, list[str]()
+    with before.connect() as writer:
+
+        def locked_once(connection: Connection, statement: TextClause, place: dict[str, Any]) -> Any:
+            places.append(place["orderid"])
+            if places == ["", "ben"]:
+                writer.execute(text("UPDATE allocations SET qty = qty + 1 WHERE orderid = 'cleo'"))
+            elif places == ["", "ben", "ben"]:
+                writer.commit()
+            return fill_some(connection, statement, place)
+
+        monkeypatch.setattr(online, "fill_some", locked_once)
+        assert upgraded(before) == REVISION
+
+    assert places == ["", "ben", "ben", "dora", "emma"]
+    assert days_of(before) == FILLED
 
 
 # --- in a file -------------------------------------------------------------------

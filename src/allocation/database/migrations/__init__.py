@@ -1,7 +1,7 @@
 """The database's schema, step by step. Part of the package, so that whatever is installed can migrate.
 
 The service may be at work meanwhile. So each revision is a transaction of its own, and lets go soon; none waits long
-for a lock, since all others would wait behind it; and indexes are built `online`.
+for a lock, since all others would wait behind it; and indexes are built, and rows are filled, `online`.
 """
 
 from __future__ import annotations
