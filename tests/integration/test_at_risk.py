@@ -17,6 +17,8 @@ import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, Engine, NullPool, TextClause, create_engine, text
+from tests.integration.conftest import Sql
+from tests.unit.test_docs import DOCS, blocks, section
 from tests.unit.test_placing import order
 
 from allocation.bootstrap import Service, bootstrap
@@ -453,6 +455,34 @@ def test_rows_at_which_somebody_is_are_filled_when_they_are_let_go(
 
     assert places == ["", "ben", "ben", "dora", "emma"]
     assert days_of(before) == FILLED
+
+
+FILL = blocks(section(DOCS / "operations.md", "A new release"), "sql")[0]
+
+
+def test_days_that_an_older_process_has_left_out_are_named_and_can_be_filled(
+    service: Service, sql: Sql, differences: Callable[[], list[str]]
+) -> None:
+    """As it does on this schema; what the pages say brings them back."""
+    three_of_a_ship(service)
+    given(service, ChangeEta("by-ship", FEBRUARY))
+    whole = listed(service)
+    sql("UPDATE allocations SET needed_by = NULL WHERE orderid IN ('anna', 'cleo', 'dora')")
+    assert listed(service) == whole[1:]
+    assert differences() == [
+        "allocation 2 of 'LAMP' by its history: "
+        "expected 5 of 'LAMP' for line 'LAMP' of order 'anna' from batch 'by-ship', needed by 2199-01-15, "
+        "found 5 of 'LAMP' for line 'LAMP' of order 'anna' from batch 'by-ship'",
+        "allocation 5 of 'LAMP' by its history: "
+        "expected 1 of 'LAMP' for line 'LAMP' of order 'cleo' from batch 'by-ship', needed by 2199-03-01, "
+        "found 1 of 'LAMP' for line 'LAMP' of order 'cleo' from batch 'by-ship'",
+    ]
+
+    for _ in range(2):
+        sql(FILL)
+
+        assert differences() == []
+        assert listed(service) == whole
 
 
 # --- in a file -------------------------------------------------------------------

@@ -660,7 +660,11 @@ _TERMS = "LineTerms(priority=5, needed_by=None, may_split=False, waits=True, loc
         ),
         (
             ["UPDATE allocations SET priority = 4"],
-            ["allocation 8 of 'TABLE' by its history: expected"],
+            [
+                "allocation 8 of 'TABLE' by its history: "
+                "expected 1 of 'TABLE' for line 'TABLE' of order 'o4' from batch 'b1', "
+                "found 1 of 'TABLE' for line 'TABLE' of order 'o4' from batch 'b1', of priority 4",
+            ],
         ),
         (
             ["UPDATE batches SET location = 'berlin'"],

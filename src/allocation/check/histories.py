@@ -208,6 +208,9 @@ def _in_words(allocation: Allocation | None) -> str | None:
         return None
     line = allocation.line
     left = f" and {allocation.dispatched} dispatched" if allocation.dispatched else ""
+    needed_by = f", needed by {allocation.needed_by}" if allocation.needed_by else ""
+    priority = f", of priority {allocation.priority}" if allocation.priority != SINGLE_LINE.priority else ""
     return (
         f"{line.qty}{left} of {line.sku!r} for {the_line(line.orderid, line.lineid)} from batch {allocation.batchref!r}"
+        f"{needed_by}{priority}"
     )
