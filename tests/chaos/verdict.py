@@ -274,11 +274,12 @@ def _times(places: set[tuple[str, int]]) -> int:
 
 def _warehouse(history: History, happened: Mapping[object, int]) -> Iterator[Violation]:
     """What was acknowledged has happened, what was refused has not; over the stream it is kept, if it has not."""
-    cancelled = {one.thing for one in history.asked if one.thing and one.thing[0] == "cancel" and one.status == 200}
+    of_order = [one for one in history.asked if one.thing and one.thing[0] in ("cancel", "release")]
+    done_later = {one.thing for one in of_order if one.status == HTTPStatus.OK}
     for one in history.asked:
         if one.thing and one.thing[0] in MAY_CHANGE_NOTHING and one.status in DONE:
             continue
-        if one.thing in cancelled and one.status == 404:
+        if one.thing in done_later and one.status == 404:
             continue  # it was asked before the order was, and again later
         if one.thing and (one.thing in happened) != (one.status in DONE):
             yield Violation("answer untrue", f"{one.thing}: {happened.get(one.thing)}, {one.status} {one.answer}")

@@ -211,6 +211,7 @@ def right_in_the_queue() -> History:
         asked=[
             asked("/add_batch", 201, "OK", ref="now", qty=5, eta=None),
             *(done("place", orderid, orderid=orderid, lines=[line]) for orderid in ("o1", "o2", "o3")),
+            replace(done("release", "o2", SKU, status=404), key="too early"),
             done("release", "o2", SKU, status=200),
         ],
         sent=[sent("change_batch_quantity", batchref="now", qty=qty) for qty in (7, 3)],
