@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -408,6 +409,21 @@ def test_a_sku_that_is_stuck_with_much_that_is_due_stops_no_other(
     moment = REST
     with pytest.raises(Exception, match=r"infinity|year"):
         clock.tick(Event())
+
+
+def test_skus_that_are_stuck_for_longer_than_they_rest_stop_no_other(service: Service, sql: Sql) -> None:
+    """As when somebody has their rows locked: each then costs a whole lock timeout."""
+    given(service, *(CreateBatch(sku, sku, 1, YESTERDAY - timedelta(days=1)) for sku in ("AXE", "BELL")))
+    given(service, CreateBatch("b", "LAMP", 1, YESTERDAY))
+    sql("UPDATE batches SET eta = '-infinity' WHERE reference IN ('AXE', 'BELL')")
+    moment = count(0, REST)
+    clock = Clock(service, now=lambda: next(moment))
+
+    for _ in range(3):
+        with pytest.raises(Exception, match=r"infinity|year"):
+            clock.tick(Event())
+
+    assert "batch_overdue.v1" in events(sql)
 
 
 def test_the_day_is_that_of_the_time_zone_that_is_set(settings: Settings, service: Service, sql: Sql) -> None:

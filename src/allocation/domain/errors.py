@@ -332,10 +332,10 @@ class HoldConflict(DomainError):
     code = "hold_conflict"
     kind = Kind.CONFLICT
     title = "Hold exists with another quantity"
-    example = "Hold cart-9 of RED-CHAIR exists already, of 2 until 2031-01-01T10:10:00+00:00"
+    example = "Hold cart-9 of RED-CHAIR exists already, of 2 until 2031-01-01T10:10:00Z"
 
     def __init__(self, hold: Hold) -> None:
-        until = hold.until.isoformat(timespec="seconds")
+        until = hold.until.isoformat(timespec="seconds").replace("+00:00", "Z")
         super().__init__(f"Hold {hold.hold_id} of {hold.sku} exists already, of {hold.qty} until {until}")
 
 

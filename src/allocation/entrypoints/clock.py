@@ -39,15 +39,19 @@ class Clock:
 
     def tick(self, stop: Event) -> float:
         """Record what is due, the first first, and return how many seconds to wait. A SKU of which something can't be
-        recorded holds up no other for long: this raises what it failed with, and leaves the SKU alone for a while."""
+        recorded holds up no other for long: it is left alone for a while, and once the others had their turn this
+        raises what the first of them failed with."""
         self._resting = {sku: until for sku, until in self._resting.items() if until > self.now()}
         found = self.service.views.due(AT_ONCE, list(self._resting))
+        failed: list[Exception] = []
         for due in found:
             if stop.is_set():
                 break
             try:
                 self.service.bus.handle(ApplyDueDates(due.sku, due.refs), Metadata.first("clock"))
-            except Exception:
+            except Exception as error:  # noqa: BLE001 - it is raised when the others had their turn
                 self._resting[due.sku] = self.now() + REST
-                raise
+                failed.append(error)
+        if failed:
+            raise failed[0]
         return 0.0 if sum(len(due.refs) or 1 for due in found) >= AT_ONCE else PAUSE
