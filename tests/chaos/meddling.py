@@ -201,7 +201,7 @@ def evict_events(client: Redis) -> Fault:
     return evict
 
 
-def have_strangers(client: Redis) -> Fault:
+def have_other_clients(client: Redis) -> Fault:
     """Groups that nobody reads in, or acknowledges in; and one who reads in ours, and takes what it gets along."""
 
     def have(random: Random) -> float:

@@ -17,7 +17,7 @@ HEAD = """\
 # Chaos
 
 In each round the whole service works for a few clients, something breaks in the middle, and when all is quiet again a
-model that shares no code with the service judges what was answered, told and stored:
+model that shares no code with the service judges what was answered, published and stored:
 
 * The log is replayed, event by event: each version once and none left out, no less than nothing taken and no more than
   there is, every line and every hold at the best batch that had room. After each transaction nobody waits who fits,
@@ -29,7 +29,7 @@ model that shares no code with the service judges what was answered, told and st
 * Of what has expired nothing is promised or held. All that is on the shelf goes into quarantine, and later what comes
   back; what was promised or held of it is broken. That a day is over is recorded once. Promises that are pulled forward
   move to a batch that comes sooner, the oldest that fit and all of them, as was answered.
-* Every event is told at least once, in order and with one id; and who comes late and reads the stream from its
+* Every event is published at least once, in order and with one id; and who comes late and reads the stream from its
   beginning hears all of it.
 * What was acknowledged is there, what was refused is not. Requests of each kind come again with their keys, and have
   the same outcome; keys that come with another body get nothing done. Every message counts once, though many are sent

@@ -78,11 +78,11 @@ class Single(World):
                 self.database, ROLE, self._rights, 2.0
             ),
             "redis: rights withdrawn for 1 s": meddling.withdraw_rights(self.redis, self._let_in, 1.0),
-            "redis: events deleted by a stranger": meddling.delete_entries(self.redis),
-            "redis: stream made anew by a stranger": meddling.make_stream_anew(self.redis),
+            "redis: events deleted by another client": meddling.delete_entries(self.redis),
+            "redis: stream recreated by another client": meddling.make_stream_anew(self.redis),
             "redis: full for 2 s": meddling.fill_up(self.redis, 2.0),
             "redis: events evicted": meddling.evict_events(self.redis),
-            "redis: strangers in groups of their own and in ours": meddling.have_strangers(self.redis),
+            "redis: other clients in groups of their own and in ours": meddling.have_other_clients(self.redis),
             "redis: group lost or set back or ahead": meddling.lose_group(self.redis),
             **({} if self._clocks.missing else self._jumps()),
         }

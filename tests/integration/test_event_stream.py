@@ -772,7 +772,7 @@ def test_a_redis_that_comes_back_with_an_older_dump_is_told_what_it_lacks(
         service.close()
 
 
-# --- what a stranger does, or a clock ---
+# --- what another client does, or a clock ---
 
 
 def trim(redis_server: redis.Redis) -> None:

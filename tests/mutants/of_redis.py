@@ -77,13 +77,13 @@ EVENT_STREAM = Part(
         Mutant(
             "length and size < tonumber(length) and",
             "false and",
-            "what a stranger deletes is gone",
+            "what another client deletes is gone",
             seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap",
         ),
         Mutant(
             "and not is_ours(newest) then",
             "and false then",
-            "a stream that a stranger has made anew with as many entries is taken for ours",
+            "a stream that another client has made anew with as many entries is taken for ours",
             seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap",
         ),
         Mutant(
@@ -95,7 +95,7 @@ EVENT_STREAM = Part(
         Mutant(
             "    redis.call('XTRIM', stream, 'MAXLEN', 0)\n",
             "",
-            "what is told again after a stranger has deleted some comes behind what followed it",
+            "what is published again after another client has deleted some comes behind what followed it",
             seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap",
         ),
         Mutant(

@@ -131,9 +131,9 @@ class Report:
 
     def tell_counts(self, *, dry_run: bool) -> None:
         if self._as_json:
-            told = {"dry_run": dry_run, "columns_passed_over": self.passed_over}
+            about = {"dry_run": dry_run, "columns_passed_over": self.passed_over}
             overdue = {} if self.overdue is None else {"overdue_batches": self.overdue}
-            echo_json(self.counts_by_result | told | overdue)
+            echo_json(self.counts_by_result | about | overdue)
             return
         if self.passed_over:
             click.echo(f"Columns passed over: {', '.join(map(repr, self.passed_over))}.", err=True)

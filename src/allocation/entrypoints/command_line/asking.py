@@ -132,7 +132,7 @@ def _ask(settings: Settings, row: CommandRow[Any], given: Mapping[str, Any], *, 
     elif as_json:
         echo_json({"result": result, "changed": outcome.changed, "moved": moved})
     else:
-        click.echo("\n".join([said, *map(_told, moved)]))
+        click.echo("\n".join([said, *map(_outcome_of, moved)]))
 
 
 def _echo_dry_run(found: DryRun, said: str, *, as_json: bool) -> None:
@@ -211,7 +211,7 @@ _OWN_WORDS: dict[type, Callable[[Views, Any], str]] = {
 }
 
 
-def _told(move: Moved) -> str:
+def _outcome_of(move: Moved) -> str:
     lost = f"Line {move['lineid']} of order {move['orderid']} lost its {move['qty']} of batch {move['from']}"
     match move["outcome"]:
         case "moved":
