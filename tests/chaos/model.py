@@ -310,6 +310,13 @@ class Model:
             self._break(ref, promised + self.held_of(ref))
         stock.expired = True
 
+    def _arrival_of_expired(self, event: Told) -> Told | None:
+        """The receipt by which goods came in, in this transaction, of which the event says that they had expired."""
+        if event.kind != "batch_expired":
+            return None
+        of_batch = (one for one in self._since_commit if one.data.get("ref") == event.data["ref"])
+        return next((one for one in of_batch if one.kind == "batch_received"), None)
+
     def _is_of_the_clock(self) -> bool:
         return any(event.kind == "batch_expired" for event in self._since_commit)
 
@@ -470,8 +477,9 @@ class Model:
 
     def _nobody_waits_who_fits(self, event: Told) -> Iterator[Violation]:
         """Room that there is goes to those who wait before anything else happens; but a rest is there before what
-        arrived of its batch, and several promises move at once."""
-        comes_with_its_rest = event.kind == "batch_received" and event.data["rest"]
+        arrived of its batch, expired or not, and several promises move at once."""
+        arrived = event if event.kind == "batch_received" else self._arrival_of_expired(event)
+        comes_with_its_rest = arrived and arrived.data["rest"]
         moves_too = self._moved_to and _moves(event)
         if not (event.data.get("waited") or comes_with_its_rest or moves_too) and (fits := self._who_fits()):
             yield self._wrong("queue", event, f"{fits} waits, and {self._best(self.waiting[fits])} has room")

@@ -334,6 +334,9 @@ def received(version: int, ref: str, number: str, qty: int, expires: str | None 
     return told(version, "batch_received", ref=ref, receipt_id=number, expires=expires, **of_receipt)
 
 
+REST = {"rest": "rest"}
+
+
 def right_by_the_clock() -> History:
     """Days are over: of goods that should have come, of some that nobody is promised, and of some that come in like
     that, with a promise and a hold. A promise is pulled forward. And something is found of what has expired."""
@@ -835,6 +838,24 @@ def test_of_several_batches_that_expired_all_is_recorded_before_what_they_had_pr
     assert replayed(events, *range(1, 7)) == set()
     assert "reallocation" in replayed([*events[:10], *reversed(events[10:])], *range(1, 7))
     assert "reallocation" in replayed(apart, *range(1, 7))  # o2 has no place
+
+
+def test_what_arrives_and_has_expired_is_recorded_before_those_who_wait_are_served_from_the_rest() -> None:
+    arrived = replace(
+        received(4, "sour", "r1", 1, LONG_PAST), data={**received(4, "sour", "r1", 1, LONG_PAST).data} | REST
+    )
+    events = [
+        created(1, "sour", 3, "2031-01-01", LONG_PAST),
+        waits(2, "o1", 2),
+        created(3, "rest", 2, "2031-02-01"),
+        arrived,
+        told(5, "batch_expired", ref="sour", qty=1),
+        served(6, "o1", 2, "rest"),
+    ]
+
+    assert replayed(events, 1, 2) == set()
+    assert replayed(events, 1, 2, 4) == {"queue"}, "nobody waits for what fits, when others can see it"
+    assert "queue" in replayed([*events[:3], told(4, "batch_expired", ref="sour", qty=0)], 1, 2)
 
 
 def test_all_that_fits_is_pulled_forward_the_oldest_first_and_then_those_who_wait_are_served() -> None:
