@@ -81,6 +81,11 @@ _FILL = f"""
     SELECT 'channel', 'message-' || number, '', 'as a test' FROM generate_series(1, 2000) AS number;
 """
 
+_FEW_IN_MANY_PAGES = """
+    UPDATE pg_class SET reltuples = 10, relpages = pg_relation_size(oid) / current_setting('block_size')::integer
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+"""
+
 
 def analyze_and_leave_alone(connection: Connection) -> None:
     """No autovacuum comes by and learns how large the tables are."""
@@ -88,6 +93,11 @@ def analyze_and_leave_alone(connection: Connection) -> None:
     for table in tables:
         connection.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
     connection.execute(text("ANALYZE"))
+
+
+def mislead(connection: Connection) -> None:
+    """As the planner is told by an ANALYZE that found ten rows in files from which many had been deleted."""
+    connection.exec_driver_sql(_FEW_IN_MANY_PAGES)
 
 
 def fill(connection: Connection) -> None:

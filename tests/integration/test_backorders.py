@@ -351,7 +351,6 @@ def test_orders_over_the_same_skus_in_any_order_never_deadlock_nor_oversell(
     assert sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(0,)]
 
 
-@pytest.mark.own_database  # statistics of few rows in a file of many would mislead the planner
 def test_filling_many_lines_is_one_transaction_and_ends(
     settings: Settings, engine: Engine, sql: Sql, differences: Differences
 ) -> None:

@@ -290,7 +290,6 @@ except Exception as refusal:
 """
 
 
-@pytest.mark.own_database  # statistics of few rows in a file of many would mislead the planner
 def test_thousands_that_have_run_out_are_free_at_once(service: Service, sql: Sql, differences: Differences) -> None:
     """Whatever else can't be had while the clock stands still: nobody is told that there is no room."""
     given(service, CreateBatch("b", "LAMP", 2_000))

@@ -376,7 +376,6 @@ def test_dispatch_count_quantity_and_cancel_lose_no_update(
     assert differences() == []
 
 
-@pytest.mark.own_database  # statistics of few rows in a file of many would mislead the planner
 def test_a_cut_of_many_lines_loses_to_no_till(two: list[Service], sql: Sql, differences: Differences) -> None:
     """While other lines of the same orders are added: what moves touches no order."""
     lines = 2_000
@@ -408,7 +407,6 @@ def test_a_cut_of_many_lines_loses_to_no_till(two: list[Service], sql: Sql, diff
     assert differences() == []
 
 
-@pytest.mark.own_database  # statistics of few rows in a file of many would mislead the planner
 def test_many_lines_move_over_http(
     settings: Settings, service: Service, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

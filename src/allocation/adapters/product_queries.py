@@ -304,7 +304,9 @@ NEXT_BACKORDERS = """
         ) AS of_size
         ORDER BY of_size.turn, of_size.since LIMIT asked.most
     ) AS first
-    JOIN backorders AS waiting ON waiting.sku = asked.sku AND waiting.since = first.since
+    CROSS JOIN LATERAL (
+        SELECT orderid, lineid FROM backorders WHERE sku = asked.sku AND since = first.since LIMIT 1
+    ) AS waiting
     ORDER BY first.turn, first.since
 """
 LARGER_NEEDS = """

@@ -106,10 +106,14 @@ _OF_SKU = text(_PAGE % "sku = :of AND (turn, since) > (:turn, :since)")
 
 QUEUES_OF_ORDER = """
     queues AS MATERIALIZED (
-        SELECT sku, since, row_number() OVER (PARTITION BY sku ORDER BY turn, since) AS position FROM backorders
-        WHERE sku IN (
-            SELECT line.sku FROM order_lines AS line JOIN backorders USING (sku, since) WHERE line.orderid = :orderid
-        )
+        SELECT * FROM (
+            SELECT sku, since, row_number() OVER (PARTITION BY sku ORDER BY turn, since) AS position FROM backorders
+            WHERE sku IN (
+                SELECT line.sku FROM order_lines AS line JOIN backorders USING (sku, since)
+                WHERE line.orderid = :orderid
+            )
+        ) AS every
+        WHERE since = ANY(ARRAY(SELECT since FROM order_lines WHERE orderid = :orderid))
     )
 """
 """The places in the queues in which lines of an order wait: each queue is counted once, however many they are."""

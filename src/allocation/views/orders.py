@@ -112,6 +112,13 @@ def _line(row: Any, promises: list[Promise]) -> Line:
     )
 
 
+# Each looked up by its key, whatever the planner believes of the table.
+_ALLOCATIONS_OF_LINE = """
+    SELECT allocation.* FROM unnest(line.version || line.others) AS named (version) CROSS JOIN LATERAL (
+        SELECT * FROM allocations WHERE sku = line.sku AND allocations.version = named.version LIMIT 1
+    ) AS allocation
+"""
+
 _LINES = text(f"""
     WITH {QUEUES_OF_ORDER}
     SELECT coalesce(orders.cancelled, false) AS cancelled, line.lineid, line.sku, returned, line.terms,
@@ -122,12 +129,7 @@ _LINES = text(f"""
     LEFT JOIN orders ON orders.orderid = line.orderid
     LEFT JOIN backorders AS backorder ON backorder.sku = line.sku AND backorder.since = line.since
     LEFT JOIN queues ON queues.sku = backorder.sku AND queues.since = backorder.since
-    LEFT JOIN LATERAL (
-        SELECT * FROM allocations WHERE sku = line.sku AND version = line.version
-        UNION ALL
-        SELECT allocations.* FROM unnest(line.others) AS other (version)
-        JOIN allocations ON sku = line.sku AND allocations.version = other.version
-    ) AS allocations ON true
+    LEFT JOIN LATERAL ({_ALLOCATIONS_OF_LINE}) AS allocations ON true
     LEFT JOIN batches ON batches.sku = allocations.sku AND batches.reference = allocations.batchref
     LEFT JOIN allocations_view AS view
         ON view.orderid = line.orderid AND view.lineid = line.lineid AND view.batchref = allocations.batchref
@@ -177,7 +179,7 @@ def listed(  # noqa: PLR0917 - what may be asked
 
 LOOKED_AT = 1_000
 
-_ORDERS = text("""
+_ORDERS = text(f"""
     SELECT page.orderid, coalesce(cancelled, false) AS cancelled, placed, figures.*
     FROM (SELECT DISTINCT orderid FROM order_lines WHERE orderid > :after ORDER BY orderid LIMIT :most) AS page
     LEFT JOIN orders ON orders.orderid = page.orderid
@@ -187,11 +189,9 @@ _ORDERS = text("""
         FROM order_lines AS line
         LEFT JOIN backorders ON backorders.sku = line.sku AND backorders.since = line.since
         LEFT JOIN LATERAL (
-            SELECT sum(qty) AS promised, sum(dispatched) AS dispatched
-            FROM unnest(line.version || line.others) AS named (version)
-            JOIN allocations ON allocations.sku = line.sku AND allocations.version = named.version
+            SELECT sum(qty) AS promised, sum(dispatched) AS dispatched FROM ({_ALLOCATIONS_OF_LINE}) AS allocations
         ) AS has ON true
         WHERE line.orderid = page.orderid
     ) AS figures
     ORDER BY page.orderid
-""")
+""")  # noqa: S608 - all of it is our own

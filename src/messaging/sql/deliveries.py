@@ -54,10 +54,11 @@ _CLAIM = text(f"""
             SELECT stream, retry_at, last_failed_at, dead_at FROM outbox
             WHERE effect = :effect AND stream > heads.stream ORDER BY stream, version LIMIT 1) AS later
     ), due AS (
-        SELECT heads.stream FROM heads LEFT JOIN deliveries
-            ON deliveries.effect = :effect AND deliveries.stream = heads.stream
+        SELECT heads.stream FROM heads LEFT JOIN LATERAL (
+            SELECT claimed_until, claimed_by FROM deliveries WHERE effect = :effect AND stream = heads.stream LIMIT 1
+        ) AS delivery ON true
         WHERE heads.dead_at IS NULL AND {_IS_DUE}
-          AND {_is_free("deliveries")}
+          AND {_is_free("delivery")}
         LIMIT :streams
     )
     INSERT INTO deliveries AS mine (effect, stream, token, claimed_by, claimed_until)
@@ -80,7 +81,7 @@ _CLAIM_THESE = text(f"""
     )
     UPDATE deliveries AS mine SET token = {_TOKEN}, claimed_by = :relay,
            claimed_until = clock_timestamp() + make_interval(secs => :lease)
-    FROM free WHERE mine.effect = :effect AND mine.stream = free.stream
+    WHERE mine.effect = :effect AND mine.stream = ANY(ARRAY(SELECT stream FROM free))
     RETURNING mine.stream, mine.token, mine.delivered_version
 """)  # noqa: S608 - the pieces are our own
 
@@ -105,6 +106,7 @@ _MESSAGES = text(f"""
     ORDER BY message.stream, message.version
 """)  # noqa: S608 - the pieces are our own
 
+# By the effect alone the planner would look through all of the outbox where it takes it for small: it is not given.
 _DELIVERED = text("""
     WITH settled AS (
         SELECT * FROM unnest(CAST(:streams AS text[]), CAST(:tokens AS bigint[]), CAST(:counts AS bigint[]),
@@ -116,10 +118,11 @@ _DELIVERED = text("""
         FROM settled WHERE deliveries.effect = :effect AND deliveries.stream = ANY(CAST(:streams AS text[]))
                        AND deliveries.stream = settled.stream
                        AND deliveries.token = settled.token
-        RETURNING deliveries.stream, settled.version
+        RETURNING deliveries.effect, deliveries.stream, settled.version
     ), gone AS (
         DELETE FROM outbox USING still_ours
-        WHERE outbox.effect = :effect AND outbox.stream = still_ours.stream AND outbox.version <= still_ours.version
+        WHERE outbox.effect = still_ours.effect AND outbox.stream = still_ours.stream
+          AND outbox.version <= still_ours.version
     )
     SELECT stream FROM still_ours
 """)

@@ -19,13 +19,16 @@ _LAST_VERSIONS = text("""
 """)
 
 # The time of an event is by the clock of whoever recorded it. So all that was recorded after the first that is young is
-# young: a clock that was behind for a moment leaves no hole. The last ones that are not lost may be the first.
+# young: a clock that was behind for a moment leaves no hole. The last ones that are not lost may be the first. OFFSET 0
+# keeps the planner from turning round what is looked up by a key.
 _MESSAGES = text(f"""
     WITH lost AS NOT MATERIALIZED (
         SELECT event_log.*, after
         FROM unnest(CAST(:streams AS text[]), CAST(:afters AS bigint[]), CAST(:up_to AS bigint[]))
             AS span(stream, after, up_to)
-        JOIN event_log ON event_log.stream = span.stream AND version >= span.after AND version <= span.up_to
+        CROSS JOIN LATERAL (
+            SELECT * FROM event_log WHERE stream = span.stream AND version BETWEEN span.after AND span.up_to OFFSET 0
+        ) AS event_log
     ), young AS MATERIALIZED (
         SELECT min(position) AS first FROM lost
         WHERE time > now() - make_interval(secs => :seconds) AND time < now() + interval '1 day'
@@ -34,7 +37,7 @@ _MESSAGES = text(f"""
     FROM lost
     WHERE version > after AND position >= (SELECT first FROM young) AND effects ? :effect
       AND NOT EXISTS (SELECT FROM dropped_effects AS dropped WHERE dropped.effect = :effect
-                      AND dropped.stream = lost.stream AND dropped.version = lost.version)
+                      AND dropped.stream = lost.stream AND dropped.version = lost.version OFFSET 0)
     ORDER BY stream, version
 """)  # noqa: S608 - the piece is our own
 
