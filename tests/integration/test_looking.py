@@ -1,5 +1,5 @@
-"""`allocation explain`, `backorders` and `orders`, beside what the page on a day of orders shows of them; and what it
-costs to ask."""
+"""`allocation explain`, `backorders`, `orders` and `holds`, beside what the page on a day of orders shows of them; and
+what it costs to ask."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from tests.integration.plans import explained
 
 from allocation.bootstrap import Service
 from allocation.config import Settings
-from allocation.domain.commands import CreateBatch, OrderedLine, PlaceOrder
+from allocation.domain.commands import CreateBatch, OrderedLine, PlaceHold, PlaceOrder
 from allocation.domain.ordering import Status
 from allocation.entrypoints.cli import main
+from allocation.entrypoints.command_line import looking
 from allocation.entrypoints.command_line.looking import STATES
 from allocation.views.backorders import backorders, backorders_of
 
@@ -31,12 +32,38 @@ def ask(settings: Settings, *arguments: str) -> Result:
     return CliRunner(env=settings.as_environment({}) | {"LOG_LEVEL": "ERROR"}).invoke(main, arguments)
 
 
+@pytest.fixture
+def pages_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "_A_PAGE", 1)
+
+
+@pytest.mark.usefixtures("pages_of_one")
 def test_lists_are_json_a_line_and_end_at_the_limit(settings: Settings) -> None:
     for word in ("backorders", "orders"):
         found = ask(settings, word, "--json", "--limit", "2")
 
         assert [json.loads(line)["orderid"] for line in found.stdout.splitlines()] == ["o-0", "o-1"]
         assert found.stderr == "There are more than 2; see --limit.\n"
+
+
+@pytest.mark.usefixtures("pages_of_one")
+def test_what_is_held_is_listed_until_it_runs_out(service: Service, settings: Settings) -> None:
+    assert ask(settings, "holds").stdout == "Nothing is held.\n"
+    service.bus.handle(CreateBatch("t", "TENT", 9))
+    for number in range(3):
+        service.bus.handle(PlaceHold(f"cart-{number}", "TENT", 1, 600))
+    service.bus.handle(PlaceHold("over", "TENT", 1, 600))
+    with service.engine.begin() as connection:
+        connection.execute(text("UPDATE holds SET until = now() WHERE hold_id = 'over'"))
+
+    found = ask(settings, "holds", "--json", "--limit", "2")
+
+    assert [json.loads(line)["hold_id"] for line in found.stdout.splitlines()] == ["cart-0", "cart-1"]
+    assert found.stderr == "There are more than 2; see --limit.\n"
+    assert [line.split()[:4] for line in ask(settings, "holds", "TENT").stdout.splitlines()[1:]] == [
+        [f"cart-{number}", "TENT", "1", "t"] for number in range(3)
+    ]
+    assert ask(settings, "holds", "LAMP").stdout == "Nothing is held.\n"
 
 
 def test_orders_are_found_by_state_sku_and_age(settings: Settings) -> None:

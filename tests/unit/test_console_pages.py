@@ -28,6 +28,7 @@ from allocation.domain.commands import (
     Dispatch,
     OrderedLine,
     ParcelLine,
+    PlaceHold,
     PlaceOrder,
     ReceiveBatch,
     ReleaseLine,
@@ -217,18 +218,21 @@ def test_what_was_dispatched_or_cannot_be_sold_is_told_apart_from_what_is_availa
         Allocate("anna-1", "LAMP", 12),
         Dispatch("anna-1", "parcel-1", (ParcelLine("LAMP", 5),)),
         ReturnLine("anna-1", "LAMP", 2, "return-1", "check"),
+        PlaceHold("cart", "LAMP", 1, 600),
     )
 
-    assert "LAMP 8 7 50 overdue" in said(console.look().text)
+    assert "LAMP 7 7 50 overdue" in said(console.look().text)
     page = console.look("/product", sku="LAMP")
 
     told = said(page.text)
-    assert "Available now 8 In the warehouse 17 Allocated 7 In quarantine 2 Expired 7 To come, available 50" in told
-    assert "Batch Available Allocated Quarantined Dispatched Purchased" in told
-    assert "here in the warehouse 8 7 2 3 20" in told
-    assert "old expired after 2026-03-01 0 0 0 0 7" in told
-    assert "by-ship overdue, expected 2026-03-01 50 0 0 0 50" in told
-    assert "batch here: 7 of 20 allocated, 2 in quarantine, 3 dispatched, 8 available" in page.text
+    assert (
+        "Available now 7 In the warehouse 17 Allocated 7 Held 1 In quarantine 2 Expired 7 To come, available 50" in told
+    )
+    assert "Batch Available Allocated Held Quarantined Dispatched Purchased" in told
+    assert "here in the warehouse 7 7 1 2 3 20" in told
+    assert "old expired after 2026-03-01 0 0 0 0 0 7" in told
+    assert "by-ship overdue, expected 2026-03-01 50 0 0 0 0 50" in told
+    assert "batch here: 7 of 20 allocated, 1 held, 2 in quarantine, 3 dispatched, 7 available" in page.text
     assert "batch old, expired after 2026-03-01: 0 of 7 allocated, 7 not for sale" in page.text
     assert "7 have expired since" in told
     assert "2 in batch here went into quarantine: suspect −2 15 50" in told

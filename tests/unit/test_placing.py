@@ -157,6 +157,9 @@ def test_order_17_with_other_quantity_is_refused_and_nothing_moves(five: Service
     asked = order("17", "backorder", ("SOFA", 1), ("LAMP", 2, "1"))
     unchanged(five, asked, errors.LineConflict, "Line 1 of order 17 is allocated already with 3 of LAMP")
     unchanged(five, order("17", "backorder", ("SOFA", 3, "1")), errors.LineConflict, "with 3 of LAMP")
+    five.given(order("18", "backorder", ("LAMP", 9, "1")))
+    waits = "Line 1 of order 18 waits already for 9 of LAMP"
+    unchanged(five, order("18", "backorder", ("LAMP", 8, "1")), errors.LineConflict, waits)
 
 
 def test_placing_a_known_order_with_a_line_more_adds_that_line_only(five: Service) -> None:

@@ -8,7 +8,7 @@ DomainError                     (code, kind)
 ├── BatchConflict               the reference belongs to a batch that was created differently
 ├── StaleBatch                  the batch has changed since the caller looked at it
 ├── StaleQuantity               a quantity is another than the one that the caller expected
-├── LineConflict                the order line is allocated already, with another SKU or quantity
+├── LineConflict                the order line is placed already, with another SKU or quantity
 ├── DocumentConflict            the document's number was used before, for something else
 ├── OrderIsCancelled            nothing more is promised to it
 ├── OrderIsComplete             all of it has left, so nothing can be cancelled
@@ -176,7 +176,7 @@ class StaleQuantity(DomainError):
 
 
 class LineConflict(DomainError):
-    """This line of the order is allocated already, with another SKU or quantity. Another line of the same order needs a
+    """This line of the order is placed already, with another SKU or quantity. Another line of the same order needs a
     `lineid` of its own."""
 
     code = "line_conflict"
@@ -186,7 +186,8 @@ class LineConflict(DomainError):
 
     def __init__(self, placed: PlacedLine) -> None:
         line = f"Line {placed.lineid} of order {placed.orderid}"
-        text = f"{line} is allocated already with {placed.qty} of {placed.sku}"
+        so_far = "waits already for" if placed.waiting == placed.qty else "is allocated already with"
+        text = f"{line} {so_far} {placed.qty} of {placed.sku}"
         if left := placed.dispatched + placed.returned:
             text += f", of which {left} have left: use another lineid"
         super().__init__(text)

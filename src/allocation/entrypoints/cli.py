@@ -26,7 +26,7 @@ from allocation.entrypoints.command_line.completion import completion
 from allocation.entrypoints.command_line.dead_letters import dead_letters
 from allocation.entrypoints.command_line.group import CommandLine
 from allocation.entrypoints.command_line.keys import keys
-from allocation.entrypoints.command_line.looking import at_risk, backorders, explain, orders
+from allocation.entrypoints.command_line.looking import at_risk, backorders, explain, holds, orders
 from allocation.entrypoints.command_line.output import go_on_unheard, in_json, json_option
 from allocation.entrypoints.command_line.status import status
 from allocation.entrypoints.command_line.watch import watch
@@ -67,6 +67,7 @@ main.add_command(watch)
 main.add_command(explain)
 main.add_command(availability)
 main.add_command(backorders)
+main.add_command(holds)
 main.add_command(at_risk)
 main.add_command(orders)
 main.add_command(demo)
@@ -143,7 +144,7 @@ def serve(settings: Settings, port: int | None, workers: int | None, threads: in
 @main.command()
 @click.pass_obj
 def relay(settings: Settings) -> None:
-    """Tell the outside what happened, from the outbox: Redis and mail."""
+    """Deliver what happened from the outbox: publish to Redis, send mail."""
     from allocation.entrypoints import outbox_relay
     from allocation.observers import observed
 

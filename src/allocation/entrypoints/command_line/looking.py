@@ -1,5 +1,5 @@
-"""`allocation explain`, `backorders`, `at-risk` and `orders`: what there is to see of lines, those who wait or will be
-late, and orders."""
+"""`allocation explain`, `backorders`, `at-risk`, `orders` and `holds`: what there is to see of lines, those who wait or
+will be late, of orders, and of what is held."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from allocation.domain.explaining import Verdict
     from allocation.domain.lines import LineTerms
     from allocation.domain.ordering import Status
-    from allocation.views import AtRisk, Backorder, Missed, Place, Summary, Views
+    from allocation.views import AtRisk, Backorder, Hold, Summary, Views
+
+Item = TypeVar("Item")
+End = TypeVar("End")
 
 STATES: tuple[Status, ...] = ("open", "complete", "cancelled", "empty")
 """Said here once more, so that no other command waits for the domain."""
@@ -117,7 +120,7 @@ def backorders(settings: Settings, sku: str | None, limit: int, as_json: bool) -
     from allocation.domain.names import normal
 
     with service(settings, connections=1) as wired:
-        found = list(islice(_waiting(wired.views, sku and normal(sku)), limit + 1))
+        found = list(islice(_pages(wired.views.backorders, sku and normal(sku)), limit + 1))
     columns = ["place", "order", "line", "SKU", "waits for", "needs", "room", "priority", "needed by", "at", "since"]
     _echo(found, limit, as_json, "No line waits.", columns, _of_backorder, numbers={0, 4, 5, 6, 7})
 
@@ -136,7 +139,7 @@ def at_risk(settings: Settings, sku: str | None, limit: int, as_json: bool) -> N
     from allocation.domain.names import normal
 
     with service(settings, connections=1) as wired:
-        found = list(islice(_late(wired.views, sku and normal(sku)), limit + 1))
+        found = list(islice(_pages(wired.views.at_risk, sku and normal(sku)), limit + 1))
     columns = ["needed by", "days late", "order", "line", "SKU", "qty", "batch", "eta"]
     _echo(found, limit, as_json, "No line is at risk.", columns, _of_late, numbers={1, 5})
 
@@ -165,22 +168,37 @@ def orders(  # noqa: PLR0917 - one for each option
     _echo(found, limit, as_json, "There is no such order.", columns, _of_order, numbers={2, 3, 4, 5})
 
 
-def _waiting(views: Views, sku: str | None) -> Iterator[Backorder]:
-    end: Place | None = None
+@click.command(short_help="What is held for nobody's line yet, and until when.")
+@click.argument("sku", required=False)
+@limit_option
+@as_json_option
+@click.pass_obj
+def holds(settings: Settings, sku: str | None, limit: int, as_json: bool) -> None:
+    """List what is held now, of SKU or of all, by SKU and id. What has run out is free, and not listed."""
+    from allocation.domain.names import normal
+
+    with service(settings, connections=1) as wired:
+        found = list(islice(_held(wired.views, sku and normal(sku)), limit + 1))
+    columns = ["hold", "SKU", "qty", "batch", "until"]
+    _echo(found, limit, as_json, "Nothing is held.", columns, _of_hold, numbers={2})
+
+
+def _pages(
+    view: Callable[[str | None, End | None, int], tuple[Sequence[Item], End | None]], sku: str | None
+) -> Iterator[Item]:
+    end: End | None = None
     while True:
-        some, end = views.backorders(sku, end, _A_PAGE)
+        some, end = view(sku, end, _A_PAGE)
         yield from some
         if end is None:
             return
 
 
-def _late(views: Views, sku: str | None) -> Iterator[AtRisk]:
-    end: Missed | None = None
-    while True:
-        some, end = views.at_risk(sku, end, _A_PAGE)
+def _held(views: Views, sku: str | None) -> Iterator[Hold]:
+    after = ("", "")
+    while some := views.holds(sku, after, _A_PAGE):
         yield from some
-        if end is None:
-            return
+        after = some[-1].sku, some[-1].hold_id
 
 
 def _listed(views: Views, state: Status | None, sku: str | None, since: datetime | None) -> Iterator[Summary]:
@@ -205,6 +223,10 @@ def _of_late(one: AtRisk) -> list[str]:
 def _of_order(one: Summary) -> list[str]:
     figures = (f"{number:,}" for number in (one.lines, one.promised, one.waiting, one.dispatched))
     return [one.orderid, one.status, *figures, _moment(one.placed), ", ".join(one.skus)]
+
+
+def _of_hold(one: Hold) -> list[str]:
+    return [one.hold_id, one.sku, f"{one.qty:,}", one.batchref, f"{one.until.astimezone():%Y-%m-%d %H:%M:%S}"]
 
 
 def _day(day: date | None) -> str:
