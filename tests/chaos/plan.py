@@ -10,6 +10,7 @@ from tests.chaos.rounds import TELLS_LATE, Result, break_with, freeze_at, kill_a
 from tests.chaos.single import Single, Twins
 from tests.chaos.stage import Stage
 from tests.chaos.steps import CONSUME, PARTS, RELAY
+from tests.chaos.upgrade import Upgraded, upgrade
 from tests.chaos.worlds import Fault, ReplicatedPostgres, SentinelRedis, World
 
 WORLDS: dict[str, Callable[[Path], World]] = {
@@ -17,6 +18,7 @@ WORLDS: dict[str, Callable[[Path], World]] = {
     "standby": ReplicatedPostgres,
     "sentinel": SentinelRedis,
     "twins": Twins,
+    "upgrade": Upgraded,
 }
 SHORT = Briefly
 
@@ -44,6 +46,10 @@ def rounds(stage: Stage) -> Iterator[Round]:
         yield from (_frozen(stage, step) for step in ("told-before-mark", "mark-written-before-commit"))
         for step in ("inbound-read", "inbound-written-before-commit", "inbound-committed-before-ack"):
             yield _frozen(stage, step, meanwhile=ended)
+        return
+    if isinstance(world, Upgraded):
+        if world.release_before:
+            yield "upgrade", lambda seed: upgrade(stage, world, seed)
         return
     times = 2 if isinstance(world, Single) else 1
     for what, fault in faults.items():

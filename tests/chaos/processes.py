@@ -27,11 +27,14 @@ class Keeper:
     deaths: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     """Ends that nobody ordered."""
+    release: Path | None = None
+    """Another than this one: where its modules are. It has no seams that we know."""
     _process: subprocess.Popen[bytes] | None = None
     _thread: Thread | None = None
     _stopping: bool = False
 
     def start(self) -> None:
+        self._stopping = False
         self._thread = Thread(target=self._keep, name=self.name, daemon=True)  # processes end with their thread
         self._thread.start()
 
@@ -39,9 +42,12 @@ class Keeper:
         return (self.folder / f"{self.name}.log").read_text(errors="replace")
 
     def wake(self) -> None:
+        self.send(signal.SIGCONT)
+
+    def send(self, which: signal.Signals) -> None:
         if self._process:
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGCONT)
+                os.killpg(self._process.pid, which)
 
     def stop(self) -> None:
         self._stopping = True
@@ -57,16 +63,10 @@ class Keeper:
     def _keep(self) -> None:
         with (self.folder / f"{self.name}.log").open("ab") as log:
             while not self._stopping:
-                command = [
-                    sys.executable,
-                    "-m",
-                    "tests.chaos.victim",
-                    self.part,
-                    str(orders_file(self.folder, self.part)),
-                ]
+                orders = [] if self.release else [str(orders_file(self.folder, self.part))]
                 self._process = subprocess.Popen(
-                    command,
-                    env={**self.environment, "CHAOS_CLOCK": self.part},
+                    [sys.executable, "-m", "tests.chaos.victim", self.part, *orders],
+                    env={**self.environment, "CHAOS_CLOCK": self.part, **of_release(self.release)},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -86,14 +86,22 @@ class Processes:
     folder: Path
     keepers: list[Keeper]
 
-    def start(self) -> None:
+    def start(self, release: Path | None = None) -> None:
         for keeper in self.keepers:
+            keeper.release = release
             keeper.start()
 
     def stop(self) -> None:
         for keeper in self.keepers:
             keeper.wake()
             keeper.stop()
+
+    def replace(self, part: str, which: signal.Signals) -> None:
+        """This release takes the place of another, which is ended."""
+        for keeper in self.keepers:
+            if keeper.part == part:
+                keeper.release = None
+                keeper.send(which)
 
     def order(self, part: str, *orders: str) -> None:
         Orders(orders_file(self.folder, part)).give(*orders)
@@ -133,6 +141,11 @@ def processes(folder: Path, environment: Mapping[str, str], copies: int) -> Proc
     """One API, and so many copies of the other parts."""
     names = [("serve", 1), *((part, number + 1) for part in ("relay", "consume") for number in range(copies))]
     return Processes(folder, [Keeper(part, f"{part}-{number}", folder, environment) for part, number in names])
+
+
+def of_release(release: Path | None) -> Mapping[str, str]:
+    """What its processes have in their environment."""
+    return {"PYTHONPATH": str(release)} if release else {}
 
 
 def orders_file(folder: Path, part: str) -> Path:

@@ -13,7 +13,7 @@ from tests.chaos.findings import Findings
 from tests.chaos.harvest import Subscriber, in_the_stream, logged, mails_in, read_rows, unfinished
 from tests.chaos.history import History, Rows, Violation
 from tests.chaos.load import Load
-from tests.chaos.processes import Processes, processes
+from tests.chaos.processes import Processes, of_release, processes
 from tests.chaos.worlds import World
 from tests.e2e.client import Client
 from tests.e2e.service import allocation, environment, free_port
@@ -50,6 +50,15 @@ class Stage:
             return logged(self.world, load.shared.name)
         except psycopg.Error:
             return set()
+
+    def migrate(self, release: Path | None = None) -> None:
+        """With another release than this one, if one is given: where its modules are."""
+        owner = {"DATABASE_URL": self.world.owner_url or self.world.database_url}
+        environment = {**self.settings, **owner, **of_release(release)}
+        subprocess.run(allocation("migrate"), env=environment, check=True, stdout=subprocess.DEVNULL)
+
+    def wait_until_ready(self) -> None:
+        eventually(Client(self.api, self.world.redis_url).is_ready, "the API is ready")
 
     def history(self, load: Load, moments: list[Rows] | None = None) -> History:
         shared = load.shared
@@ -90,13 +99,12 @@ def stage(world: World, folder: Path, findings: Findings) -> Iterator[Stage]:
     world.api = f"http://127.0.0.1:{port}"
     parts = processes(folder, settings, world.copies)
     subscriber = Subscriber(world)
-    client = Client(world.api, world.redis_url)
+    ready = Stage(world, folder, parts, subscriber, world.api, settings, findings)
     try:
         parts.start()
-        owner = settings | {"DATABASE_URL": world.owner_url or world.database_url}
-        subprocess.run(allocation("migrate"), env=owner, check=True, stdout=subprocess.DEVNULL)
-        eventually(client.is_ready, "the API is ready")
-        yield Stage(world, folder, parts, subscriber, client.url, settings, findings)
+        ready.migrate()
+        ready.wait_until_ready()
+        yield ready
     finally:
         parts.stop()
         subscriber.stop()

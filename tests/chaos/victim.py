@@ -1,4 +1,6 @@
-"""`python -m tests.chaos.victim PART ORDERS` is `allocation PART`, and dies where the file ORDERS says."""
+"""`python -m tests.chaos.victim PART ORDERS` is `allocation PART`, and dies where the file ORDERS says.
+
+Without that file it just lives, and may be of another release."""
 
 from __future__ import annotations
 
@@ -13,9 +15,10 @@ from allocation.entrypoints import cli
 from embedded.launch import end_with
 
 
-def main(part: str, orders: str) -> None:
+def main(part: str, orders: str = "") -> None:
     end_with(os.getppid(), signal.SIGKILL)
-    instrument(part, Orders(Path(orders)))
+    if orders:
+        instrument(part, Orders(Path(orders)))
     cli.main([part])
 
 
