@@ -92,7 +92,7 @@ class Service:
     keys: ApiKeyCache
 
     def readiness(self) -> dict[str, str]:
-        """`status` is ready, degraded (Redis is away: orders are taken, news waits) or not ready; the rest says why.
+        """`status` is ready, degraded (Redis is away: orders are taken, events wait) or not ready; the rest says why.
 
         `redis_run` is for others to see whether they speak to the same Redis, if it tells.
         """

@@ -118,7 +118,7 @@ class NewEvent(Generic[M_co]):
 
 @dataclass(frozen=True, slots=True)
 class Recorded(Generic[M_co]):
-    """An event in its place in the log. Its `metadata.id` is the same wherever and however often it is told."""
+    """An event in its place in the log. Its `metadata.id` is the same wherever and however often it is published."""
 
     stream: str
     version: int
@@ -131,7 +131,7 @@ class Delivery(Generic[M_co]):
     """An event on its way outside, by one effect.
 
     `after` is the version that this effect was carried out for last, 0 for none. The `token` rises with every claim on
-    the stream: who remembers the highest can tell whoever comes late.
+    the stream: who remembers the highest can answer whoever comes late.
     """
 
     recorded: Recorded[M_co]

@@ -1,4 +1,4 @@
-"""What tells two messages apart that were sent under one id."""
+"""What distinguishes two messages that were sent under one id."""
 
 from __future__ import annotations
 

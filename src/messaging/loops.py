@@ -38,7 +38,7 @@ class StatusLog:
 
 
 def repeat(step: Callable[[], float], stop: Event, status: StatusLog, name: str, otherwise: float) -> None:
-    """Call `step` until told to stop. It returns how many seconds to wait then; after one that failed, `otherwise`."""
+    """Call `step` until stopped. It returns how many seconds to wait then; after one that failed, `otherwise`."""
     while not stop.is_set():
         try:
             pause = step()

@@ -1,4 +1,4 @@
-"""What the machinery tells whoever wants to count, time or trace it. By itself it knows no way to do any of that.
+"""What the machinery reports to whoever wants to count, time or trace it. By itself it knows no way to do any of that.
 
 A hook that begins something returns what is to be called at its end. Each hook is called by itself (`guarded`): one
 that fails is logged, and changes nothing of what it looks at.

@@ -23,8 +23,8 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Retries with full jitter, so that those who collided do not meet again. Times are in seconds. `again` is told the
-    reason before each wait."""
+    """Retries with full jitter, so that those who collided do not meet again. Times are in seconds. `again` gets
+    the reason before each wait."""
 
     conflict_deadline: float = 5.0
     outage_deadline: float = 1.0

@@ -30,7 +30,7 @@ class Routes(Generic[U]):
         self._policies[kind] = (*self._policies.get(kind, ()), *policies)
 
     def effect(self, kind: type[M], *effects: Effect[M]) -> None:
-        """Tell the outside of such events after the commit."""
+        """Have an effect outside for such events, after the commit."""
         for effect in effects:
             if effect.name in self._effects[kind]:
                 raise RoutingError(f"{kind.__name__} has an effect {effect.name} already")

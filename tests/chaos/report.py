@@ -124,7 +124,7 @@ def _tables(chapters: Sequence[Chapter]) -> Iterator[str]:
         if held := sum(len(r.recoveries) for r in frozen if r.must_be_refused):
             refused = sum(result.refused for result in frozen)
             yield f"A relay froze {held} times with an event in hand. Waking up, relays were refused {refused} times"
-            yield "by the token in Redis, as others had told of the stream meanwhile.\n"
+            yield "by the token in Redis, as others had published the stream meanwhile.\n"
 
 
 def _table(title: str, results: Iterable[Result], meaning: Callable[[str], str]) -> Iterator[str]:

@@ -26,14 +26,14 @@ SERVE = {
     "committed-before-answer": "committed; the client has no answer",
 }
 RELAY = {
-    "claim-committed": "streams are claimed; their letters are not read",
-    "letters-read": "letters are read; nothing is told",
-    "read-before-telling": "about to tell Redis of an event",
-    "told-before-mark": "Redis was told; nothing is written down",
-    "mailed-before-mark": "a mail is sent; nothing is written down",
-    "mark-written-before-commit": "what was told is written down; COMMIT is not sent",
+    "claim-committed": "streams are claimed; their messages are not read",
+    "letters-read": "messages are read; nothing is published",
+    "read-before-telling": "about to publish an event",
+    "told-before-mark": "an event is published; nothing is recorded",
+    "mailed-before-mark": "a mail is sent; nothing is recorded",
+    "mark-written-before-commit": "what was published is recorded; COMMIT is not sent",
     "mark-sent-before-reply": "COMMIT of that is sent; its reply is not waited for",
-    "marked": "what was told is written down",
+    "marked": "what was published is recorded",
     "due-written-before-commit": "the clock has written what is over; COMMIT is not sent",
     "due-sent-before-reply": "COMMIT of what is over is sent; its reply is not waited for",
 }
@@ -42,10 +42,10 @@ CONSUME = {
     "inbound-handled-before-write": "the handlers are done; nothing is written",
     "inbound-written-before-commit": "everything is written; COMMIT is not sent",
     "inbound-commit-sent-before-reply": "COMMIT is sent; its reply is not waited for",
-    "inbound-committed-before-ack": "committed; Redis is not told",
-    "inbound-acknowledged": "Redis was told; nothing else is done",
+    "inbound-committed-before-ack": "committed; not acknowledged to Redis",
+    "inbound-acknowledged": "acknowledged to Redis; nothing else is done",
     "refused-before-burying": "a message was refused; it is not a dead letter yet",
-    "buried-before-ack": "a dead letter is kept; Redis is not told",
+    "buried-before-ack": "a dead letter is kept; not acknowledged to Redis",
 }
 SELDOM = {"due-written-before-commit", "due-sent-before-reply"}
 """Once a second at most, when anything is due."""
@@ -53,7 +53,7 @@ SELDOM = {"due-written-before-commit", "due-sent-before-reply"}
 PARTS = {"serve": SERVE, "relay": RELAY, "consume": CONSUME}
 
 # Passed only after something else has happened.
-AFTER_A_LOSS = {"told-again": "some of what Redis has forgotten was told again; the rest was not"}
+AFTER_A_LOSS = {"told-again": "some of what Redis has forgotten was published again; the rest was not"}
 AFTER_A_CRASH = {"pending-read": "what another had read and not acknowledged was read again; nothing is done"}
 
 MEANINGS = SERVE | RELAY | CONSUME | AFTER_A_LOSS | AFTER_A_CRASH

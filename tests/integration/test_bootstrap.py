@@ -97,7 +97,7 @@ def test_is_degraded_when_redis_is_out_of_reach_and_takes_orders_all_the_same(se
     assert service.readiness() == {"status": "degraded", "database": "ok", "redis": "unreachable"}
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
     assert service.bus.handle(commands.Allocate("o1", "LAMP", 1)) == "b1"
-    assert service.relay.deliver(PUBLISH_EVENT) == 0, "the news waits"
+    assert service.relay.deliver(PUBLISH_EVENT) == 0, "the event waits"
 
 
 @pytest.mark.parametrize("url", ["redis://{0}/0", "redis+sentinel://{0},{0},{0}/stock"])

@@ -567,7 +567,7 @@ def test_what_only_a_newer_release_can_tell_again_is_left_to_it(
     forget_everything(redis_server)
 
     for _ in range(2):
-        with pytest.raises(Unavailable, match=r"a newer release must tell 1 streams, as LAMP: .* allocated\.v99 "):
+        with pytest.raises(Unavailable, match=r"a newer release must publish 1 streams, as LAMP: .* allocated\.v99 "):
             service.backfill.fill()
     service.bus.handle(commands.Allocate("o-new", "LAMP", 1))
     tell_all(service)

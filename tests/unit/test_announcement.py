@@ -70,7 +70,7 @@ def test_a_redis_that_stays_away_is_told_once_and_not_waited_for(
 
     said = capsys.readouterr().out
     assert said.count("Ready") == 1
-    assert "Ready, but Redis at redis://127.0.0.1:1/0 does not answer: orders are taken, news waits." in said
+    assert "Ready, but Redis at redis://127.0.0.1:1/0 does not answer: orders are taken, events wait." in said
     assert "http://127.0.0.1:5005/console" in said
 
 

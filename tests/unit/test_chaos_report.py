@@ -69,7 +69,7 @@ def page(file: Path) -> str:
 def test_the_page_has_a_row_for_each_thing_that_broke(tmp_path: Path) -> None:
     lines = page(tmp_path / "chaos.md").splitlines()
     assert "| API: committed; the client has no answer | 1 | 1 | 0 | 2.00 s | 2.00 s | 2.00 s |" in lines
-    assert "| relay: Redis was told; nothing is written down | 1 | 1 | 0 | 3.00 s | 3.00 s | 3.00 s |" in lines
+    assert "| relay: an event is published; nothing is recorded | 1 | 1 | 0 | 3.00 s | 3.00 s | 3.00 s |" in lines
     assert "| redis: connections reset | 1 | 1 | 1 | 0.70 s | 0.70 s | 0.70 s |" in lines
     assert "* redis: connections reset, seed 7: gap: from 1 to 3" in lines
 

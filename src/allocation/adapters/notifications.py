@@ -64,7 +64,7 @@ class SmtpNotifications:
                     session.sendmail(self._sender, [to], mail.as_bytes(), mail_options=["BODY=8BITMIME"])
                 else:
                     session.send_message(_seven_bits(mail))
-                with suppress(OSError, smtplib.SMTPException):  # it has been taken, whatever is said at the door
+                with suppress(OSError, smtplib.SMTPException):  # it has been taken, however the session ends
                     session.quit()
         except smtplib.SMTPResponseException as error:
             if _is_for_good(error.smtp_code):

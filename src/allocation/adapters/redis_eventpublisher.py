@@ -1,4 +1,4 @@
-"""Tells the world over Redis: every event in a stream, and allocations over pub/sub too, as the book has it."""
+"""Publishes over Redis: every event in a stream, and allocations over pub/sub too, as the book has it."""
 
 from __future__ import annotations
 

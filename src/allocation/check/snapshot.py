@@ -75,7 +75,7 @@ def check_consistency(
     found: Callable[[Difference], object] = lambda _: None,
     on_progress: OnProgress = lambda _events, _of_what: None,
 ) -> Verdict:
-    """Whether the data is consistent. `found` is told of each difference, as it is found. Raises Unavailable."""
+    """Whether the data is consistent. `found` is called with each difference, as it is found. Raises Unavailable."""
     differences = unknown_events = 0
     with open_snapshot(engine) as snapshot:
         for difference in snapshot.differences(on_progress):

@@ -19,7 +19,7 @@ _LOOK_AGAIN = 0.5
 def run_as_leader(
     bus: ExclusiveBus[UnitOfWork], place: str, work: Callable[[], None], stop: Event, status: StatusLog
 ) -> None:
-    """Work whenever this process is the leader, until told to stop, whatever happens."""
+    """Work whenever this process is the leader, until stopped, whatever happens."""
     try:
         while not stop.is_set():
             try:

@@ -12,7 +12,7 @@ from allocation.entrypoints.tasks import run_until_one_ends
 
 
 def run(service: Service, stop: Event) -> None:
-    """Deliver effects until told to stop, or until a task of it dies; raises what of."""
+    """Deliver effects until stopped, or until a task of it dies; raises what of."""
     settle_memory()
     run_until_one_ends(
         stop,

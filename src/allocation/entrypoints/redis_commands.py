@@ -46,7 +46,7 @@ _TRIM_EVERY = 60.0
 
 
 def run(service: Service, stop: Event) -> None:
-    """Handle commands until told to stop."""
+    """Handle commands until stopped."""
     status = StatusLog(log)
 
     def work() -> None:
@@ -185,7 +185,7 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
     seems_handled = handled is not None and is_at_or_before(entry, handled)
     if not seems_handled and entry.tries <= MOST_TRIES:
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
-    if known := service.command_bus.recall(request):  # it took effect, and only that was not told
+    if known := service.command_bus.recall(request):  # it took effect, and only that was not answered
         return known
     if handled and seems_handled and service.command_group.holds(handled):
         about = {"stream": redis_channels.COMMANDS, "entry": entry.id}
@@ -215,7 +215,7 @@ def _is_dead_letter(outcome: Outcome) -> bool:
 
 
 def _answer(service: Service, entry: Entry, metadata: Metadata | None, outcome: Outcome) -> None:
-    """Tell who sent it, if they said where. The same on a repeat, with the same id."""
+    """Answer who sent it, if they said where. The same on a repeat, with the same id."""
     if stream := entry.others.get(_REPLY_TO):
         service.replies.send(stream, outcome_message(entry.id, metadata, outcome))
 

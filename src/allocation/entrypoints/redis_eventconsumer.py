@@ -31,7 +31,7 @@ _LONGEST_PAUSE = 0.2
 
 
 def run(service: Service, stop: Event) -> None:
-    """Take in all of it until told to stop, or until a task of it dies; raises what of."""
+    """Take in all of it until stopped, or until a task of it dies; raises what of."""
     settle_memory()
     run_until_one_ends(stop, listener=partial(listen, service), commands=partial(redis_commands.run, service))
 
@@ -67,7 +67,7 @@ def _listen_while_ours(service: Service, stop: Event, status: StatusLog) -> None
                     _settle(service, body, stop)
                 elif not channel.has_kept_some and not _is_still_ours(service, status):
                     return
-            channel.hear_out()  # who says something while we are told to stop knows nothing of it
+            channel.hear_out()  # who says something while we are stopping knows nothing of it
             while channel.has_kept_some:
                 if (body := channel.next(0)) is not None:
                     _settle(service, body, stop)

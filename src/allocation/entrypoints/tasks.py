@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 def run_until_one_ends(stop: Event, **tasks: Callable[[Event], object]) -> None:
-    """Run each task in a thread of its name until one ends, for whatever reason; the others are then told to stop.
+    """Run each task in a thread of its name until one ends, for whatever reason; the others are then stopped.
 
     Raises what the first died of, once all have ended.
     """

@@ -195,7 +195,7 @@ class Metrics(Observer):
             count = self._of_command[key] = self._commands.labels(key[0].__name__, how).inc
         count()
 
-    # --- what entrypoints and the pool tell -----------------------------------------
+    # --- what entrypoints and the pool report ---------------------------------------
 
     def answered(self, method: str, route: str, status: int, seconds: float, waited: float) -> None:
         key = method, route, status

@@ -61,7 +61,7 @@ class Probe:
 
 @contextmanager
 def _whatever_fails(what: str) -> Iterator[None]:
-    """The other numbers are told all the same."""
+    """The other numbers are there all the same."""
     try:
         yield
     except Unavailable:

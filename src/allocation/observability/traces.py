@@ -89,7 +89,7 @@ class Traces(Observer):
 
         return end
 
-    # --- what entrypoints tell -----------------------------------------------------
+    # --- what entrypoints report ---------------------------------------------------
 
     @contextmanager
     def answering(self, metadata: Metadata, name: str) -> Iterator[Span]:

@@ -11,7 +11,7 @@ from allocation.overview.glance import Overview, Unreachable, why
 from allocation.overview.servers import Broker, Database, Tables
 
 LATE = 30.0
-"""Seconds. A relay that is there tells within one, and a consumer reads at once; after an outage both catch up."""
+"""Seconds. A relay that is there publishes within one, and a consumer reads at once; after an outage both catch up."""
 
 FULL = 0.95
 """Of `maxmemory`."""
@@ -90,7 +90,7 @@ def _of_broker(overview: Overview) -> Iterator[Problem]:
     broker = overview.broker
     if not isinstance(broker, Broker):
         said = why(broker).removeprefix("redis: ")
-        yield Problem(f"Redis: {said}", "bring it back; orders are taken meanwhile, and news waits")
+        yield Problem(f"Redis: {said}", "bring it back; orders are taken meanwhile, and events wait")
     else:
         if broker.memory_used is not None and (broker.policy or "").startswith("allkeys"):
             yield Problem(f"Redis evicts events and commands ({broker.policy})", "set maxmemory-policy noeviction")

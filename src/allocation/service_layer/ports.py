@@ -82,9 +82,9 @@ class Notifications(Protocol):
 
 class Publisher(Protocol):
     def publish(self, deliveries: Sequence[Delivery[Event]]) -> Mapping[str, Exception]:
-        """Tell the world what has happened, the events of each SKU together and in order.
+        """Publish what has happened, the events of each SKU together and in order.
 
-        Returns the SKUs of which nothing was told, and why: Unavailable, or ClaimLost when another has told of it
+        Returns the SKUs of which nothing was published, and why: Unavailable, or ClaimLost when another has published
         meanwhile. Raises Unavailable for all.
         """
         ...

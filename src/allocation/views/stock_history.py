@@ -22,7 +22,7 @@ from messaging.errors import UnreadableMessage
 from messaging.sql.event_log import data_from, time_from
 
 RECKONED = 10_000
-"""So many events are gone back at most; further back, what happened is told without the balance."""
+"""So many events are gone back at most; further back, what happened is shown without the balance."""
 
 _LOOKED_BACK = 100_000
 

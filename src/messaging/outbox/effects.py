@@ -1,4 +1,4 @@
-"""What the outside is told of an event, after the commit, at least once, in commit order within a stream.
+"""What happens outside because of an event, after the commit, at least once, in commit order within a stream.
 
 An effect raises Unavailable when the other side can't be reached: it is tried again until it can. It raises ClaimLost
 when it can tell that another relay has the stream by now.

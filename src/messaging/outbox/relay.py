@@ -42,7 +42,7 @@ class Relay:
     _outages: dict[str, Outage] = field(default_factory=dict, init=False, repr=False)  # by effect
 
     def run(self, stop: Event) -> None:
-        """Deliver until told to stop, each effect in threads of its own, so that a slow one delays no other.
+        """Deliver until stopped, each effect in threads of its own, so that a slow one delays no other.
 
         An effect that may be slow has some threads, with one stream each at a time, so that it delays no other stream.
         """

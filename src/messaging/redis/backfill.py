@@ -28,16 +28,16 @@ class ClaimsByName(Deliveries, Protocol):
 
 
 class Delivered(Protocol):
-    """What was told, as the database remembers it."""
+    """What was published, as the database remembers it."""
 
     def last_versions(self, effect: str, beyond: str, most: int) -> Mapping[str, int]:
-        """The last version told of each stream, for the next streams in order after `beyond`."""
+        """The last version published of each stream, for the next streams in order after `beyond`."""
         ...
 
     def messages(
         self, effect: str, spans: Mapping[str, tuple[int, int]], younger_than: timedelta
     ) -> Iterator[tuple[str, OutboxMessage]]:
-        """What was told of some streams, each after one version and up to another, with the stream's name; in order."""
+        """What was published of some streams, each after one version and up to another, with the stream's name."""
         ...
 
 
@@ -55,7 +55,7 @@ class Backfill:
     messages_at_once: int = 500
 
     def run(self, stop: Event) -> None:
-        """Look now and then whether Redis has lost anything, until told to stop."""
+        """Look now and then whether Redis has lost anything, until stopped."""
 
         def step() -> float:
             if (events := self.fill(stop)) and not stop.is_set():
@@ -65,7 +65,7 @@ class Backfill:
         repeat(step, stop, StatusLog(log), "the backfill", self.every)
 
     def fill(self, stop: Event | None = None) -> int:
-        """Tell what is missing, or as much of it as there is until told to stop; returns how many events.
+        """Publish what is missing, as far as it comes until stopped; returns how many events.
 
         Raises Unavailable, also when some are for a newer release.
         """
@@ -95,7 +95,9 @@ class Backfill:
                     self.deliveries.settle(self.effect, claims)
         if beyond_us:
             stream, reason = next(iter(beyond_us.items()))
-            raise Unavailable(f"a relay of a newer release must tell {len(beyond_us)} streams, as {stream}: {reason}")
+            raise Unavailable(
+                f"a relay of a newer release must publish {len(beyond_us)} streams, as {stream}: {reason}"
+            )
         if complete and not stop.is_set():
             self.stream.end_check(mark, home)
         return events
@@ -127,7 +129,7 @@ class Backfill:
     def _bodies(
         self, messages: Iterator[tuple[str, OutboxMessage]], beyond_us: dict[str, UnknownMessage]
     ) -> Iterator[tuple[str, int, bytes]]:
-        """Stream, version and body of each that can be told."""
+        """Stream, version and body of each that can be published."""
         for stream, message in messages:
             if stream not in beyond_us:
                 try:
@@ -136,4 +138,4 @@ class Backfill:
                     beyond_us[stream] = error
                 except UnreadableMessage as error:
                     about = {"stream": stream, "version": message.version, "error": str(error)}
-                    log.error("the log holds what can't be told again", extra=about)  # noqa: TRY400 - it says all
+                    log.error("the log holds what can't be published again", extra=about)  # noqa: TRY400 - it says all

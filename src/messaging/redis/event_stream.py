@@ -1,7 +1,7 @@
 """Events into a Redis stream: per subject in order and without gaps, even when relays come late or Redis forgets.
 
-Beside the stream a hash remembers, for each subject, the highest token that has told of it and the last version told.
-One script looks there and tells, or refuses: a lower token belongs to a relay that was replaced meanwhile, and a
+Beside the stream a hash remembers, for each subject, the highest token that has published it, and the last version.
+One script looks there and publishes, or refuses: a lower token belongs to a relay that was replaced meanwhile, and a
 version that does not follow means that Redis has lost what came before.
 """
 
@@ -162,7 +162,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """The entries that bring a subject from the version `after` to this `version`, all told in one step.
+    """The entries that bring a subject from the version `after` to this `version`, all published in one step.
 
     Without entries it only says how far the subject has got.
     """
@@ -189,9 +189,9 @@ class EventStream:
         self._trim = client.register_script(_TRIM)
 
     def append(self, appends: Sequence[Append]) -> Mapping[str, MessagingError]:
-        """Append and publish, in one round trip. Returns which subjects were refused, and why; the others were told.
+        """Append and publish, in one round trip. Returns which subjects were refused, and why; the others are done.
 
-        ClaimLost: a higher token has told of the subject. Unavailable: what comes before is missing. When Redis fails
+        ClaimLost: a higher token has published the subject. Unavailable: what comes before is missing. When Redis fails
         for all of them, as while it is full, that is raised.
         """
         with redis_faults(), self._client.pipeline(transaction=False) as pipeline:
@@ -214,7 +214,7 @@ class EventStream:
             raise refusal
 
     def versions(self, subjects: Sequence[str]) -> list[int]:
-        """The last version told of each, 0 for none."""
+        """The last version published of each, 0 for none."""
         with redis_faults():
             if not self._client.exists(self._keys[0]):
                 return [0] * len(subjects)
@@ -278,7 +278,7 @@ def incarnation_key(stream: str) -> str:
 
 
 def version_in(known: bytes | None) -> int | None:
-    """The last version told, 0 for none; None for what is not ours."""
+    """The last version published, 0 for none; None for what is not ours."""
     found = re.fullmatch(rb"\d{1,19}:(\d{1,19})", known or b"0:0")
     return int(found[1]) if found else None
 
@@ -287,7 +287,7 @@ def _refusal(answer: object, append: Append) -> MessagingError | None:
     if isinstance(answer, bytes) and answer.startswith(b"told"):
         return None
     if answer == b"late":
-        return ClaimLost(f"another relay has told of {append.subject} meanwhile")
+        return ClaimLost(f"another relay has published {append.subject} meanwhile")
     if answer == b"gap":
         return Unavailable(f"redis has lost what came before version {append.after + 1} of {append.subject}")
     return Unavailable(f"redis: {answer}")

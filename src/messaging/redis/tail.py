@@ -1,7 +1,7 @@
 """A stream of events read from its end on, as it grows: each event once, and none is passed over.
 
-An entry may come twice, told again by another relay, or when Redis had lost the stream and has it again from the log.
-So what counts is the version of a subject, and not the entry: at first those that the stream's own hash has as told.
+An entry may come twice, from another relay, or when Redis had lost the stream and has it again from the log. So what
+counts is the version of a subject, and not the entry: at first those that the stream's own hash has as published.
 Ids tell how far one has read only as long as the stream is the same, which the key of its incarnation tells.
 """
 
@@ -51,7 +51,7 @@ class Tail:
         return self._is_at_end or _order(self._read_up_to) >= _order(self._last_old)
 
     def start(self, since: timedelta | None = None) -> None:
-        """At the end of the stream, or with what was told in this last time, by the clock of Redis."""
+        """At the end of the stream, or with what was published in this last time, by the clock of Redis."""
         with redis_faults():
             self._incarnation = self._client.get(incarnation_key(self._stream))
             self._told_before = self._told()
@@ -90,7 +90,7 @@ class Tail:
         except (KeyError, ValueError, TypeError):
             return True  # nobody knows
         seen = self._seen.get(subject, 0)
-        if _order(entry.id.encode()) > _order(self._last_old):  # what was told before we came is not news
+        if _order(entry.id.encode()) > _order(self._last_old):  # what was published before we came is not new
             seen = max(seen, self._told_before.get(subject, 0))
         self._seen[subject] = max(seen, version)
         return version > seen

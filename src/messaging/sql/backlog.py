@@ -1,4 +1,4 @@
-"""How much waits to be told, by effect: for people and gauges, who ask often. So it reads so much and no more.
+"""How much waits to be delivered, by effect: for people and gauges, who ask often. So it reads so much and no more.
 
 A stream's first message is its oldest, and the only one that can be dead. Who visits the first messages has seen both.
 """

@@ -37,7 +37,7 @@ class Housekeeping:
     every: float = 60.0
 
     def run(self, stop: Event) -> None:
-        """Tidy up now and then until told to stop."""
+        """Tidy up now and then until stopped."""
 
         def step() -> float:
             while self.forget_old_messages() == self.batch and not stop.is_set():

@@ -54,7 +54,7 @@ class Limits:
 FOR_CALLERS = Limits(
     statement_timeout=1_200, lock_timeout=1_000, idle_in_transaction_session_timeout=5_000, transaction_timeout=2_000
 )
-"""Somebody waits for the answer, and is better told to come again."""
+"""Somebody waits for the answer, and is better served by an early 503."""
 
 FOR_WORK = Limits(statement_timeout=120_000, lock_timeout=10_000, idle_in_transaction_session_timeout=30_000)
 """Nobody waits; a reallocation of ten thousand lines must get through, and a frozen process must let go one day."""

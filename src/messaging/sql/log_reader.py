@@ -1,7 +1,7 @@
 """Reads the log for those outside, in the order of commits: whoever goes on from what was read last misses nothing.
 
 Sequence numbers commit out of order, transaction ids do too. But what is older than the oldest transaction still open
-is complete: so only that is told, in the order of transactions. One stream needs no such care: its versions are
+is complete: so only that is returned, in the order of transactions. One stream needs no such care: its versions are
 committed one after the other.
 
 A row that is damaged, its time without end or its data too deep, is passed over, and the log of the process says so.

@@ -1,4 +1,4 @@
-"""Keeps callers from hanging on a database that does not answer: each is told within a second and a half.
+"""Keeps callers from hanging on a database that does not answer: each gets an error within a second and a half.
 
 A server that is gone may say nothing at all, and then no time-out of its own helps. So a thread looks at the
 connections in use. When one has been out for long it asks the database anew, and when that is not answered either, all

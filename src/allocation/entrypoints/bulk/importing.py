@@ -237,7 +237,7 @@ class Shortages:
             self.listed.append(f"{line.sku}: order {line.orderid}, line {line.lineid}, asked for {line.qty:,}")
 
     def report(self, bus: MessageBus[U]) -> None:
-        """Have them told; of the same lines again within a day nothing is. Raises Unavailable."""
+        """Have them reported; the same lines again within a day are not. Raises Unavailable."""
         if self.first:
             command = ReportShortages(self.first.sku, self.lines, tuple(self.listed))
             bus.handle(command, self.metadata, f"{IMPORT}:{self._hash.hexdigest()}")

@@ -81,7 +81,7 @@ class Announcement:
             console.print(f"\n[bold green]Ready[/] after {seconds} s.")
         else:
             console.print(
-                f"\n[bold yellow]Ready[/], but Redis at {redis_server} does not answer: orders are taken, news waits."
+                f"\n[bold yellow]Ready[/], but Redis at {redis_server} does not answer: orders are taken, events wait."
             )
         console.print(f"  API       [bold]{self._api}[/]   (try {self._api}/readyz)")
         console.print(f"  console   [bold]{self._console}[/]")

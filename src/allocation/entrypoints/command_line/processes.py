@@ -51,7 +51,7 @@ class Processes:
     clock: Callable[[], float] = field(default=time.monotonic)
 
     def run(self, stop: Event, each_round: Callable[[], None]) -> None:
-        """Keep the parts running until told to stop; `each_round` is called every tenth of a second."""
+        """Keep the parts running until stopped; `each_round` is called every tenth of a second."""
         try:
             while not stop.is_set():
                 for part in self.parts:

@@ -1,4 +1,4 @@
-"""`allocation watch`: events as they happen, from the stream that tells them to everybody."""
+"""`allocation watch`: events as they happen, from the stream on which they are published."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def watch(
     """Show events as they happen, one a line, until Ctrl-C.
 
     They are read from the Redis stream allocation.events, each once and none passed over, also when Redis restarts
-    meanwhile, or loses the stream and is told again. The time is that of the event, not of the news.
+    meanwhile, or loses the stream and gets it again. The time is that of the event, not of its publication.
 
     Exit status: 0, also after Ctrl-C and when nobody reads the output any more; 1 when there is no Redis at first.
     """

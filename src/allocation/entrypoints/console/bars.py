@@ -1,4 +1,4 @@
-"""Batches drawn as bars, and told in words for those who do not see them."""
+"""Batches drawn as bars, and put into words for those who do not see them."""
 
 from __future__ import annotations
 

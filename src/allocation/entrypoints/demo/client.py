@@ -49,7 +49,7 @@ class DemoClient:
         return found
 
     def require_same_redis(self, found: Api) -> None:
-        """Before anything is written: what is asked of one service would be told by another, or never.
+        """Before anything is written: what is asked of one service would be published by another, or never.
 
         Raises Unavailable.
         """

@@ -212,15 +212,17 @@ class TradingDay:
     def _hear_of(self, sku: str, expected: list[Event]) -> Iterator[str]:
         told = self._hear(sku, len(expected))
         yield from map(in_a_line, told)
-        _require(f"what was told of {sku}", expected, told)
+        _require(f"what was published of {sku}", expected, told)
 
     def _hear(self, sku: str, number: int) -> list[Event]:
-        """The next so many events of a SKU, from the stream that tells them to everybody."""
+        """The next so many events of a SKU, from the stream on which they are published."""
         heard = self._heard[sku]
         give_up = time.monotonic() + _PATIENCE
         while len(heard) < number:
             if time.monotonic() > give_up:
-                raise NotAsTold(f"{len(heard)} of {number} events of {sku} were told: is `allocation relay` running?")
+                raise NotAsTold(
+                    f"{len(heard)} of {number} events of {sku} were published: is `allocation relay` running?"
+                )
             for entry in self._news.read(wait=0.5):
                 event = event_in(entry.event or {})
                 if event and event.sku in self._heard:

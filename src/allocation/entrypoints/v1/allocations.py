@@ -1,4 +1,4 @@
-"""Allocations: an order line is promised stock, or is told the arithmetic by which there is none."""
+"""Allocations: an order line is promised stock, or refused with the arithmetic by which there is none."""
 
 from __future__ import annotations
 

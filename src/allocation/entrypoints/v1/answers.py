@@ -25,7 +25,7 @@ def found_or_404(what: F | None, otherwise: str) -> F:
 
 
 def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """As JSON. What can be asked for again has an ETag, and a reader who has it already is told so (304)."""
+    """As JSON. What can be asked for again has an ETag, and a reader who has it already gets a 304."""
     body = to_json(value)
     response = Response(body, status, dict(headers or {}), mimetype="application/json")
     if isinstance(value, Batch):
