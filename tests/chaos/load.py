@@ -303,7 +303,9 @@ class HttpClient:
             line = {"sku": sku, "qty": random.randint(1, most.get(sku, 15)), "lineid": lineid}
             lines.append(line | ({"hold": hold["hold_id"]} if hold else {}))
         self.shared.lines += [(orderid, line["lineid"]) for line in lines]
-        body = {"orderid": orderid, "mode": "backorder", "lines": lines}
+        body: dict[str, Any] = {"orderid": orderid, "mode": "backorder", "lines": lines}
+        if random.random() < 0.3:
+            body["needed_by"] = FAR_AHEAD  # which every batch is in time for
         self._ask("/v1/orders", orderid, body, ("place", orderid))
 
     def _expect_batch(self, random: Random, sku: str) -> None:

@@ -61,6 +61,7 @@ NOT_PROVED = """\
 * That a command survives which Redis had acknowledged and only its primary had: the senders wait for a replica. Nor one
   that somebody deletes, or a Redis that evicts. Nor what a mail server does: mails are files here.
 * That the very schema of an older release is waited for: tables and columns are renamed, which looks the same.
+* That a release can be left out: the upgrade is from the one before, as far as the history of this tree has it.
 * How it is at midnight: the days that are named are long past or far ahead. Whether a hold ended in time is not judged
   where the clock of the database jumps.
 * How it is with more clients than a few, for days, or on other versions, systems and hardware than these.
