@@ -223,7 +223,7 @@ def test_who_is_served_when_thirty_thousand_wait(service: Service, sorted_rows: 
 
     [*known, queue, lines, nobody], written = plans[:-1], plans[-1]
     touches(known, rows=2, pages=20)
-    touches([queue], rows=20 + 16 * 100 + 2 * 17 * sorted_rows, pages=2_000 + sorted_rows)
+    touches([queue], rows=20 + 16 * 100 + 2 * 20 * sorted_rows, pages=2_000 + sorted_rows)
     touches([lines], rows=2 * 100, pages=10 * 100)
     touches([nobody], rows=20 + 2 * sorted_rows, pages=100 + sorted_rows // 15)
     touches([written], rows=20, pages=300)
