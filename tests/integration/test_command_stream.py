@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import redis
@@ -773,6 +773,81 @@ def test_a_group_may_be_lost_or_set_back_under_the_eyes_of_a_consumer(
         until_all_is_done(redis_server)
 
     assert quantities(sql) == [*range(100, 140), 5000, 5001]
+    assert dead_letters(sql) == []
+
+
+Move: TypeAlias = Callable[[redis.Redis, int], None]
+
+
+def send_in(step: Any, qty: int) -> None:
+    event = {"specversion": "1.0", "id": f"q{qty}", "source": "/shop", "type": "allocation.change_batch_quantity.v1"}
+    step.xadd(COMMANDS, {"command": json.dumps(event | {"data": {"batchref": "b1", "qty": qty}})})
+
+
+def send_and_move_ahead(server: redis.Redis, qty: int) -> None:
+    """In one step: no consumer comes in between."""
+    with server.pipeline() as step:
+        send_in(step, qty)
+        step.xgroup_setid(COMMANDS, GROUP, "$")
+        step.execute()
+
+
+def send_and_read_in_our_place(server: redis.Redis, qty: int) -> None:
+    """Another client takes the entry, and needs not acknowledge it."""
+    with server.pipeline() as step:
+        send_in(step, qty)
+        step.xreadgroup(GROUP, "another client", {COMMANDS: ">"}, noack=True)
+        step.execute()
+
+
+def move_far_ahead_and_send(server: redis.Redis, qty: int) -> None:
+    server.xgroup_setid(COMMANDS, GROUP, "99999999999999-0")
+    send_in(server, qty)
+
+
+@pytest.mark.parametrize("move", [send_and_move_ahead, send_and_read_in_our_place, move_far_ahead_and_send])
+@pytest.mark.parametrize("what_follows", [0, 2])
+def test_what_a_group_was_moved_past_under_the_eyes_of_a_consumer_is_handled_in_its_turn(  # noqa: PLR0917 - its parameters
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, move: Move, what_follows: int
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+        move(redis_server, 100)
+        for number in range(what_follows):
+            producer.change_batch_quantity("b1", 101 + number)
+        assert wait_for(lambda: len(quantities(sql)) == 1 + what_follows, within=PATIENCE)
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [100, *range(101, 101 + what_follows)]
+    assert dead_letters(sql) == []
+
+
+def test_what_a_group_was_moved_past_is_handled_before_what_is_pending_behind_it(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """Also when the entry that was handled last is gone from the stream."""
+    producer.create_batch("b1", "LAMP", 10)
+    producer.change_batch_quantity("b1", 99)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    send_and_move_ahead(redis_server, 100)
+    producer.change_batch_quantity("b1", 101)
+    assert redis_server.xreadgroup(GROUP, "who died of it", {COMMANDS: ">"})
+
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: len(quantities(sql)) == 3, within=PATIENCE)
+        until_all_is_done(redis_server)
+    assert quantities(sql) == [99, 100, 101]
+
+    redis_server.xtrim(COMMANDS, maxlen=0, approximate=False)
+    redis_server.xgroup_setid(COMMANDS, GROUP, "99999999999999-0")
+    with at_work(partial(run, service)):
+        producer.change_batch_quantity("b1", 102)
+        assert wait_for(lambda: len(quantities(sql)) == 4, within=PATIENCE)
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [99, 100, 101, 102]
     assert dead_letters(sql) == []
 
 

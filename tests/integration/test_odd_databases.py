@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from threading import Barrier, Event, Thread
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 import psycopg
 import pytest
 import redis
-from sqlalchemy import URL, text
+from sqlalchemy import URL, make_url, text
+from tests.integration.conftest import Sql
 from tests.integration.databases import Databases
 
 from allocation.adapters.redis_channels import COMMANDS
 from allocation.bootstrap import Service, bootstrap
+from allocation.check import open_snapshot
 from allocation.config import Settings
 from allocation.database import migrations
 from allocation.database.engine import database_engine
@@ -27,6 +30,7 @@ from allocation.domain import commands
 from allocation.entrypoints import redis_commands
 from embedded.waiting import wait_for
 from messaging.errors import Unavailable
+from messaging.sql.log_reader import EventFilter
 
 
 @contextmanager
@@ -135,3 +139,26 @@ def test_a_role_whose_rights_are_withdrawn_waits_until_it_has_them_again(
         finally:
             stop.set()
             consumer.join()
+
+
+@pytest.mark.parametrize("style", ["German", "SQL, DMY", "Postgres, MDY"])
+@pytest.mark.parametrize("by", ["the environment", "the database"])
+def test_whatever_dates_look_like_by_default_ours_are_iso(
+    settings: Settings, sql: Sql, monkeypatch: pytest.MonkeyPatch, style: str, by: str
+) -> None:
+    if by == "the environment":
+        monkeypatch.setenv("PGDATESTYLE", style)
+    else:
+        name = make_url(settings.database_url).database
+        sql(f"ALTER DATABASE {name} SET datestyle = '{style}'")
+    with closing(bootstrap(settings)) as service:
+        service.bus.handle(commands.CreateBatch("b", "LAMP", 5, date(2031, 2, 1)))
+        service.bus.handle(commands.PlaceHold("cart", "LAMP", 1, 600))
+
+        assert service.bus.handle(commands.Allocate("o", "LAMP", 1)) == "b"
+        found = service.views.batch("b")
+        assert found
+        assert found.eta == date(2031, 2, 1)
+        assert [event.version for event in service.log.read(EventFilter(stream="LAMP"), None, 9)] == [1, 2, 3]
+        with open_snapshot(service.engine) as snapshot:
+            assert list(snapshot.differences()) == []

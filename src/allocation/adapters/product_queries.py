@@ -40,6 +40,7 @@ from allocation.database.tables import (
 from allocation.domain.batches import Batch
 from allocation.domain.holds import Hold
 from allocation.domain.lines import SINGLE_LINE, Allocation, LineTerms, OrderLine
+from messaging.sql.moments import moment_from
 from messaging.sql.statements import compiled, rows_of
 from messaging.sql.tables import event_log
 
@@ -80,7 +81,7 @@ def hold_of(sku: str, hold_id: str, qty: int, batchref: str, until: datetime, ve
 def holds_from(sku: str, found: list[Any]) -> list[Hold]:
     """Of one product, as JSON; the first to end is the first."""
     holds_of_sku = [
-        Hold(hold_id, sku, qty, batchref, datetime.fromisoformat(until).astimezone(UTC), version)
+        Hold(hold_id, sku, qty, batchref, moment_from(until), version)
         for hold_id, qty, batchref, until, version in found
     ]
     return sorted(holds_of_sku, key=attrgetter("until", "version"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event
 
 from messaging.sql.limits import UNLIMITED, Limits
+from messaging.sql.moments import read_all
 
 
 def database_engine(
@@ -39,6 +40,7 @@ def database_engine(
             **of_the_session,
         },
     )
+    event.listen(engine, "connect", read_all)
     return limits.on(engine)
 
 

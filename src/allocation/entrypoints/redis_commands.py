@@ -2,7 +2,7 @@
 
 Of several consumers one is at work; when it is gone another takes over, with what was read and not acknowledged. How
 far the stream is handled is kept in the database, with what was handled, so that a group which Redis has lost, or that
-somebody has set to another place, has nothing take effect again and passes nothing over.
+somebody has moved or reads in, has nothing take effect again and passes nothing over.
 """
 
 from __future__ import annotations
@@ -82,12 +82,16 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             some_are_pending = entry is not None
             if entry and not _handle_one(service, entry, stop):
                 stop.wait(_PAUSE_AFTER_A_FAULT)
+            elif entry and handled and not is_at_or_before(entry, handled):
+                handled = group.position_of(entry)
             continue
         entries = group.new(together, _LISTEN)
         was_set_back = bool(entries and handled and is_at_or_before(entries[0], handled))
         if was_set_back or group.others_hold_some():  # that is older than these: so all that is pending, in its order
             handled = _take_over(service)
             some_are_pending = True
+        elif handled and group.has_skipped(handled, entries):
+            group.go_back_to(handled)
         elif entries:
             some_are_pending = not all(_handle_together(service, part) for part in _parts(entries))
             handled = handled if some_are_pending else group.position_of(entries[-1])

@@ -15,6 +15,7 @@ from allocation.domain.explaining import Earliest, earliest
 from allocation.domain.lines import LineTerms, there_on
 from allocation.domain.product import Product
 from allocation.views.batches import AVAILABLE, HELD, IS_SOLD, PROMISED, TODAY, all_batches_of
+from messaging.sql.moments import day_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _batch(  # noqa: PLR0917 - as the statement has them
     sku: str, ref: str, eta: str | None, expires: str | None, added: int, location: str, purchased: int, available: int
 ) -> domain.Batch:
     """As the rule of choice looks at it: of what is taken it does not ask what it is."""
-    comes, last = (datetime.date.fromisoformat(day) if day else None for day in (eta, expires))
+    comes, last = (day_from(day) if day else None for day in (eta, expires))
     initially = purchased, comes, last
     parts = purchased, purchased - available, 0, 0, 0
     return domain.Batch(ref, sku, comes, last, *initially, *parts, added, location, overdue=False, expired=False)

@@ -3,8 +3,8 @@
 An entry is pending from when it is read until it is acknowledged. One consumer at a time is to be at work, or entries
 are handled out of their order; who takes over takes what is pending too.
 
-Redis may lose the group, or somebody sets it to another place. So the consumer keeps its own position, and the group is
-made to begin there.
+Redis may lose the group, or somebody moves it or reads in it. So the consumer keeps its own position, and the group is
+made to go on there.
 """
 
 from __future__ import annotations
@@ -77,15 +77,33 @@ class ConsumerGroup:
         """
         with redis_faults():
             self._make_group()
-            if handled and self.holds(handled):
-                self._go_on_after(handled)
             ours = self._consumer.encode()
             ids = [found["message_id"] for found in self._pending() if found["consumer"] != ours]
             if ids:  # without counting it as a try
                 self._client.xclaim(self.stream, self._group, self._consumer, 0, ids, justid=True)
             still_there = {found["message_id"] for found in self._pending()}
             self._forget_idle(keys=[self.stream], args=[self._group, self._consumer])
+            if handled and self.holds(handled) and not self._goes_on_after(handled):
+                self.go_back_to(handled)
         return [Entry(_text(one), None) for one in ids if one not in still_there]
+
+    def has_skipped(self, handled: Position, read: Sequence[Entry]) -> bool:
+        """Whether anything stands between what was `handled` and what was `read` next or, if nothing was, behind it:
+        the group was moved ahead, or somebody else reads in it. Or it has just come."""
+        with redis_faults():
+            found: Any = self._client.xrange(self.stream, f"({handled.entry_id}", "+", 1)
+        return bool(found) and (not read or _id(found[0][0]) < _id(read[0].id))
+
+    def go_back_to(self, handled: Position) -> None:
+        """Have all that comes after it read in its order, as if it never was."""
+        with redis_faults():
+            self._client.xgroup_setid(self.stream, self._group, handled.entry_id)
+            later = [
+                _text(one["message_id"]) for one in self._pending() if _id(one["message_id"]) > _id(handled.entry_id)
+            ]
+            there = [one for one in later if self._client.xrange(self.stream, one, one)]
+            if there:
+                self._client.xack(self.stream, self._group, *there)
 
     def holds(self, position: Position) -> bool:
         """Whether this is the stream of which it is said, as far as that can be known: its entry may be gone."""
@@ -162,14 +180,22 @@ class ConsumerGroup:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    def _go_on_after(self, handled: Position) -> None:
-        for group in self._client.xinfo_groups(self.stream):
-            ours, read = group["name"] == self._group.encode(), _id(group["last-delivered-id"])
-            is_ahead = (
-                read > _id(handled.entry_id) and not group["pending"]
-            )  # else that is what was read and not handled
-            if ours and (is_ahead or read < _id(handled.entry_id)):
-                self._client.xgroup_setid(self.stream, self._group, handled.entry_id)
+    def _goes_on_after(self, handled: Position) -> bool:
+        """Whether what it has given out is what was handled, and what is pending: all of that, and nothing else."""
+        at, last = _id(handled.entry_id), self._last_read()
+        pending = {later for one in self._pending() if (later := _id(one["message_id"])) > at}
+        if last != max(at, *pending, (0, 0)):
+            return False
+        beyond = handled.entry_id
+        while found := self._client.xrange(self.stream, f"({beyond}", "{}-{}".format(*last), _PAGE):
+            if not pending.issuperset(_id(one) for one, _ in found):
+                return False
+            beyond = _text(found[-1][0])
+        return True
+
+    def _last_read(self) -> tuple[int, int]:
+        groups = self._client.xinfo_groups(self.stream)
+        return next(_id(group["last-delivered-id"]) for group in groups if group["name"] == self._group.encode())
 
     def _pending(self) -> Iterator[dict[str, Any]]:
         beyond = "-"

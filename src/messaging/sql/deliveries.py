@@ -23,9 +23,18 @@ from messaging.outbox.claims import Claim, Failure, OutboxMessage
 from messaging.sql.connections import connection
 from messaging.sql.event_log import RECORDED, recorded_from
 
+_INTEGER, _BIGINT = 2**31 - 1, 2**63 - 1
+"""The largest of each."""
+
+
+def _plus(column: str, added: str, most: int) -> str:
+    """Not beyond the largest: one damaged number would fail all that are written with it."""
+    return f"least({column}, {most} - {added}) + {added}"
+
+
 # A token is the moment of its claim in microseconds: it rises even when the database was restored from a backup.
 _MOMENT = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
-_TOKEN = f"greatest(mine.token + 1, {_MOMENT})"
+_TOKEN = f"greatest({_plus('mine.token', '1', _BIGINT)}, {_MOMENT})"
 
 # What will have failed only later failed before the clock was set back: its `retry_at` says nothing any more.
 _IS_DUE = "(retry_at IS NULL OR retry_at <= clock_timestamp() OR last_failed_at > clock_timestamp())"
@@ -107,13 +116,13 @@ _MESSAGES = text(f"""
 """)  # noqa: S608 - the pieces are our own
 
 # By the effect alone the planner would look through all of the outbox where it takes it for small: it is not given.
-_DELIVERED = text("""
+_DELIVERED = text(f"""
     WITH settled AS (
         SELECT * FROM unnest(CAST(:streams AS text[]), CAST(:tokens AS bigint[]), CAST(:counts AS bigint[]),
                              CAST(:versions AS bigint[])) AS settled(stream, token, count, version)
     ), still_ours AS (
         UPDATE deliveries SET claimed_until = NULL, claimed_by = NULL,
-               delivered_count = delivered_count + settled.count,
+               delivered_count = {_plus("delivered_count", "settled.count", _BIGINT)},
                delivered_version = greatest(delivered_version, settled.version)
         FROM settled WHERE deliveries.effect = :effect AND deliveries.stream = ANY(CAST(:streams AS text[]))
                        AND deliveries.stream = settled.stream
@@ -125,15 +134,16 @@ _DELIVERED = text("""
           AND outbox.version <= still_ours.version
     )
     SELECT stream FROM still_ours
-""")
+""")  # noqa: S608 - the pieces are our own
 
-_FAILED = text("""
-    UPDATE outbox SET attempts = attempts + 1, faults = faults + :faults, reason = :reason, last_failed_at = now(),
+_FAILED = text(f"""
+    UPDATE outbox SET attempts = {_plus("attempts", "1", _INTEGER)},
+           faults = {_plus("faults", "CAST(:faults AS integer)", _INTEGER)}, reason = :reason, last_failed_at = now(),
            first_failed_at = coalesce(first_failed_at, now()),
            retry_at = now() + make_interval(secs => :retry_in),
            dead_at = CASE WHEN CAST(:retry_in AS float) IS NULL THEN now() END
     WHERE effect = :effect AND stream = :stream AND version = :version
-""")
+""")  # noqa: S608 - the pieces are our own
 
 
 class SqlDeliveries:

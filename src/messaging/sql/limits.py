@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 import psycopg
 from sqlalchemy import Engine, event
 
-# In one round trip. What was set for us on purpose wins: in the URL, for the role, for the database. Of a setting that
-# this server does not know yet (transaction_timeout before 17) there is no row.
+# In one round trip. What was set for us on purpose wins: in the URL, for the role, for the database. But the driver
+# reads no dates but ISO's. Of a setting that this server does not know (transaction_timeout before 17) there is no row.
 _SET = """
     SELECT set_config(name, value, false)
     FROM unnest(%s::text[], %s::text[]) AS wanted(name, value) JOIN pg_settings USING (name)
-    WHERE source NOT IN ('client', 'user', 'database', 'database user')
+    WHERE name = 'DateStyle' OR source NOT IN ('client', 'user', 'database', 'database user')
 """
 
 BY_KEY = {
@@ -40,13 +40,12 @@ class Limits:
     def on(self, engine: Engine) -> Engine:
         """The same engine, with these limits on each of its connections."""
         limits = {name: str(value) for name, value in asdict(self).items() if value}
-        if limits:
-            wanted = limits | BY_KEY
+        wanted = {"DateStyle": "ISO"} | limits | (BY_KEY if limits else {})
 
-            @event.listens_for(engine, "connect")
-            def set_them(driver: psycopg.Connection[tuple[str]], _: object) -> None:
-                driver.execute(_SET, (list(wanted), list(wanted.values())))
-                driver.commit()
+        @event.listens_for(engine, "connect")
+        def set_them(driver: psycopg.Connection[tuple[str]], _: object) -> None:
+            driver.execute(_SET, (list(wanted), list(wanted.values())))
+            driver.commit()
 
         return engine
 
