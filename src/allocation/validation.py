@@ -250,6 +250,11 @@ class Schema(Generic[C]):
         self._impossible = row.impossible if isinstance(row, CommandRow) else None
         self._model = _model(row.kind, row.fields, "forbid" if isinstance(row, CommandRow) else "ignore")
 
+    @property
+    def keys(self) -> Collection[str]:
+        """Those of its JSON object."""
+        return [field.alias or name for name, field in self._model.model_fields.items()]
+
     def read_json(self, body: bytes | str, known: Mapping[str, object] = _NOTHING, *, may_add: bool = False) -> C:
         """The command in a JSON object, with what is known from elsewhere. Raises BadInput."""
         try:
@@ -355,6 +360,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     [near] = get_close_matches(_letters(name), by_letters, n=1) or [""]
     meant = f"did you mean {by_letters[near]}? " if near else ""
     return f"{meant}{'known: ' + ', '.join(by_letters.values()) if by_letters else 'none is'}"
+
+
+def is_spelled_like(name: str, known: str) -> bool:
+    """Whether it is the same but for its case, blanks, `_`, `-` and what can't be seen."""
+    return _letters(name) == _letters(known)
 
 
 def is_near(name: str, known: str) -> bool:

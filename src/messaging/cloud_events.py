@@ -7,6 +7,7 @@ Sources: the CloudEvents specification 1.0.2, its JSON format, and its extension
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -105,7 +106,7 @@ def _auth_context(principal: str | None) -> dict[str, str]:
 class CloudEvent(BaseModel):
     """A message from another system. `source` and `id` together name it; attributes that we do not use may be there."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
     specversion: Annotated[str, StringConstraints(pattern=r"^1\.0$")]
     id: _Text
@@ -130,7 +131,13 @@ class CloudEvent(BaseModel):
     def json_schema(cls, kind: str, data: JsonObject) -> JsonObject:
         """What is read as an event of this type, whose `data` is so described."""
         schema = cls.model_json_schema()
+        del schema["additionalProperties"]  # that there may be others is what JSON Schema says of itself
         return schema | {"properties": schema["properties"] | {"type": {"const": kind}, "data": data}}
+
+    @property
+    def others(self) -> Collection[str]:
+        """The attributes that we do not use."""
+        return (self.model_extra or {}).keys()
 
     @property
     def message_id(self) -> str:

@@ -187,6 +187,49 @@ def test_what_can_not_be_read_or_is_refused_is_kept_and_the_rest_takes_effect(
     assert events(sql) == ["batch_created.v1", "allocated.v1"]
 
 
+CREATED = GOOD | {"type": "allocation.create_batch.v1", "data": {"ref": "b1", "sku": "LAMP", "qty": 10}}
+
+
+def test_a_field_that_is_nearly_one_that_we_know_is_refused(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """What is the sender's own stands in nobody's way."""
+    near = dict.fromkeys(["dryrun", "DRY_RUN", "dry-run", "dry_run ", "dryRun", "dry_rum"], "dry_run")
+    near |= dict.fromkeys(["reply_to", "replyTo", "Reply-To"], "replyto") | {"Command": "command"}
+    for field in near:
+        producer.send_raw(json.dumps(CREATED), replyto="shop.replies", **{field: "1"})
+    producer.send_raw(json.dumps(CREATED), **{"x-trace": "1", "tenant": "2", "dr": "3"})
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    said = [f"{field}: is no known field; did you mean {meant}?" for field, meant in near.items()]
+    assert dead_letters(sql) == [(one, 1) for one in said]
+    assert events(sql) == ["batch_created.v1"]
+    assert redis_server.xlen("shop.replies") == len(near)
+
+
+def test_a_field_of_a_command_that_stands_beside_its_data_is_refused(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """What the data says as well, and what others may add, is no matter."""
+    beside = {"eta": "2031-01-01", "ETA": "2031-01-01", "dryrun": "1", "dry_run": True}
+    for name, value in beside.items():
+        producer.send_raw(json.dumps(CREATED | {name: value}))
+    producer.send_raw(json.dumps(CREATED | {"qty": 7, "subject": "b", "time": "2031-01-01T00:00:00Z", "etag": "x"}))
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    assert [reason for reason, _ in dead_letters(sql)] == [
+        "eta: stands beside `data`; eta of a command stands in it",
+        "ETA: stands beside `data`; eta of a command stands in it",
+        "dryrun: is a field of the stream's entry, beside the message",
+        "dry_run: is a field of the stream's entry, beside the message",
+    ]
+    assert events(sql) == ["batch_created.v1"]
+
+
 def test_an_entry_without_a_command_keeps_its_reason_and_its_content_when_it_is_tried_again(
     service: Service, redis_server: redis.Redis
 ) -> None:

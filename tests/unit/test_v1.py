@@ -308,6 +308,47 @@ def test_who_says_nothing_of_what_was_seen_is_asked_to(api: Api, given: str | No
 
 
 @pytest.mark.parametrize(
+    "given",
+    ['"', '"10', "10-0-0-0-0-0-0", f"{ETAG} {ETAG}", f"{ETAG}-gzip", f"*, {ETAG}", "W/10", '\\"10\\"', "w/" + ETAG],
+)
+def test_what_is_no_list_of_etags_is_said_so(api: Api, given: str) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+
+    said = is_problem(change(api, 8, given), problems.INVALID_REQUEST)
+
+    assert said["detail"].startswith("If-Match: must be ETags as GET gives them")
+    assert repr(given) in said["detail"]
+    assert len(api.service.history("TABLE")) == 1
+
+
+@pytest.mark.parametrize(
+    "given", ['""', 'W/""', '"x", ""', f', "", {ETAG.replace("10", "9")},', '"!~-ä"'.encode().decode("latin1")]
+)
+def test_an_etag_may_be_anything_between_quotes_and_is_stale(api: Api, given: str) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+
+    is_problem(change(api, 8, given), problems.PRECONDITION_FAILED)
+    assert change(api, 8, f"{given.strip(',')}, {ETAG}").status_code == 200
+
+
+def test_who_says_what_they_have_seen_where_nothing_is_compared_is_told_so(api: Api) -> None:
+    api.client.post("/v1/batches", json=BATCH)
+    routes: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/v1/batches/b1/receipts", {"receipt_id": "r", "received": 10}),
+        ("POST", "/v1/batches/b1/quarantine", {"qty": 1, "reason": "suspect", "document": "d"}),
+        ("POST", "/v1/orders/o1/cancellation", {}),
+        ("POST", "/v1/allocations", LINE),
+    ]
+    for method, path, body in routes:
+        said = is_problem(
+            api.client.open(path, method=method, json=body, headers={"If-Match": ETAG}), problems.INVALID_REQUEST
+        )
+        assert said["detail"].startswith("If-Match: nothing is compared here")
+    assert len(api.service.history("TABLE")) == 1
+    assert api.client.post("/v1/allocations", json=LINE, headers={"If-Match": "*"}).status_code == 201
+
+
+@pytest.mark.parametrize(
     "given", [each.replace("10-0", "10-0-0-0-0-0-0").replace("9-0", "9-0-0-0-0-0-0") for each in PROXIED]
 )
 def test_an_etag_that_a_proxy_has_changed_is_named_with_the_one_to_send(api: Api, given: str) -> None:

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from allocation.adapters import redis_channels
 from allocation.bootstrap import Service
 from allocation.domain.errors import DomainError
-from allocation.validation import CHANGE_BATCH_QUANTITY, SCHEMAS
+from allocation.validation import CHANGE_BATCH_QUANTITY, SCHEMAS, is_spelled_like
 from messaging.cloud_events import CloudEvent
 from messaging.envelope import Metadata, Request, usable_id
 from messaging.errors import (
@@ -58,7 +58,13 @@ def read(source: str, body: bytes) -> Request:
 def _command_in(event: CloudEvent) -> object:
     if event.type not in SCHEMAS:
         raise UnreadableMessage(f"type: should be one of {', '.join(SCHEMAS)}, not {event.type!r}")
-    return SCHEMAS[event.type].read_fields(event.data)
+    schema = SCHEMAS[event.type]
+    for name in event.others:
+        if is_spelled_like(name, "dry_run"):
+            raise UnreadableMessage(f"{name}: is a field of the stream's entry, beside the message")
+        if field := next((one for one in schema.keys if is_spelled_like(name, one) and one not in event.data), None):
+            raise UnreadableMessage(f"{name}: stands beside `data`; {field} of a command stands in it")
+    return schema.read_fields(event.data)
 
 
 def _correlation_in(body: bytes) -> str | None:

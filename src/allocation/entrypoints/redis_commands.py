@@ -21,6 +21,7 @@ from allocation.adapters.outcome_messages import outcome_message
 from allocation.bootstrap import Service
 from allocation.entrypoints.inbound import REFUSED, Stuck, read, until_possible
 from allocation.entrypoints.leadership import run_as_leader
+from allocation.validation import is_near
 from messaging.correlation import WORKING_ON, working_on
 from messaging.envelope import DryRun, Metadata, Outcome, Position, Request
 from messaging.errors import UnreadableMessage
@@ -39,6 +40,7 @@ products for long loses to those who hold one for a moment."""
 
 _REPLY_TO = b"replyto"
 _DRY_RUN = b"dry_run"
+_FIELDS = ("command", "replyto", "dry_run")
 _AT_FIRST = 8
 _LISTEN = 0.5
 _PAUSE_AFTER_A_FAULT = 0.2
@@ -239,12 +241,20 @@ def _advance(service: Service, entry: Entry) -> None:
 def _read(service: Service, entry: Entry) -> Request:
     if entry.body is None:
         raise UnreadableMessage("the entry was deleted, or has no field `command`")
+    _require_no_near_miss(entry)
     if _is_dry_run(entry):
         return replace(read(redis_channels.COMMANDS, entry.body), message_id=None)
     if _DRY_RUN in entry.others:
         said = _text(entry.others[_DRY_RUN])
         raise UnreadableMessage(f"dry_run: must be 1, beside a field `replyto` that says who is told, not {said!r}")
     return replace(read(redis_channels.COMMANDS, entry.body), position=service.command_group.position_of(entry))
+
+
+def _require_no_near_miss(entry: Entry) -> None:
+    """Who misspells `dry_run` would have done what they only asked about. Other fields are the sender's own."""
+    for said in map(_text, entry.others):
+        if said not in _FIELDS and (meant := next((name for name in _FIELDS if is_near(said, name)), None)):
+            raise UnreadableMessage(f"{said}: is no known field; did you mean {meant}?")
 
 
 def _is_dry_run(entry: Entry) -> bool:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 
 from flask import request
-from werkzeug.exceptions import PreconditionFailed, PreconditionRequired
+from werkzeug.exceptions import BadRequest, PreconditionFailed, PreconditionRequired
 
 from allocation.domain.commands import Revision
 from allocation.entrypoints.http import problems
 from allocation.views import Batch
 
-_ETAG = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})+")
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")  # RFC 9110, 8.8.3 and 13.1.1
+_OURS = re.compile(r'(?<!W/)"([0-9]{1,18}(?:-[0-9]{1,18})+)"')
 _CHANGED = re.compile(r'(?:W/)?"([0-9]{1,18}(?:-[0-9]{1,18})+)(?:[-+;:.]+[A-Za-z]+)?"')
 
 
@@ -28,19 +30,27 @@ def etag_of(batch: Batch) -> str:
 def seen() -> tuple[Revision, ...] | None:
     """The revisions of a batch that If-Match names, any of which will do; None: whatever it is.
 
-    Raises PreconditionRequired, and PreconditionFailed for what a proxy that compresses answers has made of an ETag:
-    such a one never matches (RFC 9110), however often the batch is read again.
+    Raises PreconditionRequired; BadRequest for what is no list of ETags; and PreconditionFailed for what a proxy that
+    compresses answers has made of one: such a one never matches (RFC 9110), however often the batch is read again.
     """
-    if not request.if_match:
+    given = request.headers.get("If-Match", "").strip()
+    if not given:
         raise PreconditionRequired(problems.NO_IF_MATCH)
-    if request.if_match.star_tag:
+    if given == "*":
         return None
-    named = (_ETAG.fullmatch(etag) for etag in request.if_match.as_set())
-    ours = tuple(sorted(tuple(map(int, found[0].split("-"))) for found in named if found))
-    given = str(request.if_match)
+    if not _TAGS.fullmatch(given):
+        raise BadRequest(f'If-Match: must be ETags as GET gives them, "…", with commas between, or *; not {given!r}')
+    ours = tuple(sorted({tuple(map(int, tag.split("-"))) for tag in _OURS.findall(given)}))
     if not ours and (found := _CHANGED.search(given)):
         raise PreconditionFailed(
             f'{found[0]} is not the ETag that this service gave: a proxy has changed it on its way. Send "{found[1]}", '
             "or have the proxy leave ETags as they are"
         )
     return ours
+
+
+def refuse_where_nothing_is_compared() -> None:
+    """Who says what they have seen relies on being refused when it is not so. Raises BadRequest."""
+    given = request.headers.get("If-Match", "*").strip()
+    if given != "*":
+        raise BadRequest(f"If-Match: nothing is compared here, so leave it out, or send *; not {given!r}")

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from allocation.access.keys import Scope
 from allocation.entrypoints.http import problems
-from allocation.entrypoints.http.conditions import seen
+from allocation.entrypoints.http.conditions import refuse_where_nothing_is_compared, seen
 from allocation.entrypoints.http.input import body, message_id, name_in_path
 from allocation.entrypoints.http.problems import Problem
 from allocation.service_layer.messages.table import CommandRow
@@ -146,6 +146,8 @@ class Route:
     def command(self, path: Mapping[str, str]) -> Any:
         """What the request asks for, of which these are the names in the path. Raises BadInput, HTTPException."""
         schema = self.schema
+        if not self.if_match and not self.may_add:
+            refuse_where_nothing_is_compared()
         expected = {"seen": seen()} if self.if_match else {}
         given = {wire: name_in_path(path[name]) for name, wire in self.known.items()}
         given |= {name: request.args[name] for name in self.in_query if name in request.args}
