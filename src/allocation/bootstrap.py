@@ -123,7 +123,7 @@ class Service:
     def _database(self) -> str:
         try:
             require_current_schema(self.engine)
-            require_writes(self.engine)
+            require_writes(self.engine, self.views.time_zone)
         except Unavailable as error:
             return str(error)
         return "ok"

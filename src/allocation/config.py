@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from allocation.mail_settings import MailServer, mail_address
 
 _SENTINELS = re.compile(r"redis\+sentinel://([^@/]*@)?[^@/:,\[\]]+(:\d+)?(,[^@/:,\[\]]+(:\d+)?)*/[^/]+(/\d*)?")
 _SHORTEST_STAY, _LONGEST_STAY = timedelta(minutes=1), timedelta(days=3650)
+UNIX = "unix:"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("console", "json")
 WHO_IS_ASKED = ("required", "trust-everybody")
@@ -81,7 +83,7 @@ class Settings:
             time_zone=_time_zone(given, "TIME_ZONE", default="UTC"),
             reply_streams=tuple(given.get("REPLY_STREAMS", "*.replies").replace(",", " ").split()),
             home=Path(given.get("ALLOCATION_HOME", "var")).absolute(),
-            host=given.get("HOST") or given.get("API_HOST") or "127.0.0.1",
+            host=_host(given),
             port=_number(given, "PORT", default=5005, most=65535),
             tls_certificate=_file(given, "TLS_CERTIFICATE", beside="TLS_KEY"),
             tls_key=_file(given, "TLS_KEY", beside="TLS_CERTIFICATE"),
@@ -97,7 +99,7 @@ class Settings:
     @property
     def socket(self) -> Path | None:
         """The Unix socket that the API listens on, if it is one."""
-        return Path(self.host.removeprefix("unix:")).absolute() if self.host.startswith("unix:") else None
+        return Path(self.host.removeprefix(UNIX)).absolute() if self.host.startswith(UNIX) else None
 
     @property
     def is_on_loopback(self) -> bool:
@@ -224,11 +226,15 @@ def _smtp_url(env: Mapping[str, str]) -> str:
     return given
 
 
+_OF_THIS_MACHINE = {"localtime", "posix", "posixrules", "right"}
+"""Files beside those of time zones, which a database knows nothing of."""
+
+
 def _time_zone(given: Mapping[str, str], name: str, default: str) -> str:
     zone = given.get(name, default)
     try:
         ZoneInfo(zone)
-        is_known = zone != "localtime"  # that of this machine, which a database knows nothing of
+        is_known = zone.partition("/")[0] not in _OF_THIS_MACHINE
     except (KeyError, ValueError, OSError):
         is_known = False
     if not is_known:
@@ -290,11 +296,21 @@ def _networks(env: Mapping[str, str], name: str, default: tuple[Network, ...]) -
         raise SettingError(f"{name} is {given!r}; expected {expected}") from None
 
 
+def _host(env: Mapping[str, str]) -> str:
+    """What is there already is replaced by a socket, so it must be one."""
+    host = env.get("HOST") or env.get("API_HOST") or "127.0.0.1"
+    if host.startswith(UNIX):
+        path = host.removeprefix(UNIX)
+        if not path or (os.path.lexists(path) and not Path(path).is_socket()):
+            raise SettingError(f"HOST is {host!r}; expected unix: and a path, at which there is nothing but a socket")
+    return host
+
+
 def _number(env: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = env.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= most):
         raise SettingError(f"{name} is {text!r}; expected a whole number from 1 to {most}")
     return int(text)
 

@@ -363,21 +363,24 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def is_spelled_like(name: str, known: str) -> bool:
-    """Whether it is the same but for its case, blanks, `_`, `-` and what can't be seen."""
+    """Whether it is the same but for its case, width, blanks, `_`, `-` and what can't be seen."""
     return _letters(name) == _letters(known)
 
 
 def is_near(name: str, known: str) -> bool:
-    """Whether it is the same but for its case, blanks, `_`, `-` and what can't be seen, and for one letter."""
+    """Whether it is the same but for its case, width, blanks, `_`, `-` and what is not seen, and for one letter or two
+    that are swapped."""
     one, other = sorted((_letters(name), _letters(known)), key=len)
     if len(one) == len(other):
-        return sum(map(str.__ne__, one, other)) <= 1
+        differ = [place for place, (here, there) in enumerate(zip(one, other, strict=True)) if here != there]
+        are_swapped = len(differ) == 2 and differ[1] - differ[0] == 1 and sorted(one) == sorted(other)
+        return len(differ) <= 1 or are_swapped
     return any(other[:place] + other[place + 1 :] == one for place in range(len(other)))
 
 
 def _letters(name: str) -> str:
     """In which names differ that are not the same, spelled in another way."""
-    return re.sub(r"[\W_]", "", name).casefold()
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
 def _keys_at(schema: dict[str, Any], where: Sequence[str | int]) -> list[str]:

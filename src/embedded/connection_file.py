@@ -46,7 +46,10 @@ def read_connection(home: Path) -> Connection | None:
         content = file.read()
         if try_lock(file, shared=True):
             return None
-    fields = json.loads(content)
+    try:
+        fields = json.loads(content)
+    except ValueError:  # somebody else has written in it
+        return None
     return Connection(Servers(**fields["servers"]), fields["durable"], fields["pids"])
 
 

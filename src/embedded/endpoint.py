@@ -4,6 +4,7 @@ import random
 import secrets
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from embedded.errors import EmbeddedServersError
@@ -55,8 +56,10 @@ class Endpoint:
         raise EmbeddedServersError(f"found no free port between {PORTS.start} and {PORTS.stop} on {HOST}")
 
     def _candidates(self) -> Iterator[int]:
-        if self._port_file.exists():
-            yield int(self._port_file.read_text())
+        with suppress(FileNotFoundError, ValueError):  # none of ours may be what stands there
+            remembered = int(self._port_file.read_text())
+            if remembered in PORTS:
+                yield remembered
         yield from random.sample(PORTS, 100)
 
 

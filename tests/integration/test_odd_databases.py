@@ -162,3 +162,30 @@ def test_whatever_dates_look_like_by_default_ours_are_iso(
         assert [event.version for event in service.log.read(EventFilter(stream="LAMP"), None, 9)] == [1, 2, 3]
         with open_snapshot(service.engine) as snapshot:
             assert list(snapshot.differences()) == []
+
+
+def test_a_time_zone_that_the_database_does_not_know_is_no_ready_service(settings: Settings) -> None:
+    """Its data of time zones may be older than ours."""
+    with closing(bootstrap(settings)) as service:
+        assert service.readiness()["database"] == "ok"
+        service.views.time_zone = "Europe/Atlantis"
+
+        assert service.readiness() == {
+            **service.readiness(),
+            "status": "not ready",
+            "database": "the database knows no time zone 'Europe/Atlantis'; set another TIME_ZONE",
+        }
+
+
+@pytest.mark.parametrize("table", ["batches", "products", "order_lines"])
+def test_rows_that_a_role_may_not_see_are_not_taken_for_rows_that_are_not_there(
+    as_ordinary_role: Service, sql: Sql, table: str
+) -> None:
+    service = as_ordinary_role
+    service.bus.handle(commands.CreateBatch("b", "LAMP", 5))
+    sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    with pytest.raises(Unavailable, match=f'the database does not let us; .* row-level security .* table "{table}"'):
+        service.bus.handle(commands.Allocate("o", "LAMP", 1))
+    sql(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
+
+    assert service.bus.handle(commands.Allocate("o", "LAMP", 1)) == "b"

@@ -63,7 +63,7 @@ def test_another_database_is_left_as_it_is_and_its_owner_told_what_to_do(
         done = CliRunner(env=environment).invoke(main, command)
 
         assert (done.exit_code, done.stdout) == (1, "")
-        assert done.stderr.startswith("Error: the database's schema is not there yet")
+        assert done.stderr.startswith("Error: the database's schema is not there yet, or another; migrate it first")
         assert "migrate it first" in done.stderr
     assert not home.exists(), "Redis is not needed, and none is started"
     assert not (folder / "EXPORTED").exists()

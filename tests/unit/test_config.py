@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -184,10 +185,33 @@ def test_a_proxy_is_trusted_on_this_machine_or_where_the_operator_says(
     assert Settings.from_env({"FORWARDED_ALLOW_IPS": setting}).trusts_proxy(address) is trusted
 
 
-@pytest.mark.parametrize("zone", ["localtime", "Nowhere/Land", "/etc/localtime", "Europe"])
+@pytest.mark.parametrize(
+    "zone", ["localtime", "Nowhere/Land", "/etc/localtime", "Europe", "posix/Europe/Berlin", "right/UTC", "posixrules"]
+)
 def test_what_is_no_time_zone_is_refused(zone: str) -> None:
     with pytest.raises(SettingError, match=rf"TIME_ZONE must be the name of a time zone, .* not {zone!r}"):
         Settings.from_env({"TIME_ZONE": zone})
+
+
+def test_only_a_socket_may_be_where_the_api_is_to_listen(tmp_path: Path) -> None:
+    """It would be replaced."""
+    precious, link, free = (tmp_path / name for name in ("precious.txt", "link", "free"))
+    precious.write_text("mine")
+    link.symlink_to(precious)
+    for host in ("unix:", f"unix:{precious}", f"unix:{link}", f"unix:{tmp_path}"):
+        with pytest.raises(
+            SettingError, match=rf"HOST is {host!r}; expected unix: and a path, at which there is nothing"
+        ):
+            Settings.from_env({"HOST": host})
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(str(tmp_path / "old"))
+        assert Settings.from_env({"HOST": f"unix:{tmp_path}/old"}).socket == tmp_path / "old"
+    assert Settings.from_env({"HOST": f"unix:{free}"}).socket == free
+
+
+def test_a_number_may_not_be_longer_than_any_that_is_meant() -> None:
+    with pytest.raises(SettingError, match="PORT is '9999"):
+        Settings.from_env({"PORT": "9" * 5_000})
 
 
 def test_a_child_process_reads_the_same_settings() -> None:

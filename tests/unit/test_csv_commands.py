@@ -33,8 +33,11 @@ def test_names_the_column_that_is_missing_and_the_way_out(lines: str) -> None:
 @pytest.mark.parametrize(
     ("command", "field", "column"),
     [
-        *(("batches", "eta", column) for column in ("ETA", " eta", "e_t_a", "\ufeffeta", "etas", "et", "eda")),
-        *(("batches", "expires", column) for column in ("Expires", "expire")),
+        *(
+            ("batches", "eta", column)
+            for column in ("ETA", " eta", "e_t_a", "\ufeffeta", "etas", "et", "eda", "tea", "ｅｔａ")
+        ),
+        *(("batches", "expires", column) for column in ("Expires", "expire", "exipres")),
         ("batches", "location", "locations"),
         *(("orders", "lineid", column) for column in ("lineID", "line_id", "line-id", "Line Id", "linid")),
     ],
@@ -49,6 +52,25 @@ def test_refuses_a_near_miss_of_an_optional_column_by_name(
         2,
         f"Error: there is a column {column!r}, but none {field!r}; "
         f"say with --map {field}=COLUMN where {field} is, or with --map {field}= that there is none\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "field", "column"),
+    [
+        *(("batches", "eta", column) for column in ("ETA", "Eta ", "e-t-a", "ｅｔａ")),
+        *(("batches", "qty", column) for column in ("QTY", "qty ")),
+        ("orders", "lineid", "line_id"),
+    ],
+)
+def test_refuses_a_column_that_differs_from_one_that_is_there_in_its_spelling_only(
+    tmp_path: Path, command: str, field: str, column: str
+) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text(f"ref,orderid,sku,{'qty,' if field != 'qty' else ''}{field},{column},etas\n")
+    assert (
+        f"Error: there is a column {column!r}, beside {field!r}; say with --map {field}=COLUMN where {field} is"
+        in ask("import", command, str(path)).output
     )
 
 

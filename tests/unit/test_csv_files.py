@@ -94,20 +94,41 @@ def test_names_the_row_at_fault_and_gives_those_before_it(write: Write, bad_row:
 
 
 @pytest.mark.parametrize(
-    ("bad_row", "said"),
+    ("bad_row", "said", "values"),
     [
-        (b"LAMP,1,2\n", "has 3 fields, but the header has 2"),
-        (b"LAMP\n", "has 1 fields, but the header has 2"),
-        (b"L\xc4MP,1\n", NOT_UTF_8),
-        (b"\xef\xbb\xbfLAMP,1\n", "has a byte order mark (U+FEFF); was one file put behind another?"),
+        (b"LAMP,1,2\n", "has 3 fields, but the header has 2", {"sku": "LAMP", "qty": "1"}),
+        (b"LAMP\n", "has 1 fields, but the header has 2", {"sku": "LAMP"}),
+        (b"L\xc4MP,1\n", NOT_UTF_8, {"sku": "L\ufffdMP", "qty": "1"}),
+        (
+            b"\xef\xbb\xbfLAMP,1\n",
+            "has a byte order mark (U+FEFF); was one file put behind another?",
+            {"sku": "\ufeffLAMP", "qty": "1"},
+        ),
     ],
 )
-def test_goes_on_behind_a_row_that_is_at_fault_by_itself(write: Write, bad_row: bytes, said: str) -> None:
+def test_goes_on_behind_a_row_that_is_at_fault_by_itself(
+    write: Write, bad_row: bytes, said: str, values: dict[str, str]
+) -> None:
     with opened(write(b"sku,qty\nCHAIR,1\n" + bad_row + b"SOFA,2\n")) as file:
         found = list(file)
 
-    assert found == [Row(2, {"sku": "CHAIR", "qty": "1"}), Row(3, {}, said), Row(4, {"sku": "SOFA", "qty": "2"})]
+    assert found == [Row(2, {"sku": "CHAIR", "qty": "1"}), Row(3, values, said), Row(4, {"sku": "SOFA", "qty": "2"})]
     assert Condition.parse("sku=LAMP").holds(found[1]), "it might be one that is wanted"
+
+
+@pytest.mark.parametrize("last", [b"b2,S,50", b"b2,S,50,", b"b2,S", b"b2,S,"])
+def test_a_file_that_was_cut_short_in_its_last_row_is_not_taken_for_whole(write: Write, last: bytes) -> None:
+    """Though optional cells may be left out, and the last line may have no end."""
+
+    def faults(text: bytes) -> list[str]:
+        with opened(write(b"ref,sku,qty,eta\n" + text)) as file:
+            file.needed = {"ref", "sku", "qty"}
+            return [row.fault for row in file]
+
+    cut = "has neither all its cells nor an end of line; is the file cut short?"
+    assert faults(b"b1,S,7,2031-01-01\n" + last) == ["", cut]
+    assert faults(b"b1,S,7\nb2,S,50,2031-01-01") == ["", ""]
+    assert faults(b"b1,S,7\nb2,S,50\r\n") == ["", ""]
 
 
 def test_wants_a_header_in_utf_8(write: Write) -> None:
@@ -191,7 +212,8 @@ def test_ends_behind_as_many_cleared_rows_as_a_sheet_has(
 
 @pytest.mark.parametrize(
     ("cell", "written"),
-    [("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"), ("@a", "'@a"), ("\ta", "'\ta"), ("\ra", "'\ra"), ("'=a", "''=a")],
+    [("=1+1", "'=1+1"), ("+1", "'+1"), ("-1", "'-1"), ("@a", "'@a"), ("\ta", "'\ta"), ("\ra", "'\ra"), ("'=a", "''=a")]
+    + [(f"{wide}1", f"'{wide}1") for wide in "＝＋－＠"],
 )
 def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text_and_read_back(cell: str, written: str) -> None:
     assert escaped(cell) == written

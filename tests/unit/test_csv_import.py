@@ -258,6 +258,57 @@ def test_a_row_that_can_not_be_taken_keeps_out_all_of_its_order_and_no_other(ser
     ]
 
 
+@pytest.mark.parametrize(
+    ("second", "fault", "number_known"),
+    [
+        (Row(3, line("o1 ", lineid="2")), "orderid: must not begin or end with a space, not 'o1 '", True),
+        (
+            Row(3, line("o1", lineid="2"), "has 5 fields, but the header has 4"),
+            "has 5 fields, but the header has 4",
+            True,
+        ),
+        (Row(3, line("", lineid="2")), "orderid: string should have at least 1 character, not ''", False),
+        (Row(3, {}, "is not text"), "is not text", False),
+        (Row(3, line("o\ufffd"), "is not text"), "is not text", False),
+    ],
+)
+def test_a_row_of_an_order_that_can_not_be_read_keeps_out_those_around_it(
+    service: Service, second: Row, fault: str, number_known: bool
+) -> None:
+    importing(service, BATCHES, file(batch("b1", qty="9")))
+    rows = [Row(2, line("o1", lineid="1")), second, Row(4, line("o1", lineid="3")), Row(5, line("o2"))]
+    run = Import(service.bus.handle_together, whole_orders("all_or_nothing"), {name: name for name in ORDERS.fields})
+
+    found = [str(result) for results in run(rows) for result in results]
+
+    which = "of the same order" if number_known else "which may be of the same order"
+    assert found[:3] == [
+        f"row 2: refused: row 3, {which}, is refused",
+        f"row 3: refused: {fault}",
+        f"row 4: refused: row 3, {which}, is refused",
+    ]
+    assert found[3].startswith("row 5: allocated")
+
+
+def test_a_row_that_may_be_of_either_of_two_orders_keeps_out_both(service: Service) -> None:
+    importing(service, BATCHES, file(batch("b1", qty="9")))
+    rows = [Row(2, line("o1")), Row(3, {}, "is not text"), Row(4, line("o2")), Row(5, line("o3"))]
+    run = Import(service.bus.handle_together, whole_orders("partial"), {name: name for name in ORDERS.fields})
+
+    found = [result.result for results in run(rows) for result in results]
+
+    assert found == [Result.REFUSED] * 3 + [Result.ALLOCATED]
+
+
+@pytest.mark.parametrize("accented", ["caf\u00e9", "cafe\u0301"])
+def test_rows_of_an_order_in_either_form_of_unicode_are_one_order(service: Service, accented: str) -> None:
+    importing(service, BATCHES, file(batch("b1", qty="5")))
+
+    rows = line("caf\u00e9", qty="3", lineid="1"), line(accented, qty="3", lineid="2")
+
+    assert [words.split(": ")[1] for words in in_words(service, "all_or_nothing", *rows)] == ["out of stock"] * 2
+
+
 def test_more_rows_than_an_order_may_have_are_refused_all(service: Service) -> None:
     importing(service, BATCHES, file(batch("b1", qty="5")))
     rows = [line("o1", lineid=str(number)) for number in range(201)]

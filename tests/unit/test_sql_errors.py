@@ -33,7 +33,14 @@ def test_any_other_unique_key_is_a_rule_that_was_broken(constraint: str) -> None
     assert translated(violated(constraint)) is None
 
 
-@pytest.mark.parametrize("kind", [errors.UndefinedTable, errors.UndefinedColumn])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DatatypeMismatch),
+        errors.InvalidColumnReference,  # a key is not there yet, as in the midst of a pg_restore
+        *(errors.WrongObjectType, errors.ObjectNotInPrerequisiteState, errors.FeatureNotSupported),
+    ],
+)
 def test_another_schema_is_waited_for(kind: type[psycopg.Error]) -> None:
     meaning = translated(answer(kind))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DataError
 
 from messaging.errors import Unavailable
 from messaging.retry import Retry
@@ -27,12 +28,17 @@ def require_current_schema(engine: Engine) -> None:
         raise Unavailable(f"the database's schema is at revision {found}, not {REVISION}; migrate it first")
 
 
-def require_writes(engine: Engine) -> None:
-    """Raises Unavailable when the database can't be reached, or only reads: a standby, or one that is set to."""
+def require_writes(engine: Engine, time_zone: str = "UTC") -> None:
+    """Raises Unavailable when the database can't be reached, or only reads: a standby, or one that is set to; or when
+    it does not have this time zone, since its data of them is older than ours."""
+    query = text("SELECT current_setting('transaction_read_only'), now() AT TIME ZONE :zone")
 
     def ask() -> str | None:
         with connection(engine) as open_connection:
-            return open_connection.execute(text("SELECT current_setting('transaction_read_only')")).scalar()
+            try:
+                return open_connection.execute(query, {"zone": time_zone}).scalar()
+            except DataError as error:
+                raise Unavailable(f"the database knows no time zone {time_zone!r}; set another TIME_ZONE") from error
 
     if Retry()(ask) != "off":
         raise Unavailable("the database only reads: it is a standby, or default_transaction_read_only is on")

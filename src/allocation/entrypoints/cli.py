@@ -28,6 +28,7 @@ from allocation.entrypoints.command_line.group import CommandLine
 from allocation.entrypoints.command_line.keys import keys
 from allocation.entrypoints.command_line.looking import at_risk, backorders, explain, holds, orders
 from allocation.entrypoints.command_line.output import go_on_unheard, in_json, json_option
+from allocation.entrypoints.command_line.parameters import Number
 from allocation.entrypoints.command_line.status import status
 from allocation.entrypoints.command_line.watch import watch
 from allocation.entrypoints.demo.command import demo
@@ -79,12 +80,12 @@ main.add_command(keys)
 _LOOK_AT_NAMES = 2_000
 """Milliseconds, so that no start waits for it; `check` looks at all of them."""
 
-port_option = click.option("--port", type=click.IntRange(1, 65535), help="Port of the API.  [default: PORT, or 5005]")
+port_option = click.option("--port", type=Number(1, 65535), help="Port of the API.  [default: PORT, or 5005]")
 workers_option = click.option(
-    "--workers", type=click.IntRange(1, 1000), help="API processes.  [default: WEB_CONCURRENCY, or 2]"
+    "--workers", type=Number(1, 1000), help="API processes.  [default: WEB_CONCURRENCY, or 2]"
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, 1000), default=32, show_default=True, help="Threads in each API process."
+    "--threads", type=Number(1, 1000), default=32, show_default=True, help="Threads in each API process."
 )
 
 

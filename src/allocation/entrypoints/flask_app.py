@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from flask import Flask, Response, g, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import BadRequest, NotFound
 
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
@@ -175,10 +176,12 @@ def _add_health(app: Flask, service: Service, policy: AccessPolicy) -> None:
 
 def _add_path_check(app: Flask) -> None:
     @app.before_request
-    def refuse_slashes_in_front() -> None:
-        """Which werkzeug takes for one."""
+    def refuse_what_is_read_as_another() -> None:
+        """Slashes in front, which werkzeug takes for one, and bytes that are no text."""
         if request.environ["PATH_INFO"].startswith("//"):
             raise NotFound
+        if "\ufffd" in unquote(request.query_string.decode("latin1")):
+            raise BadRequest("the query must be in UTF-8, without U+FFFD; what it has behind % is not")
 
 
 def _add_request_ids(app: Flask) -> None:

@@ -49,14 +49,14 @@ class Views:
     def __init__(self, engine: Engine, retry: Retry, time_zone: str = "UTC") -> None:
         self._engine = engine
         self._retry = retry
-        self._zone = time_zone
+        self.time_zone = time_zone
 
     def allocations(self, orderid: str) -> list[dict[str, str]]:
         """The allocated lines of an order, in the order in which they were allocated."""
         return self._ask_of(orders.allocations, orderid)
 
     def order(self, orderid: str) -> Order | None:
-        return self._ask_of(orders.order, orderid, self._zone)
+        return self._ask_of(orders.order, orderid, self.time_zone)
 
     def orders(
         self, after: str, most: int, status: Status | None = None, sku: str | None = None, since: datetime | None = None
@@ -66,14 +66,14 @@ class Views:
 
     def backorders(self, sku: str | None, after: Place | None, most: int) -> tuple[list[Backorder], Place | None]:
         """Those who wait, by SKU and turn, behind that place."""
-        return self._ask(backorders.backorders, sku, after, most, self._zone)
+        return self._ask(backorders.backorders, sku, after, most, self.time_zone)
 
     def backorders_of(self, orderid: str) -> list[Backorder]:
-        return self._ask_of(backorders.backorders_of, orderid, self._zone)
+        return self._ask_of(backorders.backorders_of, orderid, self.time_zone)
 
     def at_risk(self, sku: str | None, after: Missed | None, most: int) -> tuple[list[AtRisk], Missed | None]:
         """Lines whose day will be missed, in the order of these days, behind that place."""
-        return self._ask(at_risk.at_risk, sku, after, most, self._zone)
+        return self._ask(at_risk.at_risk, sku, after, most, self.time_zone)
 
     def hold(self, hold_id: str, sku: str) -> Hold | None:
         return self._ask_of(lambda asked, name: holds.hold(asked, hold_id, name), sku)
@@ -84,11 +84,11 @@ class Views:
 
     def due(self, most: int, others_than: Sequence[str] = ()) -> list[Due]:
         """What has come due by the clock and is not recorded, the first `most`, of `others_than` these SKUs."""
-        return self._ask(due_dates.due, most, self._zone, others_than)
+        return self._ask(due_dates.due, most, self.time_zone, others_than)
 
     def due_dates(self) -> Backlog:
         """How late that is recorded, and how many batches are overdue, of the first 10,000."""
-        return self._ask(due_dates.backlog, 10_000, self._zone)
+        return self._ask(due_dates.backlog, 10_000, self.time_zone)
 
     def waiting_lines(self) -> int:
         """How many lines wait, of the first 10,000."""
@@ -96,14 +96,14 @@ class Views:
 
     def rooms(self, skus: Collection[str]) -> dict[str, Room]:
         """By SKU, as it is stored."""
-        return self._ask(products.rooms, list(skus), self._zone)
+        return self._ask(products.rooms, list(skus), self.time_zone)
 
     def moved(self, places: Mapping[str, int] | None) -> list[Moved]:
         """Which lines lost a place by what is recorded there, and where they went."""
         return moves.moved(self._ask, places)
 
     def batch(self, reference: str) -> Batch | None:
-        return self._ask_of(batches.batch, reference, self._zone)
+        return self._ask_of(batches.batch, reference, self.time_zone)
 
     def as_created(self, command: CreateBatch) -> Batch:
         """A batch that was created in the warehouse just now, and keeps. Nothing is asked."""
@@ -111,14 +111,14 @@ class Views:
 
     def batches(self, sku: str, after: str | None, most: int) -> list[Batch]:
         """The next in the order of allocation, behind the one with the reference `after`."""
-        return self._ask_of(batches.batches, sku, after, most, self._zone)
+        return self._ask_of(batches.batches, sku, after, most, self.time_zone)
 
     def products(self, after: str, most: int) -> list[Stock]:
         """The next SKUs in order."""
-        return self._ask(products.products, after, most, self._zone)
+        return self._ask(products.products, after, most, self.time_zone)
 
     def product(self, sku: str) -> Stock | None:
-        return self._ask_of(products.product, sku, self._zone)
+        return self._ask_of(products.product, sku, self.time_zone)
 
     def availability(
         self, skus: Sequence[str], qty: int | None = None, terms: LineTerms = SINGLE_LINE
@@ -126,7 +126,9 @@ class Views:
         """Of each, in this order, all at one moment; None for one that was never purchased. `earliest` is that of a
         line of `qty` with these terms."""
         named = [forms(sku) for sku in skus]
-        found = self._ask(availability.availability, [form for each in named for form in each], qty, terms, self._zone)
+        found = self._ask(
+            availability.availability, [form for each in named for form in each], qty, terms, self.time_zone
+        )
         return [next((found[form] for form in each if form in found), None) for each in named]
 
     def room(self, sku: str) -> Room:
@@ -136,7 +138,7 @@ class Views:
 
     def stock_list(self, part: str, after: str, most: int) -> Page:
         """The next SKUs that have this part in their name, in either case for ASCII letters."""
-        pages = [self._ask(stock_list.page, form, after, most, self._zone) for form in forms(part)]
+        pages = [self._ask(stock_list.page, form, after, most, self.time_zone) for form in forms(part)]
         return next((page for page in pages if page.shelves), pages[0])
 
     def stock_history(self, sku: str, before: int | None, most: int) -> History | None:
@@ -144,7 +146,7 @@ class Views:
 
         def ask() -> History | None:
             with connection(self._engine, "REPEATABLE READ") as asked, asked.begin():
-                histories = (stock_history.history(asked, name, before, most, self._zone) for name in forms(sku))
+                histories = (stock_history.history(asked, name, before, most, self.time_zone) for name in forms(sku))
                 return next(filter(None, histories), None)
 
         return self._retry(ask)

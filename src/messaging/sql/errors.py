@@ -28,12 +28,13 @@ _MADE_BY_ANOTHER = ("_pkey", "dead_letters_message")
 """Ends of the names of unique keys, on partitions too, whose violation means that another writer was faster. Any other
 is a rule that was broken."""
 
-_OTHER_SCHEMA = "the database's schema is not there yet, or old; migrate it first"
-_MISSING = {
-    "42P01": _OTHER_SCHEMA,  # undefined_table
-    "42703": _OTHER_SCHEMA,  # undefined_column
-    "42501": "the database does not let us; grant it first",  # insufficient_privilege: a migration has made a table
+_NOT_ALLOWED = "42501"  # insufficient_privilege: a migration has made a table
+_OTHER_SCHEMA = {
+    "55000",  # object_not_in_prerequisite_state: a view where a table should be
+    "0A000",  # feature_not_supported: likewise
 }
+"""Or a syntax error or access rule violation (class 42): no such table, column, key or function. What we send is always
+the same text, so it can only be the schema: of another release, or restored in part."""
 _MISPLACED = "25006"  # read_only_sql_transaction: connected to a standby
 _ENDED = {
     "57P01",  # admin_shutdown
@@ -77,7 +78,7 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
         return None
     text = " ".join(str(original).split())
     state = original.sqlstate or ""
-    if missing := _MISSING.get(state):
+    if missing := _missing(state):
         return Unavailable(f"{missing} ({text})")
     is_made = state == _UNIQUE_VIOLATION and (original.diag.constraint_name or "").endswith(_MADE_BY_ANOTHER)
     if conflict := AlreadyThere if is_made else _CONFLICTS.get(state):
@@ -85,6 +86,14 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
     if _is_over(original):
         return OutcomeUnknown(text) if committing else Disconnected(text)
     return Disconnected(text) if state in _OUTAGES or state[:2] in _OUTAGE_CLASSES else None
+
+
+def _missing(state: str) -> str:
+    if state == _NOT_ALLOWED:
+        return "the database does not let us; grant it first"
+    if state.startswith("42") or state in _OTHER_SCHEMA:
+        return "the database's schema is not there yet, or another; migrate it first"
+    return ""
 
 
 def _is_over(error: psycopg.Error) -> bool:

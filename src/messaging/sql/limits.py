@@ -7,13 +7,18 @@ from dataclasses import asdict, dataclass
 import psycopg
 from sqlalchemy import Engine, event
 
-# In one round trip. What was set for us on purpose wins: in the URL, for the role, for the database. But the driver
-# reads no dates but ISO's. Of a setting that this server does not know (transaction_timeout before 17) there is no row.
+# In one round trip. What was set for us on purpose wins: in the URL, for the role, for the database. Of a setting that
+# this server does not know yet (transaction_timeout before 17) there is no row.
 _SET = """
     SELECT set_config(name, value, false)
     FROM unnest(%s::text[], %s::text[]) AS wanted(name, value) JOIN pg_settings USING (name)
-    WHERE name = 'DateStyle' OR source NOT IN ('client', 'user', 'database', 'database user')
+    WHERE name = ANY(%s) OR source NOT IN ('client', 'user', 'database', 'database user')
 """
+
+WHOEVER_SET_THEM = {
+    "DateStyle": "ISO",  # the driver reads no other dates
+    "row_security": "off",  # rows that we may not see are an error, and not rows that are not there
+}
 
 BY_KEY = {
     "enable_seqscan": "off",
@@ -40,11 +45,11 @@ class Limits:
     def on(self, engine: Engine) -> Engine:
         """The same engine, with these limits on each of its connections."""
         limits = {name: str(value) for name, value in asdict(self).items() if value}
-        wanted = {"DateStyle": "ISO"} | limits | (BY_KEY if limits else {})
+        wanted = WHOEVER_SET_THEM | limits | (BY_KEY if limits else {})
 
         @event.listens_for(engine, "connect")
         def set_them(driver: psycopg.Connection[tuple[str]], _: object) -> None:
-            driver.execute(_SET, (list(wanted), list(wanted.values())))
+            driver.execute(_SET, (list(wanted), list(wanted.values()), list(WHOEVER_SET_THEM)))
             driver.commit()
 
         return engine

@@ -11,6 +11,7 @@ import click
 from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import Condition
 from allocation.entrypoints.command_line.output import json_option
+from allocation.entrypoints.command_line.parameters import Group, Number
 
 if TYPE_CHECKING:
     from allocation.domain.commands import Mode
@@ -19,12 +20,12 @@ MODES: tuple[Mode, ...] = ("all_or_nothing", "partial", "backorder")
 """Said here once more, so that no other command waits for the domain."""
 
 
-@click.group("import")
+@click.group("import", cls=Group)
 def import_() -> None:
     """Take in batches or orders from a CSV file."""
 
 
-@click.group()
+@click.group(cls=Group)
 def export() -> None:
     """Write what is allocated, or at risk, to a CSV file."""
 
@@ -67,7 +68,7 @@ def _file_and_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Only rows where the column has one of the values; with != none of them. The empty value counts: "
             "shipped_date!= keeps rows with a date, shipped_date= those without. Repeatable: all must hold.",
         ),
-        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most the first N of these rows."),
+        click.option("--limit", type=Number(min=1), metavar="N", help="At most the first N of these rows."),
         click.option(
             "--dry-run",
             is_flag=True,

@@ -23,6 +23,8 @@ MOST_CLEARED = 1_048_576
 _SEPARATORS = ",;\t"
 _SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t])"?\r?\n?', re.IGNORECASE)
 _BYTE_ORDER_MARK = "\ufeff"
+REPLACEMENT = "\ufffd"
+"""Stands where something is no text."""
 _NOT_UTF_8 = "is not text in UTF-8; if the file is in Windows-1252, save it as CSV in UTF-8"
 _OTHERS = {
     b"PK\x03\x04": "the beginning of a workbook (.xlsx), or another zip file",
@@ -30,7 +32,7 @@ _OTHERS = {
     b"\xff\xfe": "in UTF-16",
     b"\xfe\xff": "in UTF-16",
 }
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")  # the last four are wide
 _GZIP_MAGIC = b"\x1f\x8b"
 _DAMAGED_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
 
@@ -50,7 +52,7 @@ class UnfitColumns(Exception):
 class Row:
     """Texts by column. The header is row 1, and empty lines count, as they do in a spreadsheet.
 
-    A row with a `fault` can't be read, but those behind it can.
+    A row with a `fault` can't be taken, but those behind it can; its texts are there as far as they can be read.
     """
 
     number: int
@@ -70,6 +72,7 @@ class CsvFile:
         self._raw = raw
         self._room = LONGEST_ROW
         self._is_text = True
+        self._is_ended = True
         self._records = self._parsed()
         self.rows_read = 0
         self.columns = self._header()
@@ -106,11 +109,7 @@ class CsvFile:
                 continue
             cleared = 0
             fault = self._fault_of(record)
-            yield (
-                Row(self.rows_read, {}, fault)
-                if fault
-                else Row(self.rows_read, dict(zip(self.columns, record, strict=True)))
-            )
+            yield Row(self.rows_read, dict(zip(self.columns, record, strict=not fault)), fault)
 
     def _fault_of(self, record: list[str]) -> str:
         """Cells at the end that are empty may be left out, or be there without a column."""
@@ -118,6 +117,8 @@ class CsvFile:
             return _NOT_UTF_8
         while len(record) > len(self.columns) and not record[-1]:
             record.pop()
+        if not self._is_ended and (len(record) < len(self.columns) or not record[-1]):
+            return "has neither all its cells nor an end of line; is the file cut short?"
         needed = set(self.columns) if self.needed is None else self.needed
         if len(record) > len(self.columns) or not needed.isdisjoint(self.columns[len(record) :]):
             return f"has {len(record)} fields, but the header has {len(self.columns)}"
@@ -170,6 +171,7 @@ class CsvFile:
             self._room -= len(line)
             if self._room < 0:
                 raise csv.Error(f"is longer than {LONGEST_ROW:,} bytes; is a quote never closed?")
+            self._is_ended = line.endswith((b"\n", b"\r"))
             if b"\0" in line:
                 raise csv.Error("has a NUL byte")
             try:

@@ -16,7 +16,8 @@ from uuid import uuid4
 from allocation.domain.commands import Allocate, CreateBatch, Mode, PlaceOrder, ReportShortages
 from allocation.domain.errors import InvalidSku
 from allocation.domain.lines import OrderLine
-from allocation.entrypoints.bulk.csv_files import BadCsv, Row, unescaped
+from allocation.domain.names import normal
+from allocation.entrypoints.bulk.csv_files import REPLACEMENT, BadCsv, Row, unescaped
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.service_layer.mails import IMPORT
 from allocation.service_layer.messages.ordering import PLACE_ORDER
@@ -92,7 +93,7 @@ class Kind:
     def readings(self, rows: Iterable[Row], columns: Mapping[str, str]) -> Iterator[Reading]:
         if self.mode is None:
             return (self._reading([row], columns) for row in rows)
-        orders = groupby(rows, lambda row: row.values.get(columns["orderid"]))
+        orders = groupby(rows, _Orders(columns["orderid"]))
         return (
             self._reading(list(islice(of_order, MOST_ROWS_OF_ORDER + 1)), columns, of_order) for _, of_order in orders
         )
@@ -113,7 +114,9 @@ class Kind:
             except BadInput as error:
                 faults = dict.fromkeys(numbers, str(error))
         if faults:
-            others = f"row {min(faults)}, of the same order, is refused"
+            of_order = {orderid_in(row, columns["orderid"]) for row in rows} if self.mode else set()
+            which = "which may be of the same order" if len(of_order) > 1 else "of the same order"
+            others = f"row {min(faults)}, {which}, is refused"
             return Reading(numbers, None, [faults.get(number, others) for number in numbers])
         return Reading(numbers, read[0])
 
@@ -135,6 +138,29 @@ class Kind:
         if _WHOLE_NUMBER.fullmatch(qty):
             given["qty"] = int(qty)
         return self.schema.read_fields(given)
+
+
+@dataclass(slots=True)
+class _Orders:
+    """Numbers the orders of a file, a row at a time. A row that does not say of which order it is may be of the one
+    before it or of the one behind: then these are one."""
+
+    column: str
+    number: int = 0
+    orderid: str | None = None
+
+    def __call__(self, row: Row) -> int:
+        found = orderid_in(row, self.column)
+        if found and self.orderid and found != self.orderid:
+            self.number += 1
+        self.orderid = found
+        return self.number
+
+
+def orderid_in(row: Row, column: str) -> str | None:
+    """As it is meant, be there blanks around it; None where it can't be read."""
+    orderid = normal(unescaped(row.values.get(column, "")).strip())
+    return orderid if orderid and REPLACEMENT not in orderid else None
 
 
 @dataclass(frozen=True, slots=True)

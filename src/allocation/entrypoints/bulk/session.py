@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, in_json
 from allocation.entrypoints.command_line.sessions import database, service
 from allocation.entrypoints.memory import settle_memory
-from allocation.validation import is_near
+from allocation.validation import is_near, is_spelled_like
 from messaging.errors import Unavailable
 from messaging.sql.estimates import rows_about
 
@@ -209,19 +209,20 @@ def _columns(kind: Kind, mapped: dict[str, str], where: list[Condition], file: C
             file.require(column)
         except UnfitColumns as error:
             raise _DoesNotFit(f"{error}; {hint}") from error
-    others = [column for column in file.columns if column not in hints]
-    for field in kind.optional:
-        if field not in columns and field not in mapped:
-            _require_no_near_miss(field, others)
+    others = [column for column in file.columns if column not in columns.values()]
+    for field in kind.fields:
+        if field not in mapped:
+            _require_no_near_miss(field, others, is_spelled_like if field in columns else is_near)
     file.needed = {columns[field] for field in kind.required}
     return columns
 
 
-def _require_no_near_miss(field: str, others: Iterable[str]) -> None:
+def _require_no_near_miss(field: str, others: Iterable[str], is_meant: Callable[[str, str], bool]) -> None:
     """What is left out in silence for a slip of the pen changes what a row means."""
+    beside = "but none" if is_meant is is_near else "beside"
     for column in others:
-        if is_near(column, field):
+        if is_meant(column, field):
             raise _DoesNotFit(
-                f"there is a column {column!r}, but none {field!r}; "
+                f"there is a column {column!r}, {beside} {field!r}; "
                 f"say with --map {field}=COLUMN where {field} is, or with --map {field}= that there is none"
             )

@@ -15,6 +15,7 @@ from allocation.domain.events import Event
 from allocation.entrypoints.command_line import sessions
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.entrypoints.command_line.output import echo_json, json_option
+from allocation.entrypoints.command_line.parameters import Number
 from allocation.service_layer.messages import COMMANDS
 from allocation.service_layer.messages.table import (
     Choice,
@@ -67,7 +68,7 @@ def _option(name: str, field: Field, *, required: bool) -> click.Option:
     further: dict[str, Any] = {}
     match field.limit:
         case Whole(least, most):
-            kind, metavar = click.INT, f"{least}..{most:,}"
+            kind, metavar = Number(), f"{least}..{most:,}"
         case Day():
             metavar = "YYYY-MM-DD"
         case Choice(words):

@@ -12,6 +12,7 @@ from allocation.config import Settings
 from allocation.entrypoints.command_line import sessions
 from allocation.entrypoints.command_line.os_user import login_name, user_principal
 from allocation.entrypoints.command_line.output import echo_json, echo_tables, in_json, json_option
+from allocation.entrypoints.command_line.parameters import Group
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,7 +24,7 @@ as_json_option = json_option("Print JSON, one letter a line.")
 all_option = click.option("--all", "every", is_flag=True, help="All of them, the oldest first.")
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Group)
 def dead_letters() -> None:
     """List, show, retry or drop what could not be handled.
 

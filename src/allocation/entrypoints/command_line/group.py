@@ -12,6 +12,7 @@ import click
 
 from allocation.config import SettingError
 from allocation.entrypoints.command_line import failures
+from allocation.entrypoints.command_line.parameters import Group
 from allocation.observability.redaction import without_secrets
 from embedded import EmbeddedServersError
 from messaging.errors import Unavailable
@@ -36,7 +37,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 """What is in none of them is listed last."""
 
 
-class CommandLine(click.Group):
+class CommandLine(Group):
     """Turns failures into one line and exit code 1. What works for long, and fails for its own sake, says where."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

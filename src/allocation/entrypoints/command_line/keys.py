@@ -12,6 +12,7 @@ from allocation.access.keys import NAME, Scope, StoredKey
 from allocation.config import Settings
 from allocation.entrypoints.command_line.os_user import login_name
 from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
+from allocation.entrypoints.command_line.parameters import Group, Number
 from allocation.entrypoints.command_line.sessions import database
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 as_json_option = json_option("Print JSON, one key a line.")
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """Create, list or revoke the keys of the API.
 
@@ -40,7 +41,7 @@ def keys() -> None:
     required=True,
     help="What it may do; may be given several times. `admin` may do everything.",
 )
-@click.option("--rate", type=click.IntRange(1, 1_000_000), help="Requests a second, in each API process.")
+@click.option("--rate", type=Number(1, 1_000_000), help="Requests a second, in each API process.")
 @as_json_option
 @click.pass_obj
 def create(settings: Settings, name: str, scopes: tuple[str, ...], rate: int | None, as_json: bool) -> None:

@@ -13,6 +13,7 @@ import click
 
 from allocation.config import Settings
 from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
+from allocation.entrypoints.command_line.parameters import Number
 from allocation.entrypoints.command_line.sessions import service
 from allocation.entrypoints.command_line.watch import Duration
 
@@ -32,7 +33,7 @@ _A_PAGE = 200
 
 as_json_option = json_option("Print JSON, one a line.")
 limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", default=100, show_default=True, help="At most so many."
+    "--limit", type=Number(min=1), metavar="N", default=100, show_default=True, help="At most so many."
 )
 
 
@@ -69,7 +70,7 @@ def line_asked_for(
 
 @click.command(short_help="Which batch a line would get now, and why.")
 @click.argument("sku")
-@click.argument("qty", type=click.INT)
+@click.argument("qty", type=Number())
 @line_options
 @json_option("Print a JSON object.")
 @click.pass_obj

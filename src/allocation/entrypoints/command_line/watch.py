@@ -16,6 +16,7 @@ from allocation.config import Settings
 from allocation.durations import duration, in_short
 from allocation.entrypoints.command_line.backing_services import running_services
 from allocation.entrypoints.command_line.output import echo_json, in_json, json_option
+from allocation.entrypoints.command_line.parameters import Number
 
 if TYPE_CHECKING:
     from messaging.redis.tail import Entry, Tail
@@ -47,7 +48,7 @@ class Duration(click.ParamType[timedelta]):
     default=True,
     help="Wait for more, or end with what has happened, --since then or ever.  [default: follow]",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@click.option("--limit", type=Number(min=1), metavar="N", help="End after N events.")
 @json_option("Print each as a CloudEvent in JSON, as it is in the stream.")
 @click.pass_obj
 def watch(

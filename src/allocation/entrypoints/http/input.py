@@ -29,7 +29,9 @@ class AnyText(BaseConverter):
 
 
 def name_in_path(given: str) -> str:
-    """Raises NotFound for what nothing may be called."""
+    """Raises NotFound for what nothing may be called, and for bytes that are no text: each is the same character here."""
+    if "\ufffd" in given:
+        raise NotFound(f"the path must be in UTF-8, without U+FFFD, not {given!r}")
     try:
         return _NAME.validate_python(given)
     except ValidationError:
@@ -59,7 +61,7 @@ def message_id() -> str | None:
     if given is None:
         return None
     key = quoted[1] if (quoted := _QUOTED.fullmatch(given)) else given
-    if not usable_id(key):
+    if not usable_id(key) or key == '""':
         raise BadInput(f"Idempotency-Key: must be 1 to {LONGEST_TEXT} printable ASCII characters")
     found = MessageId(_kept_as(key))
     found.other = (_kept_as(f'"{key}"'),)  # by releases that told the two apart

@@ -1,0 +1,42 @@
+"""What all options keep to, as bodies and queries do over HTTP: each is there once, and a number is of plain digits."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import click
+
+_DIGITS = re.compile(r"[+-]?[0-9]+")
+
+
+class Number(click.IntRange):
+    """Python would also read `1_000`, blanks around it, and digits of other scripts."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and not _DIGITS.fullmatch(value):
+            self.fail(f"{value!r} is not a valid integer.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Group(click.Group):
+    """Refuses an option that is there twice, of which the last would win."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command and not isinstance(command, click.Group):
+            _require_each_once(command.context_class(command, parent=ctx, info_name=name), rest)
+        return name, command, rest
+
+
+def _require_each_once(ctx: click.Context, args: list[str]) -> None:
+    try:
+        _, _, order = ctx.command.make_parser(ctx).parse_args(list(args))
+    except click.UsageError:  # which is said when it is parsed in earnest
+        return
+    for parameter, times in Counter(order).items():
+        if times > 1 and isinstance(parameter, click.Option) and not (parameter.multiple or parameter.is_flag):
+            raise click.UsageError(f"{parameter.opts[0]} is there {times} times; give it once.", ctx)
