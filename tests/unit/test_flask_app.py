@@ -129,7 +129,7 @@ def test_a_path_that_is_no_text_leads_nowhere(api: Api, path: str) -> None:
     for method in ("GET", "DELETE", "PATCH"):
         answer = api.client.open(path, method=method, json={"qty": 1}, headers={"If-Match": "*"})
 
-        assert answer.status_code == 404
+        assert answer.status_code in {404, 405}
 
 
 @pytest.mark.parametrize("query", ["sku=S%C4", "sku=%ED%A0%80", "%FF=1", "sku=%EF%BF%BD"])
