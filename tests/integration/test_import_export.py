@@ -32,9 +32,10 @@ from allocation.config import Settings
 from allocation.database import tables
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.domain.errors import BatchConflict, LineConflict
-from allocation.entrypoints.bulk import exporting
 from allocation.entrypoints.bulk.commands import export, import_
 from allocation.entrypoints.bulk.importing import MOST_ROWS_TOGETHER, handling
+from allocation.entrypoints.cli import main
+from allocation.entrypoints.command_line import whole_files
 from allocation.entrypoints.command_line.check import check
 from messaging.envelope import Outcome, Request
 from messaging.errors import Unavailable
@@ -608,7 +609,7 @@ def test_an_export_writes_through_no_link_that_somebody_has_put_into_its_folder(
     shell: Shell, allocated: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim = shell.write("victim", "not for us")
-    monkeypatch.setattr(exporting, "token_hex", lambda _: str(os.getpid()))
+    monkeypatch.setattr(whole_files, "token_hex", lambda _: str(os.getpid()))
     (shell.folder / f".out.csv.{os.getpid()}.part").symlink_to(victim)
 
     result = shell.exports(shell.folder / "out.csv")
@@ -622,6 +623,37 @@ def test_an_export_writes_through_no_link_that_somebody_has_put_into_its_folder(
     assert (shell.folder / "out.csv").read_text(encoding="utf-8").splitlines() == allocated
     assert not (shell.folder / "out.csv").is_symlink()
     assert victim.read_text() == "not for us\n"
+
+
+def test_an_export_and_the_catalogue_follow_no_link_of_another_and_follow_our_own(
+    shell: Shell, allocated: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)  # so what is ours is another's
+    victim = shell.write("victim", "not for us")
+    folder = shell.folder / "catalogue"
+    (folder / "schemas").mkdir(parents=True)
+    planted = (shell.folder / "out.csv", folder / "asyncapi.json", folder / "schemas" / "line_allocated.json")
+    for link in planted:
+        link.symlink_to(victim)
+
+    shell.exports(shell.folder / "out.csv")
+    written = CliRunner().invoke(main, ["catalogue", str(folder)])
+
+    assert written.exit_code == 0, written.output
+    assert victim.read_text() == "not for us\n"
+    assert not any(link.is_symlink() for link in planted)
+    assert planted[0].read_text(encoding="utf-8").splitlines() == allocated
+
+    (folder / "schemas").rename(folder / "old")
+    (folder / "schemas").symlink_to(shell.folder)
+    refused = CliRunner().invoke(main, ["catalogue", str(folder)])
+    assert refused.output.endswith("schemas: it is a link that somebody else has made\n")
+
+    monkeypatch.undo()
+    (shell.folder / "ours.csv").symlink_to(shell.folder / "real.csv")
+    shell.exports(shell.folder / "ours.csv")
+    assert (shell.folder / "ours.csv").is_symlink()
+    assert (shell.folder / "real.csv").read_text(encoding="utf-8").splitlines() == allocated
 
 
 def test_an_export_never_replaces_a_pipe_or_a_device(shell: Shell, allocated: list[str]) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
-import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from secrets import token_hex
 from typing import IO
 
 from sqlalchemy import Engine, Executable, and_, select
@@ -20,6 +17,7 @@ from sqlalchemy import Engine, Executable, and_, select
 from allocation.database.tables import allocations_view, batches
 from allocation.entrypoints.bulk.csv_files import escaped
 from allocation.entrypoints.bulk.progress import Show
+from allocation.entrypoints.command_line.whole_files import is_link_of_another, replacing
 from allocation.views import at_risk
 from messaging.sql.connections import connection
 
@@ -85,30 +83,13 @@ def _opened(path: Path) -> Iterator[IO[str]]:
     with ExitStack() as stack:
         if path == STDOUT:
             raw: IO[bytes] = sys.stdout.buffer
-        elif path.exists() and not path.is_file():
+        elif path.exists() and not (path.is_file() or is_link_of_another(path)):
             raw = stack.enter_context(path.open("wb"))
         else:
-            raw = stack.enter_context(_replacing(path.resolve()))
+            raw = stack.enter_context(replacing(path))
         packed = stack.enter_context(gzip.open(raw, "wb", compresslevel=6)) if path.suffix == ".gz" else raw
         text = io.TextIOWrapper(packed, encoding="utf-8", newline="")
         try:
             yield text
         finally:
             text.detach()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside the path, which takes its place, with its permissions, when all is written and on the disk.
-    Where others may write into the folder it has a name that they can't know, and is none that they have put there."""
-    beside = path.with_name(f".{path.name}.{token_hex(8)}.part")
-    with beside.open("xb") as stream:
-        try:
-            if path.exists():
-                os.fchmod(stream.fileno(), stat.S_IMODE(path.stat().st_mode))
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)

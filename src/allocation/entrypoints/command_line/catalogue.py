@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from allocation.entrypoints.command_line.output import echo_json, json_option
+from allocation.entrypoints.command_line.whole_files import is_link_of_another, replacing
 
 
 @click.command()
@@ -46,11 +47,14 @@ def _write(folder: Path) -> None:
 
     schemas = folder / "schemas"
     try:
+        if is_link_of_another(schemas):
+            raise click.ClickException(f"can't write to {schemas}: it is a link that somebody else has made")
         schemas.mkdir(parents=True, exist_ok=True)
-        (folder / "asyncapi.json").write_text(_text("asyncapi"), "utf-8")
-        (folder / "events.md").write_text(_text("markdown"), "utf-8")
-        for name, schema in history.published().items():
-            (schemas / f"{name}.json").write_text(history.written(schema), "utf-8")
+        texts = {folder / "asyncapi.json": _text("asyncapi"), folder / "events.md": _text("markdown")}
+        texts |= {schemas / f"{name}.json": history.written(schema) for name, schema in history.published().items()}
+        for path, text in texts.items():
+            with replacing(path) as file:
+                file.write(text.encode())
     except OSError as error:
         raise click.ClickException(f"can't write to {folder}: {error.strerror}") from error
     click.echo(f"Written to {folder}: asyncapi.json, events.md and schemas/.")
