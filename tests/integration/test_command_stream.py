@@ -894,6 +894,31 @@ def test_what_a_group_was_moved_past_is_handled_before_what_is_pending_behind_it
     assert dead_letters(sql) == []
 
 
+@pytest.mark.parametrize("entry_id", ["", "1-2-3", "9" * 24 + "-0"])
+def test_a_position_that_is_damaged_is_said_and_stands_in_nobody_s_way(  # noqa: PLR0917 - its parameters
+    service: Service,
+    producer: Producer,
+    redis_server: redis.Redis,
+    sql: Sql,
+    caplog: pytest.LogCaptureFixture,
+    entry_id: str,
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    service.engine.dispose()
+    sql(f"UPDATE stream_positions SET entry_id = '{entry_id}'")
+    producer.change_batch_quantity("b1", 9)
+
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: quantities(sql) == [9], within=PATIENCE)
+        until_all_is_done(redis_server)
+
+    assert "how far the stream is handled is not known" in caplog.messages
+    last: Any = redis_server.xrevrange(COMMANDS, count=1)
+    assert sql("SELECT entry_id FROM stream_positions") == [(last[0][0].decode(),)]
+
+
 def test_what_was_given_up_stays_so_when_the_group_is_lost(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -877,6 +877,65 @@ def test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_ag
     assert caplog.messages.count("the stream is emptied and filled again") == 1
 
 
+def delete_some_and_add_as_many(redis_server: redis.Redis) -> None:
+    entries: Any = redis_server.xrange(EVENTS)
+    with redis_server.pipeline(transaction=True) as at_once:
+        at_once.xdel(EVENTS, *(entry for entry, _ in entries[1:4]))
+        for _ in range(3):
+            at_once.xadd(EVENTS, {"event": '{"subject": "a stranger\'s"}'})
+        at_once.execute()
+
+
+def add_within_a_limit_that_is_reached(redis_server: redis.Redis) -> None:
+    limit = redis_server.xlen(EVENTS)
+    for _ in range(4):
+        redis_server.xadd(EVENTS, {"event": '{"subject": "a stranger\'s"}'}, maxlen=limit, approximate=False)
+
+
+@pytest.mark.parametrize("do_harm", [delete_some_and_add_as_many, add_within_a_limit_that_is_reached])
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_what_a_stranger_takes_is_noticed_though_they_add_as_much(
+    service: Service, redis_server: redis.Redis, do_harm: Callable[[redis.Redis], None], *, is_busy: bool
+) -> None:
+    """Where Redis counts what is added: 6.2 does not."""
+    for sku in ("LAMP", "SOFA"):
+        a_history(service, sku)
+    tell_all(service)
+    service.backfill.fill()
+    about: Any = redis_server.xinfo_stream(EVENTS)
+
+    do_harm(redis_server)
+    if is_busy:
+        service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+        tell_all(service)
+    service.backfill.fill()
+
+    if "entries-added" in about:
+        assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5, 6][: 5 + is_busy]
+        assert sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
+    else:
+        assert len(sequences(redis_server, "LAMP")) < 5
+    assert service.backfill.fill() == 0
+
+
+def test_what_was_let_go_since_it_is_old_is_taken_for_no_loss(
+    service: Service, redis_server: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = redis_server
+    old = int(client.time()[0]) - 8 * 86_400
+    with client.pipeline() as pipeline:
+        for number in range(300):
+            pipeline.xadd(EVENTS, {"event": '{"subject": "OLD"}'}, id=f"{old}000-{number + 1}")
+        pipeline.execute()
+    for _ in range(3):
+        service.backfill.fill()
+        a_history(service, "LAMP")
+        tell_all(service)
+
+    assert client.xlen(EVENTS) < 300
+    assert "the stream is emptied and filled again" not in caplog.messages
+
+
 def append_one(stream: EventStream) -> None:
     stream.append_all([Append("SOFA", 1, 0, 1, [Entry(1, b'{"subject": "SOFA", "sequence": "1"}')])])
 

@@ -300,6 +300,15 @@ def test_a_row_that_may_be_of_either_of_two_orders_keeps_out_both(service: Servi
     assert found == [Result.REFUSED] * 3 + [Result.ALLOCATED]
 
 
+@pytest.mark.parametrize(("limit", "taken"), [(1, 1), (2, 4), (3, 4), (4, 4), (5, 5), (9, 5), (None, 5)])
+def test_a_limit_cuts_no_order_in_two(limit: int | None, taken: int) -> None:
+    rows = file(line("o1"), *(line("o2", lineid=number) for number in "123"), line("o3"))
+    columns = {name: name for name in ORDERS.fields}
+
+    assert len(list(whole_orders("partial").first(rows, limit, columns))) == taken
+    assert len(list(ORDERS.first(rows, limit, columns))) == min(limit or 5, 5)
+
+
 @pytest.mark.parametrize("accented", ["caf\u00e9", "cafe\u0301"])
 def test_rows_of_an_order_in_either_form_of_unicode_are_one_order(service: Service, accented: str) -> None:
     importing(service, BATCHES, file(batch("b1", qty="5")))

@@ -24,7 +24,8 @@ from messaging.redis.client import redis_faults
 # All scripts have KEYS: the stream, the hash, the key of the incarnation. In the hash the field '' is run_id:replid of
 # the Redis last verified complete; 'checking' and a mark during a refill; absent after a gap. A field that is no
 # token:version counts as unknown, and so does a token that is years ahead. ' kept' is how many entries the stream had
-# after our last step, when we last let any go, and the id of our newest. ' lost' is what was noticed and not said yet.
+# after our last step, when we last let any go, and the id of our newest; ' removed' how many it had and has no more,
+# where Redis counts what is added (from 7 on). ' lost' is what was noticed and not said yet.
 #
 # Any step may be refused, for want of memory or permission, and what was done before is true then: whether the hash may
 # be written is tried before anything is appended, and what was appended is noted at once. What is too old by both
@@ -69,6 +70,7 @@ local now = math.min(time, tonumber(ARGV[3]))
 local gone = redis.call('XTRIM', stream, 'MINID', '~', (now - ARGV[2]) .. '000')
 if gone > 0 then
     size, let_go, newest = size - gone, now, is_ours(newest) and newest
+    if redis.call('HEXISTS', hash, ' removed') == 1 then redis.call('HINCRBY', hash, ' removed', gone) end
     redis.call('HSET', hash, ' kept', size .. ' ' .. now .. ' ' .. (newest or ''))
 end
 """
@@ -112,18 +114,29 @@ _APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
 # A full Redis refuses what it would append, but not to let go of what is old.
 _TRIM = f"local lost\n{_NOTICE}{_LET_GO}"
 
-# An id years ahead: the entry will not be trimmed for years, or nothing can be appended after it.
+# An id years ahead: the entry will not be trimmed for years, or nothing can be appended after it. More are gone than we
+# let go: somebody has deleted some, though they may have added as many.
 _LOOK = f"""
-local lost
+local lost, added
 if redis.call('EXISTS', KEYS[1]) == 1 then
     local about, last = redis.call('XINFO', 'STREAM', KEYS[1]), '0-0'
-    for i = 1, #about, 2 do if about[i] == 'last-generated-id' then last = about[i + 1] end end
+    for i = 1, #about, 2 do
+        if about[i] == 'last-generated-id' then last = about[i + 1] end
+        if about[i] == 'entries-added' then added = about[i + 1] end
+    end
+    local removed = redis.call('HGET', KEYS[2], ' removed')
+    if added and removed and added - redis.call('XLEN', KEYS[1]) ~= tonumber(removed) then
+        lost = 'somebody has deleted entries'
+    end
     if tonumber(string.match(last, '^%d+')) > (tonumber(redis.call('TIME')[1]) + 31536000) * 1000 then
         lost = 'an entry has the id ' .. last .. ', which is years ahead'
         redis.call('DEL', KEYS[1])
     end
 end
 {_NOTICE}
+if added and redis.call('EXISTS', stream) == 1 then
+    redis.call('HSET', hash, ' removed', added - redis.call('XLEN', stream))
+end
 lost = redis.call('HGET', hash, ' lost') or ''
 redis.call('HDEL', hash, ' lost')
 return {{redis.call('EXISTS', stream) == 1 and known or '', lost}}

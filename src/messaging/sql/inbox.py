@@ -4,6 +4,8 @@ The primary key is what makes a second one fail."""
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -51,6 +53,11 @@ _POSITION = compiled(
 )
 
 
+_ENTRY_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+
+log = logging.getLogger(__name__)
+
+
 class SqlInbox:
     def __init__(self, ask: Ask, refusals: Refusals) -> None:
         self._ask = ask
@@ -79,8 +86,15 @@ class SqlInbox:
         self._positions[position.stream] = asdict(position)
 
     def position(self, stream: str) -> Position | None:
+        """None also where what is stored is damaged: then the group says where it is."""
         rows = self._ask(Query(_POSITION, [{"stream": stream}]))[_POSITION]
-        return Position(*rows[0]) if rows else None
+        found = [Position(*row) for row in rows]
+        usable = [one for one in found if _ENTRY_ID.fullmatch(one.entry_id)]
+        if found and not usable:
+            log.error(
+                "how far the stream is handled is not known", extra={"stream": stream, "found": found[0].entry_id}
+            )
+        return usable[0] if usable else None
 
     def queries(self, message_ids: Sequence[str]) -> Iterator[Query]:
         """What is known of these messages."""

@@ -68,7 +68,12 @@ def _file_and_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Only rows where the column has one of the values; with != none of them. The empty value counts: "
             "shipped_date!= keeps rows with a date, shipped_date= those without. Repeatable: all must hold.",
         ),
-        click.option("--limit", type=Number(min=1), metavar="N", help="At most the first N of these rows."),
+        click.option(
+            "--limit",
+            type=Number(min=1),
+            metavar="N",
+            help="At most the first N of these rows; of whole orders the last is not cut.",
+        ),
         click.option(
             "--dry-run",
             is_flag=True,

@@ -90,6 +90,19 @@ class Kind:
         there = {*self.required, *found}
         return {field: mapped.get(field, field) for field in self.fields if mapped.get(field, field in there)}
 
+    def first(self, rows: Iterable[Row], limit: int | None, columns: Mapping[str, str]) -> Iterator[Row]:
+        """At most so many; but the last order is whole."""
+        if limit is None or self.mode is None:
+            yield from islice(rows, limit)
+            return
+        order, last = _Orders(columns["orderid"]), 0
+        for count, row in enumerate(rows):
+            number = order(row)
+            if count >= limit and number != last:
+                return
+            yield row
+            last = number
+
     def readings(self, rows: Iterable[Row], columns: Mapping[str, str]) -> Iterator[Reading]:
         if self.mode is None:
             return (self._reading([row], columns) for row in rows)

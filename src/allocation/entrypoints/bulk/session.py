@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from pathlib import Path
 
 import click
@@ -56,7 +55,9 @@ def import_file(
                 with handling(wired.bus, dry_run=dry_run) as handle_together:
                     shortages = Shortages()
                     try:
-                        report.follow(Import(handle_together, kind, columns, shortages)(islice(wanted, limit)))
+                        report.follow(
+                            Import(handle_together, kind, columns, shortages)(kind.first(wanted, limit, columns))
+                        )
                     finally:
                         if not (dry_run or isinstance(sys.exception(), Unavailable)):
                             shortages.report(wired.bus)
