@@ -1121,6 +1121,30 @@ def test_nobody_is_answered_where_that_is_not_allowed_and_nothing_is_held_up(
     assert [answer["data"]["result"] for answer in answers(redis_server)] == ["b1"]
 
 
+def test_an_answer_for_which_redis_has_no_room_waits_for_it(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.create_batch("b0", "LAMP", 10)
+    try:
+        with at_work(partial(run, service)):
+            until_all_is_done(redis_server)
+            with redis_server.pipeline() as step:
+                for number in range(3):
+                    command = CREATED | {"id": f"r{number}", "data": {"ref": f"r{number}", "sku": "LAMP", "qty": 10}}
+                    step.xadd(COMMANDS, {"command": json.dumps(command), "replyto": "shop.replies"})
+                step.config_set("maxmemory", 1)
+                step.execute()
+            assert wait_for(lambda: len(events(sql)) == 4, within=PATIENCE)
+            assert pending(redis_server) == 3, "they are not done before they are answered"
+            redis_server.config_set("maxmemory", 0)
+            until_all_is_done(redis_server)
+    finally:
+        redis_server.config_set("maxmemory", 0)
+
+    assert redis_server.xlen("shop.replies") == 3
+    assert len(events(sql)) == 4
+
+
 def test_an_answer_that_redis_refuses_is_given_up(
     service: Service, producer: Producer, redis_server: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,9 +49,9 @@ class Replies:
                 oldest = int(seconds - self._keep.total_seconds()) * 1000
                 self._client.xadd(name, {FIELD: body}, minid=str(oldest), approximate=True)
                 self._client.expire(name, self._keep)  # of a stream that nobody is answered on any more nothing stays
-            except redis.ReadOnlyError:  # it was replaced by another
+            except (redis.ReadOnlyError, redis.OutOfMemoryError):  # it was replaced by another, or is full for a while
                 raise
-            except redis.ResponseError as error:  # of the wrong type, not ours to write, no room left
+            except redis.ResponseError as error:  # of the wrong type, or not ours to write
                 self._give_up(name, str(error))
 
     def _give_up(self, name: str, reason: str) -> None:
