@@ -56,6 +56,20 @@ def test_a_key_is_kept_as_a_hash_and_found_by_what_is_shown(keys: SqlKeys, sql: 
     assert ApiKeyCache(keys.all).principal_of(key) == Principal("shop", frozenset({Scope.READ, Scope.ALLOCATE}), 7)
 
 
+def test_a_scope_that_only_a_newer_release_knows_allows_nothing_and_stands_in_no_other_key_s_way(
+    keys: SqlKeys, sql: Sql
+) -> None:
+    shown = {name: keys.create(name, [Scope.READ], rate=None, by="a test")[0] for name in ("newer", "ours")}
+    sql("UPDATE api_keys SET scopes = '{read,holds}' WHERE name = 'newer'")
+    cache = ApiKeyCache(keys.all)
+
+    assert cache.principal_of(shown["ours"])
+    found = cache.principal_of(shown["newer"])
+    assert found
+    assert found.scopes == {Scope.READ}
+    assert keys.revoke("newer", "a test")
+
+
 def test_a_name_is_given_once_even_after_its_key_was_revoked(keys: SqlKeys) -> None:
     keys.create("shop", [Scope.READ], rate=None, by="anna")
     keys.revoke("shop", by="ben")

@@ -74,5 +74,7 @@ class SqlKeys:
 
 
 def _stored(row: Row[Any]) -> StoredKey:
+    """Without scopes that only a newer release knows: here they allow nothing."""
     values = dict(row._mapping)
-    return StoredKey(**values | {"scopes": tuple(map(Scope, values["scopes"]))})
+    known = tuple(scope for scope in Scope if scope in values["scopes"])
+    return StoredKey(**values | {"scopes": known})
