@@ -38,7 +38,12 @@ def test_any_other_unique_key_is_a_rule_that_was_broken(constraint: str) -> None
     [
         *(errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DatatypeMismatch),
         errors.InvalidColumnReference,  # a key is not there yet, as in the midst of a pg_restore
-        *(errors.WrongObjectType, errors.ObjectNotInPrerequisiteState, errors.FeatureNotSupported),
+        *(
+            errors.WrongObjectType,
+            errors.ObjectNotInPrerequisiteState,
+            errors.FeatureNotSupported,
+            errors.NotNullViolation,
+        ),
     ],
 )
 def test_another_schema_is_waited_for(kind: type[psycopg.Error]) -> None:

@@ -32,6 +32,7 @@ _NOT_ALLOWED = "42501"  # insufficient_privilege: a migration has made a table
 _OTHER_SCHEMA = {
     "55000",  # object_not_in_prerequisite_state: a view where a table should be
     "0A000",  # feature_not_supported: likewise
+    "23502",  # not_null_violation: of a column that we know nothing of, since ours are always given
 }
 """Or a syntax error or access rule violation (class 42): no such table, column, key or function. What we send is always
 the same text, so it can only be the schema: of another release, or restored in part."""
