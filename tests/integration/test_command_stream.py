@@ -771,8 +771,13 @@ LOSSES: dict[str, Callable[[redis.Redis], object]] = {
 
 
 @pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES.keys())
-def test_a_group_that_is_lost_or_moved_has_nothing_take_effect_again_and_passes_nothing_over(
-    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, lose: Callable[[redis.Redis], object]
+def test_a_group_that_is_lost_or_moved_has_nothing_take_effect_again_and_passes_nothing_over(  # noqa: PLR0917 - its parameters
+    service: Service,
+    producer: Producer,
+    redis_server: redis.Redis,
+    sql: Sql,
+    caplog: pytest.LogCaptureFixture,
+    lose: Callable[[redis.Redis], object],
 ) -> None:
     """Though all of it is older than outcomes are kept."""
     producer.create_batch("b1", "LAMP", 10)
@@ -792,6 +797,7 @@ def test_a_group_that_is_lost_or_moved_has_nothing_take_effect_again_and_passes_
 
     assert quantities(sql) == [*range(100, 140), 5000, 5001]
     assert dead_letters(sql) == []
+    assert not [said for said in caplog.messages if said.startswith("passed over")], "it is not even read again"
 
 
 @pytest.mark.parametrize("lose", ["destroyed", "set back", "made anew at the beginning"])
@@ -892,6 +898,46 @@ def test_what_a_group_was_moved_past_is_handled_before_what_is_pending_behind_it
 
     assert quantities(sql) == [99, 100, 101, 102]
     assert dead_letters(sql) == []
+
+
+def test_a_group_that_goes_back_loses_no_trace_of_what_was_deleted_while_it_was_pending(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    for qty in (100, 101):
+        producer.change_batch_quantity("b1", qty)
+    _, deleted = service.command_group.new(2, 1.0)
+    redis_server.xdel(COMMANDS, deleted.id)
+    send_and_move_ahead(redis_server, 102)
+
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: quantities(sql) == [100, 102], within=PATIENCE)
+        until_all_is_done(redis_server)
+
+    [(reason, _)] = dead_letters(sql)
+    assert "deleted" in reason
+
+
+def test_what_was_pending_is_handled_once_and_answered_once(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """It is not taken for something that the group has skipped."""
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    data = {"batchref": "b1", "qty": 100}
+    producer.send("change_batch_quantity", data, replyto="shop.replies")
+    assert len(service.command_group.new(1, 1.0)) == 1
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+        producer.change_batch_quantity("b1", 101)
+        assert wait_for(lambda: quantities(sql) == [100, 101], within=PATIENCE)
+        until_all_is_done(redis_server)
+
+    assert redis_server.xlen("shop.replies") == 1
 
 
 @pytest.mark.parametrize("entry_id", ["", "1-2-3", "9" * 24 + "-0"])
