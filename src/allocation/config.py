@@ -226,15 +226,16 @@ def _smtp_url(env: Mapping[str, str]) -> str:
     return given
 
 
-_OF_THIS_MACHINE = {"localtime", "posix", "posixrules", "right"}
-"""Files beside those of time zones, which a database knows nothing of."""
+_NOT_THE_SAME = {"localtime", "posix", "posixrules", "right", "CET", "EET", "MET", "WET"}
+"""Files beside those of time zones, which a database knows nothing of; and names that it takes for a time without
+summer."""
 
 
 def _time_zone(given: Mapping[str, str], name: str, default: str) -> str:
     zone = given.get(name, default)
     try:
         ZoneInfo(zone)
-        is_known = zone.partition("/")[0] not in _OF_THIS_MACHINE
+        is_known = zone.partition("/")[0] not in _NOT_THE_SAME
     except (KeyError, ValueError, OSError):
         is_known = False
     if not is_known:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 import redis
@@ -207,6 +207,10 @@ def test_a_field_that_is_nearly_one_that_we_know_is_refused(
     assert dead_letters(sql) == [(one, 1) for one in said]
     assert events(sql) == ["batch_created.v1"]
     assert redis_server.xlen("shop.replies") == len(near)
+    assert all(retry(service, letter) for letter in service.dead_letters.messages()), (
+        "nor is it done when it is retried"
+    )
+    assert events(sql) == ["batch_created.v1"]
 
 
 def test_a_field_of_a_command_that_stands_beside_its_data_is_refused(
@@ -898,6 +902,100 @@ def test_what_a_group_was_moved_past_is_handled_before_what_is_pending_behind_it
 
     assert quantities(sql) == [99, 100, 101, 102]
     assert dead_letters(sql) == []
+
+
+def test_the_first_command_of_all_may_be_skipped_too(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+        send_and_move_ahead(redis_server, 100)
+        producer.change_batch_quantity("b1", 101)
+        assert wait_for(lambda: quantities(sql) == [100, 101], within=PATIENCE)
+
+
+def test_what_was_skipped_is_found_though_what_was_handled_last_is_gone(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    [(created, _)] = cast(list[Any], redis_server.xrevrange(COMMANDS, count=1))
+    redis_server.xdel(COMMANDS, created)
+    send_and_read_in_our_place(redis_server, 100)
+    producer.change_batch_quantity("b1", 101)
+    assert redis_server.xreadgroup(GROUP, "who died of it", {COMMANDS: ">"})
+    producer.change_batch_quantity("b1", 102)
+
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: len(quantities(sql)) == 3, within=PATIENCE)
+
+    assert quantities(sql) == [100, 101, 102]
+
+
+@pytest.mark.parametrize("take", ["acknowledged", "claimed"])
+def test_what_others_take_of_what_is_pending_is_handled_in_its_turn(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, take: str
+) -> None:
+    """While the first of them is at work."""
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    for qty in range(100, 105):
+        producer.change_batch_quantity("b1", qty)
+    _, *others, _, _ = service.command_group.new(5, 1.0)
+    ids = [one.id for one in others]
+    taken: list[object] = []
+
+    def take_them() -> None:
+        if not taken:
+            taken.append(
+                redis_server.xack(COMMANDS, GROUP, *ids)
+                if take == "acknowledged"
+                else redis_server.xclaim(COMMANDS, GROUP, "another", 0, ids)  # type: ignore[arg-type]
+            )
+
+    handle = service.command_bus.handle_together
+
+    def handle_meanwhile(requests: Any) -> Any:
+        take_them()
+        return handle(requests)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service.command_bus, "handle_together", handle_meanwhile)
+        with at_work(partial(run, service)):
+            assert wait_for(lambda: len(quantities(sql)) == 5, within=PATIENCE)
+            until_all_is_done(redis_server)
+
+    assert quantities(sql) == [100, 101, 102, 103, 104]
+    assert dead_letters(sql) == []
+
+
+def test_what_ends_every_consumer_is_a_dead_letter_though_others_read_in_the_group(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """It keeps its tries when what was skipped is read."""
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    producer.change_batch_quantity("b1", 100)
+    handled = service.command_bus.position(COMMANDS)
+    assert handled
+    assert len(service.command_group.new(1, 1.0)) == 1
+
+    tries = []
+    for qty in range(101, 105):
+        send_and_read_in_our_place(redis_server, qty)
+        service.command_group.take_over(handled)
+        entry = service.command_group.first_pending()
+        assert entry
+        tries.append(entry.tries)
+
+    assert tries == [2, 3, 4, 5]
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: quantities(sql) == [101, 102, 103, 104], within=PATIENCE)
+    assert len(dead_letters(sql)) == 1
 
 
 def test_a_group_that_goes_back_loses_no_trace_of_what_was_deleted_while_it_was_pending(

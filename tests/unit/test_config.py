@@ -186,7 +186,8 @@ def test_a_proxy_is_trusted_on_this_machine_or_where_the_operator_says(
 
 
 @pytest.mark.parametrize(
-    "zone", ["localtime", "Nowhere/Land", "/etc/localtime", "Europe", "posix/Europe/Berlin", "right/UTC", "posixrules"]
+    "zone",
+    ["localtime", "Nowhere/Land", "/etc/localtime", "Europe", "posix/Europe/Berlin", "right/UTC", "posixrules", "CET"],
 )
 def test_what_is_no_time_zone_is_refused(zone: str) -> None:
     with pytest.raises(SettingError, match=rf"TIME_ZONE must be the name of a time zone, .* not {zone!r}"):

@@ -290,6 +290,18 @@ def test_a_row_of_an_order_that_can_not_be_read_keeps_out_those_around_it(
     assert found[3].startswith("row 5: allocated")
 
 
+def test_an_order_id_with_a_replacement_character_is_one_like_any_other(service: Service) -> None:
+    importing(service, BATCHES, file(batch("b1", qty="9")))
+    rows = [line("o1"), line("o\ufffd"), line("o\ufffd", lineid="2"), line("o3")]
+
+    assert in_words(service, "partial", *rows) == [
+        "row 2: allocated: order o1, line CHAIR, 1 of CHAIR from batch b1",
+        "row 3: allocated: order o\ufffd, line CHAIR, 1 of CHAIR from batch b1",
+        "row 4: allocated: order o\ufffd, line 2, 1 of CHAIR from batch b1",
+        "row 5: allocated: order o3, line CHAIR, 1 of CHAIR from batch b1",
+    ]
+
+
 def test_a_row_that_may_be_of_either_of_two_orders_keeps_out_both(service: Service) -> None:
     importing(service, BATCHES, file(batch("b1", qty="9")))
     rows = [Row(2, line("o1")), Row(3, {}, "is not text"), Row(4, line("o2")), Row(5, line("o3"))]

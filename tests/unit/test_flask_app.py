@@ -122,17 +122,7 @@ def test_an_unknown_or_impossible_order_is_not_found(api: Api, orderid: str) -> 
     assert (answer.status_code, answer.text) == (404, "not found")
 
 
-@pytest.mark.parametrize("path", ["/v1/batches/S%C4", "/v1/products/%ff", "/v1/orders/%C3%28", "/%FE"])
-def test_a_path_that_is_no_text_leads_nowhere(api: Api, path: str) -> None:
-    """All such bytes would be the same character."""
-    api.client.post("/v1/batches", json={"ref": "S\ufffd", "sku": "\ufffd", "qty": 9})
-    for method in ("GET", "DELETE", "PATCH"):
-        answer = api.client.open(path, method=method, json={"qty": 1}, headers={"If-Match": "*"})
-
-        assert answer.status_code in {404, 405}
-
-
-@pytest.mark.parametrize("query", ["sku=S%C4", "sku=%ED%A0%80", "%FF=1", "sku=%EF%BF%BD"])
+@pytest.mark.parametrize("query", ["sku=S%C4", "sku=%ED%A0%80", "%FF=1"])
 def test_a_query_that_is_no_text_is_refused(api: Api, query: str) -> None:
     for method, path in (("GET", "/v1/batches"), ("DELETE", "/v1/holds/h"), ("GET", "/healthz")):
         answer = api.client.open(f"{path}?{query}", method=method)

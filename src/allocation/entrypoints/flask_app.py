@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from flask import Flask, Response, g, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -180,8 +180,10 @@ def _add_path_check(app: Flask) -> None:
         """Slashes in front, which werkzeug takes for one, and bytes that are no text."""
         if request.environ["PATH_INFO"].startswith("//"):
             raise NotFound
-        if "\ufffd" in unquote(request.query_string.decode("latin1")):
-            raise BadRequest("the query must be in UTF-8, without U+FFFD; what it has behind % is not")
+        try:
+            unquote_to_bytes(request.query_string).decode()
+        except UnicodeDecodeError:
+            raise BadRequest("the query must be in UTF-8; what it has behind % is not") from None
 
 
 def _add_request_ids(app: Flask) -> None:

@@ -67,6 +67,8 @@ def _take_over(service: Service) -> Position | None:
         _store(service, entry, "deleted from the stream before it was handled")
     if not handled and (handled := service.command_group.reached()):  # by a release that did not keep it
         service.command_bus.advance(handled)
+    if not handled and service.command_group.is_unread():
+        return Position(redis_channels.COMMANDS, "0-0", "")
     return handled
 
 
@@ -82,9 +84,12 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
         if some_are_pending:
             entry = group.first_pending()
             some_are_pending = entry is not None
-            if entry and not _handle_one(service, entry, stop):
+            is_next = entry and handled and not is_at_or_before(entry, handled)
+            if entry and handled and is_next and group.has_skipped(handled, [entry]):
+                group.go_back_to(handled)
+            elif entry and not _handle_one(service, entry, stop):
                 stop.wait(_PAUSE_AFTER_A_FAULT)
-            elif entry and handled and not is_at_or_before(entry, handled):
+            elif entry and is_next:
                 handled = group.position_of(entry)
             continue
         entries = group.new(together, _LISTEN)
@@ -94,6 +99,7 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             some_are_pending = True
         elif handled and group.has_skipped(handled, entries):
             group.go_back_to(handled)
+            some_are_pending = True
         elif entries:
             some_are_pending = not all(_handle_together(service, part) for part in _parts(entries))
             handled = handled if some_are_pending else group.position_of(entries[-1])
@@ -241,7 +247,8 @@ def _advance(service: Service, entry: Entry) -> None:
 def _read(service: Service, entry: Entry) -> Request:
     if entry.body is None:
         raise UnreadableMessage("the entry was deleted, or has no field `command`")
-    _require_no_near_miss(entry)
+    if near := _near_miss(entry):
+        raise UnreadableMessage(f"{near[0]}: is no known field; did you mean {near[1]}?")
     if _is_dry_run(entry):
         return replace(read(redis_channels.COMMANDS, entry.body), message_id=None)
     if _DRY_RUN in entry.others:
@@ -250,11 +257,11 @@ def _read(service: Service, entry: Entry) -> Request:
     return replace(read(redis_channels.COMMANDS, entry.body), position=service.command_group.position_of(entry))
 
 
-def _require_no_near_miss(entry: Entry) -> None:
-    """Who misspells `dry_run` would have done what they only asked about. Other fields are the sender's own."""
-    for said in map(_text, entry.others):
-        if said not in _FIELDS and (meant := next((name for name in _FIELDS if is_near(said, name)), None)):
-            raise UnreadableMessage(f"{said}: is no known field; did you mean {meant}?")
+def _near_miss(entry: Entry) -> tuple[str, str] | None:
+    """A field that is nearly one of ours, and which. Who misspells `dry_run` would have done what they only asked about.
+    Other fields are the sender's own."""
+    others = [said for said in map(_text, entry.others) if said not in _FIELDS]
+    return next(((said, name) for said in others for name in _FIELDS if is_near(said, name)), None)
 
 
 def _is_dry_run(entry: Entry) -> bool:
@@ -269,8 +276,10 @@ def _store(service: Service, entry: Entry, reason: str) -> None:
 
 
 def _content(entry: Entry) -> bytes:
-    """All that a person may want to see of it. Of a dry run too, or who retries it would have the command done."""
-    if _DRY_RUN not in entry.others and (entry.body is not None or not entry.others):
+    """All that a person may want to see of it. Of a dry run too, also of one that is misspelt, or who retries it would
+    have the command done."""
+    may_be_done = _DRY_RUN not in entry.others and not _near_miss(entry)
+    if may_be_done and (entry.body is not None or not entry.others):
         return entry.body or b""
     command = {"command": _text(entry.body)} if entry.body is not None else {}
     said = {_text(name): _text(value) for name, value in entry.others.items()} | command

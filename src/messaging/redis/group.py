@@ -83,7 +83,7 @@ class ConsumerGroup:
                 self._client.xclaim(self.stream, self._group, self._consumer, 0, ids, justid=True)
             still_there = {found["message_id"] for found in self._pending()}
             self._forget_idle(keys=[self.stream], args=[self._group, self._consumer])
-            if handled and self.holds(handled) and not self._goes_on_after(handled):
+            if handled and not self._goes_on_after(handled, has_it=self.holds(handled)):
                 self.go_back_to(handled)
         return [Entry(_text(one), None) for one in ids if one not in still_there]
 
@@ -95,21 +95,30 @@ class ConsumerGroup:
         return bool(found) and (not read or _id(found[0][0]) < _id(read[0].id))
 
     def go_back_to(self, handled: Position) -> None:
-        """Have all that comes after it read in its order, as if it never was."""
+        """Have all that comes after it read in its order. What is pending keeps its tries, so what was skipped before
+        that becomes pending too, and all of it ours."""
         with redis_faults():
-            self._client.xgroup_setid(self.stream, self._group, handled.entry_id)
-            later = [
-                _text(one["message_id"]) for one in self._pending() if _id(one["message_id"]) > _id(handled.entry_id)
-            ]
-            there = [one for one in later if self._client.xrange(self.stream, one, one)]
-            if there:
-                self._client.xack(self.stream, self._group, *there)
+            last = handled.entry_id
+            pending = {
+                later: one["consumer"] for one in self._pending() if (later := _id(one["message_id"])) > _id(last)
+            }
+            while pending and (found := self._after(last, max(pending))):
+                last = found[-1]
+                others: list[Any] = [one for one in found if pending.get(_id(one)) != self._consumer.encode()]
+                if others:
+                    self._client.xclaim(self.stream, self._group, self._consumer, 0, others, force=True, justid=True)
+            self._client.xgroup_setid(self.stream, self._group, last)
 
     def holds(self, position: Position) -> bool:
         """Whether this is the stream of which it is said, as far as that can be known: its entry may be gone."""
         with redis_faults():
             found: Any = self._client.xrange(self.stream, position.entry_id, position.entry_id)
         return any(self._entry(position.entry_id, fields).fingerprint == position.fingerprint for _, fields in found)
+
+    def is_unread(self) -> bool:
+        """Whether nobody has ever read from it."""
+        with redis_faults():
+            return self._last_read() == (0, 0)
 
     def reached(self) -> Position | None:
         """What was read last, if all that was read is acknowledged."""
@@ -180,18 +189,24 @@ class ConsumerGroup:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    def _goes_on_after(self, handled: Position) -> bool:
-        """Whether what it has given out is what was handled, and what is pending: all of that, and nothing else."""
+    def _goes_on_after(self, handled: Position, *, has_it: bool) -> bool:
+        """Whether what it has given out is what was handled, and what is pending: all of that, and nothing else. Where
+        the entry that was handled is gone the stream may be another one, with lower ids: then it may be behind."""
         at, last = _id(handled.entry_id), self._last_read()
         pending = {later for one in self._pending() if (later := _id(one["message_id"])) > at}
-        if last != max(at, *pending, (0, 0)):
+        if last != max(at, *pending, (0, 0)) and has_it:
             return False
         beyond = handled.entry_id
-        while found := self._client.xrange(self.stream, f"({beyond}", "{}-{}".format(*last), _PAGE):
-            if not pending.issuperset(_id(one) for one, _ in found):
+        while found := self._after(beyond, last):
+            if not pending.issuperset(map(_id, found)):
                 return False
-            beyond = _text(found[-1][0])
+            beyond = found[-1]
         return True
+
+    def _after(self, beyond: str, last: tuple[int, int]) -> list[str]:
+        """The next entries up to that one."""
+        found: Any = self._client.xrange(self.stream, f"({beyond}", "{}-{}".format(*last), _PAGE)
+        return [_text(one) for one, _ in found]
 
     def _last_read(self) -> tuple[int, int]:
         groups = self._client.xinfo_groups(self.stream)

@@ -52,7 +52,7 @@ class UnfitColumns(Exception):
 class Row:
     """Texts by column. The header is row 1, and empty lines count, as they do in a spreadsheet.
 
-    A row with a `fault` can't be taken, but those behind it can; its texts are there as far as they can be read.
+    A row with a `fault` can't be taken, but those behind it can; its texts are there if it has a cell for each column.
     """
 
     number: int
@@ -109,7 +109,8 @@ class CsvFile:
                 continue
             cleared = 0
             fault = self._fault_of(record)
-            yield Row(self.rows_read, dict(zip(self.columns, record, strict=not fault)), fault)
+            is_whole = len(record) == len(self.columns)
+            yield Row(self.rows_read, dict(zip(self.columns, record, strict=True)) if is_whole else {}, fault)
 
     def _fault_of(self, record: list[str]) -> str:
         """Cells at the end that are empty may be left out, or be there without a column."""
@@ -117,7 +118,7 @@ class CsvFile:
             return _NOT_UTF_8
         while len(record) > len(self.columns) and not record[-1]:
             record.pop()
-        if not self._is_ended and (len(record) < len(self.columns) or not record[-1]):
+        if not self._is_ended and len(record) < len(self.columns):
             return "has neither all its cells nor an end of line; is the file cut short?"
         needed = set(self.columns) if self.needed is None else self.needed
         if len(record) > len(self.columns) or not needed.isdisjoint(self.columns[len(record) :]):

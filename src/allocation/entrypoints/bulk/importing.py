@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -171,9 +172,11 @@ class _Orders:
 
 
 def orderid_in(row: Row, column: str) -> str | None:
-    """As it is meant, be there blanks around it; None where it can't be read."""
-    orderid = normal(unescaped(row.values.get(column, "")).strip())
-    return orderid if orderid and REPLACEMENT not in orderid else None
+    """As it is meant, whatever stands around it, or in it and is not seen; None where it can't be read."""
+    seen = (character for character in row.values.get(column, "") if unicodedata.category(character) != "Cf")
+    orderid = normal(unescaped("".join(seen)).strip())
+    is_read = orderid and not (row.fault and REPLACEMENT in orderid)
+    return orderid if is_read else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,7 @@ class Reading:
 
 def _whole_order(lines: Sequence[Any], mode: Mode) -> PlaceOrder:
     """Raises BadInput."""
+    assert len({one.orderid for one in lines}) == 1, "rows of one order are placed"
     of_lines = [{"sku": one.sku, "qty": one.qty, "lineid": one.lineid} for one in lines]
     order: PlaceOrder = Schema(PLACE_ORDER).read_fields({"orderid": lines[0].orderid, "lines": of_lines, "mode": mode})
     return order

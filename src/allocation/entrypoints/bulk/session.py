@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -213,17 +213,16 @@ def _columns(kind: Kind, mapped: dict[str, str], where: list[Condition], file: C
     others = [column for column in file.columns if column not in columns.values()]
     for field in kind.fields:
         if field not in mapped:
-            _require_no_near_miss(field, others, is_spelled_like if field in columns else is_near)
+            _require_no_near_miss(kind, field, others, is_there=field in columns)
     file.needed = {columns[field] for field in kind.required}
     return columns
 
 
-def _require_no_near_miss(field: str, others: Iterable[str], is_meant: Callable[[str, str], bool]) -> None:
+def _require_no_near_miss(kind: Kind, field: str, others: Iterable[str], *, is_there: bool) -> None:
     """What is left out in silence for a slip of the pen changes what a row means."""
-    beside = "but none" if is_meant is is_near else "beside"
+    is_meant, beside = (is_spelled_like, "beside") if is_there else (is_near, "but none")
+    or_none = f", or with --map {field}= that there is none" if field in kind.optional else ""
     for column in others:
         if is_meant(column, field):
-            raise _DoesNotFit(
-                f"there is a column {column!r}, {beside} {field!r}; "
-                f"say with --map {field}=COLUMN where {field} is, or with --map {field}= that there is none"
-            )
+            said = f"there is a column {column!r}, {beside} {field!r}"
+            raise _DoesNotFit(f"{said}; say with --map {field}=COLUMN where {field} is{or_none}")

@@ -27,7 +27,7 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if command and not isinstance(command, click.Group):
+        if command and not (isinstance(command, click.Group) or ctx.resilient_parsing or {"-h", "--help"} & {*rest}):
             _require_each_once(command.context_class(command, parent=ctx, info_name=name), rest)
         return name, command, rest
 

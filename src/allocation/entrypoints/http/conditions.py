@@ -51,6 +51,6 @@ def seen() -> tuple[Revision, ...] | None:
 
 def refuse_where_nothing_is_compared() -> None:
     """Who says what they have seen relies on being refused when it is not so. Raises BadRequest."""
-    given = request.headers.get("If-Match", "*").strip()
-    if given != "*":
+    given = request.headers.get("If-Match", "").strip()
+    if given not in {"", "*"}:
         raise BadRequest(f"If-Match: nothing is compared here, so leave it out, or send *; not {given!r}")

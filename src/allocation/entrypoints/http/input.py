@@ -29,9 +29,7 @@ class AnyText(BaseConverter):
 
 
 def name_in_path(given: str) -> str:
-    """Raises NotFound for what nothing may be called, and for bytes that are no text: each is the same character."""
-    if "\ufffd" in given:
-        raise NotFound(f"the path must be in UTF-8, without U+FFFD, not {given!r}")
+    """Raises NotFound for what nothing may be called."""
     try:
         return _NAME.validate_python(given)
     except ValidationError:
