@@ -289,6 +289,17 @@ def test_the_server_logs_as_the_service_does(site: Web) -> None:
 
 # --- one request is one request -------------------------------------------------------
 
+@pytest.mark.parametrize("letter", ["é", "\N{CHAIR}", "\ufffd"])
+def test_letters_that_are_not_escaped_are_those_that_are(site: Web, letter: str) -> None:
+    """As curl and people send them; bytes of UTF-8, as WSGI has them."""
+    asked = f"GET /{letter}?sku={letter} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+
+    heard = json.loads(site.said_to(asked).partition(b"\r\n\r\n")[2])
+
+    as_wsgi_has_it = letter.encode().decode("latin-1")
+    assert (heard["PATH_INFO"], heard["QUERY_STRING"]) == (f"/{as_wsgi_has_it}", f"sku={as_wsgi_has_it}")
+
+
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 LENGTH = b"Content-Length: %d\r\n" % len(SMUGGLED)
 CORPUS = {

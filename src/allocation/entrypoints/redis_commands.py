@@ -258,7 +258,7 @@ def _read(service: Service, entry: Entry) -> Request:
 
 
 def _near_miss(entry: Entry) -> tuple[str, str] | None:
-    """A field that is nearly one of ours, and which. Who misspells `dry_run` would have done what they only asked about.
+    """A field that is nearly one of ours, and which. Who misspells `dry_run` would have done what they only asked of.
     Other fields are the sender's own."""
     others = [said for said in map(_text, entry.others) if said not in _FIELDS]
     return next(((said, name) for said in others for name in _FIELDS if is_near(said, name)), None)
