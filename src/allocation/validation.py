@@ -250,11 +250,6 @@ class Schema(Generic[C]):
         self._impossible = row.impossible if isinstance(row, CommandRow) else None
         self._model = _model(row.kind, row.fields, "forbid" if isinstance(row, CommandRow) else "ignore")
 
-    @property
-    def keys(self) -> Collection[str]:
-        """Those of its JSON object."""
-        return [field.alias or name for name, field in self._model.model_fields.items()]
-
     def read_json(self, body: bytes | str, known: Mapping[str, object] = _NOTHING, *, may_add: bool = False) -> C:
         """The command in a JSON object, with what is known from elsewhere. Raises BadInput."""
         try:

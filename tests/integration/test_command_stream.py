@@ -213,23 +213,20 @@ def test_a_field_that_is_nearly_one_that_we_know_is_refused(
     assert events(sql) == ["batch_created.v1"]
 
 
-def test_a_field_of_a_command_that_stands_beside_its_data_is_refused(
+def test_a_dry_run_that_is_asked_for_in_the_message_is_refused(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:
-    """What the data says as well, and what others may add, is no matter."""
-    beside = {"eta": "2031-01-01", "ETA": "2031-01-01", "dryrun": "1", "dry_run": True}
-    for name, value in beside.items():
-        producer.send_raw(json.dumps(CREATED | {name: value}))
-    producer.send_raw(json.dumps(CREATED | {"qty": 7, "subject": "b", "time": "2031-01-01T00:00:00Z", "etag": "x"}))
+    """What else others put beside `data` is no matter."""
+    for name in ("dryrun", "dry_run", "dry-run"):
+        producer.send_raw(json.dumps(CREATED | {name: "1"}))
+    producer.send_raw(json.dumps(CREATED | {"eta": "2031-01-01", "subject": "b", "priority": 3, "etag": "x"}))
 
     with at_work(partial(run, service)):
         until_all_is_done(redis_server)
 
+    said = "is a field of the stream's entry, beside the message"
     assert [reason for reason, _ in dead_letters(sql)] == [
-        "eta: stands beside `data`; eta of a command stands in it",
-        "ETA: stands beside `data`; eta of a command stands in it",
-        "dryrun: is a field of the stream's entry, beside the message",
-        "dry_run: is a field of the stream's entry, beside the message",
+        f"{name}: {said}" for name in ("dryrun", "dry_run", "dry-run")
     ]
     assert events(sql) == ["batch_created.v1"]
 
@@ -1287,6 +1284,34 @@ def test_an_answer_for_which_redis_has_no_room_waits_for_it(
 
     assert redis_server.xlen("shop.replies") == 3
     assert len(events(sql)) == 4
+
+
+def test_room_for_an_answer_is_made_by_what_is_old(
+    service: Service, producer: Producer, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trim, trims = service.command_group.trim, list[object]()
+
+    def count(handled: Position | None = None) -> int:
+        trims.append(handled)
+        return trim(handled)
+
+    monkeypatch.setattr(service.command_group, "trim", count)
+    producer.create_batch("b0", "LAMP", 1)
+    try:
+        with at_work(partial(run, service)):
+            until_all_is_done(redis_server)
+            assert len(trims) == 1
+            with redis_server.pipeline() as step:
+                step.xadd(COMMANDS, {"command": json.dumps(CREATED), "replyto": "shop.replies"})
+                step.config_set("maxmemory", 1)
+                step.execute()
+            assert wait_for(lambda: len(trims) > 1, within=PATIENCE)
+            redis_server.config_set("maxmemory", 0)
+            until_all_is_done(redis_server)
+    finally:
+        redis_server.config_set("maxmemory", 0)
+
+    assert redis_server.xlen("shop.replies") == 1
 
 
 def test_an_answer_that_redis_refuses_is_given_up(

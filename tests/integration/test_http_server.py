@@ -289,6 +289,7 @@ def test_the_server_logs_as_the_service_does(site: Web) -> None:
 
 # --- one request is one request -------------------------------------------------------
 
+
 @pytest.mark.parametrize("letter", ["é", "\N{CHAIR}", "\ufffd"])
 def test_letters_that_are_not_escaped_are_those_that_are(site: Web, letter: str) -> None:
     """As curl and people send them; bytes of UTF-8, as WSGI has them."""

@@ -58,13 +58,9 @@ def read(source: str, body: bytes) -> Request:
 def _command_in(event: CloudEvent) -> object:
     if event.type not in SCHEMAS:
         raise UnreadableMessage(f"type: should be one of {', '.join(SCHEMAS)}, not {event.type!r}")
-    schema = SCHEMAS[event.type]
-    for name in event.others:
-        if is_spelled_like(name, "dry_run"):
-            raise UnreadableMessage(f"{name}: is a field of the stream's entry, beside the message")
-        if field := next((one for one in schema.keys if is_spelled_like(name, one) and one not in event.data), None):
-            raise UnreadableMessage(f"{name}: stands beside `data`; {field} of a command stands in it")
-    return schema.read_fields(event.data)
+    if meant := next((name for name in event.others if is_spelled_like(name, "dry_run")), None):
+        raise UnreadableMessage(f"{meant}: is a field of the stream's entry, beside the message")
+    return SCHEMAS[event.type].read_fields(event.data)
 
 
 def _correlation_in(body: bytes) -> str | None:

@@ -24,7 +24,7 @@ from allocation.entrypoints.leadership import run_as_leader
 from allocation.validation import is_near
 from messaging.correlation import WORKING_ON, working_on
 from messaging.envelope import DryRun, Metadata, Outcome, Position, Request
-from messaging.errors import UnreadableMessage
+from messaging.errors import Unavailable, UnreadableMessage
 from messaging.loops import StatusLog
 from messaging.redis.group import Entry, is_at_or_before
 from messaging.sql.exclusive import Occupied
@@ -229,7 +229,11 @@ def _is_dead_letter(outcome: Outcome) -> bool:
 def _answer(service: Service, entry: Entry, metadata: Metadata | None, outcome: Outcome) -> None:
     """Answer who sent it, if they said where. The same on a repeat, with the same id."""
     if stream := entry.others.get(_REPLY_TO):
-        service.replies.send(stream, outcome_message(entry.id, metadata, outcome))
+        try:
+            service.replies.send(stream, outcome_message(entry.id, metadata, outcome))
+        except Unavailable:  # maybe for want of room
+            service.command_group.trim(service.command_bus.position(redis_channels.COMMANDS))
+            raise
 
 
 def _give_up(service: Service, entry: Entry, reason: str) -> None:

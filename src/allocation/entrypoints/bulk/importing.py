@@ -173,7 +173,9 @@ class _Orders:
 
 def orderid_in(row: Row, column: str) -> str | None:
     """As it is meant, whatever stands around it, or in it and is not seen; None where it can't be read."""
-    seen = (character for character in row.values.get(column, "") if unicodedata.category(character) != "Cf")
+    seen = (
+        character for character in row.values.get(column, "") if unicodedata.category(character) not in {"Cc", "Cf"}
+    )
     orderid = normal(unescaped("".join(seen)).strip())
     is_read = orderid and not (row.fault and REPLACEMENT in orderid)
     return orderid if is_read else None
