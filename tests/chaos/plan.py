@@ -29,7 +29,7 @@ KILLED_AGAIN = [  # while they recover
     ("committed-before-answer", "command-received"),
     ("told-before-mark", "claim-committed"),
     ("inbound-committed-before-ack", "pending-read"),
-    ("inbound-handled-before-write", "pending-read"),
+    ("inbound-read", "pending-read"),
 ]
 Round = tuple[str, Callable[[int], Result]]
 
