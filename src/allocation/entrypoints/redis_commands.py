@@ -65,10 +65,10 @@ def _take_over(service: Service) -> Position | None:
     lost = service.command_group.take_over(handled)
     for entry in lost:
         _store(service, entry, "deleted from the stream before it was handled")
-    if not handled and (handled := service.command_group.reached()):  # by a release that did not keep it
-        service.command_bus.advance(handled)
     if not handled and service.command_group.is_unread():
         return Position(redis_channels.COMMANDS, "0-0", "")
+    if not handled and (handled := service.command_group.reached()):  # by a release that did not keep it
+        service.command_bus.advance(handled)
     return handled
 
 

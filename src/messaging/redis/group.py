@@ -68,6 +68,7 @@ class ConsumerGroup:
         self._consumer = consumer
         self._keep = keep
         self._forget_idle = client.register_script(_FORGET_IDLE)
+        self._was_made = False
 
     def take_over(self, handled: Position | None = None) -> list[Entry]:
         """Make the group if it is not there, have it go on after what was `handled`, and make ours what is pending with
@@ -116,9 +117,9 @@ class ConsumerGroup:
         return any(self._entry(position.entry_id, fields).fingerprint == position.fingerprint for _, fields in found)
 
     def is_unread(self) -> bool:
-        """Whether nobody has ever read from it."""
+        """Whether nobody had ever read from it when it was taken over."""
         with redis_faults():
-            return self._last_read() == (0, 0)
+            return self._was_made or self._last_read() == (0, 0)
 
     def reached(self) -> Position | None:
         """What was read last, if all that was read is acknowledged."""
@@ -188,6 +189,9 @@ class ConsumerGroup:
         except redis.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
+            self._was_made = False
+        else:
+            self._was_made = True
 
     def _goes_on_after(self, handled: Position, *, has_it: bool) -> bool:
         """Whether what it has given out is what was handled, and what is pending: all of that, and nothing else. Where
