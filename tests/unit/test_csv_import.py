@@ -302,6 +302,18 @@ def test_an_order_id_with_a_replacement_character_is_one_like_any_other(service:
     ]
 
 
+def test_order_ids_that_differ_in_a_joiner_only_are_two(service: Service) -> None:
+    """As names in Persian may."""
+    importing(service, BATCHES, file(batch("b1", qty="9")))
+    ids = "\u0645\u06cc\u200c\u062e", "\u0645\u06cc\u062e"
+
+    found = in_words(service, "partial", *map(line, ids))
+
+    assert found == [
+        f"row {n}: allocated: order {one}, line CHAIR, 1 of CHAIR from batch b1" for n, one in enumerate(ids, 2)
+    ]
+
+
 def test_a_row_that_may_be_of_either_of_two_orders_keeps_out_both(service: Service) -> None:
     importing(service, BATCHES, file(batch("b1", qty="9")))
     rows = [Row(2, line("o1")), Row(3, {}, "is not text"), Row(4, line("o2")), Row(5, line("o3"))]

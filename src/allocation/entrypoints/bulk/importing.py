@@ -45,6 +45,9 @@ _LINES = PLACE_ORDER.fields["lines"].limit
 assert isinstance(_LINES, Several)
 MOST_ROWS_OF_ORDER = _LINES.most
 
+JOINERS = "\u200c\u200d"
+"""Not seen either, but some scripts need them: names may differ in them."""
+
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,100}")
 
 
@@ -174,7 +177,7 @@ class _Orders:
 def orderid_in(row: Row, column: str) -> str | None:
     """As it is meant, whatever stands around it, or in it and is not seen; None where it can't be read."""
     seen = (
-        character for character in row.values.get(column, "") if unicodedata.category(character) not in {"Cc", "Cf"}
+        one for one in row.values.get(column, "") if one in JOINERS or unicodedata.category(one) not in {"Cc", "Cf"}
     )
     orderid = normal(unescaped("".join(seen)).strip())
     is_read = orderid and not (row.fault and REPLACEMENT in orderid)

@@ -210,9 +210,9 @@ class TradingDay:
         return f"{orderid} was promised {qty} from {found}"
 
     def _hear_of(self, sku: str, expected: list[Event]) -> Iterator[str]:
-        told = self._hear(sku, len(expected))
-        yield from map(in_a_line, told)
-        _require(f"what was published of {sku}", expected, told)
+        published = self._hear(sku, len(expected))
+        yield from map(in_a_line, published)
+        _require(f"what was published of {sku}", expected, published)
 
     def _hear(self, sku: str, number: int) -> list[Event]:
         """The next so many events of a SKU, from the stream on which they are published."""
