@@ -201,8 +201,8 @@ def evict_events(client: Redis) -> Fault:
     return evict
 
 
-def have_other_clients(client: Redis) -> Fault:
-    """Groups that nobody reads in, or acknowledges in; and one who reads in ours, and takes what it gets along."""
+def have_groups_of_their_own(client: Redis) -> Fault:
+    """That nobody reads in, or acknowledges in."""
 
     def have(random: Random) -> float:
         with client() as connection:
@@ -210,23 +210,69 @@ def have_other_clients(client: Redis) -> Fault:
                 with suppress(redis.ResponseError):  # it is there
                     connection.xgroup_create(stream, "strangers", id="0", mkstream=True)
                 connection.xreadgroup("strangers", "one", {stream: ">"}, count=random.randint(1, 20))
-            for _ in range(random.randint(1, 5)):
-                connection.xreadgroup(GROUP, "stranger", {COMMANDS: ">"}, count=3, block=200)
         return time.time()
 
     return have
 
 
-def lose_group(client: Redis) -> Fault:
-    """Or set it to the beginning or the end of the stream."""
+def meddle_in_the_group(client: Redis) -> Fault:
+    """All that another client can do to the group in which commands are read, several times in a row."""
+    ways = (_move, _destroy, _replace, _read, _read_and_forget, _acknowledge, _claim, _delete_consumers)
 
-    def lose(random: Random) -> float:
+    def meddle(random: Random) -> float:
         with client() as connection:
-            where = random.choice(["", "0", "$"])
-            if where:
-                connection.xgroup_setid(COMMANDS, GROUP, where)
-            else:
-                connection.xgroup_destroy(COMMANDS, GROUP)
+            for way in random.choices(ways, k=random.randint(4, 12)):
+                with suppress(redis.ResponseError):  # there is no group at the moment
+                    way(connection, random)
+                time.sleep(random.uniform(0, 0.1))
         return time.time()
 
-    return lose
+    return meddle
+
+
+def _move(connection: redis.Redis, random: Random) -> None:
+    connection.xgroup_setid(COMMANDS, GROUP, random.choice(["0", "$"]))
+
+
+def _destroy(connection: redis.Redis, _: Random) -> None:
+    connection.xgroup_destroy(COMMANDS, GROUP)
+
+
+def _replace(connection: redis.Redis, random: Random) -> None:
+    with connection.pipeline(transaction=True) as at_once:
+        at_once.xgroup_destroy(COMMANDS, GROUP)
+        at_once.xgroup_create(COMMANDS, GROUP, id=random.choice(["0", "$"]))
+        at_once.execute()
+
+
+def _read(connection: redis.Redis, random: Random) -> None:
+    connection.xreadgroup(GROUP, "stranger", {COMMANDS: ">"}, count=random.randint(1, 5), block=200)
+
+
+def _read_and_forget(connection: redis.Redis, random: Random) -> None:
+    connection.xreadgroup(GROUP, "stranger", {COMMANDS: ">"}, count=random.randint(1, 5), block=200, noack=True)
+
+
+def _acknowledge(connection: redis.Redis, random: Random) -> None:
+    if pending := _some_pending(connection, random):
+        connection.xack(COMMANDS, GROUP, *pending)
+
+
+def _claim(connection: redis.Redis, random: Random) -> None:
+    if pending := _some_pending(connection, random):
+        connection.xclaim(COMMANDS, GROUP, "stranger", 0, pending)
+
+
+def _delete_consumers(connection: redis.Redis, _: Random) -> None:
+    """And with them what they have read and not acknowledged."""
+    consumers: Any = connection.xinfo_consumers(COMMANDS, GROUP)
+    for consumer in consumers:
+        connection.xgroup_delconsumer(COMMANDS, GROUP, consumer["name"])
+
+
+def _some_pending(connection: redis.Redis, random: Random) -> list[Any]:
+    """Nothing is pending for long."""
+    deadline = time.monotonic() + 0.2
+    while not (found := connection.xpending_range(COMMANDS, GROUP, "-", "+", 50)) and time.monotonic() < deadline:
+        pass
+    return [one["message_id"] for one in found if random.random() < 0.5]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.chaos.briefly import Briefly
 from tests.chaos.rounds import TELLS_LATE, Result, break_with, freeze_at, kill_at
-from tests.chaos.single import Single, Twins
+from tests.chaos.single import OUR_GROUP, Single, Twins
 from tests.chaos.stage import Stage
 from tests.chaos.steps import CONSUME, PARTS, RELAY
 from tests.chaos.upgrade import Upgraded, upgrade
@@ -59,6 +59,11 @@ def rounds(stage: Stage) -> Iterator[Round]:
         yield from (_killed(stage, *steps, times=2) for steps in KILLED_AGAIN)
         forget = faults["redis: events forgotten"]
         yield "told-again", lambda seed: kill_at(stage, "told-again", seed=seed, times=2, after=forget)
+        meddle = faults[OUR_GROUP]
+        yield (
+            f"{OUR_GROUP}, and killed",
+            lambda seed: kill_at(stage, "inbound-read", seed=seed, times=KILLS, after=meddle),
+        )
         yield _frozen(stage, "written-before-commit")
 
 

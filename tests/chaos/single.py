@@ -23,6 +23,7 @@ from embedded.valkey import Redis
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 ROLE, USER, PASSWORD = "allocation_api", "allocation", "ordinary"
 SLOTS = "postgres: all slots used up for 2 s"
+OUR_GROUP = "redis: our group lost, moved and read in by others"
 
 
 class Single(World):
@@ -82,8 +83,8 @@ class Single(World):
             "redis: stream recreated by another client": meddling.make_stream_anew(self.redis),
             "redis: full for 2 s": meddling.fill_up(self.redis, 2.0),
             "redis: events evicted": meddling.evict_events(self.redis),
-            "redis: other clients in groups of their own and in ours": meddling.have_other_clients(self.redis),
-            "redis: group lost or set back or ahead": meddling.lose_group(self.redis),
+            "redis: other clients in groups of their own": meddling.have_groups_of_their_own(self.redis),
+            OUR_GROUP: meddling.meddle_in_the_group(self.redis),
             **({} if self._clocks.missing else self._jumps()),
         }
 
