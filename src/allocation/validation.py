@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
     WrapValidator,
@@ -166,6 +167,7 @@ Stored = Annotated[str, _LIMITS, AfterValidator(_clean), _AsJsonSchema(_UNCLEAN)
 
 Name = Annotated[Stored, WrapValidator(_as_kept)]
 """What is looked for, whatever is kept."""
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 _POSSIBLE = "^(19[89]|2[01][0-9])"
 _Date = Annotated[date, WithJsonSchema({"type": "string", "format": "date", "pattern": _POSSIBLE}, mode="validation")]
@@ -335,14 +337,22 @@ def bad_input(error: ValidationError, model: type[BaseModel], known: Collection[
     return _said([FieldProblem(one["loc"], _rule(one, model, known)) for one in error.errors(include_url=False)])
 
 
+def name_looked_for(given: object) -> str:
+    """In the form in which it is kept. Raises BadInput for what nothing can be called."""
+    try:
+        return _NAME.validate_python(given)
+    except ValidationError as error:
+        raise BadInput("; ".join(_rule(one) for one in error.errors(include_url=False))) from error
+
+
 def _said(problems: Sequence[FieldProblem]) -> BadInput:
     return BadInput("; ".join(f"{'.'.join(map(_cut, one.where))}: {one.rule}" for one in problems), problems)
 
 
-def _rule(problem: Any, model: type[BaseModel], known: Collection[str]) -> str:
+def _rule(problem: Any, model: type[BaseModel] | None = None, known: Collection[str] = ()) -> str:
     if problem["type"] == "missing":
         return "is missing"
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] == "extra_forbidden" and model:
         keys = _keys_at(model.model_json_schema(), problem["loc"])
         return f"is no known key; {suggestion(problem['loc'][-1], [key for key in keys if key not in known])}"
     rule: str = problem["msg"][:1].lower() + problem["msg"][1:]

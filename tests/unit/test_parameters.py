@@ -65,3 +65,23 @@ def test_a_number_is_of_plain_digits(number: str) -> None:
 
 def test_a_number_may_have_a_sign() -> None:
     assert "is not a valid integer" not in typed("explain", "S", "+5").output
+
+
+@pytest.mark.parametrize(
+    "command", [["holds"], ["backorders"], ["at-risk"], ["orders", "--sku"], ["watch", "--sku"], ["watch", "--order"]]
+)
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("", "should have at least 1 character, not ''"),
+        (" LAMP", "must not begin or end with a space, not ' LAMP'"),
+        ("CH\udcc4IR", "unable to parse raw data as a unicode string, not 'CH\\udcc4IR'"),
+        ("L" * 256, "should have at most 255 characters, not 'LLL"),
+    ],
+    ids=["empty", "with a space", "not in UTF-8", "too long"],
+)
+def test_a_name_that_nothing_can_have_is_not_looked_for(command: list[str], name: str, rule: str) -> None:
+    found = typed(*command, name)
+
+    assert found.exit_code == 2
+    assert rule in found.output

@@ -13,7 +13,7 @@ import click
 
 from allocation.config import Settings
 from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
-from allocation.entrypoints.command_line.parameters import Number
+from allocation.entrypoints.command_line.parameters import Name, Number
 from allocation.entrypoints.command_line.sessions import service
 from allocation.entrypoints.command_line.watch import Duration
 
@@ -109,7 +109,7 @@ def batches(verdict: Verdict) -> str:
 
 
 @click.command(short_help="The lines that wait, in the turn in which they are served.")
-@click.argument("sku", required=False)
+@click.argument("sku", type=Name(), required=False)
 @limit_option
 @as_json_option
 @click.pass_obj
@@ -118,16 +118,14 @@ def backorders(settings: Settings, sku: str | None, limit: int, as_json: bool) -
 
     Each needs so much of one batch: all that it waits for, or 1 if it may be split. `room` is the most that one has.
     """
-    from allocation.domain.names import normal
-
     with service(settings, connections=1) as wired:
-        found = list(islice(_pages(wired.views.backorders, sku and normal(sku)), limit + 1))
+        found = list(islice(_pages(wired.views.backorders, sku), limit + 1))
     columns = ["place", "order", "line", "SKU", "waits for", "needs", "room", "priority", "needed by", "at", "since"]
     _echo(found, limit, as_json, "No line waits.", columns, _of_backorder, numbers={0, 4, 5, 6, 7})
 
 
 @click.command("at-risk", short_help="The lines whose day will be missed, or is.")
-@click.argument("sku", required=False)
+@click.argument("sku", type=Name(), required=False)
 @limit_option
 @as_json_option
 @click.pass_obj
@@ -137,17 +135,15 @@ def at_risk(settings: Settings, sku: str | None, limit: int, as_json: bool) -> N
 
     What is overdue comes today at the earliest. What is in the warehouse is not at risk.
     """
-    from allocation.domain.names import normal
-
     with service(settings, connections=1) as wired:
-        found = list(islice(_pages(wired.views.at_risk, sku and normal(sku)), limit + 1))
+        found = list(islice(_pages(wired.views.at_risk, sku), limit + 1))
     columns = ["needed by", "days late", "order", "line", "SKU", "qty", "batch", "eta"]
     _echo(found, limit, as_json, "No line is at risk.", columns, _of_late, numbers={1, 5})
 
 
 @click.command(short_help="Orders, with what is promised, waits and has left.")
 @click.option("--state", type=click.Choice(STATES), help="Only those.")
-@click.option("--sku", help="Only orders with a line of this very SKU.")
+@click.option("--sku", type=Name(), metavar="SKU", help="Only orders with a line of this very SKU.")
 @click.option("--since", type=Duration(), metavar="10m", help="Only those placed in the last 30s, 10m, 2h or 7d.")
 @limit_option
 @as_json_option
@@ -160,26 +156,22 @@ def orders(  # noqa: PLR0917 - one for each option
     An order is open while something is promised or waits; complete, when all that is left has been dispatched; empty,
     when nothing is left; or cancelled.
     """
-    from allocation.domain.names import normal
-
     placed_since = datetime.now(UTC) - since if since else None
     with service(settings, connections=1) as wired:
-        found = list(islice(_listed(wired.views, state, sku and normal(sku), placed_since), limit + 1))
+        found = list(islice(_listed(wired.views, state, sku, placed_since), limit + 1))
     columns = ["order", "state", "lines", "promised", "waiting", "dispatched", "placed", "SKUs"]
     _echo(found, limit, as_json, "There is no such order.", columns, _of_order, numbers={2, 3, 4, 5})
 
 
 @click.command(short_help="What is held for nobody's line yet, and until when.")
-@click.argument("sku", required=False)
+@click.argument("sku", type=Name(), required=False)
 @limit_option
 @as_json_option
 @click.pass_obj
 def holds(settings: Settings, sku: str | None, limit: int, as_json: bool) -> None:
     """List what is held now, of SKU or of all, by SKU and id. What has run out is free, and not listed."""
-    from allocation.domain.names import normal
-
     with service(settings, connections=1) as wired:
-        found = list(islice(_held(wired.views, sku and normal(sku)), limit + 1))
+        found = list(islice(_held(wired.views, sku), limit + 1))
     columns = ["hold", "SKU", "qty", "batch", "until"]
     _echo(found, limit, as_json, "Nothing is held.", columns, _of_hold, numbers={2})
 

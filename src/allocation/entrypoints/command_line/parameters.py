@@ -1,4 +1,5 @@
-"""What all options keep to, as bodies and queries do over HTTP: each is there once, and a number is of plain digits."""
+"""What options and arguments keep to, as bodies and queries do over HTTP: each option is there once, a number is of
+plain digits, and a name is one that something may have."""
 
 from __future__ import annotations
 
@@ -18,6 +19,20 @@ class Number(click.IntRange):
         if isinstance(value, str) and not _DIGITS.fullmatch(value):
             self.fail(f"{value!r} is not a valid integer.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Name(click.ParamType[str]):
+    """Of what is looked for, in the form in which it is kept. None may be empty: that would be everything."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from allocation.validation import BadInput, name_looked_for
+
+        try:
+            return name_looked_for(value)
+        except BadInput as error:
+            self.fail(str(error), param, ctx)
 
 
 class Group(click.Group):

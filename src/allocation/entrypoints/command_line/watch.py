@@ -16,7 +16,7 @@ from allocation.config import Settings
 from allocation.durations import duration, in_short
 from allocation.entrypoints.command_line.backing_services import running_services
 from allocation.entrypoints.command_line.output import echo_json, in_json, json_option
-from allocation.entrypoints.command_line.parameters import Number
+from allocation.entrypoints.command_line.parameters import Name, Number
 
 if TYPE_CHECKING:
     from messaging.redis.tail import Entry, Tail
@@ -40,8 +40,10 @@ class Duration(click.ParamType[timedelta]):
 
 
 @click.command(short_help="Events as they happen, one a line.")
-@click.option("--sku", help="Only events of this very SKU, not of those that begin with it.")
-@click.option("--order", "orderid", metavar="ORDERID", help="Only events of this very order.")
+@click.option(
+    "--sku", type=Name(), metavar="SKU", help="Only events of this very SKU, not of those that begin with it."
+)
+@click.option("--order", "orderid", type=Name(), metavar="ORDERID", help="Only events of this very order.")
 @click.option("--since", type=Duration(), metavar="10m", help="Begin with those of the last 30s, 10m, 2h or 7d.")
 @click.option(
     "--follow/--no-follow",
@@ -68,9 +70,9 @@ def watch(
 
     Exit status: 0, also after Ctrl-C and when nobody reads the output any more; 1 when there is no Redis at first.
     """
-    from allocation.domain.names import forms, normal
+    from allocation.domain.names import forms
 
-    skus, orderids = (forms(normal(name)) if name else None for name in (sku, orderid))
+    skus, orderids = (forms(name) if name else None for name in (sku, orderid))
     try:
         for entry in _limited(_wanted(_entries(settings, skus, since, follow=follow), skus, orderids), limit):
             _print(entry, as_json)
