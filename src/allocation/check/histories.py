@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, Row, Text, cast, select
 
 from allocation.adapters.product_queries import BATCH_FIELDS, STORED_AS, terms_from
@@ -19,7 +20,7 @@ from allocation.check.streams import pairs, side_by_side, stream
 from allocation.database.tables import allocations, backorders, batches, documents, holds, order_lines, products
 from allocation.domain.events import Event
 from allocation.domain.holds import Hold
-from allocation.domain.lines import SINGLE_LINE, Allocation, OrderLine
+from allocation.domain.lines import SINGLE_LINE, Allocation, LineTerms, OrderLine
 from allocation.domain.product import Product
 from messaging.errors import UnknownMessage, UnreadableMessage
 from messaging.sql.event_log import data_from, time_from
@@ -46,7 +47,10 @@ _BATCHES = select(
 ).order_by(batches.c.sku, batches.c.reference)
 _ALLOCATIONS = select(allocations).order_by(allocations.c.sku, allocations.c.version)
 _LINES = (
-    select(*(order_lines.c[name] for name in ("sku", "orderid", "lineid", "returned", "since", "terms")))
+    select(
+        *(order_lines.c[name] for name in ("sku", "orderid", "lineid", "returned", "since")),
+        cast(order_lines.c.terms, Text).label("terms"),
+    )
     .where((order_lines.c.returned > 0) | order_lines.c.terms.is_not(None))
     .order_by(order_lines.c.sku, order_lines.c.orderid, order_lines.c.lineid)
 )
@@ -169,7 +173,7 @@ class History:
             returned = line and line.returned, row and row.returned
             if returned[0] != returned[1]:
                 yield Difference(f"{what}, returned by its history", *returned)
-            terms = (line.since, line.terms) if line else None, row and (row.since or 0, terms_from(row.terms))
+            terms = (line.since, line.terms) if line else None, row and (row.since or 0, _terms(row.terms))
             if terms[0] != terms[1]:
                 yield Difference(f"{what}, since and terms by its history", *terms)
 
@@ -196,6 +200,14 @@ class History:
         for version, expected, found in pairs(replayed, ((row.version, tuple(row)[2:]) for row in stored)):
             if expected != found:
                 yield Difference(f"document of {the_event(version, self._sku)}", expected, found)
+
+
+def _terms(stored: str | None) -> LineTerms | str:
+    """Or what is stored instead."""
+    try:
+        return terms_from(data_from(stored) if stored is not None else None)
+    except (UnreadableMessage, ValidationError):
+        return f"what can't be read: {stored:.60}"
 
 
 def _allocation(row: Row[Any]) -> Allocation:

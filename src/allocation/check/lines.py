@@ -28,14 +28,15 @@ _TWICE = text("""
 """)
 
 _VIEW = text("""
-    SELECT orderid, lineid, batchref, allocations.sku, allocations.qty + allocations.dispatched AS qty,
+    SELECT orderid, lineid, batchref, placed.sku, placed.qty,
            shown.sku AS shown_sku, shown.qty AS shown_qty, shown.rows
-    FROM allocations FULL JOIN (
+    FROM (
+        SELECT orderid, lineid, batchref, sku, CAST(qty AS bigint) + dispatched AS qty FROM allocations
+    ) AS placed FULL JOIN (
         SELECT orderid, lineid, batchref, min(sku) AS sku, sum(qty) AS qty, count(*) AS rows
         FROM allocations_view GROUP BY orderid, lineid, batchref
     ) AS shown USING (orderid, lineid, batchref)
-    WHERE (allocations.sku, allocations.qty + allocations.dispatched, 1)
-        IS DISTINCT FROM (shown.sku, shown.qty, shown.rows)
+    WHERE (placed.sku, placed.qty, 1) IS DISTINCT FROM (shown.sku, shown.qty, shown.rows)
     ORDER BY orderid, lineid, batchref
 """)
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from allocation.domain.names import forms
 from allocation.views.batches import PROMISED, TODAY
+from messaging.sql.moments import FIRST, LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,14 @@ def _end(row: Row[Any]) -> Missed:
     return Missed(row.needed_by, row.sku, row.version, row.batchref is None)
 
 
+_DAYS = f"least(there_on, date '{LAST}') - greatest(needed_by, date '{FIRST}')"
+"""Nothing can be taken from infinity."""
+
+
 def _at_risk(of_batches: str, waiting: str, further: str = ", version") -> TextClause:
     """Starts from batches that are expected, and from lines that wait: lines that are done are not looked at."""
     return text(f"""
-        SELECT orderid, lineid, sku, qty, batchref, eta, needed_by, there_on - needed_by AS days {further} FROM (
+        SELECT orderid, lineid, sku, qty, batchref, eta, needed_by, {_DAYS} AS days {further} FROM (
             SELECT late.*, eta, greatest(eta, {TODAY}) AS there_on
             FROM batches CROSS JOIN LATERAL (
                 SELECT orderid, lineid, allocations.sku, qty, batchref, needed_by, version FROM allocations

@@ -235,7 +235,7 @@ _LATEST = text(f"""
     SELECT {_ENTRY} FROM event_log WHERE {_COMPLETE} AND {_IN_TIME}
     ORDER BY transaction_id DESC, position DESC LIMIT :most
 """)  # noqa: S608 - all of it is our own
-_TRANSACTIONS = text("SELECT min(transaction_id), max(transaction_id) FROM event_log")
+_TRANSACTIONS = text("SELECT min(transaction_id), max(transaction_id) FROM event_log WHERE transaction_id > 0")
 _TIME_OF_TRANSACTION = text(f"""
     SELECT time FROM event_log WHERE transaction_id >= :transaction AND {_IS_TIME}
     ORDER BY transaction_id, position LIMIT 1
