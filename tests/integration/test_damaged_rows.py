@@ -36,6 +36,7 @@ DAMAGES = [
     *(f"allocations SET needed_by = '{day}' WHERE sku = 'LAMP'" for day in ENDS),
     *(f"backorders SET needed_by = '{day}' WHERE sku = 'LAMP'" for day in (*ENDS, "-infinity")),
     *(f"allocations SET {count} = {MOST} WHERE sku = 'LAMP'" for count in ("qty", "dispatched")),
+    "order_lines SET others = '{{1},{2}}' WHERE orderid = 'LAMP-3'",
     *(f"order_lines SET terms = {terms} WHERE orderid = 'LAMP-3'" for terms in ("'[]'", "'7'", DEEP)),
 ]
 UNSEEN = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ from allocation.domain import commands
 from allocation.domain.events import BatchCreated
 from allocation.service_layer.routing import PUBLISH_EVENT
 from embedded.valkey import Redis
+from embedded.waiting import wait_for
 from messaging.cloud_events import CloudEvents
 from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errors import ClaimLost, Unavailable
@@ -992,6 +994,27 @@ def test_a_token_that_nobody_can_have_is_no_obstacle(redis_server: redis.Redis) 
     stream.append_all([Append("LAMP", 2, 0, 1, [Entry(1, b"{}")])])
 
     assert redis_server.hget(TOLD, "LAMP") == b"2:1"
+
+
+@pytest.mark.parametrize("version", [0, 1, 99])
+def test_a_token_that_is_years_ahead_stops_neither_its_subject_nor_others(
+    service: Service, redis_server: redis.Redis, version: int
+) -> None:
+    for sku in ("LAMP", "SOFA"):
+        a_history(service, sku)
+    tell_all(service)
+    redis_server.hset(TOLD, "LAMP", f"{int((time.time() + 11 * 365 * 86_400) * 1_000_000)}:{version}")
+    service.bus.handle(commands.CreateBatch("later", "LAMP", 1))
+
+    tell_all(service)
+    redis_server.hdel(TOLD, "SOFA", "")
+    for _ in range(2):
+        with suppress(Unavailable):
+            service.backfill.fill()
+
+    assert wait_for(lambda: service.relay.deliver(PUBLISH) or 6 in sequences(redis_server, "LAMP"), within=20.0)
+    assert sequences(redis_server, "LAMP")[-6:] == [1, 2, 3, 4, 5, 6]
+    assert sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5] * 2
 
 
 def test_what_is_beside_the_stream_and_not_ours_is_named(

@@ -16,7 +16,9 @@ _NAMED = text("""
            named.orderid IS NOT NULL AS is_named, allocations.orderid IS NOT NULL AS is_there,
            (named.orderid, named.lineid) = (allocations.orderid, allocations.lineid) AS is_its_own
     FROM allocations FULL JOIN (
-        SELECT orderid, lineid, sku, unnest(version || others) AS version FROM order_lines WHERE version IS NOT NULL
+        SELECT orderid, lineid, sku, named.version
+        FROM order_lines CROSS JOIN LATERAL (SELECT order_lines.version UNION ALL SELECT unnest(others)) AS named
+        WHERE order_lines.version IS NOT NULL
     ) AS named USING (sku, version)
     WHERE ((named.orderid, named.lineid) = (allocations.orderid, allocations.lineid)) IS NOT TRUE
     ORDER BY 1, 2, version

@@ -114,7 +114,7 @@ def _line(row: Any, promises: list[Promise]) -> Line:
 
 # Each looked up by its key, whatever the planner believes of the table.
 _ALLOCATIONS_OF_LINE = """
-    SELECT allocation.* FROM unnest(line.version || line.others) AS named (version) CROSS JOIN LATERAL (
+    SELECT allocation.* FROM (SELECT line.version UNION ALL SELECT unnest(line.others)) AS named CROSS JOIN LATERAL (
         SELECT * FROM allocations WHERE sku = line.sku AND allocations.version = named.version LIMIT 1
     ) AS allocation
 """

@@ -88,7 +88,10 @@ elseif there < 2 then
     redis.call('SET', incarnation, ARGV[1])
 end
 local token, version = string.match(known or '0:0', '^(%d+):(%d+)$')
-if not token or tonumber(token) > (time + 10 * year) * 1000000 then token, version = '0', '0' end
+if not token or tonumber(token) > (time + 10 * year) * 1000000 then
+    redis.call('HDEL', hash, ARGV[4])
+    token, version = '0', '0'
+end
 if tonumber(ARGV[5]) < tonumber(token) then return 'late' end
 if tonumber(ARGV[6]) > tonumber(version) then
     redis.call('HDEL', hash, '')
