@@ -51,11 +51,14 @@ class MessageId(str):
 @dataclass(frozen=True, slots=True)
 class Position:
     """How far a stream from outside was handled. The `fingerprint` of that entry tells whether a stream that has such
-    an id is the same one, or was made anew."""
+    an id is the same one, or was made anew.
+
+    What came after the entry `answered` took effect, and may not be answered yet; without it all is."""
 
     stream: str
     entry_id: str
     fingerprint: str
+    answered: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1149,8 +1149,9 @@ def test_a_position_that_no_release_has_kept_is_taken_from_the_group(
 
 
 def test_how_far_the_stream_is_handled_is_committed_with_what_was_handled(
-    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(redis_commands, "_all_is_answered", lambda _, handled: handled)
     producer.create_batch("b1", "LAMP", 10)
     with at_work(partial(run, service)):
         until_all_is_done(redis_server)
@@ -1171,6 +1172,128 @@ def test_how_far_the_stream_is_handled_counts_what_was_repeated_refused_and_unre
             until_all_is_done(redis_server)
         entries: Any = redis_server.xrange(COMMANDS)
         assert sql("SELECT entry_id FROM stream_positions") == [(entries[-1][0].decode(),)]
+
+
+class Killed(BaseException):
+    pass
+
+
+def be_killed(*_: object, **__: object) -> None:
+    raise Killed
+
+
+def destroy_the_group(redis_server: redis.Redis) -> None:
+    redis_server.xgroup_destroy(COMMANDS, GROUP)
+
+
+def delete_its_consumers(redis_server: redis.Redis) -> None:
+    consumers: Any = redis_server.xinfo_consumers(COMMANDS, GROUP)
+    for consumer in consumers:
+        redis_server.xgroup_delconsumer(COMMANDS, GROUP, consumer["name"])
+
+
+@pytest.mark.parametrize("forget", [destroy_the_group, delete_its_consumers])
+@pytest.mark.parametrize("is_the_first", [True, False])
+def test_what_was_handled_is_kept_and_answered_though_redis_forgets_that_it_is_pending(  # noqa: PLR0917 - its parameters
+    start_another: Callable[[], Service],
+    producer: Producer,
+    redis_server: redis.Redis,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+    forget: Callable[[redis.Redis], None],
+    *,
+    is_the_first: bool,
+) -> None:
+    if not is_the_first:
+        producer.create_batch("b0", "LAMP", 1)
+        with at_work(partial(run, start_another())):
+            until_all_is_done(redis_server)
+    producer.send("create_batch", {"ref": "b1", "sku": "LAMP", "qty": 10}, replyto="shop.replies")
+    producer.send("allocate", {"orderid": "o1", "sku": "NOWHERE", "qty": 3}, replyto="shop.replies")
+    producer.send_raw("not json", replyto="shop.replies")
+    producer.send("create_batch", {"ref": "b2", "sku": "LAMP", "qty": 10}, replyto="shop.replies")
+    first = start_another()
+    monkeypatch.setattr(first.dead_letters, "store", be_killed)
+    with pytest.raises(Killed):
+        run(first, Event())
+    assert events(sql).count("batch_created.v1") == 2 + (not is_the_first)
+
+    forget(redis_server)
+    with at_work(partial(run, start_another())):
+        until_all_is_done(redis_server)
+        assert wait_for(lambda: len(answers(redis_server)) == 4, within=PATIENCE)
+
+    assert len(dead_letters(sql)) == 2
+    assert events(sql).count("batch_created.v1") == 2 + (not is_the_first)
+    with at_work(partial(run, start_another())):
+        producer.create_batch("b3", "LAMP", 1)
+        until_all_is_done(redis_server)
+    assert len(answers(redis_server)) == 4, "nothing is answered again by whoever takes over later"
+
+
+def test_what_is_deleted_after_it_was_handled_is_no_dead_letter(
+    start_another: Callable[[], Service],
+    producer: Producer,
+    redis_server: redis.Redis,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    first = start_another()
+    monkeypatch.setattr(first.command_group, "acknowledge", be_killed)
+    with pytest.raises(Killed):
+        run(first, Event())
+    redis_server.xtrim(COMMANDS, maxlen=0, approximate=False)
+
+    producer.create_batch("b2", "LAMP", 10)
+    with at_work(partial(run, start_another())):
+        until_all_is_done(redis_server)
+
+    assert dead_letters(sql) == []
+    assert events(sql) == ["batch_created.v1"] * 2
+
+
+def test_what_is_deleted_while_another_has_it_is_told(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_commands, "_TRIM_EVERY", 0.05)
+    with at_work(partial(run, service)):
+        producer.create_batch("b1", "LAMP", 10)
+        until_all_is_done(redis_server)
+        with redis_server.pipeline(transaction=True) as at_once:
+            at_once.xadd(COMMANDS, {"command": json.dumps(CREATED)})
+            at_once.xreadgroup(GROUP, "another", {COMMANDS: ">"})
+            at_once.xtrim(COMMANDS, maxlen=0, approximate=False)
+            at_once.execute()
+
+        assert wait_for(lambda: dead_letters(sql), within=PATIENCE)
+        assert wait_for(lambda: pending(redis_server) == 0, within=PATIENCE)
+
+
+def is_all_answered(sql: Sql) -> bool:
+    return sql("SELECT entry_id <> '0-0' AND answered = entry_id FROM stream_positions") == [(True,)]
+
+
+def test_who_has_nothing_to_do_notes_that_all_is_answered(service: Service, producer: Producer, sql: Sql) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: is_all_answered(sql), within=PATIENCE)
+
+
+def test_who_is_stopped_notes_that_all_is_answered(
+    service: Service, producer: Producer, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    stop, acknowledge = Event(), service.command_group.acknowledge
+
+    def acknowledge_and_stop(entries: Any) -> None:
+        acknowledge(entries)
+        stop.set()
+
+    monkeypatch.setattr(service.command_group, "acknowledge", acknowledge_and_stop)
+    run(service, stop)
+
+    assert is_all_answered(sql)
 
 
 # --- answers ---------------------------------------------------------------------
@@ -1327,3 +1450,42 @@ def test_an_answer_that_redis_refuses_is_given_up(
     [said] = [record for record in caplog.records if record.message == "no reply was sent"]
     assert "WRONGTYPE" in said.error  # type: ignore[attr-defined]
     assert service.views.batch("b2")
+
+
+@pytest.mark.parametrize("dry_run", [{}, {"dry_run": "1"}], ids=["in earnest", "a dry run"])
+def test_what_was_read_too_often_is_answered_and_done(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, dry_run: dict[str, str]
+) -> None:
+    producer.send("create_batch", {"ref": "b1", "sku": "LAMP", "qty": 10}, replyto="shop.replies", **dry_run)
+    redis_server.xgroup_create(COMMANDS, GROUP, id="0")
+    redis_server.xreadgroup(GROUP, "me", {COMMANDS: ">"})
+    for _ in range(MOST_TRIES):
+        redis_server.xreadgroup(GROUP, "me", {COMMANDS: "0"})
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    [answer] = answers(redis_server)
+    assert "never acknowledged" in answer["data"]["because"]
+    assert len(dead_letters(sql)) == (not dry_run)
+
+
+def test_what_is_given_up_while_redis_is_full_is_answered_later(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_commands, "_PAUSE_AFTER_A_FAULT", 0.01)
+    sql("ALTER TABLE batches ADD CONSTRAINT unexpected CHECK (purchased_quantity <> 7)")
+    producer.send("create_batch", {"ref": "b1", "sku": "LAMP", "qty": 7}, replyto="shop.replies")
+    send, faults = service.replies.send, [Unavailable("redis is full"), Unavailable("redis is full")]
+
+    def send_when_there_is_room(*answer: Any) -> None:
+        if faults:
+            raise faults.pop()
+        send(*answer)
+
+    monkeypatch.setattr(service.replies, "send", send_when_there_is_room)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    assert [answer["data"]["refused"] for answer in answers(redis_server)] == ["/problems/internal-error"]
+    assert len(dead_letters(sql)) == 1

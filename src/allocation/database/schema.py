@@ -9,7 +9,7 @@ from messaging.errors import Unavailable
 from messaging.retry import Retry
 from messaging.sql.connections import connection
 
-REVISION = "0018"
+REVISION = "0019"
 
 
 def require_current_schema(engine: Engine) -> None:

@@ -61,14 +61,15 @@ def run(service: Service, stop: Event) -> None:
 
 def _take_over(service: Service) -> Position | None:
     """Returns how far the stream is handled."""
+    group = service.command_group
     handled = service.command_bus.position(redis_channels.COMMANDS)
-    lost = service.command_group.take_over(handled)
-    for entry in lost:
-        _store(service, entry, "deleted from the stream before it was handled")
-    if not handled and service.command_group.is_unread():
-        return Position(redis_channels.COMMANDS, "0-0", "")
-    if not handled and (handled := service.command_group.reached()):  # by a release that did not keep it
-        service.command_bus.advance(handled)
+    for entry in group.take_over(handled):
+        if not handled or not is_at_or_before(entry, handled):
+            _store(service, entry, "deleted from the stream before it was handled")
+    if not handled:
+        handled = Position(redis_channels.COMMANDS, "0-0", "") if group.is_unread() else group.reached()
+        if handled:
+            service.command_bus.advance(handled)
     return handled
 
 
@@ -79,18 +80,12 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
     trim_at = 0.0
     while not stop.is_set():
         if time.monotonic() >= trim_at:
+            if group.others_hold_some():  # of what is handled or deleted, or it would be missed before
+                handled, some_are_pending = _take_over(service), True
             group.trim(handled)
             trim_at = time.monotonic() + _TRIM_EVERY
         if some_are_pending:
-            entry = group.first_pending()
-            some_are_pending = entry is not None
-            is_next = entry and handled and not is_at_or_before(entry, handled)
-            if entry and handled and is_next and group.has_skipped(handled, [entry]):
-                group.go_back_to(handled)
-            elif entry and not _handle_one(service, entry, stop):
-                stop.wait(_PAUSE_AFTER_A_FAULT)
-            elif entry and is_next:
-                handled = group.position_of(entry)
+            handled, some_are_pending = _handle_first_pending(service, handled, stop)
             continue
         entries = group.new(together, _LISTEN)
         was_set_back = bool(entries and handled and is_at_or_before(entries[0], handled))
@@ -106,6 +101,32 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             together = max(1, len(entries) // 2) if some_are_pending else min(together + 2, MOST_TOGETHER)
         elif not service.command_bus.is_ours():
             raise Occupied("another consumer came while there was nothing to do")
+        elif handled and handled.answered != handled.entry_id:
+            handled = _all_is_answered(service, handled)
+    if handled and not some_are_pending:
+        _all_is_answered(service, handled)
+
+
+def _handle_first_pending(service: Service, handled: Position | None, stop: Event) -> tuple[Position | None, bool]:
+    """Returns how far the stream is handled then, and whether anything was pending."""
+    group = service.command_group
+    entry = group.first_pending()
+    if entry is None:
+        return handled, False
+    is_next = handled is not None and not is_at_or_before(entry, handled)
+    if handled and is_next and group.has_skipped(handled, [entry]):
+        group.go_back_to(handled)
+    elif not _handle_one(service, entry, stop):
+        stop.wait(_PAUSE_AFTER_A_FAULT)
+    elif is_next:
+        handled = group.position_of(entry)
+    return handled, True
+
+
+def _all_is_answered(service: Service, handled: Position) -> Position:
+    """Else whoever takes over would answer the last of it again."""
+    service.command_bus.advance(handled)
+    return replace(handled, answered=handled.entry_id)
 
 
 def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -135,13 +156,12 @@ def _handle_together(service: Service, entries: Sequence[Entry]) -> bool:
         answers.append((entry, request.metadata, outcome))
     refused = [answer for answer in answers if _is_dead_letter(answer[2])]
     for entry, metadata, outcome in refused:
-        keep = _give_up if entry is entries[-1] else _store
         with working_on(metadata.correlation_id if metadata else ""):
-            keep(service, entry, str(outcome.refusal))
+            _store(service, entry, str(outcome.refusal))
     for answer in answers:
         _answer(service, *answer)
-    if dry_run:
-        _advance(service, entries[-1])
+    if dry_run or not requests or requests[-1][0] is not entries[-1]:
+        service.command_bus.advance(service.command_group.position_of(entries[-1]))
     service.command_group.acknowledge(entries)
     correlation_ids = list(dict.fromkeys(request.metadata.correlation_id for _, request in requests))
     about = {"messages": len(entries), "refused": len(refused), "correlation_ids": correlation_ids}
@@ -165,14 +185,15 @@ def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
         if entry.tries < MOST_TRIES:
             return False
         reason = str(error) if isinstance(error, Stuck) else repr(error)
-        done = until_possible(partial(_give_up, service, entry, reason), stop)
-        _answer(service, entry, None, _refused(entry, error))
+        done = until_possible(partial(_finish, service, entry, None, _refused(entry, error), reason), stop)
     if done:
         service.command_group.acknowledge([entry])
     return done
 
 
 def _settle(service: Service, entry: Entry) -> None:
+    if entry.body is None and not entry.others and _seems_handled(service, entry):
+        return  # and was deleted since
     metadata = None
     try:
         request = _read(service, entry)
@@ -183,12 +204,8 @@ def _settle(service: Service, entry: Entry) -> None:
         metadata, outcome = error.metadata, _refused(entry, error)
     except REFUSED as error:
         outcome = Outcome(refusal=error)
-    if outcome and _is_dead_letter(outcome):
-        _give_up(service, entry, str(outcome.refusal))
     if outcome:
-        _answer(service, entry, metadata, outcome)
-    if isinstance(outcome, DryRun):
-        _advance(service, entry)
+        _finish(service, entry, metadata, outcome, str(outcome.refusal))
 
 
 def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None:
@@ -207,7 +224,7 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
     elif entry.tries <= MOST_TRIES:  # it is young, and would be known
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
     else:
-        _give_up(service, entry, f"read {entry.tries} times and never acknowledged")
+        return _refused(entry, UnreadableMessage(f"read {entry.tries} times and never acknowledged"))
     return None
 
 
@@ -236,16 +253,19 @@ def _answer(service: Service, entry: Entry, metadata: Metadata | None, outcome: 
             raise
 
 
-def _give_up(service: Service, entry: Entry, reason: str) -> None:
-    """It stays given up when the group is lost: so the stream is handled up to it."""
-    _store(service, entry, reason)
-    _advance(service, entry)
-
-
-def _advance(service: Service, entry: Entry) -> None:
-    handled = service.command_bus.position(redis_channels.COMMANDS)
-    if not handled or not is_at_or_before(entry, handled):
+def _finish(service: Service, entry: Entry, metadata: Metadata | None, outcome: Outcome, reason: str) -> None:
+    """Keep it if it is a dead letter, and answer; then the stream is handled up to it, so that it stays so when the
+    group is lost. Each may be repeated when what follows can't be done."""
+    if _is_dead_letter(outcome):
+        _store(service, entry, reason)
+    _answer(service, entry, metadata, outcome)
+    if not _seems_handled(service, entry):
         service.command_bus.advance(service.command_group.position_of(entry))
+
+
+def _seems_handled(service: Service, entry: Entry) -> bool:
+    handled = service.command_bus.position(redis_channels.COMMANDS)
+    return handled is not None and is_at_or_before(entry, handled)
 
 
 def _read(service: Service, entry: Entry) -> Request:

@@ -84,7 +84,7 @@ class ConsumerGroup:
                 self._client.xclaim(self.stream, self._group, self._consumer, 0, ids, justid=True)
             still_there = {found["message_id"] for found in self._pending()}
             self._forget_idle(keys=[self.stream], args=[self._group, self._consumer])
-            if handled and not self._goes_on_after(handled, has_it=self.holds(handled)):
+            if handled and not self._goes_on_after(handled):
                 self.go_back_to(handled)
         return [Entry(_text(one), None) for one in ids if one not in still_there]
 
@@ -96,14 +96,14 @@ class ConsumerGroup:
         return bool(found) and (not read or _id(found[0][0]) < _id(read[0].id))
 
     def go_back_to(self, handled: Position) -> None:
-        """Have all that comes after it read in its order. What is pending keeps its tries, so what was skipped before
-        that becomes pending too, and all of it ours."""
+        """Have all that comes after what is answered read in its order. What is pending keeps its tries, so what was
+        skipped before that becomes pending too, with what was handled, and all of it ours."""
         with redis_faults():
-            last = handled.entry_id
+            last = _answered(handled)
             pending = {
                 later: one["consumer"] for one in self._pending() if (later := _id(one["message_id"])) > _id(last)
             }
-            while pending and (found := self._after(last, max(pending))):
+            while found := self._after(last, max([*pending, _id(handled.entry_id)])):
                 last = found[-1]
                 others: list[Any] = [one for one in found if pending.get(_id(one)) != self._consumer.encode()]
                 if others:
@@ -193,14 +193,15 @@ class ConsumerGroup:
         else:
             self._was_made = True
 
-    def _goes_on_after(self, handled: Position, *, has_it: bool) -> bool:
-        """Whether what it has given out is what was handled, and what is pending: all of that, and nothing else. Where
-        the entry that was handled is gone the stream may be another one, with lower ids: then it may be behind."""
+    def _goes_on_after(self, handled: Position) -> bool:
+        """Whether what it has given out is what was handled, and what is pending: all of that, and nothing else; and
+        what may not be answered is pending. Where the entry that was handled is gone the stream may be another one,
+        with lower ids: then it may be behind."""
         at, last = _id(handled.entry_id), self._last_read()
-        pending = {later for one in self._pending() if (later := _id(one["message_id"])) > at}
-        if last != max(at, *pending, (0, 0)) and has_it:
+        beyond = _answered(handled)
+        pending = {later for one in self._pending() if (later := _id(one["message_id"])) > _id(beyond)}
+        if last != max(at, *pending, (0, 0)) and self.holds(handled):
             return False
-        beyond = handled.entry_id
         while found := self._after(beyond, last):
             if not pending.issuperset(map(_id, found)):
                 return False
@@ -235,6 +236,10 @@ class ConsumerGroup:
 def is_at_or_before(entry: Entry, position: Position) -> bool:
     """By their ids, which say it only within one stream."""
     return _id(entry.id) <= _id(position.entry_id)
+
+
+def _answered(position: Position) -> str:
+    return position.entry_id if position.answered is None else position.answered
 
 
 def _text(entry_id: object) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import func, literal_column, select
@@ -41,13 +40,17 @@ _ADVANCE = Write(
     compiled(
         _moved.on_conflict_do_update(
             index_elements=["stream"],
-            set_={"entry_id": _moved.excluded.entry_id, "fingerprint": _moved.excluded.fingerprint},
+            set_={  # who handles an entry is done with those before it
+                "entry_id": _moved.excluded.entry_id,
+                "fingerprint": _moved.excluded.fingerprint,
+                "answered": _positions.c.entry_id,
+            },
         )
     ),
 )
 _streams = rows_of(_positions.c.stream)
 _POSITION = compiled(
-    select(_positions.c.stream, _positions.c.entry_id, _positions.c.fingerprint).join(
+    select(_positions.c.stream, _positions.c.entry_id, _positions.c.fingerprint, _positions.c.answered).join(
         _streams, _streams.c.stream == _positions.c.stream
     )
 )
@@ -83,13 +86,19 @@ class SqlInbox:
         return None
 
     def advance(self, position: Position) -> None:
-        self._positions[position.stream] = asdict(position)
+        self._positions[position.stream] = {
+            "stream": position.stream,
+            "entry_id": position.entry_id,
+            "fingerprint": position.fingerprint,
+        }
 
     def position(self, stream: str) -> Position | None:
         """None also where what is stored is damaged: then the group says where it is."""
         rows = self._ask(Query(_POSITION, [{"stream": stream}]))[_POSITION]
         found = [Position(*row) for row in rows]
-        usable = [one for one in found if _ENTRY_ID.fullmatch(one.entry_id)]
+        usable = [
+            one for one in found if _ENTRY_ID.fullmatch(one.entry_id) and _ENTRY_ID.fullmatch(one.answered or "0-0")
+        ]
         if found and not usable:
             log.error(
                 "how far the stream is handled is not known", extra={"stream": stream, "found": found[0].entry_id}

@@ -105,7 +105,9 @@ stream_positions = Table(
     Column("stream", Key, primary_key=True),
     Column("entry_id", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
-    comment="How far each stream of messages was handled, written with what its last entry has brought about.",
+    Column("answered", Text),
+    comment="How far each stream of messages was handled, written with what its last entry has brought about. "
+    "All up to answered, at least, needs nothing any more.",
     postgresql_with={"fillfactor": "50"},
 )
 
