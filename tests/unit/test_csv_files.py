@@ -197,6 +197,18 @@ def test_refuses_rows_that_lack_a_cell_that_is_needed_or_have_one_without_a_colu
         assert [row.fault for row in file] == [f"has {count} fields, but the header has 3" for count in (2, 4)]
 
 
+@pytest.mark.parametrize("nameless", [b"", b" "])
+def test_refuses_a_value_in_a_column_without_a_name_and_takes_rows_without_one(write: Write, nameless: bytes) -> None:
+    with opened(write(b"ref,qty," + nameless + b",\nb1,10,2031-01-01,\nb2,10\nb3,10,, \nb4,10,," + b"x" * 99)) as file:
+        file.needed = {"ref", "qty"}
+        assert [row.fault for row in file] == [
+            "has '2031-01-01' in column 3, which has no name; name it in the header",
+            "",
+            "",
+            f"has '{'x' * 60}' in column 4, which has no name; name it in the header",
+        ]
+
+
 @pytest.mark.parametrize("cleared", [b"\n", b",\n", b" \n"])
 def test_ends_behind_as_many_cleared_rows_as_a_sheet_has(
     write: Write, cleared: bytes, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,7 @@ STDIN = Path("-")
 MOST_CLEARED = 1_048_576
 """Rows without a single cell, one after another: so many has a whole sheet."""
 
+_LONGEST_SHOWN = 60
 _SEPARATORS = ",;\t"
 _SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t])"?\r?\n?', re.IGNORECASE)
 _BYTE_ORDER_MARK = "\ufeff"
@@ -76,6 +77,7 @@ class CsvFile:
         self._records = self._parsed()
         self.rows_read = 0
         self.columns = self._header()
+        self._nameless = [place for place, column in enumerate(self.columns) if not column.strip()]
         self.needed: set[str] | None = None
         """Columns in which each row must have a cell; None: all."""
 
@@ -126,6 +128,10 @@ class CsvFile:
         if any(_BYTE_ORDER_MARK in cell for cell in record):
             return "has a byte order mark (U+FEFF); was one file put behind another?"
         record.extend([""] * (len(self.columns) - len(record)))
+        for place in self._nameless:
+            if record[place].strip():
+                shown = record[place][:_LONGEST_SHOWN]
+                return f"has {shown!r} in column {place + 1}, which has no name; name it in the header"
         return ""
 
     def _header(self) -> list[str]:
