@@ -255,6 +255,26 @@ def test_keeps_what_came_before_a_row_that_cannot_be_read(shell: Shell) -> None:
     assert shell.ask("SELECT reference FROM batches") == "b1"
 
 
+def test_ends_where_a_file_with_other_columns_was_put_behind(shell: Shell) -> None:
+    first, second = ["ref,sku,qty,expires", "b1,CHAIR,10,2031-06-01"], ["ref,sku,qty,eta", "b2,CHAIR,7,2031-01-01"]
+    result = shell.imports("batches", shell.write("batches.csv", *first, *second))
+    assert (result.exit_code, result.stdout) == (1, "1 added, 0 already there, 0 refused\n")
+    assert result.stderr == (
+        "Error: row 3 names the columns anew, and not as row 1 does; was one file put behind another? "
+        "Rows up to 2 are done; part them, and import each by itself.\n"
+    )
+    assert shell.ask("SELECT string_agg(reference, ' ') FROM batches") == "b1"
+
+
+def test_an_order_is_not_placed_when_another_header_follows_on_its_rows(shell: Shell) -> None:
+    shell.imports("batches", shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,10"))
+    first = ["orderid,sku,qty", "o1,CHAIR,1", "o2,CHAIR,1"]
+    result = shell.imports("orders", "--mode", "partial", shell.write("o.csv", *first, "orderid,lineid,sku,qty"))
+    assert result.exit_code == 1
+    assert "Rows up to 2 are done" in result.stderr
+    assert shell.ask("SELECT string_agg(orderid, ' ') FROM order_lines") == "o1"
+
+
 def test_refuses_a_row_that_is_too_short_and_takes_the_others(shell: Shell) -> None:
     result = shell.imports("batches", shell.write("batches.csv", "ref,sku,qty", "b1,CHAIR,10", "b2,CHAIR", "b3,LAMP,5"))
     assert result.exit_code == 1

@@ -116,6 +116,48 @@ def test_goes_on_behind_a_row_that_is_at_fault_by_itself(
     assert Condition.parse("sku=LAMP").holds(found[1]), "it might be one that is wanted"
 
 
+@pytest.mark.parametrize(
+    "header", [b"ref,sku,qty,eta", b"\xef\xbb\xbfref,sku,qty,eta", b"Ref, SKU,QTY,Eta,", b'"ref","sku","qty","eta",,']
+)
+def test_refuses_a_header_that_is_there_again_and_goes_on(write: Write, header: bytes) -> None:
+    with opened(write(b"ref,sku,qty,eta\nb1,S,7\n" + header + b"\nb2,S,5,2031-01-01\n")) as file:
+        file.needed = {"ref", "sku", "qty"}
+        again = "is the header again; was one file put behind another?"
+        found = [(row.number, row.values["ref"], row.fault) for row in file]
+    assert found == [(2, "b1", ""), (3, "ref", again), (4, "b2", "")]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b"ref,sku,qty,expires",
+        b"\xef\xbb\xbfref,sku,qty,expires",
+        b"sku,ref,qty,eta",
+        b"ref,sku,qty",
+        b"REF,Sku,q_t_y,eta,expires",
+        b"ref,sku,qty,Gr\xf6\xdfe",
+        b"b2,S,5,ref,sku,qty,expires",
+        b"b2,S,5,2031-01-01ref,sku,qty,expires",
+        b"b2,S,5,\xef\xbb\xbfref,sku,qty,expires",
+        b"b2,S,5ref,sku,qty",
+    ],
+)
+def test_reads_nothing_behind_a_header_that_is_another_one(write: Write, row: bytes) -> None:
+    with opened(write(b"ref,sku,qty,eta\nb1,S,7,\n" + row + b"\nb3,S,5,2031-01-01\n")) as file:
+        file.needed = {"ref", "sku", "qty"}
+        found = iter(file)
+        assert next(found).number == 2
+        with pytest.raises(BadCsv, match=r"^row 3 names the columns anew, and not as row 1 does; was one"):
+            next(found)
+
+
+@pytest.mark.parametrize("row", [b"ref,sku,1,", b"my-ref,the sku,5,", b"sku,ref,1,qt", b"ref,ref,ref,", b"x,sku,1,qty"])
+def test_a_row_that_has_some_names_of_columns_is_no_header(write: Write, row: bytes) -> None:
+    with opened(write(b"ref,sku,qty,note\n" + row + b"\n")) as file:
+        file.needed = {"ref", "sku", "qty"}
+        assert [one.fault for one in file] == [""]
+
+
 @pytest.mark.parametrize("last", [b"b2,S,50", b"b2,S", b"b2,S,"])
 def test_a_file_that_was_cut_short_in_its_last_row_is_not_taken_for_whole(write: Write, last: bytes) -> None:
     """Though optional cells may be left out, and the last line may have no end."""

@@ -8,11 +8,13 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+
+from allocation.spelling import letters
 
 LONGEST_ROW = 1024 * 1024
 STDIN = Path("-")
@@ -39,10 +41,13 @@ _DAMAGED_GZIP = (gzip.BadGzipFile, zlib.error, EOFError)
 
 
 class BadCsv(Exception):
-    """The file can't be read any further; says which row is at fault."""
+    """The file can't be read any further; says which row is at fault, and how the rest is imported."""
 
-    def __init__(self, row: int, fault: str) -> None:
+    def __init__(
+        self, row: int, fault: str, mend: str = "mend that row, and import the file again for the rest"
+    ) -> None:
         super().__init__(f"row {row} {fault}")
+        self.mend = mend
 
 
 class UnfitColumns(Exception):
@@ -101,6 +106,7 @@ class CsvFile:
     def __iter__(self) -> Iterator[Row]:
         """Raises BadCsv."""
         cleared = 0
+        names = set(_spelled(self.columns if self.needed is None else self.needed))
         while (record := self._next_record()) is not None:
             if not any(map(str.strip, record)):
                 cleared += 1
@@ -110,6 +116,9 @@ class CsvFile:
                     )
                 continue
             cleared = 0
+            if _has(names, record):
+                yield self._header_again(record)
+                continue
             fault = self._fault_of(record)
             is_whole = len(record) == len(self.columns)
             yield Row(self.rows_read, dict(zip(self.columns, record, strict=True)) if is_whole else {}, fault)
@@ -133,6 +142,14 @@ class CsvFile:
                 shown = record[place][:_LONGEST_SHOWN]
                 return f"has {shown!r} in column {place + 1}, which has no name; name it in the header"
         return ""
+
+    def _header_again(self, record: list[str]) -> Row:
+        """Raises BadCsv where it is another one."""
+        if _spelled(record) != _spelled(self.columns):
+            fault = "names the columns anew, and not as row 1 does; was one file put behind another?"
+            raise BadCsv(self.rows_read, fault, "part them, and import each by itself")
+        names = {column: column for column in self.columns}
+        return Row(self.rows_read, names, "is the header again; was one file put behind another?")
 
     def _header(self) -> list[str]:
         header = self._next_record()
@@ -187,6 +204,21 @@ class CsvFile:
                 self._is_text = False
                 yield line.decode(encoding, "replace")
             encoding = "utf-8"
+
+
+def _spelled(cells: Iterable[str]) -> list[str]:
+    """Without those at the end that are empty."""
+    found = [letters(cell) for cell in cells]
+    while found and not found[-1]:
+        found.pop()
+    return found
+
+
+def _has(names: set[str], record: list[str]) -> bool:
+    """Whether all of them are cells. One may stand behind the last cell of another file, which had no end of line."""
+    cells = _spelled(record)
+    missing = [name for name in names if name not in cells]
+    return not missing or (len(missing) == 1 < len(names) and any(cell.endswith(missing[0]) for cell in cells))
 
 
 def _what_else(beginning: bytes) -> str | None:

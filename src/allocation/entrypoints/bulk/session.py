@@ -39,7 +39,7 @@ def import_file(
     as_json: bool,
 ) -> None:
     """Exit with 0 if every row was taken. Raises ClickException, Unavailable."""
-    fault, mend, is_interrupted = "", False, False
+    fault, mend, is_interrupted = "", "import the file again for the rest", False
     report: Report | None = None
     try:
         with ExitStack() as stack:
@@ -64,7 +64,7 @@ def import_file(
                 if kind is BATCHES:
                     report.overdue = wired.views.due_dates().overdue_batches
             except BadCsv as error:
-                fault, mend = str(error), True
+                fault, mend = str(error), error.mend
             except Unavailable as error:
                 fault = str(error).splitlines()[0]
     except KeyboardInterrupt:
@@ -76,8 +76,8 @@ def import_file(
         click.echo(f"None of {report.rows_read - 1:,} rows is one that --where asks for.", err=True)
     if fault:
         how_far = f"Rows up to {report.last_row} are done" if report.last_row else "Nothing is done"
-        again = "mend that row, and import" if mend else "import"
-        said = fault if dry_run else f"{fault}. {how_far}; {again} the file again for the rest."
+        stop = "" if fault.endswith("?") else "."
+        said = fault if dry_run else f"{fault}{stop} {how_far}; {mend}."
         raise _Interrupted(said) if is_interrupted else click.ClickException(said)
     if report.any_refused:
         raise SystemExit(1)
