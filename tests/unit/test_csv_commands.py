@@ -40,6 +40,25 @@ def test_names_the_column_that_is_missing_and_the_way_out(lines: str) -> None:
         *(("batches", "expires", column) for column in ("Expires", "expire", "exipres")),
         ("batches", "location", "locations"),
         *(("orders", "lineid", column) for column in ("lineID", "line_id", "line-id", "Line Id", "linid")),
+        *(
+            ("batches", "eta", column)
+            for column in (
+                "ETA_date",
+                "eta date",
+                "new eta",
+                "batch_eta",
+                "eta [UTC]",
+                "eta_utc",
+                "E.T.A. (day)",
+                "ｅｔａ＿ｄａｙ",
+            )
+        ),
+        ("batches", "expires", "expires_on"),
+        ("batches", "location", "Location code"),
+        *(
+            ("orders", "lineid", column)
+            for column in ("order_lineid", "order line id", "line_no", "Line No.", "line number")
+        ),
     ],
 )
 def test_refuses_a_near_miss_of_an_optional_column_by_name(

@@ -21,9 +21,12 @@ from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, in_json
 from allocation.entrypoints.command_line.sessions import database, service
 from allocation.entrypoints.memory import settle_memory
+from allocation.spelling import has_words
 from allocation.validation import is_near, is_spelled_like
 from messaging.errors import Unavailable
 from messaging.sql.estimates import rows_about
+
+_ALSO_CALLED = {"lineid": ("lineno", "linenr", "linenumber")}
 
 
 def import_file(
@@ -220,9 +223,14 @@ def _columns(kind: Kind, mapped: dict[str, str], where: list[Condition], file: C
 
 def _require_no_near_miss(kind: Kind, field: str, others: Iterable[str], *, is_there: bool) -> None:
     """What is left out in silence for a slip of the pen changes what a row means."""
-    is_meant, beside = (is_spelled_like, "beside") if is_there else (is_near, "but none")
+    is_meant, beside = (is_spelled_like, "beside") if is_there else (_is_nearly, "but none")
     or_none = f", or with --map {field}= that there is none" if field in kind.optional else ""
     for column in others:
         if is_meant(column, field):
             said = f"there is a column {column!r}, {beside} {field!r}"
             raise _DoesNotFit(f"{said}; say with --map {field}=COLUMN where {field} is{or_none}")
+
+
+def _is_nearly(column: str, field: str) -> bool:
+    names = (field, *_ALSO_CALLED.get(field, ()))
+    return is_near(column, field) or any(has_words(column, name) for name in names)
