@@ -298,6 +298,15 @@ def test_a_time_that_can_not_be_read_is_named(since: str) -> None:
     assert "is not a duration such as 30s, 10m, 2h or 7d" in result.output
 
 
+@pytest.mark.parametrize("command", ["watch", "orders"])
+@pytest.mark.parametrize("since", ["100001d", "999999d"])
+def test_a_time_before_the_calendar_is_named(command: str, since: str) -> None:
+    result = ask(command, "--since", since)
+
+    assert result.exit_code == 2
+    assert f"Error: Invalid value for '--since': {since!r} is longer than 100000d" in result.output
+
+
 @pytest.mark.parametrize(("since", "warned"), [("7d", False), ("8d", True)])
 def test_who_asks_for_more_than_is_kept_is_told_so(tmp_path: Path, since: str, warned: bool) -> None:
     result = ask("watch", "--since", since, ALLOCATION_HOME=str(tmp_path), EVENTS_STAY="7d")

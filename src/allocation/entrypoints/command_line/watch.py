@@ -26,7 +26,7 @@ _EVER = timedelta(days=100_000)
 
 
 class Duration(click.ParamType[timedelta]):
-    """30s, 10m, 2h or 7d."""
+    """30s, 10m, 2h or 7d; no longer than can be taken from today."""
 
     name = "duration"
 
@@ -34,9 +34,12 @@ class Duration(click.ParamType[timedelta]):
         if isinstance(value, timedelta):
             return value
         try:
-            return duration(str(value))
+            length = duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if length > _EVER:
+            self.fail(f"{value!r} is longer than {in_short(_EVER)}", param, ctx)
+        return length
 
 
 @click.command(short_help="Events as they happen, one a line.")
