@@ -117,7 +117,7 @@ def test_the_first_answer_stands_though_the_world_has_changed(service: Service, 
         (
             commands.CreateBatch("b1", "LAMP", 7),
             BatchConflict,
-            "Batch b1 exists already, created with 5 of LAMP, eta none (in the warehouse)",
+            "Batch b1 exists already, created with 5 of LAMP, eta none (in the warehouse); asked for: qty 7",
             [],
         ),
         (

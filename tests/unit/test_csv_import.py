@@ -102,7 +102,8 @@ def test_says_why_a_row_is_refused_and_what_was_done_about_others(service: Servi
     )
     assert [str(row) for results in run(rows) for row in results] == [
         "row 2: added: batch b1, 1,200 of CHAIR, in the warehouse",
-        "row 3: refused: Batch b1 exists already, created with 1200 of CHAIR, eta none (in the warehouse)",
+        "row 3: refused: Batch b1 exists already, created with 1200 of CHAIR, eta none (in the warehouse); "
+        "asked for: qty 10, eta 2011-01-02",
         "row 4: added: batch b2, 10 of CHAIR, eta 2011-01-02",
         "row 5: refused: qty: input should be a valid integer, not ''",
     ]

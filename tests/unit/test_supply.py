@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 import pytest
@@ -137,7 +138,13 @@ def test_a_second_receipt_is_more_of_the_same_batch(ship: Service) -> None:
         errors.ImpossibleReceipt,
         "rest: nothing of batch by-ship is left to come",
     )
-    unchanged(ship, ReceiveBatch("by-ship", "r-3", 1, expires=FEBRUARY), errors.BatchConflict, "by-ship exists already")
+    unchanged(
+        ship,
+        ReceiveBatch("by-ship", "r-3", 1, expires=FEBRUARY),
+        errors.BatchConflict,
+        f"Batch by-ship exists already, created with 100 of LAMP, eta {JANUARY}, expires never; "
+        f"asked for: expires {FEBRUARY}",
+    )
 
 
 def test_nothing_came_and_all_of_it_is_expected_later(ship: Service) -> None:
@@ -173,6 +180,24 @@ def test_a_batch_that_was_created_is_the_identical_one_whatever_became_of_it(shi
 
     assert len(ship.history("LAMP")) == version
     unchanged(ship, CreateBatch("by-ship", "LAMP", 100, FEBRUARY), errors.BatchConflict, "created with 100 of LAMP")
+
+
+def test_a_batch_that_is_another_one_is_refused_by_what_differs(service: Service) -> None:
+    service.given(CreateBatch("b1", "LAMP", 10), CreateBatch("b2", "LAMP", 10, JANUARY, FEBRUARY, "hamburg"))
+
+    for other, says in [
+        (
+            CreateBatch("b1", "LAMP", 10, None, FEBRUARY, "hamburg"),
+            "Batch b1 exists already, created with 10 of LAMP, eta none (in the warehouse), expires never, "
+            f"location none; asked for: expires {FEBRUARY}, location hamburg",
+        ),
+        (
+            CreateBatch("b2", "LAMP", 0),
+            f"Batch b2 exists already, created with 10 of LAMP, eta {JANUARY}, expires {FEBRUARY}, location hamburg; "
+            "asked for: qty 0, eta none, expires none, location none",
+        ),
+    ]:
+        unchanged(service, other, errors.BatchConflict, re.escape(says))
 
 
 def test_a_past_eta_is_never_arrival(service: Service) -> None:

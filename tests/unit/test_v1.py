@@ -147,7 +147,10 @@ def test_another_batch_under_its_reference_is_a_conflict(api: Api) -> None:
         api.client.post("/v1/batches", json=BATCH | {"qty": 11}), problems.OF_REFUSALS[errors.BatchConflict]
     )
 
-    assert said["detail"] == "Batch b1 exists already, created with 10 of TABLE, eta none (in the warehouse)"
+    assert (
+        said["detail"]
+        == "Batch b1 exists already, created with 10 of TABLE, eta none (in the warehouse); asked for: qty 11"
+    )
 
 
 def test_a_line_is_allocated_once_and_its_batch_and_eta_are_told(api: Api) -> None:

@@ -42,8 +42,10 @@ def add_batch(
     """Add purchased stock. The identical batch again changes nothing. Raises BatchConflict."""
     if batch := product.batches.get(reference):
         created = batch.sku, batch.initial_quantity, batch.initial_eta, batch.initial_expires, batch.location
-        if created != (product.sku, qty, eta, expires, location):
-            raise BatchConflict(batch)
+        asked = {"sku": product.sku, "qty": qty, "eta": eta, "expires": expires, "location": location}
+        differ = {name: value for (name, value), was in zip(asked.items(), created, strict=True) if value != was}
+        if differ:
+            raise BatchConflict(batch, **differ)
         return
     product.record(BatchCreated(reference, product.sku, qty, eta, expires, location))
 
@@ -119,7 +121,7 @@ def _require_possible(product: Product, cmd: ReceiveBatch, batch: Batch, missing
     if cmd.damaged > cmd.received:
         raise ImpossibleReceipt(f"damaged: {cmd.damaged} of {cmd.received} that were received")
     if batch.is_received and cmd.expires and cmd.expires != batch.expires:
-        raise BatchConflict(batch)
+        raise BatchConflict(batch, expires=cmd.expires)
     if cmd.rest:
         if missing <= 0:
             raise ImpossibleReceipt(f"rest: nothing of batch {batch.reference} is left to come")
