@@ -125,6 +125,13 @@ def test_says_when_there_is_no_such_file() -> None:
     assert "File 'nowhere.csv' does not exist." in result.output
 
 
+@pytest.mark.parametrize("what", ["allocations", "at-risk"])
+def test_says_when_the_name_of_a_file_is_empty(what: str) -> None:
+    result = ask("export", what, "")
+    assert result.exit_code == 2
+    assert "Error: Invalid value for 'FILE': the name of the file is empty" in result.output
+
+
 def test_says_when_the_file_has_no_header(tmp_path: Path) -> None:
     empty = tmp_path / "empty.csv"
     empty.touch()

@@ -141,7 +141,13 @@ def orders(settings: Settings, mode: Mode | None, **options: Any) -> None:
     import_file(settings, whole_orders(mode) if mode else ORDERS, **options)
 
 
-_to_file = click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+def _named(_: click.Context, __: click.Parameter, file: Path) -> Path:
+    if file == Path():
+        raise click.BadParameter("the name of the file is empty")
+    return file
+
+
+_to_file = click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), callback=_named)
 _count_option = json_option("Say how many lines as a JSON object.")
 
 
