@@ -57,6 +57,8 @@ C = TypeVar("C")
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LONGEST_SHOWN = 60
+MOST_PROBLEMS = 20
+"""That are listed of one message."""
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
@@ -334,8 +336,10 @@ def _value(value: Any, limit: Limit) -> Any:
 
 
 def bad_input(error: ValidationError, model: type[BaseModel], known: Collection[str] = ()) -> BadInput:
-    """What pydantic found, in our words."""
-    return _said([FieldProblem(one["loc"], _rule(one, model, known)) for one in error.errors(include_url=False)])
+    """What pydantic found, in our words: the first of it, and how much more there is."""
+    found = error.errors(include_url=False)
+    listed = [FieldProblem(one["loc"], _rule(one, model, known)) for one in found[:MOST_PROBLEMS]]
+    return _said(listed, more=len(found) - len(listed))
 
 
 def name_looked_for(given: object) -> str:
@@ -346,8 +350,9 @@ def name_looked_for(given: object) -> str:
         raise BadInput("; ".join(_rule(one) for one in error.errors(include_url=False))) from error
 
 
-def _said(problems: Sequence[FieldProblem]) -> BadInput:
-    return BadInput("; ".join(f"{'.'.join(map(_cut, one.where))}: {one.rule}" for one in problems), problems)
+def _said(problems: Sequence[FieldProblem], more: int = 0) -> BadInput:
+    said = [f"{'.'.join(map(_cut, one.where))}: {one.rule}" for one in problems]
+    return BadInput("; ".join(said + [f"and {more:,} more"] * bool(more)), problems)
 
 
 def _rule(problem: Any, model: type[BaseModel] | None = None, known: Collection[str] = ()) -> str:

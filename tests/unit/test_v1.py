@@ -442,6 +442,15 @@ def test_a_key_that_is_not_known_is_refused_by_name(
     assert len(api.service.memory.log["TABLE"]) == before
 
 
+def test_of_many_problems_the_first_are_listed_and_the_others_counted(api: Api) -> None:
+    body = LINE | {f"key-{number:04}": 1 for number in range(4_000)}
+
+    said = is_problem(api.client.post("/v1/allocations", json=body), problems.INVALID_VALUES)
+
+    assert [one["pointer"] for one in said["errors"]] == [f"#/key-{number:04}" for number in range(20)]
+    assert said["detail"].endswith("key-0019: is no known key; known: orderid, sku, qty, lineid; and 3,980 more")
+
+
 def test_a_change_of_a_batch_takes_its_quantity_and_nothing_else(api: Api) -> None:
     api.client.post("/v1/batches", json=BATCH)
 

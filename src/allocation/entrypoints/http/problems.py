@@ -177,8 +177,8 @@ INVALID_VALUES = Problem(
     "invalid-values",
     422,
     "Validation failed",
-    "`errors` lists every value that is missing or wrong, with the rule: in the body by a JSON Pointer, in the query "
-    "by the name of the parameter.",
+    "`errors` lists the values that are missing or wrong, the first 20 of them, with the rule: in the body by a JSON "
+    "Pointer, in the query by the name of the parameter. `detail` says how many more there are.",
     "qty: input should be greater than or equal to 1, not 0",
     InvalidValues,
 )
