@@ -221,7 +221,7 @@ def exclusive_bus(
 
 
 def engine_for_callers(settings: Settings, connections: int) -> Engine:
-    """Through the pooler, if there is one: then nothing is set for a session, which is shared, but for the role."""
+    """Through the pooler, if there is one: then no limit is set for a session, which is shared, but for the role."""
     if not settings.database_pooler_url:
         return database_engine(settings.database_url, connections, limits=FOR_CALLERS)
     return database_engine(settings.database_pooler_url, connections, prepares=settings.pooler_prepares)

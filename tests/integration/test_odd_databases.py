@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from threading import Barrier, Event, Thread
 from typing import Any
@@ -162,6 +162,24 @@ def test_whatever_dates_look_like_by_default_ours_are_iso(
         assert [event.version for event in service.log.read(EventFilter(stream="LAMP"), None, 9)] == [1, 2, 3]
         with open_snapshot(service.engine) as snapshot:
             assert list(snapshot.differences()) == []
+
+
+@pytest.mark.parametrize("by", ["the environment", "the database"])
+def test_whatever_time_zone_is_there_by_default_moments_are_in_utc(
+    settings: Settings, sql: Sql, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    if by == "the environment":
+        monkeypatch.setenv("PGTZ", "Pacific/Kiritimati")
+    else:
+        sql(f"ALTER DATABASE {make_url(settings.database_url).database} SET TimeZone = 'Pacific/Kiritimati'")
+    with closing(bootstrap(settings)) as service:
+        service.bus.handle(commands.CreateBatch("b", "LAMP", 5))
+        service.bus.handle(commands.PlaceOrder("o", (commands.OrderedLine("LAMP", 9),), "backorder"))
+
+        [order] = service.views.orders("", 9).orders
+        [waiting], _ = service.views.backorders(None, None, 9)
+
+    assert [moment and moment.utcoffset() for moment in (order.placed, waiting.since)] == [timedelta()] * 2
 
 
 def test_a_time_zone_that_the_database_does_not_know_is_no_ready_service(settings: Settings) -> None:

@@ -97,6 +97,22 @@ def test_what_the_docs_set_for_the_role_is_what_we_would_set_for_a_session(proce
     assert {row.source for row in rows} == {"user"}, "none of them by ourselves"
 
 
+def test_what_must_hold_in_each_session_holds_in_all_that_are_shared_whatever_the_role_has(
+    processes: list[Service], at_once: AtOnce, sql: Sql
+) -> None:
+    sql(f"ALTER ROLE {USER} SET TimeZone = 'Pacific/Kiritimati'")
+    sql(f"ALTER ROLE {USER} SET DateStyle = 'German'")
+
+    def in_a_transaction(number: int) -> set[tuple[str, ...]]:
+        with connection(processes[number % 3].engine, "READ COMMITTED") as through:
+            ask = text("SELECT current_setting('TimeZone'), current_setting('DateStyle'), pg_sleep(0.01)")
+            return {tuple(through.execute(ask).one())[:2] for _ in range(10)}
+
+    found = at_once(*(partial(in_a_transaction, number) for number in range(12)))
+
+    assert set().union(*found) == {("UTC", "ISO, DMY")}
+
+
 def test_a_lost_session_is_noticed_by_nobody(
     processes: list[Service], cut_connections: Callable[[], int], sql: Sql
 ) -> None:

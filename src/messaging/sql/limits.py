@@ -1,4 +1,4 @@
-"""How long the server lets a session of ours be at something before it ends it by itself, and how it plans."""
+"""What our sessions set at the server: how long they may be at something, how it plans, and how moments are read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _SET = """
 
 WHOEVER_SET_THEM = {
     "DateStyle": "ISO",  # the driver reads no other dates
+    "TimeZone": "UTC",  # moments are read in it, and shown as they are read
     "row_security": "off",  # rows that we may not see are an error, and not rows that are not there
 }
 
