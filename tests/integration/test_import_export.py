@@ -27,6 +27,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import Engine, text
 
 import embedded
+from allocation import whole_files
 from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.database import tables
@@ -35,7 +36,6 @@ from allocation.domain.errors import BatchConflict, LineConflict
 from allocation.entrypoints.bulk.commands import export, import_
 from allocation.entrypoints.bulk.importing import MOST_ROWS_TOGETHER, handling
 from allocation.entrypoints.cli import main
-from allocation.entrypoints.command_line import whole_files
 from allocation.entrypoints.command_line.check import check
 from messaging.envelope import Outcome, Request
 from messaging.errors import Unavailable

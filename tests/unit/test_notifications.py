@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
@@ -86,6 +88,38 @@ def test_a_folder_that_cannot_be_written_is_a_fault_of_the_surroundings(tmp_path
         FileNotifications(tmp_path / "mail", "a@b").send(
             message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b"
         )
+
+
+def test_a_mail_that_a_full_disk_cuts_short_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "mail"
+    most, hardest = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hardest))
+    try:
+        with pytest.raises(Unavailable, match="mail folder"):
+            FileNotifications(folder, "a@b").send(message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hardest))
+
+    assert list(folder.iterdir()) == []
+
+
+def test_mails_go_through_no_link_of_another_and_through_our_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o755)
+    (tmp_path / "mail").symlink_to(victim)
+    notifications = FileNotifications(tmp_path / "mail", "a@b")
+
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)  # so what is ours is another's
+    with pytest.raises(Unavailable, match="mail: it is a link that somebody else"):
+        notifications.send(message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b")
+    assert victim.stat().st_mode & 0o777 == 0o755
+    assert list(victim.iterdir()) == []
+
+    monkeypatch.undo()
+    notifications.send(message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b")
+    assert [file.name for file in victim.iterdir()] == ["m1.eml"]
 
 
 @given(skus)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import smtplib
 import time
 from collections.abc import Callable
@@ -13,10 +12,10 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
-from secrets import token_hex
 
 from allocation.adapters.mail_sessions import MailSessions
 from allocation.mail_settings import MailServer
+from allocation.whole_files import is_link_of_another, replacing
 from messaging.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -95,13 +94,13 @@ class FileNotifications:
             subject=subject,
             body=body,
         )
+        if is_link_of_another(self._folder):
+            raise Unavailable(f"mail folder {self._folder}: it is a link that somebody else has made; remove it")
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder.chmod(0o700)  # an order is nobody else's to read, whoever has made the folder
-            unfinished = self._folder / f".{message_id}.{token_hex(8)}"
-            with open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            with replacing(self._folder / f"{message_id}.eml", mode=0o600) as file:
                 file.write(mail.as_bytes())
-            unfinished.replace(self._folder / f"{message_id}.eml")
         except OSError as error:
             raise Unavailable(f"mail folder: {error}") from error
         log.info("mailed", extra={"to": to, "subject": subject})

@@ -17,8 +17,8 @@ from sqlalchemy import Engine, Executable, and_, select
 from allocation.database.tables import allocations_view, batches
 from allocation.entrypoints.bulk.csv_files import escaped
 from allocation.entrypoints.bulk.progress import Show
-from allocation.entrypoints.command_line.whole_files import is_link_of_another, replacing
 from allocation.views import at_risk
+from allocation.whole_files import is_link_of_another, replacing
 from messaging.sql.connections import connection
 
 STDOUT = Path("-")

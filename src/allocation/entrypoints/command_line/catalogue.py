@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from allocation.entrypoints.command_line.output import echo_json, json_option
-from allocation.entrypoints.command_line.whole_files import is_link_of_another, replacing
+from allocation.whole_files import is_link_of_another, replacing
 
 
 @click.command()

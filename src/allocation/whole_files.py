@@ -17,15 +17,16 @@ def is_link_of_another(path: Path) -> bool:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A new file beside the path, which takes its place, with its permissions, when all is written and on the disk.
+    Where none is there, it has those of the `mode`, as far as the umask lets it.
 
     Where others may write into the folder it has a name that they can't know, and is none that they have put there. A
     link of another is replaced; one of our own leads to what is.
     """
     path = path if is_link_of_another(path) else path.resolve()
     beside = path.with_name(f".{path.name}.{token_hex(8)}.part")
-    with beside.open("xb") as stream:
+    with open(beside, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
         try:
             if path.exists() and not path.is_symlink():
                 os.fchmod(stream.fileno(), stat.S_IMODE(path.stat().st_mode))
