@@ -28,8 +28,8 @@ from messaging.redis.client import redis_faults
 # where Redis counts what is added (from 7 on). ' lost' is what was noticed and not said yet.
 #
 # Any step may be refused, for want of memory or permission, and what was done before is true then: whether the hash may
-# be written is tried before anything is appended, and what was appended is noted at once. What is too old by both
-# clocks goes first, by itself. Whoever may not publish has appended all the same.
+# be written is tried before anything is let go or appended, and both are noted at once, by the same command. What is
+# too old by both clocks goes first, by itself. Whoever may not publish has appended all the same.
 
 # ARGV[1]: a new incarnation; [4] the field that is `known` then. Fewer entries than we left: somebody has deleted some.
 # Our newest is not there: somebody has made the stream anew, with no matter how many entries. A moment that is still to
@@ -39,8 +39,8 @@ _NOTICE = """
 local stream, hash, incarnation = KEYS[1], KEYS[2], KEYS[3]
 local year, time = 31536000, tonumber(redis.call('TIME')[1])
 local size, there = redis.call('XLEN', stream), redis.call('EXISTS', stream, incarnation)
-local found = redis.call('HMGET', hash, ' kept', ARGV[4])
-local known = found[2]
+local found = redis.call('HMGET', hash, ' kept', ARGV[4], ' removed')
+local known, removed = found[2], found[3]
 local length, let_go, newest = string.match(found[1] or '', '^(%d+) (%d+) ?([%d-]*)$')
 local function is_ours(id)
     local moment, number = string.match(id or '', '^(%d+)-(%d+)$')
@@ -60,7 +60,7 @@ if lost then
     redis.call('SET', incarnation, ARGV[1])
     redis.call('DEL', hash)
     redis.call('HSET', hash, ' lost', lost)
-    size, known, let_go, newest = 0, nil, nil, nil
+    size, known, removed, let_go, newest = 0, nil, nil, nil, nil
 end
 """
 
@@ -70,8 +70,8 @@ local now = math.min(time, tonumber(ARGV[3]))
 local gone = redis.call('XTRIM', stream, 'MINID', '~', (now - ARGV[2]) .. '000')
 if gone > 0 then
     size, let_go, newest = size - gone, now, is_ours(newest) and newest
-    if redis.call('HEXISTS', hash, ' removed') == 1 then redis.call('HINCRBY', hash, ' removed', gone) end
     redis.call('HSET', hash, ' kept', size .. ' ' .. now .. ' ' .. (newest or ''))
+    if tonumber(removed or '') then redis.call('HSET', hash, ' removed', removed + gone) end
 end
 """
 
@@ -83,7 +83,7 @@ if there < 2 and redis.call('EXISTS', stream) == 0 then
     redis.call('SET', incarnation, ARGV[1])
     redis.call('DEL', hash)
     redis.call('XDEL', stream, redis.call('XADD', stream, '*', 'event', ''))
-    known, let_go, newest = nil, nil, nil
+    known, removed, let_go, newest = nil, nil, nil, nil
 elseif there < 2 then
     redis.call('SET', incarnation, ARGV[1])
 end
