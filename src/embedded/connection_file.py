@@ -5,6 +5,7 @@ that is not is what a killed supervisor left behind. No process id is compared: 
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -48,9 +49,9 @@ def read_connection(home: Path) -> Connection | None:
             return None
     try:
         fields = json.loads(content)
-    except ValueError:  # somebody else has written in it
+        return Connection(Servers(**fields["servers"]), fields["durable"], fields["pids"])
+    except (ValueError, LookupError, TypeError):  # somebody else has written in it; the supervisor writes it anew
         return None
-    return Connection(Servers(**fields["servers"]), fields["durable"], fields["pids"])
 
 
 class ConnectionFile:
@@ -59,16 +60,26 @@ class ConnectionFile:
     def __init__(self, home: Path) -> None:
         self._path = home / NAME
         self._published: IO[str] | None = None
+        self._as_written: tuple[int, ...] = ()
 
     @property
     def is_published(self) -> bool:
-        return self._published is not None
+        """Whether it is there as we have written it."""
+        try:
+            return self._published is not None and _version(self._path.stat()) == self._as_written
+        except FileNotFoundError:
+            return False
 
     def publish(self, connection: Connection) -> None:
         self._published = write_locked(self._path, json.dumps(asdict(connection), indent=2))
+        self._as_written = _version(os.fstat(self._published.fileno()))
 
     def withdraw(self) -> None:
         self._path.unlink(missing_ok=True)
         if self._published:
             self._published.close()
             self._published = None
+
+
+def _version(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -66,7 +66,7 @@ class Supervisor:
             self._connection_file.withdraw()
             if time.monotonic() >= self._restart_at:
                 self._restart_at = time.monotonic() + RESTART_EVERY
-                logger.warning("a server is down")
+                logger.warning("a server is down, or the connection file is not as it was written")
                 self._start_servers()
         except (EmbeddedServersError, OSError):  # a full disk, say: it may pass, and we still have users
             logger.exception("not all servers are up")

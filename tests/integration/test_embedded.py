@@ -250,6 +250,17 @@ def test_all_come_back_when_all_are_killed_at_once(home: Path) -> None:
         assert remembered(them, "all killed")
 
 
+@pytest.mark.parametrize("said", [None, "", "[]", '{"servers": {}}'])
+def test_a_connection_file_that_somebody_has_changed_is_written_anew(home: Path, said: str | None) -> None:
+    file = home / "servers.json"
+    with servers(home) as them:
+        before = pids(home)
+        file.unlink() if said is None else file.write_text(said)
+
+        assert ensure_running(home) == them
+        assert pids(home) == before
+
+
 def test_ctrl_c_is_for_the_users(home: Path) -> None:
     with servers(home) as them:
         before = pids(home)

@@ -11,6 +11,7 @@ from allocation.config import Settings
 from embedded.files import try_lock, write_locked
 
 _WRITTEN_DOWN = "api.json"
+_ADDRESSES = ("http://", "https://", "unix:")
 _SECRETS = {"password", "sslpassword"}
 
 
@@ -38,8 +39,10 @@ def running_api_url(settings: Settings) -> str:
     try:
         with (settings.home / _WRITTEN_DOWN).open(encoding="utf-8") as file:
             if not try_lock(file, shared=True):  # so its writer lives
-                return str(json.load(file)["api"])
-    except OSError:
+                said = json.load(file)["api"]
+                if isinstance(said, str) and said.startswith(_ADDRESSES):
+                    return said
+    except (OSError, ValueError, LookupError, TypeError):  # not there, or somebody else has written in it
         pass
     return api_url(settings)
 
