@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -64,6 +65,28 @@ def test_what_is_fine_is_so_when_nobody_reads_it(service: Service, start: Start,
 
     ends = dict(zip(commands, map(ended, processes), strict=True))
     assert ends == dict.fromkeys(commands, (0, ""))
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_changes_no_verdict(
+    service: Service, settings: Settings, tmp_path: Path, closed: str
+) -> None:
+    service.bus.handle(CreateBatch("b1", "LAMP", 10))
+    service.bus.handle(Allocate("o1", "LAMP", 1))
+    environment = settings.as_environment({"PATH": os.environ["PATH"]})
+
+    def ask(*arguments: str) -> tuple[int, str, str]:
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "allocation", *arguments]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    is_read, is_told = " >&-" not in f" {closed}", "2>&-" not in closed
+    assert ask("orders", "--json") == (0, ANY if is_read else "", "")
+    assert ask("check")[0] == 0
+    code, _, said = ask("orders", "--nonsense")
+    assert (code, said.startswith("Error: No such option")) == (2, is_told)
+    code, said, _ = ask("export", "allocations", "-")
+    assert (code, said != "") == (0, is_read)
 
 
 def test_what_is_not_fine_is_not_though_nobody_reads_it(start: Start, nobody_reads: IO[bytes]) -> None:
