@@ -93,7 +93,7 @@ class Settings:
             rate_limit=_number(given, "RATE_LIMIT", default=0, most=1_000_000),
             log_level=_one_of(given, "LOG_LEVEL", LOG_LEVELS, default="INFO"),
             log_format=_one_of(given, "LOG_FORMAT", LOG_FORMATS, default=""),
-            traces_to=given.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+            traces_to=_traces_to(given),
         )
 
     @property
@@ -209,7 +209,7 @@ def _redis_url(env: Mapping[str, str]) -> str:
                 expected = "redis+sentinel://[:password@]host:port,host:port/service-name/db"
                 raise SettingError(f"REDIS_URL can't be read; expected {expected}")
             return url
-        return _url("REDIS_URL", url, ("redis", "rediss"), "redis://[:password@]host:port/db")
+        return _url("REDIS_URL", url, ("redis", "rediss"), "redis://[:password@]host:port/db", path="/*[0-9]*/*")
     if host := env.get("REDIS_HOST"):
         return f"redis://{host}:{63791 if host == 'localhost' else 6379}/0"
     return ""
@@ -263,14 +263,19 @@ def _time_to_stay(env: Mapping[str, str], name: str, default: timedelta) -> time
     return time
 
 
-def _url(name: str, given: str, schemes: tuple[str, ...], expected: str) -> str:
+def _traces_to(env: Mapping[str, str]) -> str:
+    name = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    url = env.get(name, "")
+    return _url(name, url, ("http", "https"), "a URL such as http://collector:4318") if url else ""
+
+
+def _url(name: str, given: str, schemes: tuple[str, ...], expected: str, path: str = ".*") -> str:
     try:
         url = urlsplit(given)
         port_is_readable = url.port is None or url.port > 0
     except ValueError:
         raise SettingError(f"{name} can't be read; expected {expected}") from None
-    number = url.path.strip("/")
-    if url.scheme not in schemes or not url.hostname or not port_is_readable or not (number + "0").isdigit():
+    if url.scheme not in schemes or not url.hostname or not port_is_readable or not re.fullmatch(path, url.path):
         raise SettingError(f"{name} can't be read; expected {expected}")
     return given
 

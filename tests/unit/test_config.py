@@ -99,6 +99,7 @@ def test_a_pooler_without_the_server_itself_is_refused() -> None:
         ("PORT", "65536"),
         ("WEB_CONCURRENCY", "-1"),
         ("WEB_CONCURRENCY", "²"),
+        *(("OTEL_EXPORTER_OTLP_ENDPOINT", url) for url in ("x", "ftp://x", "http://", "//x:4318", "http://secret@x:y")),
         ("LOG_LEVEL", "LOUD"),
         ("LOG_FORMAT", "xml"),
     ],
@@ -208,6 +209,11 @@ def test_only_a_socket_may_be_where_the_api_is_to_listen(tmp_path: Path) -> None
         old.bind(str(tmp_path / "old"))
         assert Settings.from_env({"HOST": f"unix:{tmp_path}/old"}).socket == tmp_path / "old"
     assert Settings.from_env({"HOST": f"unix:{free}"}).socket == free
+
+
+@pytest.mark.parametrize("url", ["http://collector:4318", "https://me:secret@collector/otlp/v1", "http://[::1]:4318"])
+def test_traces_are_sent_to_any_place_of_a_server(url: str) -> None:
+    assert Settings.from_env({"OTEL_EXPORTER_OTLP_ENDPOINT": url}).traces_to == url
 
 
 def test_a_number_may_not_be_longer_than_any_that_is_meant() -> None:
