@@ -52,7 +52,7 @@ from messaging.routes import Routes
 from messaging.sql.backlog import Waiting, waiting
 from messaging.sql.dead_letters import SqlDeadLetters
 from messaging.sql.deliveries import SqlDeliveries
-from messaging.sql.exclusive import KEEPALIVES, ExclusiveBus, make_exclusive
+from messaging.sql.exclusive import ExclusiveBus, make_exclusive
 from messaging.sql.housekeeping import Housekeeping
 from messaging.sql.limits import FOR_CALLERS, FOR_WORK
 from messaging.sql.log_reader import SqlLogReader
@@ -205,7 +205,7 @@ def exclusive_bus(
     settings: Settings, lock: str, table: Routes[UnitOfWork], retry: Retry, observer: Observer
 ) -> ExclusiveBus[UnitOfWork]:
     """For a way in that keeps an order."""
-    alone = database_engine(settings.database_url, connections=1, options=KEEPALIVES, limits=FOR_WORK)
+    alone = database_engine(settings.database_url, connections=1, limits=FOR_WORK)
     engine = make_exclusive(alone, lock)
     eager = replace(retry, conflict_deadline=0.5, first_wait=0.001, longest_wait=0.002)  # it gives way to nobody
     return ExclusiveBus(

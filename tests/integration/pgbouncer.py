@@ -28,7 +28,6 @@ pool_mode = transaction
 default_pool_size = {connections}
 max_client_conn = 200
 max_prepared_statements = 200
-ignore_startup_parameters = options
 query_wait_timeout = 1
 server_login_retry = 0.2
 """

@@ -17,6 +17,7 @@ from allocation.bootstrap import Service
 from allocation.domain import commands
 from allocation.entrypoints.redis_eventconsumer import handle, run
 from embedded.waiting import wait_for
+from messaging.sql.connections import connection
 from messaging.sql.exclusive import Occupied
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -59,6 +60,13 @@ def test_when_the_one_that_listens_is_gone_another_does(
         redis_server.publish(CHANNEL, json.dumps({"batchref": "b1", "qty": 5}))
 
         assert wait_for(lambda: quantities(sql) == [5], within=PATIENCE)
+
+
+def test_the_server_soon_notices_that_the_machine_of_the_holder_is_gone(service: Service) -> None:
+    with connection(service.pubsub_bus.engine) as holder:
+        rows = holder.execute(text("SELECT setting FROM pg_settings WHERE name ~ '^tcp_keepalives_' ORDER BY name"))
+
+        assert rows.scalars().all() == ["2", "2", "1"], "count, idle, interval"
 
 
 def test_who_lost_the_bridge_cannot_let_a_late_message_take_effect(

@@ -128,7 +128,7 @@ def test_who_must_be_alone_is_not_let_through_a_pooler(pooled: Settings) -> None
     """Both would be given the same session, and the lock of it."""
     through = bootstrap(replace(pooled, database_url=pooled.database_pooler_url))
 
-    with pytest.raises(NoSession, match="pooler"):
+    with pytest.raises(NoSession, match="there is a pooler before the database; go past it"):
         through.pubsub_bus.is_ours()
 
     through.close()

@@ -11,18 +11,12 @@ from messaging.sql.limits import UNLIMITED, Limits
 from messaging.sql.moments import read_all
 
 
-def database_engine(
-    url: str, connections: int = 10, options: str = "", limits: Limits = UNLIMITED, *, prepares: bool = True
-) -> Engine:
+def database_engine(url: str, connections: int = 10, limits: Limits = UNLIMITED, *, prepares: bool = True) -> Engine:
     """A pool that neither grows nor waits long, and connections that notice when the other side is gone.
 
-    `options` are the server's, as on its command line. Without `limits` a statement may take as long as it will.
+    Without `limits` a statement may take as long as it will.
     """
-    of_the_session: dict[str, str | None] = {}
-    if options:  # given empty, they would hide those in the URL
-        of_the_session["options"] = options
-    if not prepares:
-        of_the_session["prepare_threshold"] = None  # the driver then prepares nothing, whoever asks for it
+    nothing_prepared = {} if prepares else {"prepare_threshold": None}  # whoever asks the driver for it
     engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",  # a transaction is begun on purpose
@@ -37,7 +31,7 @@ def database_engine(
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 10_000,
-            **of_the_session,
+            **nothing_prepared,
         },
     )
     event.listen(engine, "connect", read_all)
@@ -45,9 +39,9 @@ def database_engine(
 
 
 @contextmanager
-def short_lived_engine(url: str, options: str = "") -> Iterator[Engine]:
+def short_lived_engine(url: str) -> Iterator[Engine]:
     """One connection, and no limits, for as long as the context lasts."""
-    engine = database_engine(url, connections=1, options=options)
+    engine = database_engine(url, connections=1)
     try:
         yield engine
     finally:

@@ -25,12 +25,12 @@ from messaging.unit_of_work import UnitOfWork
 
 U = TypeVar("U", bound=UnitOfWork)
 
-# Has the server notice within seconds that the holder's machine is gone.
-KEEPALIVES = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
-
-# A pooler can't tell a client the number of a backend that will change, and tells it one of its own.
+# A pooler can't tell a client the number of a backend that will change, and tells it one of its own. The settings have
+# the server notice within seconds that the holder's machine is gone; given at the start, many a pooler refuses them.
 _LOCK = """
-    SELECT CASE WHEN pg_backend_pid() = %s THEN pg_try_advisory_lock(hashtextextended(%s, 0)) END
+    SELECT pg_try_advisory_lock(hashtextextended(%s, 0)), set_config('tcp_keepalives_idle', '2', false),
+           set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '2', false)
+    WHERE pg_backend_pid() = %s
 """
 
 # A lock on a number of 64 bits is listed under its two halves. A superuser and the role itself see whose session it is.
@@ -103,12 +103,13 @@ def make_exclusive(engine: Engine, name: str) -> Engine:
     and NoSession where nobody could hold it."""
 
     @event.listens_for(engine, "connect")
-    def take_lock(driver: psycopg.Connection[tuple[bool | None]], _: object) -> None:
-        ours = driver.execute(_LOCK, (driver.info.backend_pid, name)).fetchone()
+    def take_lock(driver: psycopg.Connection[tuple[bool, str, str, str]], _: object) -> None:
+        found = driver.execute(_LOCK, (name, driver.info.backend_pid)).fetchone()
         driver.commit()
-        if ours == (None,):
+        if not found:
             raise NoSession(f"{name} needs a session of its own, and there is a pooler before the database; go past it")
-        if ours != (True,):
+        is_ours, *_ = found
+        if not is_ours:
             raise Occupied(f"another process has {name}")
         if not _MAY_TAKE.get()():  # asked under the lock, so that it stays true
             raise Occupied(f"another process has had {name} meanwhile")
