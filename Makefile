@@ -63,7 +63,7 @@ test-pairs: .venv/ready-to-test ## every two commands at the same moment: all is
 	@TESTS_ALL_PAIRS=1 $(BIN)/python -m pytest --numprocesses 2 tests/integration/test_pairs.py
 
 test-laws: .venv/ready-to-test ## every law once more, with eighty times as many examples; that takes its time
-	@HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest --numprocesses 2 --timeout 3600 tests/unit tests/integration/test_openapi.py
+	@HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest --numprocesses 2 --timeout 3600 tests/unit tests/integration/test_openapi.py tests/integration/test_damaged_rows.py
 
 e2e-tests: .venv/ready-to-test ## real processes, over HTTP and Redis
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import suppress
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import date
 from threading import Event
 from typing import Any
@@ -12,14 +13,20 @@ from typing import Any
 import pytest
 import redis
 from flask.testing import FlaskClient
+from hypothesis import settings as hypothesis_settings
+from sqlalchemy import ARRAY, Boolean, Column, Date, DateTime, Integer, LargeBinary, Table
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
 from tests.integration.conftest import Sql
 
 from allocation.bootstrap import Service
+from allocation.database import tables
 from allocation.domain import commands
 from allocation.domain.commands import OrderedLine, PlaceOrder
 from allocation.entrypoints.clock import Clock
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
+from messaging.sql import tables as messaging_tables
 
 Differences = Callable[[], list[str]]
 
@@ -138,3 +145,89 @@ def test_a_delivery_that_was_counted_too_often_is_named_and_no_other_is_repeated
 
     assert published(redis_server).count("SOFA") == published(redis_server).count("LAMP") == 7
     assert any("LAMP" in one for one in differences())
+
+
+def values_of(column: Column[Any]) -> list[str]:
+    """Ends of what the type can hold, and what no process of ours has ever written there."""
+    kind = column.type
+    if isinstance(kind, Integer):
+        found = [str(number) for number in (0, -1, 7, MOST, -MOST - 1, MOST_OF_ALL, -MOST_OF_ALL - 1)]
+    elif isinstance(kind, Date | DateTime):
+        found = [f"'{day}'" for day in DAYS]
+    elif isinstance(kind, JSONB):
+        found = ["'{}'", "'[]'", "'null'", "'7'", "'\"x\"'", DEEP, "'{\"qty\": 1e400}'"]
+    elif isinstance(kind, ARRAY):
+        found = ["'{}'", "'{NULL}'", "'{{1},{2}}'", f"'{{{MOST_OF_ALL}}}'"]
+    elif isinstance(kind, Boolean):
+        found = ["true", "false"]
+    elif isinstance(kind, LargeBinary):
+        found = ["''"]
+    else:
+        found = ["''", "'null'", "U&'\\202E'", "repeat('x', 2000)"]
+    return [*found, "NULL"] if column.nullable else found
+
+
+NAMES_A_SKU = ("stream", "sku", "message_id", "orderid")
+EVERY_DAMAGE = [
+    (table, column, value)
+    for table in (*tables.metadata.sorted_tables, *messaging_tables.metadata.sorted_tables)
+    for column in table.c
+    if column.computed is None and {*NAMES_A_SKU} & {*table.c.keys()}
+    for value in values_of(column)
+]
+OF_OTHERS = [
+    *(page for page in PAGES if "LAMP" not in page),
+    "/v1/products/SOFA",
+    "/v1/products/SOFA/availability",
+    "/v1/batches?sku=SOFA",
+    "/v1/orders/SOFA-1",
+    "/v1/events?sku=SOFA",
+    "/metrics",
+]
+
+
+@contextmanager
+def damaged(sql: Sql, table: Table, column: Column[Any], value: str) -> Iterator[bool]:
+    """The rows about LAMP, as long as the context lasts; false where a constraint does not let it be."""
+    own = next(name for name in NAMES_A_SKU if name in table.c)
+    about = f"WHERE {own} LIKE '%LAMP%'"
+    stored = ", ".join(one.name for one in table.c if one.computed is None)
+    sql(f"CREATE TABLE sound AS SELECT {stored} FROM {table.name} {about}")
+    changed: list[str] = []
+    try:
+        with suppress(DBAPIError):
+            update = f"UPDATE {table.name} SET {column.name} = {value} {about}"
+            changed = [row for (row,) in sql(f"{update} RETURNING CAST(ctid AS text)")]
+        yield bool(changed)
+    finally:
+        sql(f"DELETE FROM {table.name} WHERE ctid = ANY(CAST(:changed AS tid[]))", changed=changed)
+        sql(f"DELETE FROM {table.name} {about}")
+        sound = f"({stored}) OVERRIDING SYSTEM VALUE SELECT {stored} FROM sound"
+        sql(f"INSERT INTO {table.name} {sound} ON CONFLICT DO NOTHING")
+        sql("DROP TABLE sound")
+
+
+def test_whatever_is_damaged_about_one_sku_holds_back_no_other(
+    two: Service, client: FlaskClient, sql: Sql, differences: Differences
+) -> None:
+    """A sample of all that can be in any column; `make test-laws` tries all of it."""
+    two.dead_letters.store(source="LAMP", message_id="LAMP", body=b"x", reason="y", attempts=1)
+    two.relay.deliver(PUBLISH)
+    two.bus.handle(commands.Allocate("LAMP-4", "LAMP", 1))
+    some = random.sample(EVERY_DAMAGE, min(len(EVERY_DAMAGE), hypothesis_settings().max_examples))
+    tried = 0
+    for number, (table, column, value) in enumerate(some):
+        with damaged(sql, table, column, value) as is_damaged:
+            if not is_damaged:
+                continue
+            what, tried = f"{table.name}.{column.name} = {value}", tried + 1
+            statuses = {page: client.get(page, follow_redirects=True).status_code for page in OF_OTHERS}
+            assert {page for page, status in statuses.items() if status != 200} == set(), what
+            sofa = {"orderid": f"new-{number}", "sku": "SOFA", "qty": 1}
+            assert client.post("/v1/allocations", json=sofa).status_code in {201, 409}, what
+            try:
+                differences()
+                two.relay.deliver(PUBLISH)
+            except Exception as error:
+                raise AssertionError(what) from error
+    assert tried
