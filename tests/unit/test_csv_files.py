@@ -136,6 +136,8 @@ def test_refuses_a_header_that_is_there_again_and_goes_on(write: Write, header: 
         b"ref,sku,qty",
         b"REF,Sku,q_t_y,eta,expires",
         b"ref,sku,qty,Gr\xf6\xdfe",
+        b"ref,sku,quantity,expires",
+        b"sku,Quantity,ref,eta",
         b"b2,S,5,ref,sku,qty,expires",
         b"b2,S,5,2031-01-01ref,sku,qty,expires",
         b"b2,S,5,\xef\xbb\xbfref,sku,qty,expires",
@@ -149,6 +151,24 @@ def test_reads_nothing_behind_a_header_that_is_another_one(write: Write, row: by
         assert next(found).number == 2
         with pytest.raises(BadCsv, match=r"^row 3 names the columns anew, and not as row 1 does; was one"):
             next(found)
+
+
+def test_a_remark_beside_a_row_that_is_not_wanted_is_nobody_s_concern(write: Write) -> None:
+    with opened(write(b"sku,qty,\nLAMP,1,\nSOFA,2,sold out?\n")) as file:
+        [first, second] = file
+    asked_for = Condition.parse("sku=LAMP")
+
+    assert (second.fault, asked_for.holds(first), asked_for.holds(second)) == (
+        "has 'sold out?' in column 3, which has no name; name it in the header",
+        True,
+        False,
+    )
+
+
+def test_a_column_that_is_named_by_a_sign_makes_no_row_a_header(write: Write) -> None:
+    with opened(write(b"#;eta;sku;$\nb1;;BLUE-SKU;x\n")) as file:
+        file.needed = {"#", "sku", "$"}
+        assert [row.fault for row in file] == [""]
 
 
 @pytest.mark.parametrize("row", [b"ref,sku,1,", b"my-ref,the sku,5,", b"sku,ref,1,qt", b"ref,ref,ref,", b"x,sku,1,qty"])

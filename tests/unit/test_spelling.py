@@ -10,9 +10,22 @@ from allocation.spelling import has_words
     [
         *(
             (name, "eta")
-            for name in ("eta", "eta_date", "new ETA", "eta [UTC]", "eta\n(day)", "#eta", "E.T.A. day", "my e-ta")
+            for name in (
+                "eta",
+                "eta_date",
+                "new ETA",
+                "eta [UTC]",
+                "eta\n(day)",
+                "#eta",
+                "E.T.A. day",
+                "my e-ta",
+                "etaDate",
+                "newEta",
+                "newETA",
+            )
         ),
-        *((name, "needed_by") for name in ("needed by date", "is NeededBy", "needed_by")),
+        *((name, "needed_by") for name in ("needed by date", "is NeededBy", "needed_by", "neededByDate")),
+        ("orderLineNo", "lineno"),
         ("ｅｔａ＿ｄａｙ", "eta"),
         ("line №", "lineno"),
     ],

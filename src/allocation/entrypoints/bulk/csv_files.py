@@ -106,7 +106,7 @@ class CsvFile:
     def __iter__(self) -> Iterator[Row]:
         """Raises BadCsv."""
         cleared = 0
-        names = set(_spelled(self.columns if self.needed is None else self.needed))
+        names = {*map(letters, self.columns if self.needed is None else self.needed)} - {""}
         while (record := self._next_record()) is not None:
             if not any(map(str.strip, record)):
                 cleared += 1
@@ -116,7 +116,8 @@ class CsvFile:
                     )
                 continue
             cleared = 0
-            if _has(names, record):
+            has_a_number = len(record) == len(self.columns) and any(map(str.isdigit, record))  # that is quickly seen
+            if not has_a_number and _has(names, record):
                 yield self._header_again(record)
                 continue
             fault = self._fault_of(record)
@@ -215,9 +216,15 @@ def _spelled(cells: Iterable[str]) -> list[str]:
 
 
 def _has(names: set[str], record: list[str]) -> bool:
-    """Whether all of them are cells. One may stand behind the last cell of another file, which had no end of line."""
+    """Whether all of them are cells, or some, and no number is. One may stand behind the last cell of another file,
+    which had no end of line."""
+    row = letters("".join(record))
+    if sum(name in row for name in names) < min(2, len(names)):
+        return False
     cells = _spelled(record)
     missing = [name for name in names if name not in cells]
+    if len(names) - len(missing) > 1 and not any(map(str.isdigit, cells)):
+        return True
     return not missing or (len(missing) == 1 < len(names) and any(cell.endswith(missing[0]) for cell in cells))
 
 
@@ -279,5 +286,8 @@ class Condition:
         return cls(column, frozenset(values.split(",")), wanted)
 
     def holds(self, row: Row) -> bool:
-        """A row that can't be read might be one that is wanted."""
-        return bool(row.fault) or (row.values[self.column] in self.values) is self.wanted
+        """A row of which that can't be read might be one that is wanted."""
+        value = row.values.get(self.column)
+        if row.fault and (value is None or REPLACEMENT in value or _BYTE_ORDER_MARK in value):
+            return True
+        return (value in self.values) is self.wanted
