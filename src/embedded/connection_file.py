@@ -6,6 +6,7 @@ that is not is what a killed supervisor left behind. No process id is compared: 
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -67,7 +68,7 @@ class ConnectionFile:
         """Whether it is there as we have written it."""
         try:
             return self._published is not None and _version(self._path.stat()) == self._as_written
-        except FileNotFoundError:
+        except OSError:  # it is not there, or is no file
             return False
 
     def publish(self, connection: Connection) -> None:
@@ -75,7 +76,8 @@ class ConnectionFile:
         self._as_written = _version(os.fstat(self._published.fileno()))
 
     def withdraw(self) -> None:
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or is no file
+            self._path.unlink()
         if self._published:
             self._published.close()
             self._published = None

@@ -261,6 +261,24 @@ def test_a_connection_file_that_somebody_has_changed_is_written_anew(home: Path,
         assert pids(home) == before
 
 
+@pytest.mark.parametrize("put", [Path.mkdir, lambda file: file.symlink_to(file.name)], ids=["a folder", "a link"])
+def test_what_is_no_file_in_place_of_the_connection_file_ends_no_server(
+    home: Path, put: Callable[[Path], object]
+) -> None:
+    file = home / "servers.json"
+    with servers(home) as them:
+        before = pids(home)
+        file.unlink()
+        put(file)
+        log = home / "log" / "supervisor.log"
+        assert eventually(lambda: "not all servers are up" in log.read_text() or file.is_file())
+        if file.is_dir():
+            file.rmdir()
+
+        assert ensure_running(home) == them
+        assert pids(home) == before
+
+
 def test_ctrl_c_is_for_the_users(home: Path) -> None:
     with servers(home) as them:
         before = pids(home)
