@@ -1060,6 +1060,41 @@ def test_a_position_that_is_damaged_is_said_and_stands_in_nobody_s_way(  # noqa:
     assert sql("SELECT entry_id FROM stream_positions") == [(last[0][0].decode(),)]
 
 
+@pytest.mark.parametrize("answered", ["''", "'abc'", f"'{'9' * 19}-0'", "NULL"])
+def test_where_it_is_damaged_how_far_the_stream_was_answered_the_rest_is_handled_all_the_same(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, answered: str
+) -> None:
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    service.engine.dispose()
+    sql(f"UPDATE stream_positions SET answered = {answered}")
+    redis_server.xgroup_destroy(COMMANDS, GROUP)
+    producer.change_batch_quantity("b1", 9)
+
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: quantities(sql) == [9], within=PATIENCE)
+        until_all_is_done(redis_server)
+
+
+def test_after_an_older_release_was_at_work_nothing_is_answered_again(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """It writes how far the stream is handled, and not how far it is answered."""
+    for number in range(3):
+        producer.send("create_batch", {"ref": f"b{number}", "sku": "LAMP", "qty": 1}, replyto="shop.replies")
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    first: Any = redis_server.xrange(COMMANDS, count=1)
+    sql(f"UPDATE stream_positions SET answered = '{first[0][0].decode()}', as_of = '{first[0][0].decode()}'")
+
+    with at_work(partial(run, service)):
+        producer.create_batch("later", "LAMP", 1)
+        until_all_is_done(redis_server)
+
+    assert len(answers(redis_server)) == 3
+
+
 def test_what_was_given_up_stays_so_when_the_group_is_lost(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1127,6 +1162,28 @@ def test_a_stream_made_anew_with_lower_ids_is_handled_from_its_beginning(
 
     assert quantities(sql) == [11, 12, 13]
     assert dead_letters(sql) == []
+
+
+def test_a_group_that_is_lost_after_the_stream_was_made_anew_goes_on_in_the_new_one(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_commands, "_all_is_answered", lambda _, handled: handled)  # as if killed before
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    age(redis_server, sql, days=-8)
+    redis_server.delete(COMMANDS)
+    producer.change_batch_quantity("b1", 11)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    redis_server.xgroup_destroy(COMMANDS, GROUP)
+    for qty in (12, 13):
+        producer.change_batch_quantity("b1", qty)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [11, 12, 13]
 
 
 def test_a_position_that_no_release_has_kept_is_taken_from_the_group(
@@ -1489,3 +1546,37 @@ def test_what_is_given_up_while_redis_is_full_is_answered_later(
 
     assert [answer["data"]["refused"] for answer in answers(redis_server)] == ["/problems/internal-error"]
     assert len(dead_letters(sql)) == 1
+
+
+@pytest.mark.parametrize("is_pending", [True, False])
+def test_an_answer_comes_once_though_it_can_not_be_noted_for_a_while(
+    service: Service,
+    producer: Producer,
+    redis_server: redis.Redis,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_pending: bool,
+) -> None:
+    monkeypatch.setattr(inbound, "_SHORTEST_PAUSE", 0.01)
+    with at_work(partial(run, service)):
+        producer.create_batch("b1", "LAMP", 10)
+        until_all_is_done(redis_server)
+    advance, faults = service.command_bus.advance, [Unavailable("a row is locked")] * 8
+
+    def advance_when_possible(position: Position) -> None:
+        if faults:
+            raise faults.pop()
+        advance(position)
+
+    monkeypatch.setattr(service.command_bus, "advance", advance_when_possible)
+    producer.send_raw("not json" if is_pending else json.dumps(CREATED), replyto="shop.replies")
+    if is_pending:
+        redis_server.xgroup_createconsumer(COMMANDS, GROUP, "me")
+        redis_server.xreadgroup(GROUP, "me", {COMMANDS: ">"})
+
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: not faults and is_all_answered(sql), within=PATIENCE)
+
+    assert len(answers(redis_server)) == 1
+    assert len(dead_letters(sql)) == is_pending

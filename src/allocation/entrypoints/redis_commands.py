@@ -125,7 +125,12 @@ def _handle_first_pending(service: Service, handled: Position | None, stop: Even
 
 def _all_is_answered(service: Service, handled: Position) -> Position:
     """Else whoever takes over would answer the last of it again."""
-    service.command_bus.advance(handled)
+    try:
+        service.command_bus.advance(handled)
+    except Occupied:
+        raise
+    except Unavailable:  # tried again when there is nothing to do the next time
+        return handled
     return replace(handled, answered=handled.entry_id)
 
 
@@ -186,6 +191,7 @@ def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
             return False
         reason = str(error) if isinstance(error, Stuck) else repr(error)
         done = until_possible(partial(_finish, service, entry, None, _refused(entry, error), reason), stop)
+    done = done and until_possible(partial(_note_handled, service, entry), stop)
     if done:
         service.command_group.acknowledge([entry])
     return done
@@ -254,11 +260,14 @@ def _answer(service: Service, entry: Entry, metadata: Metadata | None, outcome: 
 
 
 def _finish(service: Service, entry: Entry, metadata: Metadata | None, outcome: Outcome, reason: str) -> None:
-    """Keep it if it is a dead letter, and answer; then the stream is handled up to it, so that it stays so when the
-    group is lost. Each may be repeated when what follows can't be done."""
+    """Keep it if it is a dead letter, and answer."""
     if _is_dead_letter(outcome):
         _store(service, entry, reason)
     _answer(service, entry, metadata, outcome)
+
+
+def _note_handled(service: Service, entry: Entry) -> None:
+    """What had no effect too, so that it stays so when the group is lost."""
     if not _seems_handled(service, entry):
         service.command_bus.advance(service.command_group.position_of(entry))
 

@@ -239,7 +239,10 @@ def is_at_or_before(entry: Entry, position: Position) -> bool:
 
 
 def _answered(position: Position) -> str:
-    return position.entry_id if position.answered is None else position.answered
+    """The one before may have been of another stream, with higher ids."""
+    if position.answered is None or _id(position.answered) > _id(position.entry_id):
+        return position.entry_id
+    return position.answered
 
 
 def _text(entry_id: object) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import case, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from messaging.codec import JsonObject
@@ -44,13 +45,15 @@ _ADVANCE = Write(
                 "entry_id": _moved.excluded.entry_id,
                 "fingerprint": _moved.excluded.fingerprint,
                 "answered": _positions.c.entry_id,
+                "as_of": _moved.excluded.entry_id,
             },
         )
     ),
 )
 _streams = rows_of(_positions.c.stream)
+_answered = case((_positions.c.as_of == _positions.c.entry_id, _positions.c.answered))
 _POSITION = compiled(
-    select(_positions.c.stream, _positions.c.entry_id, _positions.c.fingerprint, _positions.c.answered).join(
+    select(_positions.c.stream, _positions.c.entry_id, _positions.c.fingerprint, _answered).join(
         _streams, _streams.c.stream == _positions.c.stream
     )
 )
@@ -95,15 +98,14 @@ class SqlInbox:
     def position(self, stream: str) -> Position | None:
         """None also where what is stored is damaged: then the group says where it is."""
         rows = self._ask(Query(_POSITION, [{"stream": stream}]))[_POSITION]
-        found = [Position(*row) for row in rows]
-        usable = [
-            one for one in found if _ENTRY_ID.fullmatch(one.entry_id) and _ENTRY_ID.fullmatch(one.answered or "0-0")
-        ]
-        if found and not usable:
-            log.error(
-                "how far the stream is handled is not known", extra={"stream": stream, "found": found[0].entry_id}
-            )
-        return usable[0] if usable else None
+        found = next((Position(*row) for row in rows), None)
+        if found and not _ENTRY_ID.fullmatch(found.entry_id):
+            about = {"stream": stream, "found": found.entry_id}
+            log.error("how far the stream is handled is not known", extra=about)
+            return None
+        if found and not _ENTRY_ID.fullmatch(found.answered or ""):
+            return replace(found, answered=None)
+        return found
 
     def queries(self, message_ids: Sequence[str]) -> Iterator[Query]:
         """What is known of these messages."""

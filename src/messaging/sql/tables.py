@@ -106,8 +106,9 @@ stream_positions = Table(
     Column("entry_id", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
     Column("answered", Text),
+    Column("as_of", Text),
     comment="How far each stream of messages was handled, written with what its last entry has brought about. "
-    "All up to answered, at least, needs nothing any more.",
+    "All up to answered needs nothing any more, as of that entry.",
     postgresql_with={"fillfactor": "50"},
 )
 

@@ -1,5 +1,5 @@
-"""Of the stream of commands also how far it was answered before what was handled last. A process of the release before
-that runs beside this one leaves it as it is; then some commands are answered once more."""
+"""Of the stream of commands also how far it was answered, as of the entry that was handled last. A process of the
+release before that runs beside this one writes neither, so what it leaves is for another entry, and does not count."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ _BEFORE = "How far each stream of messages was handled, written with what its la
 
 def upgrade() -> None:
     op.add_column("stream_positions", sa.Column("answered", sa.Text(), nullable=True))
+    op.add_column("stream_positions", sa.Column("as_of", sa.Text(), nullable=True))
     op.create_table_comment(
-        "stream_positions", f"{_BEFORE} All up to answered, at least, needs nothing any more.", existing_comment=_BEFORE
+        "stream_positions",
+        f"{_BEFORE} All up to answered needs nothing any more, as of that entry.",
+        existing_comment=_BEFORE,
     )
 
 
 def downgrade() -> None:
     op.create_table_comment("stream_positions", _BEFORE)
+    op.drop_column("stream_positions", "as_of")
     op.drop_column("stream_positions", "answered")
