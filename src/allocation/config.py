@@ -275,7 +275,13 @@ def _url(name: str, given: str, schemes: tuple[str, ...], expected: str, path: s
         port_is_readable = url.port is None or url.port > 0
     except ValueError:
         raise SettingError(f"{name} can't be read; expected {expected}") from None
-    if url.scheme not in schemes or not url.hostname or not port_is_readable or not re.fullmatch(path, url.path):
+    if (
+        any(map(str.isspace, given))
+        or url.scheme not in schemes
+        or not url.hostname
+        or not port_is_readable
+        or not re.fullmatch(path, url.path)
+    ):
         raise SettingError(f"{name} can't be read; expected {expected}")
     return given
 

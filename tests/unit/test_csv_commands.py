@@ -57,7 +57,7 @@ def test_names_the_column_that_is_missing_and_the_way_out(lines: str) -> None:
         ("batches", "location", "Location code"),
         *(
             ("orders", "lineid", column)
-            for column in ("order_lineid", "order line id", "line_no", "Line No.", "line number")
+            for column in ("order_lineid", "order line id", "line_no", "Line No.", "line number", "Line #", "line")
         ),
     ],
 )

@@ -261,14 +261,26 @@ def test_refuses_rows_that_lack_a_cell_that_is_needed_or_have_one_without_a_colu
 
 @pytest.mark.parametrize("nameless", [b"", b" "])
 def test_refuses_a_value_in_a_column_without_a_name_and_takes_rows_without_one(write: Write, nameless: bytes) -> None:
-    with opened(write(b"ref,qty," + nameless + b",\nb1,10,2031-01-01,\nb2,10\nb3,10,, \nb4,10,," + b"x" * 99)) as file:
+    with opened(
+        write(b"ref,qty," + nameless + b",\nb0,1\nb1,10,2031-01-01,\nb2,10\nb3,10,, \nb4,10,," + b"x" * 99)
+    ) as file:
         file.needed = {"ref", "qty"}
         assert [row.fault for row in file] == [
+            "",
             "has '2031-01-01' in column 3, which has no name; name it in the header",
             "",
             "",
             f"has '{'x' * 60}' in column 4, which has no name; name it in the header",
         ]
+
+
+def test_ends_at_the_first_row_where_that_has_a_value_in_a_column_without_a_name(write: Write) -> None:
+    """As a column of row numbers in front."""
+    with opened(write(b",ref,qty\n\n0,b1,10\n1,b2,10\n")) as file, pytest.raises(BadCsv) as raised:
+        list(file)
+
+    assert str(raised.value) == "row 3 has '0' in column 1, which has no name"
+    assert raised.value.mend == "name it in the header, and import the file again"
 
 
 @pytest.mark.parametrize("cleared", [b"\n", b",\n", b" \n"])

@@ -68,7 +68,16 @@ def test_a_number_may_have_a_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["holds"], ["backorders"], ["at-risk"], ["orders", "--sku"], ["watch", "--sku"], ["watch", "--order"]]
+    "command",
+    [
+        ["holds"],
+        ["backorders"],
+        ["at-risk"],
+        ["orders", "--sku"],
+        ["watch", "--sku"],
+        ["watch", "--order"],
+        ["availability"],
+    ],
 )
 @pytest.mark.parametrize(
     ("name", "rule"),

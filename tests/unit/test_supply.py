@@ -169,7 +169,9 @@ def test_a_receipt_whose_numbers_contradict_each_other_is_refused(
 
 
 def test_the_rest_needs_a_reference_of_its_own(ship: Service) -> None:
-    unchanged(ship, ReceiveBatch("by-ship", "r-1", 60, rest=Rest("by-ship", FEBRUARY)), errors.BatchConflict, "by-ship")
+    unchanged(
+        ship, ReceiveBatch("by-ship", "r-1", 60, rest=Rest("by-ship", FEBRUARY)), errors.BatchConflict, "rest by-ship"
+    )
 
 
 def test_a_batch_that_was_created_is_the_identical_one_whatever_became_of_it(ship: Service) -> None:

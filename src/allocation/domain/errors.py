@@ -120,8 +120,8 @@ class UnknownOrder(DomainError):
 
 
 class BatchConflict(DomainError):
-    """A batch was created under this reference before, with another SKU, quantity, ETA or expiry. Use another
-    reference: two lots are two batches."""
+    """A batch was created under this reference before, with another SKU, quantity, ETA, expiry or location. Use
+    another reference: two lots are two batches."""
 
     code = "batch_conflict"
     kind = Kind.CONFLICT

@@ -126,7 +126,7 @@ def _require_possible(product: Product, cmd: ReceiveBatch, batch: Batch, missing
         if missing <= 0:
             raise ImpossibleReceipt(f"rest: nothing of batch {batch.reference} is left to come")
         if there := product.batches.get(cmd.rest.ref):
-            raise BatchConflict(there)
+            raise BatchConflict(there, rest=cmd.rest.ref)
 
 
 def count_batch(product: Product, cmd: CountBatch) -> int:

@@ -146,7 +146,7 @@ class SqlLogReader:
         lowest, highest = log.execute(_TRANSACTIONS).one()
         if lowest is None:
             return []
-        first, end = _span(range(lowest, highest + 1), time_of, wanted)
+        first, end = _span(range(max(lowest, -_FAR), min(highest, _FAR) + 1), time_of, wanted)
         transaction, position = max(_order(log, after), (first - 1, _LAST_POSITION))
         return _entries(log, _ALL, wanted, transaction=transaction, position=position, end=end, most=most)
 
@@ -214,6 +214,8 @@ _COMPLETE = """
 """
 _BEFORE_ALL = (-(2**63), 0)
 _LAST_POSITION = 2**63 - 1
+_FAR = 2**61
+"""What is beyond it, or so far below zero, is damaged, and more than can be halved."""
 
 _STREAM = text(f"""
     SELECT {_ENTRY} FROM event_log
@@ -235,7 +237,7 @@ _LATEST = text(f"""
     SELECT {_ENTRY} FROM event_log WHERE {_COMPLETE} AND {_IN_TIME}
     ORDER BY transaction_id DESC, position DESC LIMIT :most
 """)  # noqa: S608 - all of it is our own
-_TRANSACTIONS = text("SELECT min(transaction_id), max(transaction_id) FROM event_log WHERE transaction_id > 0")
+_TRANSACTIONS = text("SELECT min(transaction_id), max(transaction_id) FROM event_log")
 _TIME_OF_TRANSACTION = text(f"""
     SELECT time FROM event_log WHERE transaction_id >= :transaction AND {_IS_TIME}
     ORDER BY transaction_id, position LIMIT 1

@@ -83,6 +83,7 @@ class CsvFile:
         self.rows_read = 0
         self.columns = self._header()
         self._nameless = [place for place, column in enumerate(self.columns) if not column.strip()]
+        self._any_row = False
         self.needed: set[str] | None = None
         """Columns in which each row must have a cell; None: all."""
 
@@ -121,6 +122,7 @@ class CsvFile:
                 yield self._header_again(record)
                 continue
             fault = self._fault_of(record)
+            self._any_row = True
             is_whole = len(record) == len(self.columns)
             yield Row(self.rows_read, dict(zip(self.columns, record, strict=True)) if is_whole else {}, fault)
 
@@ -138,10 +140,16 @@ class CsvFile:
         if any(_BYTE_ORDER_MARK in cell for cell in record):
             return "has a byte order mark (U+FEFF); was one file put behind another?"
         record.extend([""] * (len(self.columns) - len(record)))
+        return self._fault_of_nameless(record)
+
+    def _fault_of_nameless(self, record: list[str]) -> str:
+        """Raises BadCsv for the first row: then they are all like it."""
         for place in self._nameless:
             if record[place].strip():
-                shown = record[place][:_LONGEST_SHOWN]
-                return f"has {shown!r} in column {place + 1}, which has no name; name it in the header"
+                fault = f"has {record[place][:_LONGEST_SHOWN]!r} in column {place + 1}, which has no name"
+                if self._any_row:
+                    return f"{fault}; name it in the header"
+                raise BadCsv(self.rows_read, fault, "name it in the header, and import the file again")
         return ""
 
     def _header_again(self, record: list[str]) -> Row:

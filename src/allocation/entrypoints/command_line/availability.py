@@ -11,7 +11,7 @@ import click
 from allocation.config import Settings
 from allocation.entrypoints.command_line.looking import batches, echo_table, line_asked_for, line_options
 from allocation.entrypoints.command_line.output import echo_json, json_option
-from allocation.entrypoints.command_line.parameters import Number
+from allocation.entrypoints.command_line.parameters import Name, Number
 from allocation.entrypoints.command_line.sessions import service
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="What can be had of a SKU today and later.")
-@click.argument("sku")
+@click.argument("sku", type=Name())
 @click.argument("qty", type=Number(), required=False)
 @line_options
 @json_option("Print a JSON object.")

@@ -69,7 +69,7 @@ def line_asked_for(
 
 
 @click.command(short_help="Which batch a line would get now, and why.")
-@click.argument("sku")
+@click.argument("sku", type=Name())
 @click.argument("qty", type=Number())
 @line_options
 @json_option("Print a JSON object.")
