@@ -1278,7 +1278,7 @@ def test_what_was_handled_is_kept_and_answered_though_redis_forgets_that_it_is_p
     forget(redis_server)
     with at_work(partial(run, start_another())):
         until_all_is_done(redis_server)
-        assert wait_for(lambda: len(answers(redis_server)) == 4, within=PATIENCE)
+        assert wait_for(lambda: len(answers(redis_server)) == 4 and is_all_answered(sql), within=PATIENCE)
 
     assert len(dead_letters(sql)) == 2
     assert events(sql).count("batch_created.v1") == 2 + (not is_the_first)
