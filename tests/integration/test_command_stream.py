@@ -541,6 +541,37 @@ def test_who_was_replaced_can_not_let_a_message_take_effect_late(
     assert events(sql) == []
 
 
+def test_who_was_replaced_leaves_the_group_as_another_has_it(
+    start_another: Callable[[], Service], producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    replaced, another = start_another(), start_another()
+    assert replaced.command_bus.is_ours()
+    handled = redis_commands._take_over(replaced)
+    sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database IS NOT NULL")
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, another)):
+        until_all_is_done(redis_server)
+        before: Any = redis_server.xinfo_groups(COMMANDS)
+        with pytest.raises(Occupied):
+            redis_commands._work(replaced, Event(), handled)
+        after: Any = redis_server.xinfo_groups(COMMANDS)
+
+    shown = ("pending", "last-delivered-id")
+    assert [before[0][name] for name in shown] == [after[0][name] for name in shown]
+
+
+def test_what_another_client_takes_of_what_is_handled_is_not_pending_for_long(
+    service: Service, producer: Producer, redis_server: redis.Redis
+) -> None:
+    with at_work(partial(run, service)):
+        producer.create_batch("b1", "LAMP", 10)
+        until_all_is_done(redis_server)
+        entries: Any = redis_server.xrange(COMMANDS)
+        redis_server.xclaim(COMMANDS, GROUP, "another", 0, [entries[0][0]], force=True)
+
+        assert wait_for(lambda: pending(redis_server) == 0, within=PATIENCE)
+
+
 def test_what_was_deleted_before_it_was_handled_is_told(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:

@@ -89,11 +89,11 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             continue
         entries = group.new(together, _LISTEN)
         was_set_back = bool(entries and handled and is_at_or_before(entries[0], handled))
-        if was_set_back or (not handled and group.others_hold_some()):  # so all that is pending, in its order
+        if was_set_back or (not (handled and entries) and group.others_hold_some()):  # so all of that, in its order
             handled = _take_over(service)
             some_are_pending = True
         elif handled and group.has_skipped(handled, entries):
-            group.go_back_to(handled)
+            _go_back_to(service, handled)
             some_are_pending = True
         elif entries:
             some_are_pending = not all(_handle_together(service, part) for part in _parts(entries))
@@ -115,12 +115,19 @@ def _handle_first_pending(service: Service, handled: Position | None, stop: Even
         return handled, False
     is_next = handled is not None and not is_at_or_before(entry, handled)
     if handled and is_next and group.has_skipped(handled, [entry]):
-        group.go_back_to(handled)
+        _go_back_to(service, handled)
     elif not _handle_one(service, entry, stop):
         stop.wait(_PAUSE_AFTER_A_FAULT)
     elif is_next:
         handled = group.position_of(entry)
     return handled, True
+
+
+def _go_back_to(service: Service, handled: Position) -> None:
+    """Whoever was replaced and does not know it yet has skipped what another has handled since."""
+    if not service.command_bus.is_ours():
+        raise Occupied("another consumer has come, and gone on")
+    service.command_group.go_back_to(handled)
 
 
 def _all_is_answered(service: Service, handled: Position) -> Position:
