@@ -106,9 +106,13 @@ def ask_by_many(client: FlaskClient, prefix: str) -> list[tuple[int, str | None,
         return list(threads.map(ask, range(100)))
 
 
+OTHERS_AT_WORK = 2.5
+"""Other tests share the machine; who waits for a connection without end waits far longer."""
+
+
 def assert_all_refused_in_time(answers: list[tuple[int, str | None, float]]) -> None:
     assert {(status, retry_after) for status, retry_after, _ in answers} == {(503, "1")}
-    assert max(waited for *_, waited in answers) < 2
+    assert max(waited for *_, waited in answers) < 2 * OTHERS_AT_WORK
 
 
 def assert_works_again(client: FlaskClient) -> None:
