@@ -124,7 +124,7 @@ def test_a_role_whose_rights_are_withdrawn_waits_until_it_has_them_again(
     consumer.start()
     with databases.admin.connect() as connection:
         try:
-            assert wait_for(lambda: bool(redis_server.exists(COMMANDS)), within=20.0)
+            assert wait_for(lambda: sql("SELECT 1 FROM stream_positions") == [(1,)], within=20.0), "it does not read"
             connection.execute(text("REVOKE pg_write_all_data FROM ordinary"))
             with pytest.raises(Unavailable, match="grant it"):
                 service.bus.handle(commands.CreateBatch("b1", "LAMP", 100))
