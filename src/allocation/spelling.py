@@ -10,8 +10,8 @@ _ASCII = {code: chr(code).lower() if chr(code).isalnum() else None for code in r
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-def letters(name: str) -> str:
-    """And digits: without case, width, blanks, `_`, `-` and what can't be seen."""
+def folded(name: str) -> str:
+    """Its letters and digits, without case, width, blanks, `_`, `-` and what can't be seen."""
     if name.isascii():
         return name.translate(_ASCII)
     return _NO_LETTER.sub("", unicodedata.normalize("NFKC", name)).casefold()
@@ -19,6 +19,6 @@ def letters(name: str) -> str:
 
 def has_words(name: str, known: str) -> bool:
     """Whether a word of it, or some that stand together, are spelled like the known name; also one in camelCase."""
-    spelled = r"[\W_]*".join(letters(known))
+    spelled = r"[\W_]*".join(folded(known))
     words = _HUMP.sub(" ", unicodedata.normalize("NFKC", name)).casefold()
     return bool(re.search(rf"(?<![^\W_]){spelled}(?![^\W_])", words))

@@ -48,7 +48,7 @@ from allocation.service_layer.messages.table import (
 from allocation.service_layer.messages.table import Day as DayLimit
 from allocation.service_layer.messages.table import Field as MessageField
 from allocation.service_layer.messages.table import Text as TextLimit
-from allocation.spelling import letters
+from allocation.spelling import folded
 from messaging.envelope import LONGEST_TEXT
 from messaging.errors import UnreadableMessage
 from messaging.json_input import read_json
@@ -367,21 +367,21 @@ def _rule(problem: Any, model: type[BaseModel] | None = None, known: Collection[
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What may have been meant by an unknown name."""
-    by_letters = {letters(one): one for one in known}
-    [near] = get_close_matches(letters(name), by_letters, n=1) or [""]
-    meant = f"did you mean {by_letters[near]}? " if near else ""
-    return f"{meant}{'known: ' + ', '.join(by_letters.values()) if by_letters else 'none is'}"
+    by_folded = {folded(one): one for one in known}
+    [near] = get_close_matches(folded(name), by_folded, n=1) or [""]
+    meant = f"did you mean {by_folded[near]}? " if near else ""
+    return f"{meant}{'known: ' + ', '.join(by_folded.values()) if by_folded else 'none is'}"
 
 
 def is_spelled_like(name: str, known: str) -> bool:
     """Whether it is the same but for its case, width, blanks, `_`, `-` and what can't be seen."""
-    return letters(name) == letters(known)
+    return folded(name) == folded(known)
 
 
 def is_near(name: str, known: str) -> bool:
     """Whether it is the same but for its case, width, blanks, `_`, `-` and what is not seen, and for one letter or two
     that are swapped."""
-    one, other = sorted((letters(name), letters(known)), key=len)
+    one, other = sorted((folded(name), folded(known)), key=len)
     if len(one) == len(other):
         differ = [place for place, (here, there) in enumerate(zip(one, other, strict=True)) if here != there]
         are_swapped = len(differ) == 2 and differ[1] - differ[0] == 1 and sorted(one) == sorted(other)

@@ -89,7 +89,7 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             continue
         entries = group.new(together, _LISTEN)
         was_set_back = bool(entries and handled and is_at_or_before(entries[0], handled))
-        if was_set_back or (not (handled and entries) and group.others_hold_some()):  # so all of that, in its order
+        if was_set_back or (not (handled and entries) and group.others_hold_some()):  # so what they hold, in its order
             handled = _take_over(service)
             some_are_pending = True
         elif handled and group.has_skipped(handled, entries):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from allocation.spelling import letters
+from allocation.spelling import folded
 
 LONGEST_ROW = 1024 * 1024
 STDIN = Path("-")
@@ -107,7 +107,7 @@ class CsvFile:
     def __iter__(self) -> Iterator[Row]:
         """Raises BadCsv."""
         cleared = 0
-        names = {*map(letters, self.columns if self.needed is None else self.needed)} - {""}
+        names = {*map(folded, self.columns if self.needed is None else self.needed)} - {""}
         while (record := self._next_record()) is not None:
             if not any(map(str.strip, record)):
                 cleared += 1
@@ -217,7 +217,7 @@ class CsvFile:
 
 def _spelled(cells: Iterable[str]) -> list[str]:
     """Without those at the end that are empty."""
-    found = [letters(cell) for cell in cells]
+    found = [folded(cell) for cell in cells]
     while found and not found[-1]:
         found.pop()
     return found
@@ -226,7 +226,7 @@ def _spelled(cells: Iterable[str]) -> list[str]:
 def _has(names: set[str], record: list[str]) -> bool:
     """Whether all of them are cells, or some, and no number is. One may stand behind the last cell of another file,
     which had no end of line."""
-    row = letters("".join(record))
+    row = folded("".join(record))
     if sum(name in row for name in names) < min(2, len(names)):
         return False
     cells = _spelled(record)
