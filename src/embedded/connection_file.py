@@ -42,7 +42,9 @@ def read_connection(home: Path) -> Connection | None:
     """None if the servers are not up, or nobody supervises them."""
     try:
         file = (home / NAME).open(encoding="utf-8")
-    except FileNotFoundError:
+    except PermissionError:
+        raise
+    except OSError:  # it is not there, or is no file
         return None
     with file:
         content = file.read()
