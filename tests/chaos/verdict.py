@@ -112,9 +112,9 @@ def _told_as_logged(told: Iterable[Told], events: Iterable[Told], whom: str = ""
 
 
 def _replayed(logged: Iterable[tuple[Told, int]], models: dict[str, Model]) -> Iterator[Violation]:
-    """Event by event; and what only holds at its end, after each transaction. Fills `models`."""
+    """Event by event; and what only holds at its end, after each transaction. Takes `models` on from where they are."""
     for sku, history in groupby(logged, key=lambda one: one[0].sku):
-        model = models[sku] = Model(sku)
+        model = models.setdefault(sku, Model(sku))
         before = 0
         for event, transaction in history:
             if event.version != model.version + 1:
@@ -132,10 +132,15 @@ def _moments(history: History, logged: Sequence[tuple[Told, int]]) -> Iterator[V
     """Who read in the middle of it found the rows as the events said by then; and all of these are there at the end."""
     there = {(event.sku, event.version): (event, transaction) for event, transaction in logged}
     known = set(_replayed(logged, {}))
+    models: dict[str, Model] = {}
+    before = Rows()
     for number, rows in enumerate(history.moments, 1):
-        models: dict[str, Model] = {}
-        seen = _logged(rows)
-        for violation in (*_replayed(seen, models), *_rows(rows, models)):
+        if rows == before:
+            continue
+        before, seen = rows, _logged(rows)
+        reached = {sku: model.version for sku, model in models.items()}
+        newer = [(event, by) for event, by in seen if event.version > reached.get(event.sku, 0)]
+        for violation in (*_replayed(newer, models), *_rows(rows, models)):
             if violation not in known:
                 yield Violation(violation.kind, f"at moment {number} of {len(history.moments)}: {violation.what}")
         for event, transaction in seen:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from tests.chaos.history import FAR_AHEAD, LONG_PAST, Asked, History, Rows, Sent, Told, Violation
@@ -452,6 +453,18 @@ def test_the_middle_of_it_is_judged_too() -> None:
 
     seen.batches[0] = (SKU, "now", None, 10, 10, 0, 1, 0, 0, 0, *KEEPS)
     assert {violation.kind for violation in judge(history)} == {"rows differ"}
+
+
+def test_each_event_is_replayed_once_for_all_moments() -> None:
+    history = right()
+    with patch.object(Model, "take", autospec=True, side_effect=Model.take) as take:
+        [*judge(history)]
+        without_moments, size = take.call_count, len(history.rows.event_log)
+
+        history.moments = [Rows(history.rows.event_log[:last]) for last in range(size + 1) for _ in range(100)]
+        [*judge(history)]
+
+    assert take.call_count == without_moments * 2 + size
 
 
 def tell(history: History, version: int, event: Told | None) -> None:
