@@ -40,7 +40,7 @@ class Shown:
     batchref: str
 
 
-View = dict[LineKey, list[Shown]]
+View = dict[tuple[LineKey, str], Shown]
 
 TODAY = date(2026, 3, 11)
 NOON = datetime.combine(TODAY, time(12), UTC)
@@ -166,13 +166,13 @@ class FakeAllocationsView:
         self._changes: list[Callable[[], object]] = []
 
     def show(self, key: LineKey, line: PlacedLine | None) -> None:
-        rows = [Shown(*key, line.sku, qty, batchref) for batchref, qty in line.batch_quantities.items()] if line else []
+        rows = {ref: Shown(*key, line.sku, qty, ref) for ref, qty in line.batch_quantities.items()} if line else {}
         self._changes.append(lambda: self._show(key, rows))
 
-    def _show(self, key: LineKey, rows: list[Shown]) -> None:
-        self._view.pop(key, None)  # a line that is placed again is the last
-        if rows:
-            self._view[key] = rows
+    def _show(self, key: LineKey, rows: dict[str, Shown]) -> None:
+        for there in [place for place in self._view if place[0] == key and place[1] not in rows]:
+            del self._view[there]
+        self._view.update({(key, ref): row for ref, row in rows.items()})
 
     def commit(self) -> None:
         for change in self._changes:
@@ -253,4 +253,4 @@ class Service:
     @property
     def shown(self) -> list[Shown]:
         """The read model."""
-        return [row for rows in self.view.values() for row in rows]
+        return [*self.view.values()]

@@ -596,6 +596,22 @@ def test_commands_together_see_each_others_batches_and_lines_across_skus(world: 
     assert world.allocations() == [("o1", "line-1", "LAMP", 6, "b1")]
 
 
+def test_a_line_that_is_broken_and_placed_again_in_the_same_batch_is_the_last_in_order(world: World) -> None:
+    ask(
+        world,
+        commands.CreateBatch("b1", "LAMP", 3),
+        commands.Allocate("o1", "LAMP", 2, "first"),
+        commands.Allocate("o1", "LAMP", 1, "second"),
+        commands.CreateBatch("b2", "LAMP", 2),
+    )
+
+    ask(world, commands.ChangeBatchQuantity("b1", 1))
+
+    told = [(one.lineid, one.batchref) for one in happened(world, "LAMP")[-2:] if isinstance(one, events.Allocated)]
+    assert told == [("first", "b2"), ("second", "b1")]
+    assert [row[1::3] for row in world.allocations()] == told
+
+
 def test_a_line_broken_and_placed_under_another_sku_in_one_transaction_is_found_there(world: World) -> None:
     ask(world, commands.CreateBatch("b1", "LAMP", 10), commands.Allocate("o1", "LAMP", 6, "line-1"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 from sqlalchemy import ColumnElement, FromClause, and_, delete, update
@@ -30,10 +31,13 @@ class SqlAlchemyAllocationsView:
     def __init__(self, stored: Callable[[LineKey], Mapping[str, int]]) -> None:
         self._stored = stored
         self._shown: dict[LineKey, PlacedLine | None] = {}
+        self._left: dict[LineKey, set[str]] = defaultdict(set)
+        """Batches of which a line had nothing in between: what it has of them now is the last in order."""
 
     def show(self, key: LineKey, line: PlacedLine | None) -> None:
         self._shown.pop(key, None)  # a line that is placed again is the last
         self._shown[key] = line
+        self._left[key] |= self._stored(key).keys() - (line.batch_quantities if line else {})
 
     def statements(self) -> Iterator[Statement]:
         gone: list[Row] = []
@@ -42,9 +46,9 @@ class SqlAlchemyAllocationsView:
         for key, line in self._shown.items():
             stored, now = self._stored(key), line.batch_quantities if line else {}
             row: Row = {"orderid": key[0], "lineid": key[1]}
-            gone += [row | {"batchref": ref} for ref in stored if ref not in now]
+            gone += [row | {"batchref": ref} for ref in stored if ref in self._left[key]]
             for ref, qty in now.items():
-                if ref not in stored:
+                if ref not in stored or ref in self._left[key]:
                     new.append(row | {"batchref": ref, "sku": line and line.sku, "qty": qty})
                 elif qty != stored[ref]:
                     changed.append(row | {"batchref": ref, "qty": qty})
