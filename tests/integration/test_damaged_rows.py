@@ -6,9 +6,10 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from datetime import date
 from threading import Event
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import redis
@@ -21,8 +22,23 @@ from tests.integration.conftest import Sql
 
 from allocation.bootstrap import Service
 from allocation.database import tables
-from allocation.domain import commands
-from allocation.domain.commands import OrderedLine, PlaceOrder
+from allocation.domain import commands, events
+from allocation.domain.commands import (
+    CancelOrder,
+    CountBatch,
+    Dispatch,
+    OrderedLine,
+    ParcelLine,
+    PlaceOrder,
+    Quarantine,
+    ReceiveBatch,
+    ReleaseLine,
+    ReleaseQuarantine,
+    Rest,
+    ReturnLine,
+    VoidHold,
+    WriteOff,
+)
 from allocation.entrypoints.clock import Clock
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED
@@ -44,6 +60,7 @@ DAMAGES = [
     *(f"backorders SET needed_by = '{day}' WHERE sku = 'LAMP'" for day in (*ENDS, "-infinity")),
     *(f"allocations SET {count} = {MOST} WHERE sku = 'LAMP'" for count in ("qty", "dispatched")),
     "order_lines SET others = '{{1},{2}}' WHERE orderid = 'LAMP-3'",
+    "event_log SET data = jsonb_set(data, '{since}', '7', false) WHERE stream = 'LAMP'",
     *(f"order_lines SET terms = {terms} WHERE orderid = 'LAMP-3'" for terms in ("'[]'", "'7'", DEEP)),
 ]
 UNSEEN = [
@@ -94,7 +111,12 @@ def two(service: Service) -> Service:
             PlaceOrder(f"{sku}-1", (OrderedLine(sku, 2, "1"),), "backorder", needed_by=date(2098, 1, 1)),
             commands.PlaceHold("cart", sku, 1, 600),
             PlaceOrder(f"{sku}-3", (OrderedLine(sku, 4, "1"),), "backorder", needed_by=date(2099, 1, 1)),
-            PlaceOrder(f"{sku}-2", (OrderedLine(sku, 20, "1"),), "backorder", needed_by=date(2098, 1, 1)),
+            PlaceOrder(
+                f"{sku}-2",
+                (OrderedLine(sku, 20, "1"), OrderedLine(sku, 30, "2")),
+                "backorder",
+                needed_by=date(2098, 1, 1),
+            ),
         ):
             service.bus.handle(command, message_id=f"{sku} {command}")
     return service
@@ -128,7 +150,7 @@ def test_a_damaged_row_holds_back_what_is_its_own_and_is_named(  # noqa: PLR0917
         Clock(two).tick(Event())
     assert sql("SELECT count(*) FROM holds WHERE sku = 'SOFA'") == [(0,)]
     deliver_all(two)
-    assert published(redis_server).count("SOFA") == 8
+    assert published(redis_server).count("SOFA") == 9
     assert any("SOFA" in one and "allocations_view" in one for one in found)
     assert damage in UNSEEN or any("LAMP" in one for one in found), "it is not named"
 
@@ -143,7 +165,7 @@ def test_a_delivery_that_was_counted_too_often_is_named_and_no_other_is_repeated
 
     deliver_all(two)
 
-    assert published(redis_server).count("SOFA") == published(redis_server).count("LAMP") == 7
+    assert published(redis_server).count("SOFA") == published(redis_server).count("LAMP") == 8
     assert any("LAMP" in one for one in differences())
 
 
@@ -174,6 +196,12 @@ EVERY_DAMAGE = [
     for column in table.c
     if column.computed is None and {*NAMES_A_SKU} & {*table.c.keys()}
     for value in values_of(column)
+]
+FIELDS = sorted({one.name for event in get_args(events.Event) for one in fields(event)})
+EVERY_DAMAGE += [
+    (messaging_tables.event_log, messaging_tables.event_log.c.data, f"jsonb_set(data, '{{{name}}}', '{value}', false)")
+    for name in FIELDS
+    for value in ("null", "0", "7", "-1", str(MOST_OF_ALL), "1.5", "true", '""', '"x"', '"2199-01-01"', "[]", "{}")
 ]
 OF_OTHERS = [
     *(page for page in PAGES if "LAMP" not in page),
@@ -210,7 +238,21 @@ def damaged(sql: Sql, table: Table, column: Column[Any], value: str) -> Iterator
 def test_whatever_is_damaged_about_one_sku_holds_back_no_other(
     two: Service, client: FlaskClient, sql: Sql, differences: Differences
 ) -> None:
-    """A sample of all that can be in any column; `make test-laws` tries all of it."""
+    """A sample of all that can be in any column, or field of an event; `make test-laws` tries all of it."""
+    for command in (
+        ReceiveBatch("LAMP-late", "r", 8, 1, rest=Rest("LAMP-rest", date(2001, 1, 1))),
+        Dispatch("LAMP-1", "d", (ParcelLine("1", 2),)),
+        ReturnLine("LAMP-1", "1", 1, "t", "check"),
+        CountBatch("LAMP-now", 2, 1, "c", "found"),
+        Quarantine("LAMP-late", 2, "damaged", "q"),
+        ReleaseQuarantine("LAMP-late", 1, "f"),
+        WriteOff("LAMP-late", 1, "damaged", "w"),
+        PlaceOrder("LAMP-5", (OrderedLine("LAMP", 30, "1"), OrderedLine("LAMP", 40, "2")), "backorder"),
+        ReleaseLine("LAMP-3", "1"),
+        CancelOrder("LAMP-2"),
+        VoidHold("cart", "LAMP"),
+    ):
+        two.bus.handle(command)
     two.dead_letters.store(source="LAMP", message_id="LAMP", body=b"x", reason="y", attempts=1)
     two.relay.deliver(PUBLISH)
     two.bus.handle(commands.Allocate("LAMP-4", "LAMP", 1))

@@ -7,6 +7,7 @@ batches and allocations.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from pydantic import ValidationError
@@ -179,7 +180,8 @@ class History:
 
     def waiting_differences(self, product: Row[Any] | None, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
         lines = self._product.lines.of_sku(self._sku).values()
-        replayed = sorted((line.since, backorder_row(line)) for line in lines if line.waiting)
+        rows = (backorder_row(line) for line in lines if line.waiting)
+        replayed = sorted(((row["since"], row) for row in rows), key=itemgetter(0))
         for since, expected, found in pairs(replayed, ((row.since, row._asdict()) for row in stored)):
             if expected != found:
                 yield Difference(f"backorder {since} of {self._sku!r} by its history", expected, found)

@@ -36,7 +36,8 @@ def side_by_side(*streams: Iterable[Any]) -> Iterator[tuple[Any, tuple[Iterable[
 
 
 def pairs(left: Iterable[tuple[Any, V]], right: Iterable[tuple[Any, W]]) -> Iterator[tuple[Any, V | None, W | None]]:
-    """Each key with what stands under it on both sides, None where nothing does. Keys are unique and in order."""
+    """Each key with what stands under it on both sides, None where nothing does. Keys are in order; of one that comes
+    twice the first counts."""
     for key, (on_the_left, on_the_right) in side_by_side(left, right):
         yield key, _value(on_the_left), _value(on_the_right)
 
