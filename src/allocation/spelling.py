@@ -7,7 +7,7 @@ import unicodedata
 
 _NO_LETTER = re.compile(r"[\W_]")
 _ASCII = {code: chr(code).lower() if chr(code).isalnum() else None for code in range(128)}
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def folded(name: str) -> str:

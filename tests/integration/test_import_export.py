@@ -193,8 +193,7 @@ def test_names_refused_rows_and_takes_the_others(shell: Shell) -> None:
     )
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "row 3: refused: Batch b1 exists already, created with 10 of CHAIR, eta none (in the warehouse); "
-        "asked for: qty 11",
+        "row 3: refused: batch b1 is in this file already: give each batch a ref of its own, or one row with all of it",
         "row 4: refused: qty: input should be a valid integer, not 'x'",
         "2 added, 0 already there, 2 refused",
     ]

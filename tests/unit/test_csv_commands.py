@@ -51,13 +51,17 @@ def test_names_the_column_that_is_missing_and_the_way_out(lines: str) -> None:
                 "eta_utc",
                 "E.T.A. (day)",
                 "ｅｔａ＿ｄａｙ",
+                "ETADate",
             )
         ),
-        ("batches", "expires", "expires_on"),
-        ("batches", "location", "Location code"),
+        *(("batches", "expires", column) for column in ("expires_on", "BBExpires")),
+        *(("batches", "location", column) for column in ("Location code", "WHLocation", "LOCATIONCode")),
         *(
             ("orders", "lineid", column)
-            for column in ("order_lineid", "order line id", "line_no", "Line No.", "line number", "Line #", "line")
+            for column in (
+                *("order_lineid", "order line id", "line_no", "Line No.", "line number", "Line #", "line"),
+                *("POLineNo", "SOLineID", "SKULineID", "LineNum", "Line Item", "LineItemID", "orderline", "Order Line"),
+            )
         ),
     ],
 )

@@ -66,14 +66,36 @@ def test_adds_batches_and_finds_them_there_the_second_time(service: Service) -> 
 
 def test_allocates_lines_in_the_order_of_the_file(service: Service) -> None:
     importing(service, BATCHES, file(batch("b1", qty="10")))
-    rows = file(line("o1", qty="6"), line("o2", qty="5"), line("o3", qty="4"), line("o1", qty="6"))
-    assert importing(service, ORDERS, rows) == [
-        (2, Result.ALLOCATED),
-        (3, Result.OUT_OF_STOCK),
-        (4, Result.ALLOCATED),
-        (5, Result.ALREADY_THERE),
-    ]
+    rows = file(line("o1", qty="6"), line("o2", qty="5"), line("o3", qty="4"))
+    assert importing(service, ORDERS, rows) == [(2, Result.ALLOCATED), (3, Result.OUT_OF_STOCK), (4, Result.ALLOCATED)]
     assert service.allocations == {"o1": "b1", "o3": "b1"}
+    again = [(2, Result.ALREADY_THERE), (3, Result.OUT_OF_STOCK), (4, Result.ALREADY_THERE)]
+    assert importing(service, ORDERS, rows) == again
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "refused"),
+    [
+        (BATCHES, [batch("b9"), batch("b8"), batch("b9")], "batch b9 is in this file already: give each batch a ref"),
+        (ORDERS, [line("o1"), line("o2"), line("o1")], "line CHAIR of order o1 is in this file already: give each"),
+        (ORDERS, [line("o1"), line("o2"), line("o1", lineid="CHAIR")], "line CHAIR of order o1 is in this file"),
+        (ORDERS, [line("o1"), line("o2"), line("o1", qty="2")], "line CHAIR of order o1 is in this file already"),
+        (
+            whole_orders("all_or_nothing"),
+            [line("o1", lineid="1"), line("o2"), line("o1", lineid="2")],
+            "order o1 is in this file already: let the rows of an order stand together",
+        ),
+    ],
+)
+def test_what_a_file_names_twice_is_refused_in_every_run(
+    service: Service, kind: Kind, rows: list[dict[str, str]], refused: str
+) -> None:
+    """It may be the same once more, or as much again."""
+    importing(service, BATCHES, file(batch("b1")))
+    for done in (kind.results[0], Result.ALREADY_THERE):
+        found = list(results_of(service.bus.handle_together, kind, file(*rows)))
+        assert [one.result for one in found] == [done, done, Result.REFUSED]
+        assert refused in found[-1].detail
 
 
 def test_a_refused_row_keeps_nobody_else_out(service: Service) -> None:
@@ -96,22 +118,24 @@ def test_a_refused_row_keeps_nobody_else_out(service: Service) -> None:
 
 
 def test_says_why_a_row_is_refused_and_what_was_done_about_others(service: Service) -> None:
+    service.given(CreateBatch("b0", "CHAIR", 1), Allocate("o0", "CHAIR", 1))
     run = Import(service.bus.handle_together, BATCHES, {field: field for field in BATCHES.fields})
     rows = file(
-        batch("b1", qty="1200"), batch("b1", eta="2011-01-02"), batch("b2", eta="2011-01-02"), batch("b3", qty="")
+        batch("b1", qty="1200"), batch("b0", eta="2011-01-02"), batch("b2", eta="2011-01-02"), batch("b3", qty="")
     )
     assert [str(row) for results in run(rows) for row in results] == [
         "row 2: added: batch b1, 1,200 of CHAIR, in the warehouse",
-        "row 3: refused: Batch b1 exists already, created with 1200 of CHAIR, eta none (in the warehouse); "
+        "row 3: refused: Batch b0 exists already, created with 1 of CHAIR, eta none (in the warehouse); "
         "asked for: qty 10, eta 2011-01-02",
         "row 4: added: batch b2, 10 of CHAIR, eta 2011-01-02",
         "row 5: refused: qty: input should be a valid integer, not ''",
     ]
-    rows = file(line("o1"), line("o1"), line("o1", qty="2"), line("o2", sku="SOFA"), line("o3", qty="1500", lineid="7"))
+    assert importing(service, ORDERS, file(line("o4"))) == [(2, Result.ALLOCATED)]
+    rows = file(line("o1"), line("o0"), line("o4", qty="2"), line("o2", sku="SOFA"), line("o3", qty="1500", lineid="7"))
     assert [str(row) for row in results_of(service.bus.handle_together, ORDERS, rows)] == [
         "row 2: allocated: order o1, line CHAIR, 1 of CHAIR from batch b1",
-        "row 3: already there: order o1, line CHAIR, 1 of CHAIR from batch b1",
-        "row 4: refused: Line CHAIR of order o1 is allocated already with 1 of CHAIR",
+        "row 3: already there: order o0, line CHAIR, 1 of CHAIR from batch b0",
+        "row 4: refused: Line CHAIR of order o4 is allocated already with 1 of CHAIR",
         "row 5: out of stock: Invalid sku SOFA",
         "row 6: out of stock: order o3, line 7, 1,500 of CHAIR",
     ]

@@ -98,8 +98,8 @@ def batches(settings: Settings, **options: Any) -> None:
     YYYY-MM-DD; without an eta a batch is in the warehouse. Other columns are passed over, and named.
 
     A batch that is there already, just so, is left alone, so a file may be imported again at any time: after an
-    interruption that goes on where it stopped. Rows that can't be taken are printed with their number (the header is
-    row 1) and the reason; the others go in all the same.
+    interruption that goes on where it stopped. One that the file names twice is refused the second time. Rows that
+    can't be taken are printed with their number (the header is row 1) and the reason; the others go in all the same.
 
     Exit status: 0, or 1 when a row was refused or not all could be read or stored, or 2 when the options or columns
     do not fit and nothing was done.
@@ -125,12 +125,13 @@ def orders(settings: Settings, mode: Mode | None, **options: Any) -> None:
     order and its line id; without one, by its order and SKU. Other columns are passed over, and named.
 
     A line that is allocated already, just so, is left alone, so a file may be imported again at any time: after an
-    interruption that goes on where it stopped, and lines that were out of stock are tried again. Rows that can't be
-    taken are printed with their number (the header is row 1) and the reason; the others go in all the same. A SKU that
-    was never purchased counts as out of stock, and is printed too, since it may be a slip of the pen.
+    interruption that goes on where it stopped, and lines that were out of stock are tried again. One that the file
+    names twice is refused the second time. Rows that can't be taken are printed with their number (the header is row 1)
+    and the reason; the others go in all the same. A SKU that was never purchased counts as out of stock, and is printed
+    too, since it may be a slip of the pen.
 
     With --mode the rows of an order that stand together, 200 at most, are placed in one transaction; if one of them
-    can't be taken, none of them is.
+    can't be taken, none of them is. An order that comes back further down is refused.
 
     Exit status: 0, or 1 when a row was refused or not all could be read or stored, or 2 when the options or columns
     do not fit and nothing was done. Out of stock is not a failure.

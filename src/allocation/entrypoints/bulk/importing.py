@@ -193,6 +193,34 @@ class Reading:
     refused: list[str] = field(default_factory=list)
 
 
+def _each_once(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """What is named for a second time may be the same again or more of it: nobody can say. It is refused in every run,
+    whatever is stored by then."""
+    named: set[int] = set()  # of hashes: a file may have millions of rows
+    for reading in readings:
+        if reading.refused:
+            yield reading
+            continue
+        name, mend = _name_of(reading.command)
+        if hash(name) in named:
+            reason = f"{name} is in this file already: {mend}"
+            yield Reading(reading.numbers, None, [reason] * len(reading.numbers))
+        else:
+            named.add(hash(name))
+            yield reading
+
+
+def _name_of(command: object) -> tuple[str, str]:
+    """And what to do if it is there twice."""
+    if isinstance(command, CreateBatch):
+        return f"batch {command.ref}", "give each batch a ref of its own, or one row with all of it"
+    if isinstance(command, PlaceOrder):
+        return f"order {command.orderid}", "let the rows of an order stand together"
+    assert isinstance(command, Allocate), command
+    line = OrderLine.of(command)
+    return f"line {line.lineid} of order {line.orderid}", "give each line a lineid of its own"
+
+
 def _whole_order(lines: Sequence[Any], mode: Mode) -> PlaceOrder:
     """Raises BadInput."""
     assert len({one.orderid for one in lines}) == 1, "rows of one order are placed"
@@ -311,7 +339,7 @@ class Import:
         """
         correlation_id, principal = str(uuid4()), user_principal()
         self.shortages.metadata = Metadata.first(IMPORT, correlation_id, principal)
-        readings = self.kind.readings(rows, self.columns)
+        readings = _each_once(self.kind.readings(rows, self.columns))
         size = MOST_ROWS_TOGETHER
         setbacks = 0
         for chunk in _chunks(readings, MOST_ROWS_TOGETHER):

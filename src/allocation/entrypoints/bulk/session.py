@@ -26,9 +26,9 @@ from allocation.validation import is_near, is_spelled_like
 from messaging.errors import Unavailable
 from messaging.sql.estimates import rows_about
 
-_ALSO_CALLED = {"lineid": ("lineno", "linenr", "linenumber")}
-_SIMPLY_CALLED = {"lineid": "line"}
-"""Among other words it says something else: `line total`."""
+_ALSO_CALLED = {"lineid": ("lineno", "linenr", "linenum", "linenumber")}
+_SIMPLY_CALLED = {"lineid": ("line", "orderline", "lineitem", "lineitemid")}
+"""Among other words they say something else: `line total`."""
 
 
 def import_file(
@@ -235,6 +235,6 @@ def _require_no_near_miss(kind: Kind, field: str, others: Iterable[str], *, is_t
 
 def _is_nearly(column: str, field: str) -> bool:
     names = (field, *_ALSO_CALLED.get(field, ()))
-    if is_spelled_like(column, _SIMPLY_CALLED.get(field, field)):
+    if any(is_spelled_like(column, name) for name in _SIMPLY_CALLED.get(field, ())):
         return True
     return is_near(column, field) or any(has_words(column, name) for name in names)
