@@ -184,6 +184,8 @@ def postgres_url(given: str, name: str = "DATABASE_URL") -> str:
         url = urlsplit(f"postgresql://{rest}")
         somewhere = url.netloc or "host=" in url.query
         readable = bool(somewhere and url.path.strip("/") and ("," in url.netloc or url.port != 0))
+        if url.netloc.count("@") > 1:
+            raise SettingError(f"{name} has a second @; write one that is part of a user or password as %40")
     except ValueError:
         readable = False
     if not readable:

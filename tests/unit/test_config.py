@@ -77,6 +77,8 @@ def test_a_pooler_without_the_server_itself_is_refused() -> None:
         ("DATABASE_URL", "mysql://user:secret@db/stock"),
         ("DATABASE_URL", "postgresql://user:secret@db:port/stock"),
         ("DATABASE_URL", "postgresql://user:secret@db:5432"),
+        ("DATABASE_URL", "postgresql://user:se@secret@db:5432/stock"),
+        ("DATABASE_URL", "postgresql://user:secret@db1,db2@secret/stock"),
         ("DATABASE_POOLER_PREPARES", "perhaps"),
         ("REDIS_URL", "http://:secret@here"),
         ("REDIS_URL", "redis://:secret@here:99999/0"),

@@ -249,6 +249,10 @@ def test_the_picker_can_take_no_more_than_is_on_the_shelf(service: Service) -> N
     unchanged(service, parcel("o1", "d-1", ("LAMP", 3, "two")), errors.NotEnough, "3 of batch two: 2 are on the shelf")
     unchanged(service, parcel("o1", "d-1", ("LAMP", 3, "nix")), errors.UnknownBatch, "Unknown batch nix")
 
+    service.given(CreateBatch("sofas", "SOFA", 5))
+    told = "Unknown batch sofas of LAMP: it is of SOFA"
+    unchanged(service, parcel("o1", "d-1", ("LAMP", 3, "sofas")), errors.UnknownBatch, told)
+
 
 def test_what_is_left_of_a_line_goes_elsewhere_and_what_has_left_stays(service: Service) -> None:
     service.given(CreateBatch("one", "LAMP", 12), CreateBatch("two", "LAMP", 12, JANUARY))

@@ -385,7 +385,7 @@ def test_a_waiting_line_reduced_from_8_to_2_is_served_at_once_where_2_are_left(s
 def test_a_line_of_which_nothing_is_left_is_placed_again_and_not_changed(eight: Service) -> None:
     eight.given(ReleaseLine("17", "1"))
 
-    unchanged(eight, ChangeLine("17", "1", 3), errors.NoRoom, "place it again")
+    unchanged(eight, ChangeLine("17", "1", 3), errors.NoRoom, "which has 0: place it again")
 
 
 def test_a_line_of_a_cancelled_order_does_not_grow(eight: Service) -> None:

@@ -84,15 +84,15 @@ class InvalidSku(DomainError):
 
 
 class UnknownBatch(DomainError):
-    """No batch has this reference."""
+    """No batch has this reference, or not one of this SKU."""
 
     code = "unknown_batch"
     kind = Kind.NOT_FOUND
     title = "Unknown batch"
     example = "Unknown batch b-17"
 
-    def __init__(self, reference: str) -> None:
-        super().__init__(f"Unknown batch {reference}")
+    def __init__(self, reference: str, sku: str = "", is_of: str = "") -> None:
+        super().__init__(f"Unknown batch {reference}" + (f" of {sku}: it is of {is_of}" if is_of else ""))
 
 
 class UnknownLine(DomainError):
@@ -321,9 +321,9 @@ class NoRoom(DomainError):
 
     @classmethod
     def for_line(cls, line: PlacedLine, requested: int, largest: int) -> NoRoom:
-        has = f"{requested} more for line {line.lineid} of order {line.orderid}, which has {line.qty}"
-        place_it = "" if line.qty else "; place it again"
-        return cls(f"{has}: at most {largest} are available in one batch{place_it}", requested, largest)
+        text = f"{requested} more for line {line.lineid} of order {line.orderid}, which has {line.qty}: "
+        text += f"at most {largest} are available in one batch" if line.qty else "place it again"
+        return cls(text, requested, largest)
 
     @classmethod
     def for_hold(cls, sku: str, requested: int, largest: int) -> NoRoom:

@@ -154,6 +154,8 @@ def count_batch(product: Product, cmd: CountBatch) -> int:
 def batch_of(product: Product, reference: str) -> Batch:
     """Raises UnknownBatch."""
     batch = product.batches.get(reference)
-    if batch is None or batch.sku != product.sku:
+    if batch is None:
         raise UnknownBatch(reference)
+    if batch.sku != product.sku:
+        raise UnknownBatch(reference, product.sku, batch.sku)
     return batch
