@@ -362,6 +362,8 @@ def _rule(problem: Any, model: type[BaseModel] | None = None, known: Collection[
         keys = _keys_at(model.model_json_schema(), problem["loc"])
         return f"is no known key; {suggestion(problem['loc'][-1], [key for key in keys if key not in known])}"
     rule: str = problem["msg"][:1].lower() + problem["msg"][1:]
+    if problem["type"] in {"too_short", "too_long"}:  # of a list, and it says how long that is
+        return rule.replace(" after validation", "")
     return f"{rule}, not {_shown(problem['input'])}"
 
 

@@ -7,12 +7,13 @@ Sources: the CloudEvents specification 1.0.2, its JSON format, and its extension
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import to_json
+from pydantic_core import ErrorDetails, to_json
 
 from messaging.codec import Codec, JsonObject
 from messaging.envelope import LONGEST_TEXT, Metadata, Recorded
@@ -21,7 +22,9 @@ from messaging.json_input import read_json
 from messaging.trace_context import sent_in, traceparent
 
 # No control characters and no lone surrogates: these become keys and log lines.
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+_VERSION = r"^1\.0$"
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=_PRINTABLE)]
 
 _TEXT: JsonObject = {"type": "string", "minLength": 1}
 _MAY_BE_MISSING = {"causationid", "authtype", "authid", "traceparent"}
@@ -103,12 +106,29 @@ def _auth_context(principal: str | None) -> dict[str, str]:
     return {"authtype": kind, "authid": name}
 
 
+_RULES = {
+    "missing": "is missing",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    _VERSION: "must be '1.0'",
+    _PRINTABLE: "must have no control characters",
+}
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    where = ".".join(map(str, problem["loc"])) or "body"
+    kind = problem.get("ctx", {}).get("pattern", problem["type"])
+    rule = _RULES.get(kind, problem["msg"][:1].lower() + problem["msg"][1:])
+    found = "" if problem["type"] == "missing" else f", not {reprlib.repr(problem['input'])}"
+    return f"{where}: {rule}{found}"
+
+
 class CloudEvent(BaseModel):
     """A message from another system. `source` and `id` together name it; attributes that we do not use may be there."""
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
-    specversion: Annotated[str, StringConstraints(pattern=r"^1\.0$")]
+    specversion: Annotated[str, StringConstraints(pattern=_VERSION)]
     id: _Text
     source: _Text
     type: _Text
@@ -122,8 +142,7 @@ class CloudEvent(BaseModel):
         try:
             return cls.model_validate(read_json(body))
         except ValidationError as error:
-            problems = (f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors())
-            raise UnreadableMessage(f"not a CloudEvent: {'; '.join(problems)}") from error
+            raise UnreadableMessage(f"not a CloudEvent: {'; '.join(map(_in_words, error.errors()))}") from error
         except ValueError as error:
             raise UnreadableMessage(f"invalid JSON: {error}") from error
 

@@ -148,13 +148,13 @@ def test_all_three_commands_are_accepted_and_told_of_as_caused_by_their_message(
 GOOD = {"specversion": "1.0", "id": "x", "source": "/shop", "type": "allocation.allocate.v1"}
 BAD = {
     "not json": "invalid JSON",
-    "[]": "not a CloudEvent: body",
-    "{}": "not a CloudEvent: specversion: Field required",
+    "[]": "not a CloudEvent: body: must be an object, not []",
+    "{}": "not a CloudEvent: specversion: is missing",
     json.dumps(GOOD | {"specversion": "2.0", "data": {}}): "specversion",
     json.dumps(GOOD | {"id": "", "data": {}}): "not a CloudEvent: id",
     json.dumps(GOOD | {"id": 7, "data": {}}): "not a CloudEvent: id",
     json.dumps(GOOD | {"id": "a\0b", "data": {}}): "not a CloudEvent: id",
-    json.dumps(GOOD | {"data": "text"}): "not a CloudEvent: data",
+    json.dumps(GOOD | {"data": "text"}): "not a CloudEvent: data: must be an object, not 'text'",
     json.dumps(
         GOOD | {"type": "allocation.allocate.v99", "data": {}}
     ): "type: should be one of allocation.create_batch",

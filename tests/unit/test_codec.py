@@ -293,13 +293,21 @@ GOOD: JsonObject = {"specversion": "1.0", "id": "m1", "source": "/shop", "type":
     ("body", "problem"),
     [
         (b"no json", "^invalid JSON: expected ident"),
-        (b"[]", "^not a CloudEvent: body: Input should be a valid dictionary"),
+        (b"[]", r"^not a CloudEvent: body: must be an object, not \[\]"),
         (b'{"data": NaN}', "^invalid JSON"),
         (
             json.dumps(GOOD | {"data": {"a": 1}, "id": ""}).encode(),
-            "^not a CloudEvent: id: String should have at least",
+            "^not a CloudEvent: id: string should have at least 1 character, not ''$",
         ),
-        (json.dumps(GOOD | {"specversion": "2.0", "data": 5}).encode(), "specversion: .*; data: Input should be"),
+        (
+            json.dumps(GOOD | {"specversion": "2.0", "data": 5}).encode(),
+            "specversion: must be '1.0', not '2.0'; data: must be an object, not 5$",
+        ),
+        (
+            json.dumps(GOOD | {"id": "a\n"}).encode(),
+            r"^not a CloudEvent: id: must have no control characters, not 'a\\n'$",
+        ),
+        (b"{}", "^not a CloudEvent: specversion: is missing; id: is missing"),
     ],
 )
 def test_what_is_no_cloud_event_is_unreadable_and_says_why(body: bytes, problem: str) -> None:
