@@ -463,6 +463,32 @@ def test_a_fault_does_not_stop_the_relay(caplog: pytest.LogCaptureFixture) -> No
     assert "the relay failed, and goes on" in caplog.text
 
 
+class RefusedDeliveries(MemoryDeliveries):
+    """A right is missing, for a while, or for good."""
+
+    refusals = 3
+
+    def settle(self, effect: str, claims: Sequence[Claim]) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise Unavailable("the database does not let us; grant it first")
+        super().settle(effect, claims)
+
+
+def test_what_can_not_be_written_down_is_carried_out_once() -> None:
+    tell = Tell("publish")
+    memory = memory_with("publish", LAMP=["a", "b"], TABLE=["c"])
+    deliveries = RefusedDeliveries(memory)
+    relay = Relay(routes_to(tell), deliveries)
+    for _ in range(deliveries.refusals):
+        with pytest.raises(Unavailable, match="does not let us"):
+            relay.deliver("publish")
+    relay.deliver("publish")
+
+    assert tell.told == ["a", "b", "c"]
+    assert memory.outbox == []
+
+
 class UnreadableDeliveries(MemoryDeliveries):
     def claim(self, effect: str, most: int = 100) -> list[Claim]:
         return [Claim("a", token=1, after=0, messages=[OutboxMessage(1, 0, 0, _unreadable)])]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread, get_ident
 from typing import Any
 
+from messaging.errors import ConcurrencyConflict, Disconnected
 from messaging.loops import StatusLog, repeat
 from messaging.observation import Observer
 from messaging.outbox.claims import Claim, Deliveries
@@ -73,6 +74,7 @@ class Relay:
 
     def deliver(self, effect: str) -> int:
         """Carry out what is due now, as far as one claim reaches; returns how many messages were delivered."""
+        self._settle()
         enough = self.clock() + self.deliveries.lease / 2
         outage = self._outage(effect)
         one_by_one = self.routes.workers(effect) > 1 or outage.is_on
@@ -86,13 +88,21 @@ class Relay:
             observer=self.observer,
         )
         self._held[get_ident()] = effect, claims
-        try:
-            round_.run(claims)
-        finally:
-            del self._held[get_ident()]
-        if claims:
-            self.deliveries.settle(effect, claims)
+        round_.run(claims)
+        self._settle()
         return sum(len(claim.delivered) for claim in claims)
+
+    def _settle(self) -> None:
+        """What this thread holds. Where the database refuses it, for lack of a right, that comes first the next time:
+        what was carried out and could not be written down would be carried out again and again."""
+        effect, claims = self._held.get(get_ident(), ("", ()))
+        try:
+            if claims:
+                self.deliveries.settle(effect, claims)
+        except (Disconnected, ConcurrencyConflict):  # it may be another database by now; or somebody locks a row of it
+            del self._held[get_ident()]
+            raise
+        self._held.pop(get_ident(), None)
 
     def _outage(self, effect: str) -> Outage:
         return self._outages.setdefault(effect, Outage(effect))
