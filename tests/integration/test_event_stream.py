@@ -522,6 +522,41 @@ def test_what_a_clock_that_was_behind_has_recorded_leaves_no_hole(
     assert sequences(redis_server, "TABLE") == [1]
 
 
+@pytest.mark.parametrize("ahead", ["true", "version < 4", "version > 1", "version IN (2, 4)"])
+def test_what_a_clock_that_was_ahead_has_recorded_leaves_no_hole(
+    service: Service, redis_server: redis.Redis, sql: Sql, ahead: str
+) -> None:
+    """Or all of it, while the clock of the database is behind."""
+    a_history(service, "SOFA")
+    sql("UPDATE event_log SET time = now() - interval '8 days'")
+    a_history(service)
+    tell_all(service)
+    sql(f"UPDATE event_log SET time = now() + interval '2 days' WHERE stream = 'LAMP' AND {ahead}")
+    forget_everything(redis_server)
+
+    assert service.backfill.fill() == 5
+
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
+
+
+def test_while_the_clock_of_the_database_is_ahead_nothing_is_too_old(
+    settings: Settings, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = bootstrap(settings)
+    a_history(service)
+    tell_all(service)
+    ahead = 8 * 24 * 3_600
+    sql("UPDATE event_log SET time = time - make_interval(secs => :ahead)", ahead=ahead)
+    monkeypatch.setattr(service.backfill.delivered, "_clock", lambda: time.time() - ahead)
+    forget_everything(redis_server)
+
+    told_again = service.backfill.fill()
+    service.close()
+
+    assert told_again == 5
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
+
+
 def test_a_time_without_end_does_not_make_young_what_was_recorded_after_it(
     service: Service, redis_server: redis.Redis, sql: Sql
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 
@@ -18,9 +19,13 @@ _LAST_VERSIONS = text("""
     WHERE effect = :effect AND stream > :beyond AND delivered_version > 0 ORDER BY stream LIMIT :most
 """)
 
+# Too old is what is so by the clock of the database and by ours, which may be behind by as long as events stay.
+_KEEP = "make_interval(secs => :seconds)"
+_OLD = f"least(now(), greatest(to_timestamp(:clock), now() - {_KEEP})) - {_KEEP}"
 # The time of an event is by the clock of whoever recorded it. So all that was recorded after the first that is young is
-# young: a clock that was behind for a moment leaves no hole. The last ones that are not lost may be the first. OFFSET 0
-# keeps the planner from turning round what is looked up by a key.
+# young: a clock that was behind for a moment leaves no hole. The last ones that are not lost may be the first. One from
+# the future is young, unless old ones were recorded after it: then it is damaged. OFFSET 0 keeps the planner from
+# turning round what is looked up by a key.
 _MESSAGES = text(f"""
     WITH lost AS NOT MATERIALIZED (
         SELECT event_log.*, after
@@ -31,7 +36,10 @@ _MESSAGES = text(f"""
         ) AS event_log
     ), young AS MATERIALIZED (
         SELECT min(position) AS first FROM lost
-        WHERE time > now() - make_interval(secs => :seconds) AND time < now() + interval '1 day'
+        WHERE time > {_OLD} AND (
+            time < now() + interval '1 day'
+            OR (position > (SELECT max(position) FROM lost WHERE time <= {_OLD})) IS NOT FALSE
+        )
     )
     SELECT stream, version, {RECORDED}
     FROM lost
@@ -45,9 +53,10 @@ _MESSAGES = text(f"""
 class SqlDelivered:
     """All of it raises Unavailable."""
 
-    def __init__(self, engine: Engine, codec: Codec) -> None:
+    def __init__(self, engine: Engine, codec: Codec, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
         self._codec = codec
+        self._clock = clock
 
     def last_versions(self, effect: str, beyond: str, most: int) -> Mapping[str, int]:
         asked = {"effect": effect, "beyond": beyond, "most": most}
@@ -63,6 +72,7 @@ class SqlDelivered:
             "afters": [after for after, _ in spans.values()],
             "up_to": [up_to for _, up_to in spans.values()],
             "seconds": younger_than.total_seconds(),
+            "clock": self._clock(),
         }
         with connection(self._engine, "READ COMMITTED") as open_connection:
             open_connection.execution_options(stream_results=True, yield_per=500)
