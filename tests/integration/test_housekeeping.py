@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -69,6 +70,18 @@ def a_day_of_work(service: Service, day: int) -> None:
                 for number, order in enumerate(orders)
             ]
         )
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=2), timedelta(days=-2)])
+def test_a_clock_that_jumps_makes_nobody_forget_what_is_young_by_the_other(
+    service: Service, sql: Sql, ahead: timedelta
+) -> None:
+    """Ours, or that of the database, by which all has grown old."""
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10), message_id="young")
+    sql("UPDATE inbox SET received_at = received_at - :ago", ago=max(ahead, timedelta()))
+    now = time.time() - ahead.total_seconds()
+
+    assert replace(service.housekeeping, clock=lambda: now).forget_old_messages() == 0
 
 
 def test_is_done_in_small_batches_by_any_number_at_once(service: Service, sql: Sql) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 
 from messaging.codec import Codec
 from messaging.outbox.claims import OutboxMessage
+from messaging.sql.clocks import too_old_since
 from messaging.sql.connections import connection
 from messaging.sql.event_log import RECORDED, recorded_from
 
@@ -19,9 +20,7 @@ _LAST_VERSIONS = text("""
     WHERE effect = :effect AND stream > :beyond AND delivered_version > 0 ORDER BY stream LIMIT :most
 """)
 
-# Too old is what is so by the clock of the database and by ours, which may be behind by as long as events stay.
-_KEEP = "make_interval(secs => :seconds)"
-_OLD = f"least(now(), greatest(to_timestamp(:clock), now() - {_KEEP})) - {_KEEP}"
+_OLD = too_old_since("seconds")
 # The time of an event is by the clock of whoever recorded it. So all that was recorded after the first that is young is
 # young: a clock that was behind for a moment leaves no hole. The last ones that are not lost may be the first. One from
 # the future is young, unless old ones were recorded after it: then it is damaged. OFFSET 0 keeps the planner from
