@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from allocation.domain import commands
 from allocation.service_layer.routing import PUBLISH_EVENT
 from embedded.postgres import Postgres
 from embedded.valkey import Redis
-from messaging.errors import Unavailable
+from messaging.errors import Disconnected, Unavailable
 from messaging.redis.client import run_of
 
 NOWHERE = "127.0.0.1:1"
@@ -63,6 +63,29 @@ def test_is_not_ready_before_the_database_is_migrated_and_is_afterwards(
     assert (before["status"], before["redis"]) == ("not ready", "ok")
     assert "migrate it first" in before["database"]
     assert service.readiness()["status"] == "ready", "without a restart"
+
+
+@pytest.mark.parametrize("column", ["products ALTER version_number", "outbox ALTER attempts"])
+def test_a_column_that_gets_another_type_needs_no_restart(
+    service: Service, sql: Callable[..., object], column: str
+) -> None:
+    """What was prepared before is refused by the server until it is prepared anew."""
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 100))
+
+    def work() -> None:
+        for number in range(8):  # the driver prepares what it has sent a few times
+            service.bus.handle(commands.Allocate(f"{time.monotonic()}-{number}", "LAMP", 1))
+            assert service.relay.deliver(PUBLISH_EVENT)
+            assert service.views.product("LAMP")
+
+    work()
+    for kind in ("bigint", "integer"):
+        sql(f"ALTER TABLE {column} TYPE {kind}")
+        service.bus.handle(commands.Allocate(f"first with {kind}", "LAMP", 1))
+        for ask in (lambda: service.views.product("LAMP"), lambda: service.relay.deliver(PUBLISH_EVENT)):
+            with suppress(Disconnected):  # once, and who asks does so again
+                ask()
+        work()
 
 
 def test_is_not_ready_on_a_schema_of_another_release(service: Service, sql: Callable[..., object]) -> None:

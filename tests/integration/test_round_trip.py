@@ -10,7 +10,9 @@ import pytest
 from psycopg.errors import DivisionByZero, InvalidSqlStatementName, OperationalError
 from sqlalchemy import make_url
 
+from messaging.errors import Disconnected
 from messaging.sql import round_trip
+from messaging.sql.errors import translated
 from messaging.sql.round_trip import RoundTrips
 
 BEGIN, COMMIT, ROLLBACK = ("BEGIN", ()), ("COMMIT", ()), ("ROLLBACK", ())
@@ -102,6 +104,21 @@ def test_what_the_server_has_forgotten_is_prepared_anew(trips: RoundTrips, drive
         trips.go((NUMBER, [b"2"]))
 
     assert trips.go((NUMBER, [b"2"])) == [[(2,)]]
+
+
+def test_what_was_prepared_before_a_column_had_another_type_is_prepared_anew(
+    trips: RoundTrips, driver: psycopg.Connection[Any]
+) -> None:
+    asked = "SELECT number FROM typed WHERE number = $1", [b"7"]
+    driver.execute("CREATE TEMPORARY TABLE typed AS SELECT CAST(7 AS integer) AS number")
+    assert trips.go(asked) == [[(7,)]]
+    driver.execute("ALTER TABLE typed ALTER number TYPE bigint")
+
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="cached plan") as stale:
+        trips.go(asked)
+
+    assert isinstance(translated(stale.value), Disconnected), "who tries again comes through"
+    assert trips.go(asked) == [[(7,)]]
 
 
 def test_where_nothing_may_be_prepared_nothing_is(trips: RoundTrips, driver: psycopg.Connection[Any]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine.interfaces import IsolationLevel
 
 from messaging.errors import OutcomeUnknown
-from messaging.sql.errors import Faults, is_misplaced, translated
+from messaging.sql.errors import Faults, is_misplaced, is_not_prepared, translated
 from messaging.sql.watchdog import OPTION
 
 
@@ -39,7 +39,8 @@ def connection(engine: Engine, isolation_level: IsolationLevel = "AUTOCOMMIT") -
 
 
 def _let_the_pool_know(open_connection: Connection, error: Exception) -> None:
-    """A broken connection, or one to the wrong server: the pool then replaces those at rest that are as old, too.
+    """A broken connection, one to the wrong server, or one whose prepared statements are stale: the pool then replaces
+    those at rest that are as old, too.
 
     It hears of it only through SQLAlchemy, and a pipeline's errors come from the driver.
     """
@@ -47,7 +48,7 @@ def _let_the_pool_know(open_connection: Connection, error: Exception) -> None:
         return
     driver = open_connection.connection.driver_connection
     if isinstance(driver, psycopg.Connection):
-        if is_misplaced(error):
+        if is_misplaced(error) or is_not_prepared(error):
             driver.close()
         if driver.closed:
             with suppress(*Faults):

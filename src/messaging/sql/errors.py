@@ -44,9 +44,12 @@ _ENDED = {
     "25P03",  # idle_in_transaction_session_timeout
     "25P04",  # transaction_timeout
 }
+_FORGOTTEN = "26000"  # invalid_sql_statement_name: a pooler has given us another session
+_CHANGES_ITS_PLAN = "RevalidateCachedQuery"
+"""The server's function that refuses a prepared statement since a column has another type now."""
+
 _OUTAGES = {
     _MISPLACED,
-    "26000",  # invalid_sql_statement_name: what we prepared is gone, and is prepared anew
     "57014",  # query_canceled: a statement time-out
     "57P03",  # cannot_connect_now
 }
@@ -67,6 +70,14 @@ def is_misplaced(error: Exception) -> bool:
     return isinstance(original, psycopg.Error) and original.sqlstate == _MISPLACED
 
 
+def is_not_prepared(error: Exception) -> bool:
+    """Whether what was prepared on this connection can't be used any more. Anew it can be."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg.Error) and (
+        original.sqlstate == _FORGOTTEN or original.diag.source_function == _CHANGES_ITS_PLAN
+    )
+
+
 def translated(error: Exception, *, committing: bool = False) -> MessagingError | None:
     """What the error means; None if it is a fault in the program, which nobody should hide.
 
@@ -79,14 +90,15 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
         return None
     text = " ".join(str(original).split())
     state = original.sqlstate or ""
-    if missing := _missing(state):
+    is_stale = is_not_prepared(original)
+    if not is_stale and (missing := _missing(state)):
         return Unavailable(f"{missing} ({text})")
     is_made = state == _UNIQUE_VIOLATION and (original.diag.constraint_name or "").endswith(_MADE_BY_ANOTHER)
     if conflict := AlreadyThere if is_made else _CONFLICTS.get(state):
         return conflict(text)
     if _is_over(original):
         return OutcomeUnknown(text) if committing else Disconnected(text)
-    return Disconnected(text) if state in _OUTAGES or state[:2] in _OUTAGE_CLASSES else None
+    return Disconnected(text) if is_stale or state in _OUTAGES or state[:2] in _OUTAGE_CLASSES else None
 
 
 def _missing(state: str) -> str:

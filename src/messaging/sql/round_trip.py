@@ -18,6 +18,8 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
+from messaging.sql.errors import is_not_prepared
+
 Driver: TypeAlias = psycopg.Connection[Any]
 Rows: TypeAlias = list[tuple[Any, ...]]
 Sent: TypeAlias = tuple[str, Sequence[bytes]]
@@ -26,8 +28,6 @@ Sent: TypeAlias = tuple[str, Sequence[bytes]]
 MOST_PREPARED = 100
 """Statements on one connection, each of which the server keeps with its plan. What is written to other combinations of
 tables, seldom, is not prepared."""
-
-_FORGOTTEN = "26000"  # invalid_sql_statement_name: a pooler has given us another session
 
 
 class RoundTrips:
@@ -84,7 +84,7 @@ class RoundTrips:
     def _require_success(self, result: PGresult) -> None:
         if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
             error = error_from_result(result, encoding=self._driver.info.encoding)
-            if error.sqlstate == _FORGOTTEN:
+            if is_not_prepared(error):
                 self._prepared.clear()
             raise error
 
