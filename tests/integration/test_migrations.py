@@ -243,6 +243,30 @@ def test_a_newer_revision_than_ours_will_do_so_that_releases_can_overlap(engine:
     require_current_schema(engine)
 
 
+def test_a_schema_of_a_later_release_is_left_as_it_is(empty: Engine) -> None:
+    """An older release is started again, and migrates first."""
+    migrations.upgrade(url_of(empty))
+    stamp(empty, "UPDATE alembic_version SET version_num = '0999'")
+
+    assert migrations.upgrade(url_of(empty)) == "0999"
+
+
+@pytest.mark.parametrize(
+    "odd", ["UPDATE alembic_version SET version_num = 'abc'", "INSERT INTO alembic_version VALUES ('0001')"]
+)
+def test_what_is_no_revision_is_said_in_a_sentence(empty: Engine, odd: str) -> None:
+    migrations.upgrade(url_of(empty))
+    stamp(empty, odd)
+
+    with pytest.raises(Unavailable, match=r"the table alembic_version has .*, not one number of a revision such as"):
+        migrations.upgrade(url_of(empty))
+
+
+def stamp(engine: Engine, statement: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+
+
 def test_a_database_out_of_reach_is_said_in_a_sentence() -> None:
     with pytest.raises(Unavailable, match="connection failed"):
         migrations.upgrade("postgresql+psycopg://nobody@127.0.0.1:1/nothing")

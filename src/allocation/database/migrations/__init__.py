@@ -12,11 +12,12 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from allocation.database.migrations.online import LOCK_TIMEOUT
 from allocation.database.schema import REVISION, require_utf8
-from messaging.errors import ConcurrencyConflict
+from messaging.errors import ConcurrencyConflict, Unavailable
 from messaging.retry import Retry
 from messaging.sql.connections import connection
 
@@ -26,12 +27,31 @@ PATIENCE = 120.0
 
 
 def upgrade(database_url: str, revision: str = REVISION, patience: float = PATIENCE) -> str:
-    """Bring the schema up to a revision and return it; processes that start together do it one after another.
+    """Bring the schema up to a revision and return it, or a later one where it is; processes that start together do it
+    one after another.
 
     Raises Unavailable; what is done by then stays, and the next try goes on from there.
     """
-    _migrate(database_url, lambda config: command.upgrade(config, revision), patience)
-    return revision
+    reached = [revision]
+
+    def step(config: Config) -> None:
+        if later := _later_revision(config.attributes["connection"]):
+            reached[:] = [later]
+        else:
+            command.upgrade(config, revision)
+
+    _migrate(database_url, step, patience)
+    return reached[0]
+
+
+def _later_revision(open_connection: Connection) -> str:
+    """The number of one that only a later release knows, else nothing. Raises Unavailable for what is none."""
+    heads = MigrationContext.configure(open_connection).get_current_heads()
+    open_connection.commit()
+    if len(heads) > 1 or not all(head.isdigit() for head in heads):
+        said = ", ".join(map(repr, sorted(heads)))
+        raise Unavailable(f"the table alembic_version has {said}, not one number of a revision such as {REVISION!r}")
+    return next((head for head in heads if head > REVISION), "")
 
 
 def downgrade(database_url: str, revision: str) -> None:
