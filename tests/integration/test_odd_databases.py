@@ -28,6 +28,7 @@ from allocation.database.engine import database_engine
 from allocation.database.schema import require_current_schema
 from allocation.domain import commands
 from allocation.entrypoints import redis_commands
+from allocation.overview.servers import database
 from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 from messaging.sql.log_reader import EventFilter
@@ -49,7 +50,12 @@ def encoded(databases: Databases, encoding: str) -> Iterator[str]:
 def test_a_database_that_can_not_store_every_name_is_refused(databases: Databases, encoding: str) -> None:
     with encoded(databases, encoding) as url:
         engine = database_engine(url)
-        for refuse in (partial(migrations.upgrade, url), partial(require_current_schema, engine)):
+        asked = (
+            partial(migrations.upgrade, url),
+            partial(require_current_schema, engine),
+            partial(database, engine, "UTC"),
+        )
+        for refuse in asked:
             with pytest.raises(Unavailable, match=f"the database's encoding is {encoding}, not UTF8"):
                 refuse()
         engine.dispose()
@@ -128,6 +134,7 @@ def test_a_role_whose_rights_are_withdrawn_waits_until_it_has_them_again(
             connection.execute(text("REVOKE pg_write_all_data FROM ordinary"))
             with pytest.raises(Unavailable, match="grant it"):
                 service.bus.handle(commands.CreateBatch("b1", "LAMP", 100))
+            assert "does not let us INSERT event_log" in service.readiness()["database"]
             data = {"ref": "b2", "sku": "LAMP", "qty": 10}
             message = {"specversion": "1.0", "id": "m1", "source": "/shop", "data": data}
             redis_server.xadd(COMMANDS, {"command": json.dumps(message | {"type": "allocation.create_batch.v1"})})

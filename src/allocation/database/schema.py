@@ -29,19 +29,32 @@ def require_current_schema(engine: Engine) -> None:
 
 
 def require_writes(engine: Engine, time_zone: str = "UTC") -> None:
-    """Raises Unavailable when the database can't be reached, or only reads: a standby, or one that is set to; or when
-    it does not have this time zone, since its data of them is older than ours."""
-    query = text("SELECT current_setting('transaction_read_only'), now() AT TIME ZONE :zone")
+    """Raises Unavailable when the database can't be reached, or only reads: a standby, or one that is set to; when it
+    does not let us write what every command writes; or when it does not have this time zone, since its data of them is
+    older than ours."""
 
-    def ask() -> str | None:
+    def ask() -> tuple[str, str | None]:
         with connection(engine) as open_connection:
             try:
-                return open_connection.execute(query, {"zone": time_zone}).scalar()
+                found = open_connection.execute(_MAY_WRITE, {"zone": time_zone}).one()
             except DataError as error:
                 raise Unavailable(f"the database knows no time zone {time_zone!r}; set another TIME_ZONE") from error
+        return found.reads_only, found.missing
 
-    if Retry()(ask) != "off":
+    reads_only, missing = Retry()(ask)
+    if reads_only != "off":
         raise Unavailable("the database only reads: it is a standby, or default_transaction_read_only is on")
+    if missing:
+        raise Unavailable(f"the database does not let us {missing}; grant it first")
+
+
+_MAY_WRITE = text("""
+    SELECT current_setting('transaction_read_only') AS reads_only, (
+        SELECT min(needed.right || ' ' || name)
+        FROM (VALUES ('INSERT', 'event_log'), ('INSERT', 'outbox'), ('UPDATE', 'products')) AS needed("right", name)
+        WHERE NOT has_table_privilege(to_regclass(name), needed.right)
+    ) AS missing, now() AT TIME ZONE :zone
+""")
 
 
 def require_utf8(open_connection: Connection) -> None:

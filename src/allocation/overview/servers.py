@@ -9,7 +9,7 @@ import redis
 from sqlalchemy import Connection, Engine, text
 
 from allocation.adapters.redis_channels import BRIDGE_LOCK, CHANGE_BATCH_QUANTITY, COMMAND_STREAM_LOCK, COMMANDS, GROUP
-from allocation.database.schema import REVISION
+from allocation.database.schema import REVISION, require_utf8
 from allocation.views import due_dates
 from allocation.views.backorders import waiting_lines
 from allocation.views.due_dates import NOTHING_DUE
@@ -77,6 +77,7 @@ class Broker:
 def database(engine: Engine, zone: str) -> Database:
     """`zone`: whose day it is by which a batch is overdue. Raises Unavailable."""
     with connection(engine, "REPEATABLE READ") as open_connection, open_connection.begin():
+        require_utf8(open_connection)
         begun = time.perf_counter()
         who = open_connection.execute(_WHO).one()
         milliseconds = _milliseconds_since(begun)
