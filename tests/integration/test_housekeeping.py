@@ -72,16 +72,23 @@ def a_day_of_work(service: Service, day: int) -> None:
         )
 
 
-@pytest.mark.parametrize("ahead", [timedelta(days=2), timedelta(days=-2)])
-def test_a_clock_that_jumps_makes_nobody_forget_what_is_young_by_the_other(
-    service: Service, sql: Sql, ahead: timedelta
+@pytest.mark.parametrize("jump", [timedelta(days=400), timedelta(days=-400)])
+@pytest.mark.parametrize("whose", ["the database", "we", "whoever has recorded the last event"])
+def test_when_one_clock_jumps_nothing_young_is_forgotten(
+    service: Service, sql: Sql, whose: str, jump: timedelta
 ) -> None:
-    """Ours, or that of the database, by which all has grown old."""
-    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10), message_id="young")
-    sql("UPDATE inbox SET received_at = received_at - :ago", ago=max(ahead, timedelta()))
-    now = time.time() - ahead.total_seconds()
+    for message_id in ("young", "old"):
+        service.bus.handle(commands.CreateBatch("b1", "LAMP", 10), message_id=message_id)
+    true = timedelta() if whose != "the database" else -jump  # to the database, whose clock is that of this test
+    ours = true + (jump if whose == "we" else timedelta())
+    recorded = true + (timedelta() if whose in {"the database", "we"} else jump)
+    sql("UPDATE inbox SET received_at = now() + :true", true=true)
+    sql("UPDATE inbox SET received_at = received_at - interval '2 days' WHERE message_id = 'old'")
+    sql("UPDATE event_log SET time = now() + :recorded", recorded=recorded)
+    housekeeping = replace(service.housekeeping, clock=lambda: time.time() + ours.total_seconds())
 
-    assert replace(service.housekeeping, clock=lambda: now).forget_old_messages() == 0
+    assert housekeeping.forget_old_messages() == 1
+    assert sql("SELECT message_id FROM inbox") == [("young",)]
 
 
 def test_is_done_in_small_batches_by_any_number_at_once(service: Service, sql: Sql) -> None:

@@ -9,7 +9,7 @@ from threading import Barrier, Event, Lock, Thread, current_thread
 import pytest
 
 from messaging.envelope import Delivery, Metadata, Recorded
-from messaging.errors import ClaimLost, Unavailable, UnreadableMessage
+from messaging.errors import ClaimLost, Disconnected, NotAllowed, Unavailable, UnreadableMessage
 from messaging.outbox.claims import Claim, OutboxMessage
 from messaging.outbox.delivery import RetryPolicy
 from messaging.outbox.effects import Effect, one_by_one
@@ -464,28 +464,37 @@ def test_a_fault_does_not_stop_the_relay(caplog: pytest.LogCaptureFixture) -> No
 
 
 class RefusedDeliveries(MemoryDeliveries):
-    """A right is missing, for a while, or for good."""
-
-    refusals = 3
+    def __init__(self, memory: Memory, *refusals: Exception) -> None:
+        super().__init__(memory)
+        self.refusals = list(refusals)
 
     def settle(self, effect: str, claims: Sequence[Claim]) -> None:
         if self.refusals:
-            self.refusals -= 1
-            raise Unavailable("the database does not let us; grant it first")
+            raise self.refusals.pop(0)
         super().settle(effect, claims)
 
 
-def test_what_can_not_be_written_down_is_carried_out_once() -> None:
+@pytest.mark.parametrize(
+    ("refusals", "times"),
+    [
+        ([NotAllowed("grant it first")] * 3, 1),
+        ([ValueError("whatever a trigger says")] * 3, 1),
+        ([Unavailable("away")], 2),
+        ([NotAllowed("grant it first"), Disconnected("away"), NotAllowed("grant it first")], 2),
+    ],
+)
+def test_what_can_not_be_written_down_is_carried_out_once_unless_it_may_be_another_database_by_now(
+    refusals: list[Exception], times: int
+) -> None:
     tell = Tell("publish")
     memory = memory_with("publish", LAMP=["a", "b"], TABLE=["c"])
-    deliveries = RefusedDeliveries(memory)
-    relay = Relay(routes_to(tell), deliveries)
-    for _ in range(deliveries.refusals):
-        with pytest.raises(Unavailable, match="does not let us"):
+    relay = Relay(routes_to(tell), RefusedDeliveries(memory, *refusals))
+    for refusal in refusals:
+        with pytest.raises(type(refusal)):
             relay.deliver("publish")
     relay.deliver("publish")
 
-    assert tell.told == ["a", "b", "c"]
+    assert tell.told == ["a", "b", "c"] * times
     assert memory.outbox == []
 
 

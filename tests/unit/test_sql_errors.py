@@ -7,7 +7,7 @@ import pytest
 from psycopg import errors
 from psycopg.pq import DiagnosticField
 
-from messaging.errors import AlreadyThere, Disconnected, OutcomeUnknown, Unavailable
+from messaging.errors import AlreadyThere, Disconnected, NotAllowed, OutcomeUnknown, Unavailable
 from messaging.sql.errors import translated
 
 
@@ -56,7 +56,7 @@ def test_another_schema_is_waited_for(kind: type[psycopg.Error]) -> None:
 def test_rights_that_were_not_granted_are_waited_for() -> None:
     meaning = translated(answer(errors.InsufficientPrivilege))
 
-    assert type(meaning) is Unavailable
+    assert type(meaning) is NotAllowed
     assert "grant it" in str(meaning)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread, get_ident
 from typing import Any
 
-from messaging.errors import ConcurrencyConflict, Disconnected
+from messaging.errors import MessagingError, NotAllowed
 from messaging.loops import StatusLog, repeat
 from messaging.observation import Observer
 from messaging.outbox.claims import Claim, Deliveries
@@ -93,14 +93,15 @@ class Relay:
         return sum(len(claim.delivered) for claim in claims)
 
     def _settle(self) -> None:
-        """What this thread holds. Where the database refuses it, for lack of a right, that comes first the next time:
-        what was carried out and could not be written down would be carried out again and again."""
+        """What this thread holds. Where a right is missing it comes first the next time: carried out and never written
+        down, it would be carried out again and again. After an outage it may be another database."""
         effect, claims = self._held.get(get_ident(), ("", ()))
         try:
             if claims:
                 self.deliveries.settle(effect, claims)
-        except (Disconnected, ConcurrencyConflict):  # it may be another database by now; or somebody locks a row of it
-            del self._held[get_ident()]
+        except MessagingError as error:
+            if not isinstance(error, NotAllowed):
+                del self._held[get_ident()]
             raise
         self._held.pop(get_ident(), None)
 

@@ -1,12 +1,11 @@
-"""What is too old to be kept, where the database's clock may be wrong, or ours."""
+"""What time it is, where a clock may be wrong: the database's, ours, or that of whoever recorded an event."""
 
-from __future__ import annotations
-
-
-def too_old_since(seconds: str) -> str:
-    """The moment, in SQL, before which all is older than the parameter named `seconds` by both clocks: a jump of one
-    throws nothing away. The parameter `clock` is ours, in seconds since 1970, and believed to be behind by 30 days at
-    most."""
-    return (
-        f"least(now(), greatest(to_timestamp(:clock), now() - interval '30 days')) - make_interval(secs => :{seconds})"
-    )
+PRESENT = """(
+    SELECT greatest(least(database, here), least(greatest(database, here), recorded)) FROM (
+        SELECT now() AS database, to_timestamp(:clock) AS here, coalesce(
+            (SELECT time FROM event_log ORDER BY transaction_id DESC, position DESC LIMIT 1), now()) AS recorded
+    ) AS clocks
+)"""
+"""In SQL, the middle one of three: of the database, of ours, in seconds since 1970 as the parameter `clock`, and of the
+last event. One that jumps decides nothing; the last event of an idle service is old, and the earlier of the others is
+taken."""

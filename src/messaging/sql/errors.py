@@ -14,6 +14,7 @@ from messaging.errors import (
     ConcurrencyConflict,
     Disconnected,
     MessagingError,
+    NotAllowed,
     OutcomeUnknown,
     Unavailable,
 )
@@ -92,7 +93,7 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
     state = original.sqlstate or ""
     is_stale = is_not_prepared(original)
     if not is_stale and (missing := _missing(state)):
-        return Unavailable(f"{missing} ({text})")
+        return (NotAllowed if state == _NOT_ALLOWED else Unavailable)(f"{missing} ({text})")
     is_made = state == _UNIQUE_VIOLATION and (original.diag.constraint_name or "").endswith(_MADE_BY_ANOTHER)
     if conflict := AlreadyThere if is_made else _CONFLICTS.get(state):
         return conflict(text)

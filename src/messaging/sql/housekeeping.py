@@ -15,7 +15,7 @@ from threading import Event
 from sqlalchemy import Engine, text
 
 from messaging.loops import StatusLog, repeat
-from messaging.sql.clocks import too_old_since
+from messaging.sql.clocks import PRESENT
 from messaging.sql.connections import connection
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # executed once for each row, whatever its LIMIT; as a CTE it is executed once.
 _FORGET = text(f"""
     WITH old AS MATERIALIZED (
-        SELECT message_id FROM inbox WHERE received_at < {too_old_since("age")}
+        SELECT message_id FROM inbox WHERE received_at < {PRESENT} - make_interval(secs => :age)
         ORDER BY received_at LIMIT :batch FOR UPDATE SKIP LOCKED)
     DELETE FROM inbox USING old WHERE inbox.message_id = old.message_id
 """)  # noqa: S608 - the piece is our own

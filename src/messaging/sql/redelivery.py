@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 
 from messaging.codec import Codec
 from messaging.outbox.claims import OutboxMessage
-from messaging.sql.clocks import too_old_since
+from messaging.sql.clocks import PRESENT
 from messaging.sql.connections import connection
 from messaging.sql.event_log import RECORDED, recorded_from
 
@@ -20,7 +20,6 @@ _LAST_VERSIONS = text("""
     WHERE effect = :effect AND stream > :beyond AND delivered_version > 0 ORDER BY stream LIMIT :most
 """)
 
-_OLD = too_old_since("seconds")
 # The time of an event is by the clock of whoever recorded it. So all that was recorded after the first that is young is
 # young: a clock that was behind for a moment leaves no hole. The last ones that are not lost may be the first. One from
 # the future is young, unless old ones were recorded after it: then it is damaged. OFFSET 0 keeps the planner from
@@ -33,11 +32,13 @@ _MESSAGES = text(f"""
         CROSS JOIN LATERAL (
             SELECT * FROM event_log WHERE stream = span.stream AND version BETWEEN span.after AND span.up_to OFFSET 0
         ) AS event_log
+    ), present AS MATERIALIZED (
+        SELECT now, now - make_interval(secs => :seconds) AS oldest FROM (SELECT {PRESENT} AS now) AS clocks
     ), young AS MATERIALIZED (
-        SELECT min(position) AS first FROM lost
-        WHERE time > {_OLD} AND (
-            time < now() + interval '1 day'
-            OR (position > (SELECT max(position) FROM lost WHERE time <= {_OLD})) IS NOT FALSE
+        SELECT min(position) AS first FROM lost, present
+        WHERE time > oldest AND (
+            time < now + interval '1 day'
+            OR (position > (SELECT max(position) FROM lost, present WHERE time <= oldest)) IS NOT FALSE
         )
     )
     SELECT stream, version, {RECORDED}
