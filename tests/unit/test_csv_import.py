@@ -98,6 +98,15 @@ def test_what_a_file_names_twice_is_refused_in_every_run(
         assert refused in found[-1].detail
 
 
+def test_a_whole_order_of_which_a_row_was_refused_does_not_come_back_further_down(service: Service) -> None:
+    rows = file(line("o1", lineid="1"), line("o1", qty="two"), line("o2"), line("o1", lineid="3"))
+    importing(service, BATCHES, file(batch("b1")))
+    done = importing(service, whole_orders("all_or_nothing"), rows)
+
+    assert [result for _, result in done] == [Result.REFUSED, Result.REFUSED, Result.ALLOCATED, Result.REFUSED]
+    assert service.allocations == {"o2": "b1"}
+
+
 def test_a_refused_row_keeps_nobody_else_out(service: Service) -> None:
     rows = file(
         batch("b1"),

@@ -134,7 +134,8 @@ class Kind:
             of_order = {orderid_in(row, columns["orderid"]) for row in rows} if self.mode else set()
             which = "which may be of the same order" if len(of_order) > 1 else "of the same order"
             others = f"row {min(faults)}, {which}, is refused"
-            return Reading(numbers, None, [faults.get(number, others) for number in numbers])
+            orders = [orderid for orderid in of_order if orderid]
+            return Reading(numbers, None, [faults.get(number, others) for number in numbers], orders)
         return Reading(numbers, read[0])
 
     def _read(self, row: Row, columns: Mapping[str, str]) -> object:
@@ -191,6 +192,8 @@ class Reading:
     numbers: list[int]
     command: object
     refused: list[str] = field(default_factory=list)
+    orders: list[str] = field(default_factory=list)
+    """Whole ones, that are refused."""
 
 
 def _each_once(readings: Iterable[Reading]) -> Iterator[Reading]:
@@ -199,11 +202,13 @@ def _each_once(readings: Iterable[Reading]) -> Iterator[Reading]:
     named: set[int] = set()  # of hashes: a file may have millions of rows
     for reading in readings:
         if reading.refused:
+            named.update(hash(_name_of_order(orderid)) for orderid in reading.orders)
             yield reading
             continue
-        name, mend = _name_of(reading.command)
+        name = _name_of(reading.command)
         if hash(name) in named:
-            reason = f"{name} is in this file already: {mend}"
+            what, mend = name
+            reason = f"{what} is in this file already: {mend}"
             yield Reading(reading.numbers, None, [reason] * len(reading.numbers))
         else:
             named.add(hash(name))
@@ -215,10 +220,14 @@ def _name_of(command: object) -> tuple[str, str]:
     if isinstance(command, CreateBatch):
         return f"batch {command.ref}", "give each batch a ref of its own, or one row with all of it"
     if isinstance(command, PlaceOrder):
-        return f"order {command.orderid}", "let the rows of an order stand together"
+        return _name_of_order(command.orderid)
     assert isinstance(command, Allocate), command
     line = OrderLine.of(command)
     return f"line {line.lineid} of order {line.orderid}", "give each line a lineid of its own"
+
+
+def _name_of_order(orderid: str) -> tuple[str, str]:
+    return f"order {orderid}", "let the rows of an order stand together"
 
 
 def _whole_order(lines: Sequence[Any], mode: Mode) -> PlaceOrder:
