@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 import redis
 from redis.connection import AbstractConnection
+from sqlalchemy import Engine
 
 from allocation.adapters.redis_channels import EVENTS
+from allocation.adapters.wire_names import CODEC
 from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
@@ -30,9 +32,11 @@ from messaging.cloud_events import CloudEvents
 from messaging.envelope import Delivery, Metadata, Recorded
 from messaging.errors import ClaimLost, Unavailable
 from messaging.outbox.claims import Claim
+from messaging.outbox.delivery import DeliveryRound, Outage, RetryPolicy
 from messaging.redis import event_stream
 from messaging.redis.client import redis_client
 from messaging.redis.event_stream import Append, Entry, EventStream
+from messaging.sql.deliveries import SqlDeliveries
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 PUBLISH = PUBLISH_EVENT
@@ -584,6 +588,30 @@ def test_a_redis_that_is_given_nothing_but_old_news_is_complete(
     tell_all(service)
 
     assert sequences(redis_server, "LAMP") == [6]
+
+
+@pytest.mark.parametrize("relay", ["goes on", "is dead", "is dead, and comes back"])
+def test_what_was_published_before_a_loss_and_written_down_after_it_is_told_again(
+    service: Service, engine: Engine, redis_server: redis.Redis, sql: Sql, relay: str
+) -> None:
+    a_history(service, "SOFA")
+    tell_all(service)
+    a_history(service)
+    [claim] = (theirs := SqlDeliveries(engine, CODEC)).claim(PUBLISH)
+    DeliveryRound(PUBLISH, service.relay.routes, RetryPolicy(), lambda: False, Outage(PUBLISH)).run([claim])
+    assert sequences(redis_server, "LAMP") == claim.delivered == [1, 2, 3, 4, 5]
+    forget_everything(redis_server)
+    if relay != "goes on":
+        sql("UPDATE deliveries SET claimed_until = now() - interval '1 minute'")
+
+    for _ in range(3):
+        replace(service.backfill, patience=0.1).fill()
+    if relay != "is dead":
+        theirs.settle(PUBLISH, [claim])
+    service.backfill.fill()
+    tell_all(service)
+
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
 
 
 def test_what_can_not_be_read_does_not_hold_up_the_rest(service: Service, redis_server: redis.Redis, sql: Sql) -> None:

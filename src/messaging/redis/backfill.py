@@ -6,6 +6,7 @@ Each stream is claimed while it is refilled, so that what is new waits behind wh
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,6 +35,10 @@ class Delivered(Protocol):
         """The last version published of each stream, for the next streams in order after `beyond`."""
         ...
 
+    def claimed(self, effect: str, streams: Sequence[str] | None = None) -> Mapping[str, int]:
+        """The token of each stream, of these, that was claimed and not settled."""
+        ...
+
     def messages(
         self, effect: str, spans: Mapping[str, tuple[int, int]], younger_than: timedelta
     ) -> Iterator[tuple[str, OutboxMessage]]:
@@ -51,6 +56,7 @@ class Backfill:
     delivered: Delivered
     encode: Callable[[Recorded[object]], bytes]
     every: float = 1.0
+    patience: float = 1.5
     streams_at_once: int = 100
     messages_at_once: int = 500
 
@@ -74,7 +80,7 @@ class Backfill:
         if self.stream.is_complete(home):
             return 0
         mark = self.stream.begin_check()
-        events, complete, beyond = 0, True, ""
+        events, complete, beyond = 0, self._is_written_down(stop), ""
         beyond_us: dict[str, UnknownMessage] = {}
         while not stop.is_set() and (
             last_versions := self.delivered.last_versions(self.effect, beyond, self.streams_at_once)
@@ -101,6 +107,18 @@ class Backfill:
         if complete and not stop.is_set():
             self.stream.end_check(mark, home)
         return events
+
+    def _is_written_down(self, stop: Event) -> bool:
+        """Whether what had been published before now is written down in the database, or will be published again: a
+        relay may have published into what is lost, and say so only after we have looked."""
+        at_work = self.delivered.claimed(self.effect)
+        deadline = time.monotonic() + self.patience
+        while at_work and time.monotonic() < deadline and not stop.wait(0.02):
+            abandoned = self.deliveries.claim_these(self.effect, at_work)  # so that nobody settles them any more
+            self.deliveries.settle(self.effect, abandoned)
+            now = self.delivered.claimed(self.effect, list(at_work))
+            at_work = {stream: token for stream, token in at_work.items() if now.get(stream) == token}
+        return not at_work
 
     def _append_again(
         self, claims: Sequence[Claim], here: Mapping[str, int], beyond_us: dict[str, UnknownMessage], stop: Event

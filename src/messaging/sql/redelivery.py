@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -50,6 +50,13 @@ _MESSAGES = text(f"""
 """)  # noqa: S608 - the piece is our own
 
 
+_CLAIMED = """
+    SELECT stream, token FROM deliveries
+    WHERE effect = :effect AND claimed_until IS NOT NULL
+"""
+_CLAIMED_OF_ALL, _CLAIMED_OF_THESE = text(_CLAIMED), text(f"{_CLAIMED} AND stream = ANY(:streams)")
+
+
 class SqlDelivered:
     """All of it raises Unavailable."""
 
@@ -62,6 +69,14 @@ class SqlDelivered:
         asked = {"effect": effect, "beyond": beyond, "most": most}
         with connection(self._engine) as open_connection:
             return {row.stream: row.delivered_version for row in open_connection.execute(_LAST_VERSIONS, asked)}
+
+    def claimed(self, effect: str, streams: Sequence[str] | None = None) -> Mapping[str, int]:
+        with connection(self._engine) as open_connection:
+            if streams is None:
+                found = open_connection.execute(_CLAIMED_OF_ALL, {"effect": effect})
+            else:
+                found = open_connection.execute(_CLAIMED_OF_THESE, {"effect": effect, "streams": streams})
+            return {row.stream: row.token for row in found}
 
     def messages(
         self, effect: str, spans: Mapping[str, tuple[int, int]], younger_than: timedelta
