@@ -148,6 +148,20 @@ def test_a_role_whose_rights_are_withdrawn_waits_until_it_has_them_again(
             consumer.join()
 
 
+def test_a_role_that_may_write_what_we_write_is_ready(
+    as_ordinary_role: Service, databases: Databases, sql: Callable[..., list[Any]]
+) -> None:
+    with databases.admin.connect() as connection:
+        connection.execute(text("REVOKE pg_write_all_data FROM ordinary"))
+    sql("GRANT INSERT ON ALL TABLES IN SCHEMA public TO ordinary")
+    sql("GRANT UPDATE (version_number, waiting, holds) ON products TO ordinary")
+
+    found = as_ordinary_role.readiness()["database"]
+    sql("DROP OWNED BY ordinary")
+
+    assert found == "ok"
+
+
 @pytest.mark.parametrize("style", ["German", "SQL, DMY", "Postgres, MDY"])
 @pytest.mark.parametrize("by", ["the environment", "the database"])
 def test_whatever_dates_look_like_by_default_ours_are_iso(

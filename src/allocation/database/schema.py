@@ -52,7 +52,7 @@ _MAY_WRITE = text("""
     SELECT current_setting('transaction_read_only') AS reads_only, (
         SELECT min(needed.right || ' ' || name)
         FROM (VALUES ('INSERT', 'event_log'), ('INSERT', 'outbox'), ('UPDATE', 'products')) AS needed("right", name)
-        WHERE NOT has_table_privilege(to_regclass(name), needed.right)
+        WHERE NOT has_any_column_privilege(to_regclass(name), needed.right)
     ) AS missing, now() AT TIME ZONE :zone
 """)
 
