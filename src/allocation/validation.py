@@ -360,8 +360,11 @@ def _rule(problem: Any, model: type[BaseModel] | None = None, known: Collection[
         return "is missing"
     if problem["type"] == "extra_forbidden" and model:
         keys = _keys_at(model.model_json_schema(), problem["loc"])
-        return f"is no known key; {suggestion(problem['loc'][-1], [key for key in keys if key not in known])}"
+        of_address = known if len(problem["loc"]) == 1 else ()
+        return f"is no known key; {suggestion(problem['loc'][-1], [key for key in keys if key not in of_address])}"
     rule: str = problem["msg"][:1].lower() + problem["msg"][1:]
+    if problem["type"] in {"dataclass_type", "model_type", "dict_type"}:
+        return f"should be an object, not {_shown(problem['input'])}"
     if problem["type"] in {"too_short", "too_long"}:  # of a list, and it says how long that is
         return rule.replace(" after validation", "")
     return f"{rule}, not {_shown(problem['input'])}"

@@ -252,7 +252,12 @@ def test_a_schema_of_a_later_release_is_left_as_it_is(empty: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", ["UPDATE alembic_version SET version_num = 'abc'", "INSERT INTO alembic_version VALUES ('0001')"]
+    "odd",
+    [
+        "UPDATE alembic_version SET version_num = 'abc'",
+        "UPDATE alembic_version SET version_num = '20'",
+        "INSERT INTO alembic_version VALUES ('0001')",
+    ],
 )
 def test_what_is_no_revision_is_said_in_a_sentence(empty: Engine, odd: str) -> None:
     migrations.upgrade(url_of(empty))

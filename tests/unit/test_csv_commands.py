@@ -51,16 +51,20 @@ def test_names_the_column_that_is_missing_and_the_way_out(lines: str) -> None:
                 "eta_utc",
                 "E.T.A. (day)",
                 "ｅｔａ＿ｄａｙ",
-                "ETADate",
+                *("ETADate", "ETADATE", "ETAdate", "etadate", "POETA", "ETAUTC"),
             )
         ),
-        *(("batches", "expires", column) for column in ("expires_on", "BBExpires")),
-        *(("batches", "location", column) for column in ("Location code", "WHLocation", "LOCATIONCode")),
+        *(
+            ("batches", "expires", column)
+            for column in ("expires_on", "BBExpires", "EXPIRY_DATE", "expiryDate", "Best before", "use_by")
+        ),
+        *(("batches", "location", column) for column in ("Location code", "WHLocation", "LOCATIONCode", "LOCATIONID")),
         *(
             ("orders", "lineid", column)
             for column in (
                 *("order_lineid", "order line id", "line_no", "Line No.", "line number", "Line #", "line"),
                 *("POLineNo", "SOLineID", "SKULineID", "LineNum", "Line Item", "LineItemID", "orderline", "Order Line"),
+                *("POLINENO", "ORDERLINENUMBER", "LineItemNo", "Line Item Number"),
             )
         ),
     ],
@@ -114,7 +118,7 @@ def test_names_the_column_that_a_condition_misses(lines: str) -> None:
         (["--map", "sku=a", "--map", "sku=b"], "'sku' is given twice"),
         (["--map", "eta=x"], "there is no field 'eta' to map; there are orderid, sku, qty, lineid"),
         (["--where", "kind"], "'kind' is not of the form column=value[,value...] or column!=value[,value...]"),
-        (["--limit", "0"], "0 is not in the range x>=1"),
+        (["--limit", "0"], "0 is not in the range 1<=x<=2147483647"),
     ],
 )
 def test_says_what_is_wrong_with_an_option(lines: str, options: list[str], said: str) -> None:

@@ -255,7 +255,11 @@ THREE_AND_THREE = line("o1", qty="3", lineid="1"), line("o1", qty="3", lineid="2
 @pytest.mark.parametrize(
     ("mode", "first", "second"),
     [
-        ("all_or_nothing", "out of stock: {1}", "out of stock: {2}"),
+        (
+            "all_or_nothing",
+            "out of stock: {1}: not placed, since there is not enough for line 2",
+            "out of stock: {2}",
+        ),
         ("partial", "allocated: {1} from batch b1", "partly allocated: {2} from batch b1, 1 waiting"),
         ("backorder", "allocated: {1} from batch b1", "waiting: {2}, 3 waiting"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DataError
 
@@ -24,8 +26,12 @@ def require_current_schema(engine: Engine) -> None:
             return open_connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
     found = Retry()(ask)  # a connection that was cut while it was at rest says nothing about the database
-    if not (found and found.isdigit() and found >= REVISION):
+    if not (found and is_numbered(found) and found >= REVISION):
         raise Unavailable(f"the database's schema is at revision {found}, not {REVISION}; migrate it first")
+
+
+def is_numbered(revision: str) -> bool:
+    return re.fullmatch("[0-9]{4}", revision) is not None
 
 
 def require_writes(engine: Engine, time_zone: str = "UTC") -> None:

@@ -16,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from allocation.database.migrations.online import LOCK_TIMEOUT
-from allocation.database.schema import REVISION, require_utf8
+from allocation.database.schema import REVISION, is_numbered, require_utf8
 from messaging.errors import ConcurrencyConflict, Unavailable
 from messaging.retry import Retry
 from messaging.sql.connections import connection
@@ -48,7 +48,7 @@ def _later_revision(open_connection: Connection) -> str:
     """The number of one that only a later release knows, else nothing. Raises Unavailable for what is none."""
     heads = MigrationContext.configure(open_connection).get_current_heads()
     open_connection.commit()
-    if len(heads) > 1 or not all(head.isdigit() for head in heads):
+    if len(heads) > 1 or not all(map(is_numbered, heads)):
         said = ", ".join(map(repr, sorted(heads)))
         raise Unavailable(f"the table alembic_version has {said}, not one number of a revision such as {REVISION!r}")
     return next((head for head in heads if head > REVISION), "")

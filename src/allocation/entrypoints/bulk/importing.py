@@ -256,7 +256,9 @@ def _result_of_line(cmd: Allocate, outcome: Outcome) -> list[tuple[Result, str]]
 
 def _result_of_order(cmd: PlaceOrder, outcome: Outcome) -> list[tuple[Result, str]]:
     if outcome.result["outcome"] == "out_of_stock":
-        return [(Result.OUT_OF_STOCK, _in_words(line)) for line in _lines_of(cmd)]
+        short = _short_of(cmd, outcome)
+        others = f": not placed, since there is not enough for line {short[0].lineid}"
+        return [(Result.OUT_OF_STOCK, _in_words(line) + others * (line not in short)) for line in _lines_of(cmd)]
     now = {line["lineid"]: line for line in outcome.result["lines"]}
     return [_result_of_placed(line, now[line.lineid], changed=outcome.changed) for line in _lines_of(cmd)]
 

@@ -26,8 +26,16 @@ from allocation.validation import is_near, is_spelled_like
 from messaging.errors import Unavailable
 from messaging.sql.estimates import rows_about
 
-_ALSO_CALLED = {"lineid": ("lineno", "linenr", "linenum", "linenumber")}
-_SIMPLY_CALLED = {"lineid": ("line", "orderline", "lineitem", "lineitemid")}
+_ALSO_CALLED = {
+    "eta": ("etadate",),
+    "expires": ("expiry", "expirydate", "expiration", "expirationdate", "bestbefore", "useby"),
+    "location": ("locationid",),
+    "lineid": ("lineno", "linenr", "linenum", "linenumber", "lineitemno", "lineitemnumber"),
+}
+_SIMPLY_CALLED = {
+    "eta": ("poeta", "etautc"),
+    "lineid": ("line", "orderline", "lineitem", "lineitemid", "polineno", "orderlinenumber"),
+}
 """Among other words they say something else: `line total`."""
 
 
@@ -235,6 +243,6 @@ def _require_no_near_miss(kind: Kind, field: str, others: Iterable[str], *, is_t
 
 def _is_nearly(column: str, field: str) -> bool:
     names = (field, *_ALSO_CALLED.get(field, ()))
-    if any(is_spelled_like(column, name) for name in _SIMPLY_CALLED.get(field, ())):
+    if any(is_spelled_like(column, name) for name in (*names, *_SIMPLY_CALLED.get(field, ()))):
         return True
     return is_near(column, field) or any(has_words(column, name) for name in names)

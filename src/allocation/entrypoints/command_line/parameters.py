@@ -13,7 +13,10 @@ _DIGITS = re.compile(r"[+-]?[0-9]+")
 
 
 class Number(click.IntRange):
-    """Python would also read `1_000`, blanks around it, and digits of other scripts."""
+    """Python would also read `1_000`, blanks around it, digits of other scripts, and more than anything counts to."""
+
+    def __init__(self, min: int | None = None, max: int = 2**31 - 1) -> None:  # noqa: A002 - click's names
+        super().__init__(min, max)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and not _DIGITS.fullmatch(value):

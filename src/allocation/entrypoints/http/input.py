@@ -42,7 +42,8 @@ def body(schema: Schema[C], largest: int, known: Mapping[str, object], *, may_ad
     if (encoding := request.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
         raise UnsupportedMediaType(f"the body must not be compressed or encoded; its Content-Encoding is {encoding!r}")
     if request.mimetype != "application/json":
-        raise UnsupportedMediaType(f"the content type must be application/json, not {request.mimetype or 'missing'!r}")
+        found = f"not {request.mimetype!r}" if request.mimetype else "and is missing"
+        raise UnsupportedMediaType(f"the content type must be application/json, {found}")
     given = request.get_data(cache=False)
     if len(given) > largest:
         raise RequestEntityTooLarge
