@@ -89,14 +89,13 @@ class Single(World):
         }
 
     def _jumps(self) -> Mapping[str, Fault]:
-        """Keys are remembered for a day, by the clock of the database: so that stays within it."""
         jump, far = self._clocks.jump, (40 * DAY, -40 * DAY)
         return {
             "clock of the API jumps": jump("serve", *far, meanwhile=self._forget_events),
             "clock of the relay jumps": jump("relay", *far, meanwhile=self._forget_events),
             "clock of the consumer jumps": jump("consume", *far, meanwhile=self._forget_events),
             "clock of Redis jumps": jump(redis_server().name, 8 * DAY, -8 * DAY, HOUR, -HOUR),
-            "clock of the database jumps": jump("postgres", HOUR, -HOUR, 20 * HOUR, -20 * HOUR),
+            "clock of the database jumps": jump("postgres", HOUR, -HOUR, *far, meanwhile=self._forget_events),
         }
 
     def database(self) -> psycopg.Connection:

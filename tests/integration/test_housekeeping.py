@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Event, Thread
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -18,6 +19,7 @@ from allocation.domain import commands
 from embedded.waiting import wait_for
 from messaging.envelope import Position, Request
 from messaging.redis.group import ConsumerGroup
+from messaging.sql import inbox
 from messaging.sql.housekeeping import Housekeeping
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -89,6 +91,19 @@ def test_when_one_clock_jumps_nothing_young_is_forgotten(
 
     assert housekeeping.forget_old_messages() == 1
     assert sql("SELECT message_id FROM inbox") == [("young",)]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=40), timedelta(days=-40)])
+def test_what_was_handled_while_the_clock_of_the_database_was_behind_is_remembered(
+    service: Service, sql: Sql, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
+) -> None:
+    """To the database it is ours that is ahead. And one of ours that is behind has nothing forgotten either."""
+    monkeypatch.setattr(inbox, "datetime", Mock(now=lambda zone: datetime.now(zone) + ahead))
+
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10), message_id="m1")
+
+    assert sql("SELECT received_at > now() + interval '39 days' FROM inbox") == [(ahead > timedelta(),)]
+    assert sql("SELECT received_at > now() - interval '1 minute' FROM inbox") == [(True,)]
 
 
 def test_is_done_in_small_batches_by_any_number_at_once(service: Service, sql: Sql) -> None:

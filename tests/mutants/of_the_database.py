@@ -224,8 +224,8 @@ HOUSEKEEPING = Part(
     ("integration/test_housekeeping.py", "integration/test_bridge.py"),
     (
         Mutant(
-            "received_at < now()",
-            "received_at > now()",
+            "received_at < {PRESENT}",
+            "received_at > {PRESENT}",
             "the young are forgotten, the old are kept",
             seen_by="test_a_relay_does_it_without_being_asked",
         ),

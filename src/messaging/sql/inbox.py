@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import case, func, literal_column, select
@@ -18,9 +19,20 @@ from messaging.envelope import Outcome, Position
 from messaging.errors import RequestInProgress
 from messaging.refusals import Refusals
 from messaging.sql import tables
-from messaging.sql.statements import Ask, Query, Row, Rows, Statement, Write, compiled, insert_rows, rows_of
+from messaging.sql.statements import Ask, Query, Row, Rows, Statement, Write, compiled, rows_of
 
-_REMEMBER = insert_rows(tables.inbox, "message_id", "fingerprint", "outcome")
+_handled = rows_of(*(tables.inbox.c[name] for name in ("message_id", "fingerprint", "outcome", "received_at")))
+# By the later of two clocks: what a clock that is behind has written is forgotten as soon as it is right again.
+_received_at = func.greatest(func.now(), _handled.c.received_at)
+_REMEMBER = Write(
+    tables.inbox.name,
+    compiled(
+        insert(tables.inbox).from_select(
+            [*_handled.c.keys()],
+            select(_handled.c.message_id, _handled.c.fingerprint, _handled.c.outcome, _received_at),
+        )
+    ),
+)
 _given = rows_of(tables.inbox.c.message_id)
 # The lock goes with the transaction, so that whoever has it is at work on the message, or was killed.
 _lock = func.hashtextextended(_given.c.message_id, literal_column("0"))
@@ -74,7 +86,12 @@ class SqlInbox:
 
     def remember(self, message_id: str, fingerprint: str, outcome: Outcome) -> None:
         encoded = self._refusals.encode(outcome.refusal) if outcome.refusal else {"result": outcome.result}
-        self._rows[message_id] = {"message_id": message_id, "fingerprint": fingerprint, "outcome": encoded}
+        self._rows[message_id] = {
+            "message_id": message_id,
+            "fingerprint": fingerprint,
+            "outcome": encoded,
+            "received_at": datetime.now(UTC),
+        }
 
     def recall(self, message_id: str) -> tuple[str, Outcome] | None:
         if pending := self._rows.get(message_id):  # handled in this very transaction
