@@ -478,7 +478,7 @@ class RefusedDeliveries(MemoryDeliveries):
     ("refusals", "times"),
     [
         ([NotAllowed("grant it first")] * 3, 1),
-        ([ValueError("whatever a trigger says")] * 3, 1),
+        ([ValueError("whatever a trigger says of one stream")], 2),
         ([Unavailable("away")], 2),
         ([NotAllowed("grant it first"), Disconnected("away"), NotAllowed("grant it first")], 2),
     ],

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from threading import Event, Thread, get_ident
 from typing import Any
 
-from messaging.errors import MessagingError, NotAllowed
+from messaging.errors import NotAllowed
 from messaging.loops import StatusLog, repeat
 from messaging.observation import Observer
 from messaging.outbox.claims import Claim, Deliveries
@@ -94,16 +94,14 @@ class Relay:
 
     def _settle(self) -> None:
         """What this thread holds. Where a right is missing it comes first the next time: carried out and never written
-        down, it would be carried out again and again. After an outage it may be another database."""
-        effect, claims = self._held.get(get_ident(), ("", ()))
+        down, it would be carried out again and again. After another fault it may be another database."""
+        effect, claims = self._held.pop(get_ident(), ("", ()))
         try:
             if claims:
                 self.deliveries.settle(effect, claims)
-        except MessagingError as error:
-            if not isinstance(error, NotAllowed):
-                del self._held[get_ident()]
+        except NotAllowed:
+            self._held[get_ident()] = effect, claims
             raise
-        self._held.pop(get_ident(), None)
 
     def _outage(self, effect: str) -> Outage:
         return self._outages.setdefault(effect, Outage(effect))
