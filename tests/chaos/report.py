@@ -55,8 +55,8 @@ NOT_PROVED = """\
 * That every instant is safe. Processes are killed at the steps listed here, servers at any moment; what lies between
   two steps is not tried.
 * That a power cut is survived: a killed process leaves what it wrote to the kernel. Disks that are full or lie are not
-  tried, nor two machines. Clocks jump for two seconds, where there is a C compiler; that of the database by less than
-  the day for which keys are known.
+  tried, nor two machines. Clocks jump for two seconds, where there is a
+  C compiler.
 * That a partition is survived in which each side has a server that takes itself for the primary. Primaries are killed.
 * That a command survives which Redis had acknowledged and only its primary had: the senders wait for a replica. Nor one
   that somebody deletes, or a Redis that evicts. Nor what a mail server does: mails are files here.

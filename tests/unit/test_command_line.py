@@ -173,16 +173,27 @@ def given_up(cause: Exception) -> Unavailable:
 ELSEWHERE = Settings(database_url="postgresql://db/stock", redis_url="redis://cache/0")
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (given_up(OperationalError("refused")), "given up after 3 tries: refused; see DATABASE_URL"),
-        (given_up(DBAPIError("", {}, OperationalError("refused"))), "; see DATABASE_URL"),
-        (Unavailable("redis: Connection refused."), "redis: Connection refused; see REDIS_URL"),
-        (given_up(DiskFull("disk full")), "given up after 3 tries: disk full"),
-        (Unavailable("the schema is old; migrate it first"), "the schema is old; migrate it first"),
-    ],
-)
+UNREACHABLE = [
+    (given_up(OperationalError("refused")), "given up after 3 tries: refused; see DATABASE_URL"),
+    (given_up(DBAPIError("", {}, OperationalError("refused"))), "; see DATABASE_URL"),
+    (Unavailable("redis: Connection refused."), "redis: Connection refused; see REDIS_URL"),
+    (given_up(DiskFull("disk full")), "given up after 3 tries: disk full"),
+    (Unavailable("the schema is old; migrate it first"), "the schema is old; migrate it first"),
+]
+
+
+@pytest.mark.parametrize(("error", "said"), UNREACHABLE)
+def test_who_can_not_connect_by_the_book_s_setting_is_told_of_that(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_HOST", "db")
+    monkeypatch.setenv("REDIS_HOST", "cache")
+    said = said.replace("DATABASE_URL", "DB_HOST").replace("REDIS_URL", "REDIS_HOST")
+
+    assert said in failing(error, settings=ELSEWHERE).output
+
+
+@pytest.mark.parametrize(("error", "said"), UNREACHABLE)
 def test_who_can_not_connect_is_told_which_setting_says_where(error: Exception, said: str) -> None:
     result = failing(error, settings=ELSEWHERE)
 

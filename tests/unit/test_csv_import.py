@@ -245,6 +245,13 @@ def test_a_batch_has_a_last_day_and_a_location_where_the_file_says_so() -> None:
     assert BATCHES.command(row, columns) == CreateBatch("b", "s", 1, None, date(2031, 2, 1), "hamburg")
 
 
+def test_a_batch_that_has_expired_is_printed_though_it_is_taken(service: Service) -> None:
+    rows = file(*(batch(f"b{year}") | {"expires": f"{year}-01-01"} for year in (2020, 2190)))
+    found = list(results_of(service.bus.handle_together, BATCHES, rows))
+    assert [(one.result, one.needs_attention) for one in found] == [(Result.ADDED, True), (Result.ADDED, False)]
+    assert found[0].detail == "batch b2020, 10 of CHAIR, in the warehouse, expired 2020-01-01"
+
+
 def in_words(service: Service, mode: Mode, *rows: dict[str, str]) -> list[str]:
     return [str(row) for row in results_of(service.bus.handle_together, whole_orders(mode), file(*rows))]
 

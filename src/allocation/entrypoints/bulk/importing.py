@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from itertools import chain, groupby, islice
@@ -241,7 +242,7 @@ def _whole_order(lines: Sequence[Any], mode: Mode) -> PlaceOrder:
 def _result_of_batch(cmd: CreateBatch, outcome: Outcome) -> list[tuple[Result, str]]:
     result = Result.ADDED if outcome.changed else Result.ALREADY_THERE
     about = [f"batch {cmd.ref}, {cmd.qty:,} of {cmd.sku}", f"eta {cmd.eta}" if cmd.eta else "in the warehouse"]
-    about += [f"expires {cmd.expires}"] if cmd.expires else []
+    about += [f"{'expired' if _has_expired(cmd) else 'expires'} {cmd.expires}"] if cmd.expires else []
     about += [f"location {cmd.location}"] if cmd.location else []
     return [(result, ", ".join(about))]
 
@@ -391,7 +392,13 @@ class Import:
         if found[0][0] is Result.OUT_OF_STOCK:
             for line in _short_of(command, outcome):
                 self.shortages.add(line)
-        return [RowResult(number, *of_row) for number, of_row in zip(reading.numbers, found, strict=True)]
+        rows = zip(reading.numbers, found, strict=True)
+        return [RowResult(number, *of_row, needs_attention=_has_expired(command)) for number, of_row in rows]
+
+
+def _has_expired(command: object) -> bool:
+    """A slip in the year, for most: nothing of it will be sold."""
+    return isinstance(command, CreateBatch) and bool(command.expires and command.expires < datetime.now(UTC).date())
 
 
 def _with_reasons(numbers: Sequence[int], result: Result, reasons: Sequence[str]) -> list[RowResult]:

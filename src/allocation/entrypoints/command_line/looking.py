@@ -64,7 +64,7 @@ def line_asked_for(
     try:
         asked = Schema(PLACE_ORDER).read_fields(order)
     except BadInput as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(str(error).removeprefix("lines.0.")) from error
     return asked.lines[0].sku, LineTerms.of_order(asked)
 
 

@@ -52,7 +52,7 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\
 
 
 def _number(given: object) -> object:
-    return int(given) if isinstance(given, str) and re.fullmatch(r"[0-9]{1,9}", given) else given
+    return int(given) if isinstance(given, str) and re.fullmatch(r"-?[0-9]{1,100}", given) else given
 
 
 def _moment(given: object) -> object:
