@@ -744,6 +744,14 @@ def test_every_change_and_every_problem_of_it_is_in_the_document(document: dict[
     assert [parameter["name"] for parameter in patch["parameters"]] == ["ref", "dry_run", "Idempotency-Key", "If-Match"]
 
 
+def test_names_in_addresses_of_commands_have_the_limits_of_commands(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for one in operation.get("parameters", []):
+                if method != "get" and "not" in one.get("schema", {}):
+                    assert r"\u034f" in one["schema"]["not"]["pattern"], f"{method} {path}, {one['name']}"
+
+
 def test_limits_in_the_document_are_those_that_validate(document: dict[str, Any]) -> None:
     line = document["paths"]["/v1/allocations"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     limit = document["paths"]["/v1/products"]["get"]["parameters"][0]

@@ -17,7 +17,7 @@ from allocation.domain.lines import LineTerms
 from allocation.domain.ordering import Status
 from allocation.entrypoints.http.errors import BadParameter
 from allocation.entrypoints.http.routes import Route
-from allocation.validation import Day, FieldProblem, Name, Stored, bad_input, suggestion
+from allocation.validation import Day, FieldProblem, Name, Stored, Text, bad_input, suggestion
 
 USUAL_LIMIT = 50
 HIGHEST_LIMIT = 200
@@ -127,7 +127,7 @@ class OfAtRisk(Page):
 
 
 class OfHold(OfCommands):
-    sku: Annotated[Name, Field(description="what is held")]
+    sku: Annotated[Text, Field(description="what is held")]
 
 
 class OneHold(Query):
