@@ -157,6 +157,11 @@ class Settings:
         }
 
 
+def whichever_is_set(url: str, host: str, env: Mapping[str, str] = os.environ) -> str:
+    """The name of the setting by which a server is looked for: its URL, or the book's host."""
+    return host if env.get(host) and not env.get(url) else url
+
+
 def _database_url(env: Mapping[str, str]) -> str:
     if url := env.get("DATABASE_URL"):
         return postgres_url(url)

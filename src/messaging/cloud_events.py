@@ -113,6 +113,7 @@ _RULES = {
     _VERSION: "must be '1.0'",
     _PRINTABLE: "must have no control characters",
 }
+"""By the kind of problem, as pydantic calls it, or the pattern that was missed; of others it says it well itself."""
 
 
 def _in_words(problem: ErrorDetails) -> str:

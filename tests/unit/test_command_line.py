@@ -21,8 +21,8 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from allocation.config import Settings
 from allocation.entrypoints.bulk import session
-from allocation.entrypoints.bulk.importing import Result as RowOutcome
 from allocation.entrypoints.bulk.importing import RowResult
+from allocation.entrypoints.bulk.kinds import Result as RowOutcome
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.command_line.addresses import api_url, without_password
 from allocation.entrypoints.command_line.group import SECTIONS, CommandLine

@@ -17,12 +17,11 @@ from allocation.entrypoints.bulk.importing import (
     MOST_ROWS_TOGETHER,
     ORDERS,
     Import,
-    Kind,
-    Result,
     RowResult,
     handling,
     whole_orders,
 )
+from allocation.entrypoints.bulk.kinds import Kind, Result
 from messaging.envelope import Outcome, Request
 from messaging.errors import ConcurrencyConflict, Unavailable
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -21,6 +22,8 @@ from messaging.errors import ConcurrencyConflict, Unavailable
 from messaging.retry import Retry
 from messaging.sql.connections import connection
 
+T = TypeVar("T")
+
 _ONE_AT_A_TIME = 500_554_321  # the advisory lock that migrating processes come back for until they have it
 PATIENCE = 120.0
 """Seconds in which a migration must have got all that it has to lock."""
@@ -32,16 +35,14 @@ def upgrade(database_url: str, revision: str = REVISION, patience: float = PATIE
 
     Raises Unavailable; what is done by then stays, and the next try goes on from there.
     """
-    reached = [revision]
 
-    def step(config: Config) -> None:
+    def step(config: Config) -> str:
         if later := _later_revision(config.attributes["connection"]):
-            reached[:] = [later]
-        else:
-            command.upgrade(config, revision)
+            return later
+        command.upgrade(config, revision)
+        return revision
 
-    _migrate(database_url, step, patience)
-    return reached[0]
+    return _migrate(database_url, step, patience)
 
 
 def _later_revision(open_connection: Connection) -> str:
@@ -59,23 +60,23 @@ def downgrade(database_url: str, revision: str) -> None:
     _migrate(database_url, lambda config: command.downgrade(config, revision), PATIENCE)
 
 
-def _migrate(database_url: str, step: Callable[[Config], None], patience: float) -> None:
+def _migrate(database_url: str, step: Callable[[Config], T], patience: float) -> T:
     engine = create_engine(database_url, connect_args={"connect_timeout": 5, "client_encoding": "utf8"})
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     retry = Retry(conflict_deadline=patience, first_wait=0.1, longest_wait=1.0)
     try:
-        retry(lambda: _step_alone(engine, config, step))
+        return retry(lambda: _step_alone(engine, config, step))
     finally:
         engine.dispose()
 
 
-def _step_alone(engine: Engine, config: Config, step: Callable[[Config], None]) -> None:
+def _step_alone(engine: Engine, config: Config, step: Callable[[Config], T]) -> T:
     with connection(engine, "READ COMMITTED") as open_connection, _alone(open_connection):
         require_utf8(open_connection)
         open_connection.commit()
         config.attributes["connection"] = open_connection
-        step(config)
+        return step(config)
 
 
 @contextmanager

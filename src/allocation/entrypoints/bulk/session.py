@@ -15,7 +15,8 @@ from sqlalchemy import Engine
 from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
 from allocation.entrypoints.bulk.exporting import STDOUT, Export, write
-from allocation.entrypoints.bulk.importing import BATCHES, Import, Kind, Result, RowResult, Shortages, handling
+from allocation.entrypoints.bulk.importing import BATCHES, Import, RowResult, Shortages, handling
+from allocation.entrypoints.bulk.kinds import Kind, Result
 from allocation.entrypoints.bulk.progress import Show, progress
 from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, in_json

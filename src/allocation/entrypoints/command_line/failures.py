@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import click
 
-from allocation.config import Settings
+from allocation.config import Settings, whichever_is_set
 from messaging.errors import Unavailable
 
 INTERRUPTED = 130
@@ -39,14 +39,10 @@ def with_setting(error: Unavailable, settings: Settings | None) -> str:
     """What is unavailable, and by which setting we looked for it, if that is where it may be wrong."""
     said = str(error)
     if settings and settings.redis_url and said.startswith("redis: "):
-        return f"{said.rstrip('.')}; see {_whichever_is_set('REDIS_URL', 'REDIS_HOST')}"
+        return f"{said.rstrip('.')}; see {whichever_is_set('REDIS_URL', 'REDIS_HOST')}"
     if settings and settings.database_url and _is_no_connection(error):
-        return f"{said}; see {_whichever_is_set('DATABASE_URL', 'DB_HOST')}"
+        return f"{said}; see {whichever_is_set('DATABASE_URL', 'DB_HOST')}"
     return said
-
-
-def _whichever_is_set(url: str, host: str) -> str:
-    return host if os.environ.get(host) and not os.environ.get(url) else url
 
 
 def in_a_line(error: Exception) -> str:
