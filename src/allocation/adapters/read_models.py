@@ -37,7 +37,8 @@ class SqlAlchemyAllocationsView:
     def show(self, key: LineKey, line: PlacedLine | None) -> None:
         self._shown.pop(key, None)  # a line that is placed again is the last
         self._shown[key] = line
-        self._left[key] |= self._stored(key).keys() - (line.batch_quantities if line else {})
+        if stored := self._stored(key):
+            self._left[key] |= stored.keys() - (line.batch_quantities if line else {})
 
     def statements(self) -> Iterator[Statement]:
         gone: list[Row] = []
