@@ -28,6 +28,7 @@ EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "100"))
 CONDITIONS: st.SearchStrategy[Condition] = st.sampled_from(["good", "check"])
 DAYS = [date(2026, 1, 1), date(2026, 1, 2)]
 EXPIRIES = [None, TODAY, date(2026, 3, 10), date(2199, 12, 31)]
+WHATEVER = anything.commands(SKUS)
 
 
 class Asker:
@@ -42,7 +43,7 @@ class Asker:
         kinds = [self._create, self._allocate, self._order, self._order, self._of_batch, self._of_batch]
         kinds += [self._of_line, self._of_line, self._of_line, self._hold, self._of_hold, self._clock]
         ask = self._draw(st.sampled_from([*kinds, None]))
-        return ask() if ask else self._draw(anything.commands(SKUS))
+        return ask() if ask else self._draw(WHATEVER)
 
     def _one(self, values: list[str]) -> str:
         return self._draw(st.sampled_from(values))
