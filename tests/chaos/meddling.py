@@ -41,6 +41,17 @@ redis.call('DEL', KEYS[1])
 for _ = 1, many do redis.call('XADD', KEYS[1], id, 'stranger', 'was here'); id = '*' end
 """
 """In one step: nobody can look in between."""
+ASIDE = """
+for _, key in ipairs(KEYS) do
+    if redis.call('EXISTS', key) == 1 then redis.call('RENAME', key, 'aside ' .. key) end
+end
+"""
+BACK = """
+for _, key in ipairs(KEYS) do
+    redis.call('DEL', key)
+    if redis.call('EXISTS', 'aside ' .. key) == 1 then redis.call('RENAME', 'aside ' .. key, key) end
+end
+"""
 MORE = -1
 """Than there were."""
 
@@ -163,6 +174,19 @@ def make_stream_anew(client: Redis) -> Fault:
         return time.time()
 
     return make
+
+
+def lead_elsewhere(client: Redis, seconds: float) -> Fault:
+    """As if the address led to another Redis for a while, and then back, as far as events are concerned."""
+
+    def lead(random: Random) -> float:
+        with client() as connection:
+            connection.eval(ASIDE, 3, EVENTS, TOLD, INCARNATION)
+            time.sleep(seconds)
+            connection.eval(BACK, 3, EVENTS, TOLD, INCARNATION)
+        return time.time()
+
+    return lead
 
 
 @contextmanager

@@ -81,6 +81,7 @@ class Single(World):
             "redis: rights withdrawn for 1 s": meddling.withdraw_rights(self.redis, self._let_in, 1.0),
             "redis: events deleted by another client": meddling.delete_entries(self.redis),
             "redis: stream recreated by another client": meddling.make_stream_anew(self.redis),
+            "redis: events lead elsewhere for 3 s, and back": meddling.lead_elsewhere(self.redis, 3.0),
             "redis: full for 2 s": meddling.fill_up(self.redis, 2.0),
             "redis: events evicted": meddling.evict_events(self.redis),
             "redis: other clients in groups of their own": meddling.have_groups_of_their_own(self.redis),

@@ -408,6 +408,86 @@ def test_a_lost_tail_is_told_again(
     assert sequences(redis_server, "LAMP") == [1, 2, 3]
 
 
+def set_aside(redis_server: redis.Redis) -> Callable[[], None]:
+    """As if the address led to another Redis, which is empty, until it is called: then to the first, as it was left."""
+    keys = [key for key in (EVENTS, TOLD, INCARNATION) if redis_server.exists(key)]
+    for key in keys:
+        redis_server.rename(key, f"aside {key}")
+
+    def lead_back() -> None:
+        redis_server.delete(EVENTS, TOLD, INCARNATION)
+        for key in keys:
+            redis_server.rename(f"aside {key}", key)
+
+    return lead_back
+
+
+def test_what_was_told_elsewhere_is_told_here_when_the_address_leads_back(
+    service: Service, redis_server: redis.Redis
+) -> None:
+    """To a Redis that has been there all the time, and calls itself complete."""
+    a_history(service)
+    tell_all(service)
+    service.backfill.fill()
+    incarnation = redis_server.get(INCARNATION)
+    lead_back = set_aside(redis_server)
+    assert service.backfill.fill() == 5
+    service.bus.handle(commands.Allocate("o2", "LAMP", 1))
+    tell_all(service)
+
+    lead_back()
+
+    assert service.backfill.fill() == 1
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5, 6]
+    assert redis_server.get(INCARNATION) != incarnation, "who has read elsewhere may know ids that are given again"
+    assert service.backfill.stream.is_complete(service.backfill.stream.home())
+
+
+def test_what_could_not_be_compared_elsewhere_is_compared_here(
+    service: Service, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_history(service)
+    tell_all(service)
+    service.backfill.fill()
+    lead_back = set_aside(redis_server)
+    service.bus.handle(commands.CreateBatch("b2", "SOFA", 10))
+    tell_all(service)
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlDeliveries, "claim_these", lambda *_: raise_unavailable())
+        with pytest.raises(Unavailable):
+            service.backfill.fill()
+
+    lead_back()
+
+    assert service.backfill.fill() == 1
+    assert sequences(redis_server, "SOFA") == [1]
+
+
+def raise_unavailable() -> None:
+    raise Unavailable("the address leads elsewhere again")
+
+
+def test_a_relay_that_starts_believes_no_redis_that_it_is_complete(
+    service: Service, settings: Settings, redis_server: redis.Redis
+) -> None:
+    """Whoever has published elsewhere may have been killed since."""
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    tell_all(service)
+    service.backfill.fill()
+    lead_back = set_aside(redis_server)
+    service.bus.handle(commands.CreateBatch("b2", "SOFA", 10))
+    tell_all(service)
+    lead_back()
+
+    started = bootstrap(settings)
+    try:
+        assert started.backfill.fill() == 1
+        assert started.backfill.fill() == 0
+    finally:
+        started.close()
+    assert sequences(redis_server, "SOFA") == [1]
+
+
 def test_a_gap_is_seen_though_redis_is_the_same(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
     a_history(service)
     tell_all(service)
@@ -1031,7 +1111,8 @@ def test_a_step_that_is_refused_while_what_is_old_is_let_go_is_taken_for_no_loss
                 run(stream)
         acl("ACL", "SETUSER", "relay", f"+{command}")
         append_the_next(stream)
-        assert stream.is_complete("home")
+        stream.is_complete("home")
+    assert redis_server.hget(TOLD, "") == b"home"
 
     entries: Any = redis_server.xrange(EVENTS)
     bodies = [fields[b"event"] for _, fields in entries]

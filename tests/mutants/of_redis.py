@@ -21,6 +21,18 @@ EVENT_STREAM = Part(
             seen_by="test_all_kinds_of_events_are_told_in_their_order",
         ),
         Mutant(
+            " or self._compared != (home, incarnation)",
+            "",
+            "a Redis is believed that it is complete, though others have published elsewhere meanwhile",
+            seen_by="test_what_was_told_elsewhere_is_told_here_when_the_address_leads_back",
+        ),
+        Mutant(
+            "self._compared = None\n        return",
+            "pass\n        return",
+            "a Redis that was compared once is believed after another could not be compared",
+            seen_by="test_what_could_not_be_compared_elsewhere_is_compared_here",
+        ),
+        Mutant(
             "if tonumber(ARGV[6]) > tonumber(version) then",
             "if false then",
             "no gap is seen",

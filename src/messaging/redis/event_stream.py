@@ -142,7 +142,7 @@ if added and redis.call('EXISTS', stream) == 1 then
 end
 lost = redis.call('HGET', hash, ' lost') or ''
 redis.call('HDEL', hash, ' lost')
-return {{redis.call('EXISTS', stream) == 1 and known or '', lost}}
+return {{redis.call('EXISTS', stream) == 1 and known or '', lost, redis.call('GET', incarnation) or ''}}
 """
 
 # ARGV: a new mark. A check that goes on is joined: whoever ends first has seen that nothing is missing, and those who
@@ -155,11 +155,11 @@ redis.call('HSET', KEYS[2], '', ARGV[1])
 return ARGV[1]
 """
 
-# ARGV: the mark, the home.
+# ARGV: the mark, the home. Another may have ended the check with which this one was joined.
 _END_CHECK = """
-if redis.call('HGET', KEYS[2], '') == ARGV[1] then
-    redis.call('HSET', KEYS[2], '', ARGV[2])
-end
+local mark = redis.call('HGET', KEYS[2], '')
+if mark == ARGV[1] then redis.call('HSET', KEYS[2], '', ARGV[2]) end
+return {mark == ARGV[1] or mark == ARGV[2], redis.call('GET', KEYS[3]) or ''}
 """
 
 
@@ -203,6 +203,7 @@ class EventStream:
         self._end_check = client.register_script(_END_CHECK)
         self._look = client.register_script(_LOOK)
         self._trim = client.register_script(_TRIM)
+        self._compared: tuple[str, bytes] | None = None  # in which Redis and incarnation nothing was missing
 
     def append(self, appends: Sequence[Append]) -> Mapping[str, MessagingError]:
         """Append and publish, in one round trip. Returns which subjects were refused, and why; the others are done.
@@ -250,12 +251,18 @@ class EventStream:
         return f"{server.get('run_id')}:{replication.get('master_replid')}"
 
     def is_complete(self, home: str) -> bool:
-        """Whether it is known that nothing is missing here."""
+        """Whether it is known that nothing is missing here.
+
+        What a Redis says of itself counts only for those who have compared it, and have met no other since: while the
+        address led elsewhere, others may have published there.
+        """
         with redis_faults():
-            mark, lost = self._look(keys=self._keys, args=[*self._to_keep(), ""])
+            mark, lost, incarnation = self._look(keys=self._keys, args=[*self._to_keep(), ""])
         if lost:
             log.warning("the stream is emptied and filled again", extra={"reason": lost.decode()})
-        return bool(mark == home.encode())
+        if mark != home.encode() or self._compared != (home, incarnation):
+            self._compared = None
+        return self._compared is not None
 
     def begin_anew(self) -> None:
         """Have those who read by ids begin anew: some are lost, and given again."""
@@ -271,7 +278,8 @@ class EventStream:
     def end_check(self, mark: bytes, home: str) -> None:
         """They found it complete. Changes nothing when their mark has gone."""
         with redis_faults():
-            self._end_check(keys=self._keys, args=[mark, home])
+            is_complete, incarnation = self._end_check(keys=self._keys, args=[mark, home])
+        self._compared = (home, incarnation) if is_complete else None
 
     def _arguments(self, append: Append) -> list[bytes | str | int]:
         arguments = [*self._to_keep(), append.subject, append.token, append.after, append.version]
