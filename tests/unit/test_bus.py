@@ -309,7 +309,7 @@ def test_does_not_say_what_it_does_not_know() -> None:
     world, _ = failing(*[OutcomeUnknown("cut while committing")] * 10_000)
     bus = replace(world.bus, retry=Retry(outage_deadline=0.02, longest_wait=0.001))
 
-    with pytest.raises(Unavailable, match=r"given up after \d+ tries: cut while committing"):
+    with pytest.raises(Unavailable, match=r"given up after \d+ (try|tries): cut while committing"):
         bus.handle(Say("hello"))
 
 
@@ -319,7 +319,7 @@ def test_gives_up_in_the_end_and_says_so() -> None:
         world.bus.routes, world.unit_of_work, TooLoudError, Retry(0.05, first_wait=0.001, longest_wait=0.001)
     )
 
-    with pytest.raises(Unavailable, match=r"given up after \d+ tries: too slow"):
+    with pytest.raises(Unavailable, match=r"given up after \d+ (try|tries): too slow"):
         bus.handle(Say("hello"))
 
 
@@ -583,8 +583,8 @@ def test_a_dry_run_has_outcome_and_events_and_nobody_else_hears_of_it() -> None:
     assert (world.log(), world.memory.outbox, world.memory.inbox) == ([], [], {})
 
 
-@pytest.mark.parametrize(("faults", "tries"), [(1, 2), (99, None)])
-def test_a_dry_run_is_tried_again_when_the_database_was_gone(faults: int, tries: int | None) -> None:
+@pytest.mark.parametrize(("faults", "deadline", "tries"), [(1, 60.0, 2), (99, 0.01, None)])
+def test_a_dry_run_is_tried_again_when_the_database_was_gone(faults: int, deadline: float, tries: int | None) -> None:
     world = World()
     left = [Disconnected("gone")] * faults
 
@@ -595,7 +595,7 @@ def test_a_dry_run_is_tried_again_when_the_database_was_gone(faults: int, tries:
                 raise left.pop()
             yield talk
 
-    bus = replace(world.bus, unit_of_work=unit_of_work, retry=Retry(outage_deadline=0.01, first_wait=0.0001))
+    bus = replace(world.bus, unit_of_work=unit_of_work, retry=Retry(outage_deadline=deadline, first_wait=0.0001))
     if tries:
         assert bus.dry_run(Say("hello")).result == "said hello"
         assert world.transactions == tries

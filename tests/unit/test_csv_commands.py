@@ -52,19 +52,26 @@ def test_names_the_column_that_is_missing_and_the_way_out(lines: str) -> None:
                 "E.T.A. (day)",
                 "ｅｔａ＿ｄａｙ",
                 *("ETADate", "ETADATE", "ETAdate", "etadate", "POETA", "ETAUTC"),
+                *("arrival_date", "Arrival", "Expected", "expected_date", "Estimated Arrival", "delivery date"),
             )
         ),
         *(
             ("batches", "expires", column)
-            for column in ("expires_on", "BBExpires", "EXPIRY_DATE", "expiryDate", "Best before", "use_by")
+            for column in (
+                *("expires_on", "BBExpires", "EXPIRY_DATE", "expiryDate", "Best before", "use_by"),
+                *("exp_date", "EXP", "sell_by", "sellByDate", "BBE", "valid until"),
+            )
         ),
-        *(("batches", "location", column) for column in ("Location code", "WHLocation", "LOCATIONCode", "LOCATIONID")),
+        *(
+            ("batches", "location", column)
+            for column in ("Location code", "WHLocation", "LOCATIONCode", "LOCATIONID", "loc_id")
+        ),
         *(
             ("orders", "lineid", column)
             for column in (
                 *("order_lineid", "order line id", "line_no", "Line No.", "line number", "Line #", "line"),
                 *("POLineNo", "SOLineID", "SKULineID", "LineNum", "Line Item", "LineItemID", "orderline", "Order Line"),
-                *("POLINENO", "ORDERLINENUMBER", "LineItemNo", "Line Item Number"),
+                *("POLINENO", "ORDERLINENUMBER", "LineItemNo", "Line Item Number", "Pos."),
             )
         ),
     ],

@@ -6,7 +6,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, cast
 
 import pytest
@@ -84,7 +84,6 @@ BATCH = {"ref": "b1", "sku": "TABLE", "qty": 10}
 ETAG = '"10-0-0-0-0-0-0"'
 """Of that, as it was created."""
 
-STALE = ['"10-0"', '"ten"', '"9-0-0-0-0-0-0"', '"99999999999999999999-0-0-0-0-0-0"']
 PROXIED = ['W/"10-0"', '"10-0-gzip"', '"10-0--gzip"', '"10-0;br"', 'W/"10-0-gzip"', 'W/"9-0"']
 
 STALE = [f"W/{ETAG}", '"10-0"', '"ten"', '"9-0-0-0-0-0-0"', '"99999999999999999999-0-0-0-0-0-0"']
@@ -517,6 +516,23 @@ def test_who_has_an_answer_already_is_told_so(api: Api) -> None:
 
     assert (same.status_code, same.data, same.headers["ETag"]) == (304, b"", etag)
     assert other.status_code == 200
+
+
+@pytest.mark.parametrize(("field", "state"), [("eta", "overdue"), ("expires", "expired")])
+def test_what_follows_from_the_day_is_another_answer_and_no_reason_to_refuse_a_change(
+    api: Api, monkeypatch: pytest.MonkeyPatch, field: str, state: str
+) -> None:
+    api.client.post("/v1/batches", json=BATCH | {field: f"{fakes.TODAY}"})
+    yesterday = api.client.get("/v1/batches/b1").headers["ETag"]
+    assert api.client.get("/v1/batches/b1", headers={"If-None-Match": yesterday}).status_code == 304
+
+    monkeypatch.setattr(fakes, "TODAY", fakes.TODAY + timedelta(days=1))
+
+    today = api.client.get("/v1/batches/b1", headers={"If-None-Match": yesterday})
+    assert today.get_json()["state"] == state
+    assert change(api, 9, yesterday).status_code == 200
+    assert change(api, 8, api.client.get("/v1/batches/b1").headers["ETag"]).status_code == 200
+    assert change(api, 7, today.headers["ETag"]).status_code == 412
 
 
 quantities = st.integers(0, 10**9)

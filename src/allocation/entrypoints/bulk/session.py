@@ -28,14 +28,16 @@ from messaging.errors import Unavailable
 from messaging.sql.estimates import rows_about
 
 _ALSO_CALLED = {
-    "eta": ("etadate",),
-    "expires": ("expiry", "expirydate", "expiration", "expirationdate", "bestbefore", "useby"),
+    "eta": ("etadate", "arrivaldate", "expectedarrival", "estimatedarrival", "expecteddelivery"),
+    "expires": ("expiry", "expirydate", "expiration", "expirationdate", "expdate", "bestbefore", "useby", "sellby"),
     "location": ("locationid",),
     "lineid": ("lineno", "linenr", "linenum", "linenumber", "lineitemno", "lineitemnumber"),
 }
 _SIMPLY_CALLED = {
-    "eta": ("poeta", "etautc"),
-    "lineid": ("line", "orderline", "lineitem", "lineitemid", "polineno", "orderlinenumber"),
+    "eta": ("poeta", "etautc", "arrival", "expected", "expecteddate", "deliverydate"),
+    "expires": ("exp", "bbe", "bbd", "validuntil"),
+    "location": ("loc", "locid"),
+    "lineid": ("line", "orderline", "lineitem", "lineitemid", "polineno", "orderlinenumber", "pos"),
 }
 """Among other words they say something else: `line total`."""
 

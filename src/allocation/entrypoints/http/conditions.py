@@ -1,12 +1,13 @@
 """ETags: whoever has an answer already need not get it again, and whoever changes a batch says what they have seen.
 
-An ETag of a batch is its revision: all that ever changes in it. So a batch can be compared with it where it is changed,
-inside the transaction.
+An ETag of a batch is its revision: all that is ever changed in it. So a batch can be compared with it where it is
+changed, inside the transaction. What has come about by the day alone is written behind it, and is nothing to compare.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from flask import request
 from werkzeug.exceptions import BadRequest, PreconditionFailed, PreconditionRequired
@@ -14,17 +15,21 @@ from werkzeug.exceptions import BadRequest, PreconditionFailed, PreconditionRequ
 from allocation.domain.commands import Revision
 from allocation.entrypoints.http import problems
 from allocation.views import Batch
+from allocation.views.batches import State
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _TAGS = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")  # RFC 9110, 8.8.3 and 13.1.1
 _OURS = re.compile(r'(?<!W/)"([0-9]{1,18}(?:-[0-9]{1,18})+)"')
 _CHANGED = re.compile(r'(?:W/)?"([0-9]{1,18}(?:-[0-9]{1,18})+)(?:[-+;:.]+[A-Za-z]+)?"')
+_NUMBERS = 7  # of a revision
+_BY_THE_DAY: Mapping[State, int] = {"overdue": 1, "expired": 2}
 
 
 def etag_of(batch: Batch) -> str:
     parts = batch.held, batch.dispatched, batch.quarantined
     days = [day.toordinal() if day else 0 for day in (batch.eta, batch.expires)]
-    return "-".join(map(str, (batch.qty, batch.qty - batch.available, *parts, *days)))
+    state = [_BY_THE_DAY[batch.state]] if batch.state in _BY_THE_DAY else []
+    return "-".join(map(str, (batch.qty, batch.qty - batch.available, *parts, *days, *state)))
 
 
 def seen() -> tuple[Revision, ...] | None:
@@ -40,7 +45,7 @@ def seen() -> tuple[Revision, ...] | None:
         return None
     if not _TAGS.fullmatch(given):
         raise BadRequest(f'If-Match: must be ETags as GET gives them, "…", with commas between, or *; not {given!r}')
-    ours = tuple(sorted({tuple(map(int, tag.split("-"))) for tag in _OURS.findall(given)}))
+    ours = tuple(sorted({tuple(map(int, tag.split("-")[:_NUMBERS])) for tag in _OURS.findall(given)}))
     if not ours and (found := _CHANGED.search(given)):
         raise PreconditionFailed(
             f'{found[0]} is not the ETag that this service gave: a proxy has changed it on its way. Send "{found[1]}", '
