@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
 from allocation.durations import duration, in_short
@@ -216,10 +216,28 @@ def _redis_url(env: Mapping[str, str]) -> str:
                 expected = "redis+sentinel://[:password@]host:port,host:port/service-name/db"
                 raise SettingError(f"REDIS_URL can't be read; expected {expected}")
             return url
-        return _url("REDIS_URL", url, ("redis", "rediss"), "redis://[:password@]host:port/db", path="/*[0-9]*/*")
+        known = _url("REDIS_URL", url, ("redis", "rediss"), "redis://[:password@]host:port/db", path="/*[0-9]*/*")
+        _require_known_options(urlsplit(known))
+        return known
     if host := env.get("REDIS_HOST"):
         return f"redis://{host}:{63791 if host == 'localhost' else 6379}/0"
     return ""
+
+
+def _require_known_options(url: SplitResult) -> None:
+    """Of redis-py, which looks at them when it connects; but for those on which it depends how its answers are read."""
+    if not url.query:
+        return
+    import redis  # takes long, and few need it
+
+    for option in ("protocol", "decode_responses", "legacy_responses"):
+        if option in parse_qs(url.query):
+            raise SettingError(f"REDIS_URL has the option {option}, which is not to be set: leave it out")
+    try:
+        redis.ConnectionPool.from_url(urlunsplit(url)).make_connection()
+    except (TypeError, ValueError, redis.RedisError) as error:
+        reason = str(error).rpartition("__init__() ")[2]
+        raise SettingError(f"REDIS_URL has an option that redis-py does not take: {reason}") from None
 
 
 def _smtp_url(env: Mapping[str, str]) -> str:

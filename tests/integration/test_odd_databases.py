@@ -134,7 +134,7 @@ def test_a_role_whose_rights_are_withdrawn_waits_until_it_has_them_again(
             connection.execute(text("REVOKE pg_write_all_data FROM ordinary"))
             with pytest.raises(Unavailable, match="grant it"):
                 service.bus.handle(commands.CreateBatch("b1", "LAMP", 100))
-            assert "does not let us INSERT event_log" in service.readiness()["database"]
+            assert "does not let us INSERT allocations" in service.readiness()["database"]
             data = {"ref": "b2", "sku": "LAMP", "qty": 10}
             message = {"specversion": "1.0", "id": "m1", "source": "/shop", "data": data}
             redis_server.xadd(COMMANDS, {"command": json.dumps(message | {"type": "allocation.create_batch.v1"})})
@@ -148,18 +148,22 @@ def test_a_role_whose_rights_are_withdrawn_waits_until_it_has_them_again(
             consumer.join()
 
 
-def test_a_role_that_may_write_what_we_write_is_ready(
-    as_ordinary_role: Service, databases: Databases, sql: Callable[..., list[Any]]
+@pytest.mark.parametrize("missing", [None, "UPDATE batches", "UPDATE orders", "INSERT order_lines", "SELECT inbox"])
+def test_a_role_that_may_do_what_every_command_does_is_ready(
+    as_ordinary_role: Service, databases: Databases, sql: Callable[..., list[Any]], missing: str | None
 ) -> None:
     with databases.admin.connect() as connection:
-        connection.execute(text("REVOKE pg_write_all_data FROM ordinary"))
-    sql("GRANT INSERT ON ALL TABLES IN SCHEMA public TO ordinary")
+        connection.execute(text("REVOKE pg_write_all_data, pg_read_all_data FROM ordinary"))
+    sql("GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO ordinary")
     sql("GRANT UPDATE (version_number, waiting, holds) ON products TO ordinary")
+    sql("GRANT UPDATE ON batches, orders TO ordinary")
+    if missing:
+        sql(f"REVOKE {missing.replace(' ', ' ON ')} FROM ordinary")
 
     found = as_ordinary_role.readiness()["database"]
     sql("DROP OWNED BY ordinary")
 
-    assert found == "ok"
+    assert found == (f"the database does not let us {missing}; grant it first" if missing else "ok")
 
 
 @pytest.mark.parametrize("style", ["German", "SQL, DMY", "Postgres, MDY"])

@@ -57,7 +57,11 @@ def require_writes(engine: Engine, time_zone: str = "UTC") -> None:
 _MAY_WRITE = text("""
     SELECT current_setting('transaction_read_only') AS reads_only, (
         SELECT min(needed.right || ' ' || name)
-        FROM (VALUES ('INSERT', 'event_log'), ('INSERT', 'outbox'), ('UPDATE', 'products')) AS needed("right", name)
+        FROM (VALUES
+            ('SELECT', ARRAY['products', 'batches', 'orders', 'order_lines', 'allocations', 'inbox']),
+            ('INSERT', ARRAY['event_log', 'outbox', 'orders', 'order_lines', 'allocations', 'inbox']),
+            ('UPDATE', ARRAY['products', 'batches', 'orders'])
+        ) AS needed("right", names) CROSS JOIN unnest(names) AS name
         WHERE NOT has_any_column_privilege(to_regclass(name), needed.right)
     ) AS missing, now() AT TIME ZONE :zone
 """)
