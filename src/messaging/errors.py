@@ -67,7 +67,11 @@ class IsLong(MessagingError):
 
 
 class ClaimLost(MessagingError):
-    pass
+    """`token` is the higher one that was met, if any was."""
+
+    def __init__(self, message: str, token: int = 0) -> None:
+        super().__init__(message)
+        self.token = token
 
 
 class Unavailable(MessagingError):

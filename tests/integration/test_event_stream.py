@@ -319,6 +319,57 @@ def test_a_token_rises_even_when_the_database_was_restored(service: Service, sql
     assert after.token > before.token
 
 
+def a_token_ahead(by: timedelta = timedelta(hours=1)) -> int:
+    return int((time.time() + by.total_seconds()) * 1_000_000)
+
+
+def test_a_token_that_was_lost_with_a_database_holds_up_its_subject_for_a_moment_only(
+    service: Service, redis_server: redis.Redis
+) -> None:
+    """As after a failover to a standby that lacks the last claims, and whose clock is behind."""
+    a_history(service)
+    tell_all(service)
+    redis_server.hset(TOLD, "LAMP", f"{a_token_ahead()}:5")
+    service.bus.handle(commands.CreateBatch("later", "LAMP", 1))
+
+    assert service.relay.deliver(PUBLISH) == 0, "it may be the token of another relay that is at work"
+    assert service.relay.deliver(PUBLISH) == 1
+
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5, 6]
+    assert service.relay.deliver(PUBLISH) == 0
+
+
+def test_nor_does_it_hold_up_what_is_told_again(service: Service, redis_server: redis.Redis) -> None:
+    for sku in ("LAMP", "SOFA"):
+        a_history(service, sku)
+    tell_all(service)
+    for sku in ("LAMP", "SOFA"):
+        redis_server.hset(TOLD, sku, f"{a_token_ahead()}:3")
+
+    assert service.backfill.fill() == 0
+    assert service.backfill.fill() == 4
+
+
+def test_whoever_was_replaced_gives_their_successor_no_other_token(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
+    a_history(service, "SOFA")
+    tell_all(service)
+    a_history(service)
+    [late] = service.relay.deliveries.claim(PUBLISH)
+    sql("UPDATE deliveries SET claimed_until = clock_timestamp() WHERE stream = 'LAMP'")
+    other = SqlDeliveries(service.engine, CODEC)
+    [ours] = other.claim(PUBLISH)
+    redis_server.hset(TOLD, "LAMP", f"{a_token_ahead()}:0")
+
+    DeliveryRound(PUBLISH, service.relay.routes, RetryPolicy(), lambda: False, Outage(PUBLISH)).run([late])
+    service.relay.deliveries.settle(PUBLISH, [late])
+
+    assert late.met > ours.token
+    found = sql("SELECT token, claimed_until IS NULL FROM deliveries WHERE stream = 'LAMP'")
+    assert found == [(ours.token, False)]
+
+
 def test_what_happens_after_a_restore_is_told(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
     """Redis has heard of versions that the restored database will give to other events."""
     a_history(service)

@@ -9,10 +9,16 @@ EVENT_STREAM = Part(
     ("integration/test_event_stream.py", "integration/test_redis_eventpublisher.py"),
     (
         Mutant(
-            "if tonumber(ARGV[5]) < tonumber(token) then return 'late' end",
+            "if tonumber(ARGV[5]) < tonumber(token) then return 'late:' .. token end",
             "",
             "no fence: a relay that was replaced tells late",
             seen_by="test_a_relay_that_was_replaced_can_not_tell_late",
+        ),
+        Mutant(
+            "then return 'late:' .. token end",
+            "then return 'late:0' end",
+            "a token that the database has lost holds up its SKU until the clock is there",
+            seen_by="test_a_token_that_was_lost_with_a_database_holds_up_its_subject_for_a_moment_only",
         ),
         Mutant(
             "if tonumber(ARGV[5]) < tonumber(token)",

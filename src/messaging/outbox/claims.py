@@ -26,7 +26,8 @@ class OutboxMessage:
 class Claim:
     """The next messages of one stream, ours until the claim runs out, and what became of them.
 
-    `after` is the version that was delivered last.
+    `after` is the version that was delivered last. `met` is a higher token with which somebody has delivered: of our
+    successor, or from before the database lost its last claims. If the claim is ours yet, the next one is higher.
     """
 
     stream: str
@@ -36,6 +37,7 @@ class Claim:
     delivered: list[int] = field(default_factory=list)
     failure: Failure | None = None
     lost: bool = False
+    met: int = 0
 
     @property
     def is_over(self) -> bool:

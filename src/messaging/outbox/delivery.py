@@ -182,7 +182,7 @@ class DeliveryRound:
     def _note(self, claim: Claim, message: OutboxMessage, error: Exception) -> None:
         about = {"effect": self.name, "stream": claim.stream, "version": message.version, "error": repr(error)}
         if isinstance(error, ClaimLost):
-            claim.lost = True
+            claim.lost, claim.met = True, error.token
             log.warning("came late", extra=about)
         else:
             claim.failure = self.retry_policy.after(message, error)

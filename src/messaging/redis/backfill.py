@@ -95,8 +95,10 @@ class Backfill:
                 complete = complete and len(claims) == len(behind)
                 try:
                     events += self._append_again(claims, behind, beyond_us, stop)
-                except ClaimLost:
+                except ClaimLost as error:
                     complete = False
+                    for claim in claims:
+                        claim.met = error.token
                 finally:
                     self.deliveries.settle(self.effect, claims)
         if beyond_us:

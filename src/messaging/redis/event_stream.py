@@ -92,7 +92,7 @@ if not token or tonumber(token) > (time + 10 * year) * 1000000 then
     redis.call('HDEL', hash, ARGV[4])
     token, version = '0', '0'
 end
-if tonumber(ARGV[5]) < tonumber(token) then return 'late' end
+if tonumber(ARGV[5]) < tonumber(token) then return 'late:' .. token end
 if tonumber(ARGV[6]) > tonumber(version) then
     redis.call('HDEL', hash, '')
     return 'gap'
@@ -226,9 +226,9 @@ class EventStream:
         return {subject: refusal for subject, refusal in refusals if refusal}
 
     def append_all(self, appends: Sequence[Append]) -> None:
-        """Append all of them, or raise why one of them was refused."""
-        for refusal in self.append(appends).values():
-            raise refusal
+        """Append all of them, or raise why some were refused: ClaimLost has the highest token that was met."""
+        if refusals := self.append(appends).values():
+            raise max(refusals, key=lambda refusal: getattr(refusal, "token", 0))
 
     def versions(self, subjects: Sequence[str]) -> list[int]:
         """The last version published of each, 0 for none."""
@@ -310,8 +310,9 @@ def version_in(known: bytes | None) -> int | None:
 def _refusal(answer: object, append: Append) -> MessagingError | None:
     if isinstance(answer, bytes) and answer.startswith(b"told"):
         return None
-    if answer == b"late":
-        return ClaimLost(f"another relay has published {append.subject} meanwhile")
+    if isinstance(answer, bytes) and answer.startswith(b"late:"):
+        token = int(answer.removeprefix(b"late:"))
+        return ClaimLost(f"another relay has published {append.subject} meanwhile", token)
     if answer == b"gap":
         return Unavailable(f"redis has lost what came before version {append.after + 1} of {append.subject}")
     return Unavailable(f"redis: {answer}")

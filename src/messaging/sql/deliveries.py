@@ -119,9 +119,10 @@ _MESSAGES = text(f"""
 _DELIVERED = text(f"""
     WITH settled AS (
         SELECT * FROM unnest(CAST(:streams AS text[]), CAST(:tokens AS bigint[]), CAST(:counts AS bigint[]),
-                             CAST(:versions AS bigint[])) AS settled(stream, token, count, version)
+                             CAST(:versions AS bigint[]), CAST(:met AS bigint[]))
+            AS settled(stream, token, count, version, met)
     ), still_ours AS (
-        UPDATE deliveries SET claimed_until = NULL, claimed_by = NULL,
+        UPDATE deliveries SET claimed_until = NULL, claimed_by = NULL, token = greatest(deliveries.token, settled.met),
                delivered_count = {_plus("delivered_count", "settled.count", _BIGINT)},
                delivered_version = greatest(delivered_version, settled.version)
         FROM settled WHERE deliveries.effect = :effect AND deliveries.stream = ANY(CAST(:streams AS text[]))
@@ -211,6 +212,7 @@ class SqlDeliveries:
             "tokens": [claim.token for claim in claims],
             "counts": [len(claim.delivered) for claim in claims],
             "versions": [max(claim.delivered, default=0) for claim in claims],
+            "met": [min(claim.met, _BIGINT) for claim in claims],
         }
         with self._transaction() as transaction:
             still_ours = set(transaction.execute(_DELIVERED, asked).scalars())
