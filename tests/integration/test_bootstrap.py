@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
 from allocation.bootstrap import Service, bootstrap, notifications_for
@@ -18,11 +18,13 @@ from allocation.config import Settings, postgres_url
 from allocation.database import migrations
 from allocation.database.engine import database_engine
 from allocation.domain import commands
+from allocation.domain.events import BatchCreated
 from allocation.service_layer.routing import PUBLISH_EVENT
 from embedded.postgres import Postgres
 from embedded.valkey import Redis
-from messaging.errors import Disconnected, Unavailable
+from messaging.errors import ConcurrencyConflict, Disconnected, Unavailable
 from messaging.redis.client import run_of
+from messaging.sql.connections import connection
 
 NOWHERE = "127.0.0.1:1"
 
@@ -86,6 +88,54 @@ def test_a_column_that_gets_another_type_needs_no_restart(
             with suppress(Disconnected):  # once, and who asks does so again
                 ask()
         work()
+
+
+@pytest.fixture
+def with_one_connection(settings: Settings) -> Iterator[Service]:
+    """On which the driver has prepared statements, and the bus too."""
+    service = bootstrap(settings, connections=1, callers_wait=True)
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 100))
+    for number in range(8):
+        service.bus.handle(commands.Allocate(f"o{number}", "LAMP", 1))
+        service.views.product("LAMP")
+    yield service
+    service.close()
+
+
+def session(service: Service) -> tuple[int, set[str]]:
+    """Which it is, and what is prepared in it."""
+    with connection(service.engine) as open_connection:
+        names = set(open_connection.execute(text("SELECT name FROM pg_prepared_statements")).scalars())
+        return open_connection.execute(text("SELECT pg_backend_pid()")).scalar_one(), names
+
+
+def test_a_conflict_costs_neither_the_connection_nor_what_is_prepared_there(
+    with_one_connection: Service, sql: Callable[..., object]
+) -> None:
+    """The driver lets go of all that is prepared when it rolls back."""
+    before, prepared = session(with_one_connection)
+    assert {name.partition("_")[0] for name in prepared} == {"", "together"}
+
+    with with_one_connection.bus.unit_of_work() as uow:
+        uow.products.get("LAMP").record(BatchCreated("b2", "LAMP", 1, None))
+        sql("UPDATE products SET waiting = waiting")
+        with pytest.raises(ConcurrencyConflict):
+            uow.commit()
+
+    after, still_prepared = session(with_one_connection)
+    assert after == before
+    assert still_prepared >= prepared
+
+
+def test_what_is_prepared_no_more_costs_no_connection(with_one_connection: Service) -> None:
+    """The bus prepares it anew, where it is."""
+    before, _ = session(with_one_connection)
+    with connection(with_one_connection.engine) as open_connection:
+        open_connection.exec_driver_sql("DEALLOCATE ALL")
+
+    assert with_one_connection.bus.handle(commands.Allocate("o9", "LAMP", 1)) == "b1"
+
+    assert session(with_one_connection)[0] == before
 
 
 def test_is_not_ready_on_a_schema_of_another_release(service: Service, sql: Callable[..., object]) -> None:

@@ -514,6 +514,34 @@ def test_what_could_not_be_compared_elsewhere_is_compared_here(
     assert sequences(redis_server, "SOFA") == [1]
 
 
+def test_what_was_compared_elsewhere_is_compared_here_too(
+    service: Service, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address led elsewhere and back while all was compared, page by page."""
+    for sku in ("A", "B", "C"):
+        a_history(service, sku)
+    tell_all(service)
+    redis_server.hset(TOLD, mapping={"B": "0:3", "": "not compared"})
+    backfill, versions = replace(service.backfill, streams_at_once=1), EventStream.versions
+
+    lead_back: Callable[[], None] | None = None
+
+    def b_elsewhere(stream: EventStream, skus: Sequence[str]) -> list[int]:
+        nonlocal lead_back
+        if skus == ["B"]:
+            lead_back = set_aside(redis_server)
+            stream.append_all([Append("B", 1, 0, 5, [Entry(5, b"{}")])])
+        elif lead_back:
+            lead_back()
+        return versions(stream, skus)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventStream, "versions", b_elsewhere)
+        assert backfill.fill() == 0
+
+    assert backfill.fill() == 2
+
+
 def raise_unavailable() -> None:
     raise Unavailable("the address leads elsewhere again")
 
@@ -1314,6 +1342,27 @@ def test_of_several_that_check_at_once_the_first_to_end_says_that_all_is_there(r
     assert stream.is_complete("home")
     stream.end_check(theirs, "home")
     assert stream.is_complete("home")
+
+
+def test_of_several_that_check_at_once_the_slower_has_compared_too(
+    service: Service, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would begin again, and the others with it, and so for ever."""
+    a_history(service)
+    tell_all(service)
+    other = EventStream(redis_server, EVENTS, timedelta(days=7))
+    versions = EventStream.versions
+
+    def slowly(stream: EventStream, skus: Sequence[str]) -> list[int]:
+        other.end_check(other.begin_check(), other.home())
+        return versions(stream, skus)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EventStream, "versions", slowly)
+        service.backfill.fill()
+
+    assert service.backfill.stream.is_complete(service.backfill.stream.home())
+    assert other.is_complete(other.home())
 
 
 def test_a_check_that_nobody_ended_does_not_hold_up_the_next(redis_server: redis.Redis) -> None:

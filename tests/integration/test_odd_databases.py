@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
-from threading import Barrier, Event, Thread
+from threading import Event, Thread
 from typing import Any
 
 import psycopg
@@ -31,6 +30,8 @@ from allocation.entrypoints import redis_commands
 from allocation.overview.servers import database
 from embedded.waiting import wait_for
 from messaging.errors import Unavailable
+from messaging.sql import watchdog
+from messaging.sql.connections import connection
 from messaging.sql.log_reader import EventFilter
 
 
@@ -97,24 +98,26 @@ def take_all_slots(url: URL, slots: ExitStack) -> None:
             slots.enter_context(psycopg.connect(url.render_as_string(hide_password=False)))
 
 
+def answer_late(*_: object) -> None:
+    raise psycopg.errors.ConnectionTimeout("no answer within 0.8 s")
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
 def test_when_all_slots_of_the_database_are_used_up_who_has_a_connection_goes_on(
-    as_ordinary_role: Service, databases: Databases
+    as_ordinary_role: Service, databases: Databases, monkeypatch: pytest.MonkeyPatch, is_slow: bool
 ) -> None:
+    """Also when the first who was to have another one was told so late."""
     service = as_ordinary_role
     service.bus.handle(commands.CreateBatch("b1", "LAMP", 100))
-    both = Barrier(2)
-
-    def ask(number: int) -> bool:
-        both.wait(20)
-        try:
-            return service.bus.handle(commands.ChangeBatchQuantity("b1", 200 + number)) is None
-        except Unavailable:
-            return False
 
     with ExitStack() as slots:
         take_all_slots(service.engine.url.set(drivername="postgresql"), slots)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(ask, range(2)))
+        with monkeypatch.context() as patch, ExitStack() as taken:
+            if is_slow:
+                patch.setattr(watchdog, "within", answer_late)
+            taken.enter_context(connection(service.engine))
+            with pytest.raises(Unavailable, match="0.8 s" if is_slow else "slots"):
+                taken.enter_context(connection(service.engine))
         answers = [service.bus.handle(commands.Allocate(f"o{number}", "LAMP", 1)) for number in range(20)]
 
     assert answers == ["b1"] * 20

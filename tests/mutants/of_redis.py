@@ -33,6 +33,12 @@ EVENT_STREAM = Part(
             seen_by="test_what_was_told_elsewhere_is_told_here_when_the_address_leads_back",
         ),
         Mutant(
+            " in {mark, home.encode()}",
+            " == mark",
+            "of two relays that compare at once the slower one begins again and again",
+            seen_by="test_of_several_that_check_at_once_the_slower_has_compared_too",
+        ),
+        Mutant(
             "self._compared = None\n        return",
             "pass\n        return",
             "a Redis that was compared once is believed after another could not be compared",

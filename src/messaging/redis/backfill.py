@@ -101,6 +101,7 @@ class Backfill:
                         claim.met = error.token
                 finally:
                     self.deliveries.settle(self.effect, claims)
+            complete = complete and self.stream.is_checked(mark, home)
         if beyond_us:
             stream, reason = next(iter(beyond_us.items()))
             raise Unavailable(

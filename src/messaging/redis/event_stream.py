@@ -275,6 +275,12 @@ class EventStream:
             mark: bytes = self._begin_check(keys=self._keys, args=[f"checking:{uuid4().hex}"])
         return mark
 
+    def is_checked(self, mark: bytes, home: str) -> bool:
+        """Whether this is the Redis in which that check was begun, and nothing was seen to be missing since. Another
+        may have ended the check."""
+        with redis_faults():
+            return self._client.hget(self._told, "") in {mark, home.encode()}
+
     def end_check(self, mark: bytes, home: str) -> None:
         """They found it complete. Changes nothing when their mark has gone."""
         with redis_faults():

@@ -8,6 +8,7 @@ driver's documented `psycopg.pq`, and leaves to the driver what it is best at: c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 from select import POLLIN, POLLOUT, poll
 from typing import Any, TypeAlias
@@ -25,6 +26,8 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 Sent: TypeAlias = tuple[str, Sequence[bytes]]
 """A statement, and its parameters as encoded texts for `$1` and so on."""
 
+_ROLLBACK: Sent = ("ROLLBACK", ())
+
 MOST_PREPARED = 100
 """Statements on one connection, each of which the server keeps with its plan. What is written to other combinations of
 tables, seldom, is not prepared."""
@@ -41,6 +44,12 @@ class RoundTrips:
     @property
     def in_transaction(self) -> bool:
         return self._driver.pgconn.transaction_status != TransactionStatus.IDLE
+
+    def roll_back(self) -> None:
+        """If a transaction is open. The driver would also have the server forget all that is prepared."""
+        if self._driver.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            with suppress(psycopg.Error):  # then the connection is lost, and the transaction with it
+                self.go(_ROLLBACK)
 
     def go(self, *statements: Sent) -> list[Rows]:
         """The rows of each. Raises psycopg.Error for the first that fails; those after it were not carried out."""

@@ -104,6 +104,10 @@ def transactions(engine: Engine, begin: Callable[[RoundTrips], U]) -> Callable[[
             of_connection = open_connection.info  # for as long as it lives
             if _ROUND_TRIPS not in of_connection:
                 of_connection[_ROUND_TRIPS] = RoundTrips(driver)
-            yield begin(of_connection[_ROUND_TRIPS])
+            round_trips = of_connection[_ROUND_TRIPS]
+            try:
+                yield begin(round_trips)
+            finally:
+                round_trips.roll_back()
 
     return unit_of_work

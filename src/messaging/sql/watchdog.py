@@ -95,14 +95,16 @@ class Watchdog:
             return within(self._timeouts.connect, self._connect)
         except psycopg.Error as error:
             self._turn += 1
-            if isinstance(error, ConnectionTimeout) or not self._any_is_connected():  # else those that we have are good
+            if self._is_away(error):
                 self._close(begun, " ".join(str(error).split()))
             raise
 
-    def _any_is_connected(self) -> bool:
-        """Whether the server has kept one of our connections. It may have refused another one for lack of slots, which
-        no code says, and the text is in the server's language."""
-        return any(is_connected(line) for line in self._lines.copy().values())
+    def _is_away(self, error: psycopg.Error) -> bool:
+        """Whether the server was silent, or has kept none of our connections. Else those that we have are good: it may
+        have refused another one for lack of slots, which no code says, and the text is in the server's language."""
+        if isinstance(error, ConnectionTimeout):
+            return True
+        return not any(is_connected(line) for line in self._lines.copy().values())
 
     def _on_connect(self, driver: Driver, entry: ConnectionPoolEntry) -> None:
         if line := self._lines.pop(entry, None):  # of one that another listener did not like
@@ -146,7 +148,7 @@ class Watchdog:
     def _look(self, stop: Event) -> None:
         now = time.monotonic()
         if self._away:
-            if self._probe():
+            if (error := self._probe()) and self._is_away(error):
                 self._abort(older_than=self._timeouts.suspect)
             elif not stop.is_set():
                 self._open()
