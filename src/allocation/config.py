@@ -16,6 +16,10 @@ from zoneinfo import ZoneInfo
 from allocation.durations import duration, in_short
 from allocation.mail_settings import MailServer, mail_address
 
+_OPTIONS_OF_REDIS = re.compile(
+    r"db|username|password|client_name|socket_timeout|socket_connect_timeout|socket_keepalive|health_check_interval"
+    r"|ssl_[a-z_]+"
+)
 _SENTINELS = re.compile(r"redis\+sentinel://([^@/]*@)?[^@/:,\[\]]+(:\d+)?(,[^@/:,\[\]]+(:\d+)?)*/[^/]+(/\d*)?")
 _SHORTEST_STAY, _LONGEST_STAY = timedelta(minutes=1), timedelta(days=3650)
 UNIX = "unix:"
@@ -225,13 +229,14 @@ def _redis_url(env: Mapping[str, str]) -> str:
 
 
 def _require_known_options(url: SplitResult) -> None:
-    """Of redis-py, which looks at them when it connects; but for those on which it depends how its answers are read."""
+    """Of those that redis-py has, those that say where Redis is and how long to wait for it. On others it depends how
+    its answers are read. What they may be it says when it connects."""
     if not url.query:
         return
     import redis  # takes long, and few need it
 
-    for option in ("protocol", "decode_responses", "legacy_responses"):
-        if option in parse_qs(url.query):
+    for option in parse_qs(url.query, keep_blank_values=True):
+        if not _OPTIONS_OF_REDIS.fullmatch(option):
             raise SettingError(f"REDIS_URL has the option {option}, which is not to be set: leave it out")
     try:
         redis.ConnectionPool.from_url(urlunsplit(url)).make_connection()

@@ -116,11 +116,14 @@ def test_a_conflict_costs_neither_the_connection_nor_what_is_prepared_there(
     before, prepared = session(with_one_connection)
     assert {name.partition("_")[0] for name in prepared} == {"", "together"}
 
-    with with_one_connection.bus.unit_of_work() as uow:
-        uow.products.get("LAMP").record(BatchCreated("b2", "LAMP", 1, None))
-        sql("UPDATE products SET waiting = waiting")
-        with pytest.raises(ConcurrencyConflict):
+    def lose() -> None:
+        with with_one_connection.bus.unit_of_work() as uow:
+            uow.products.get("LAMP").record(BatchCreated("b2", "LAMP", 1, None))
+            sql("UPDATE products SET waiting = waiting")
             uow.commit()
+
+    with pytest.raises(ConcurrencyConflict):
+        lose()
 
     after, still_prepared = session(with_one_connection)
     assert after == before

@@ -151,7 +151,9 @@ def test_a_role_whose_rights_are_withdrawn_waits_until_it_has_them_again(
             consumer.join()
 
 
-@pytest.mark.parametrize("missing", [None, "UPDATE batches", "UPDATE orders", "INSERT order_lines", "SELECT inbox"])
+@pytest.mark.parametrize(
+    "missing", [None, "UPDATE batches", "UPDATE orders", "INSERT order_lines", "SELECT inbox", "SELECT holds"]
+)
 def test_a_role_that_may_do_what_every_command_does_is_ready(
     as_ordinary_role: Service, databases: Databases, sql: Callable[..., list[Any]], missing: str | None
 ) -> None:

@@ -84,7 +84,11 @@ def test_a_pooler_without_the_server_itself_is_refused() -> None:
         ("REDIS_URL", "redis://:secret@here:99999/0"),
         ("REDIS_URL", "redis://:secret@here:6379/notanumber"),
         *(("REDIS_URL", f"redis://:secret@here/0?{option}") for option in ("tineout=3", "socket_timeout=soon")),
-        *(("REDIS_URL", f"redis://:secret@here/0?{option}=2") for option in ("protocol", "decode_responses")),
+        *(
+            ("REDIS_URL", f"redis://:secret@here/0?{option}=2")
+            for option in ("protocol", "decode_responses", "retry", "encoding", "cache_config", "max_connections")
+        ),
+        ("REDIS_URL", "rediss://:secret@here/0?ssl_ca_cert=/etc/ssl/redis.pem"),
         ("REDIS_URL", "redis://:secret@here/0?ssl_ca_certs=/etc/ssl/redis.pem"),
         ("EVENTS_STAY", "a week"),
         ("EVENTS_STAY", "59s"),

@@ -7,6 +7,7 @@ import re
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DataError
 
+from allocation.database import tables
 from messaging.errors import Unavailable
 from messaging.retry import Retry
 from messaging.sql.connections import connection
@@ -42,7 +43,7 @@ def require_writes(engine: Engine, time_zone: str = "UTC") -> None:
     def ask() -> tuple[str, str | None]:
         with connection(engine) as open_connection:
             try:
-                found = open_connection.execute(_MAY_WRITE, {"zone": time_zone}).one()
+                found = open_connection.execute(_MAY_WRITE, {"zone": time_zone, **_NEEDED}).one()
             except DataError as error:
                 raise Unavailable(f"the database knows no time zone {time_zone!r}; set another TIME_ZONE") from error
         return found.reads_only, found.missing
@@ -54,15 +55,21 @@ def require_writes(engine: Engine, time_zone: str = "UTC") -> None:
         raise Unavailable(f"the database does not let us {missing}; grant it first")
 
 
+_OF_THE_DOMAIN = sorted(tables.metadata.tables.keys() - {tables.api_keys.name, tables.console_sessions.name})
+_NEEDED = {
+    "read": [*_OF_THE_DOMAIN, "event_log", "inbox"],
+    "written": [*_OF_THE_DOMAIN, "event_log", "inbox", "outbox"],
+    "changed": ["products", "batches", "orders"],
+}
 _MAY_WRITE = text("""
     SELECT current_setting('transaction_read_only') AS reads_only, (
         SELECT min(needed.right || ' ' || name)
         FROM (VALUES
-            ('SELECT', ARRAY['products', 'batches', 'orders', 'order_lines', 'allocations', 'inbox']),
-            ('INSERT', ARRAY['event_log', 'outbox', 'orders', 'order_lines', 'allocations', 'inbox']),
-            ('UPDATE', ARRAY['products', 'batches', 'orders'])
+            ('SELECT', CAST(:read AS text[])),
+            ('INSERT', CAST(:written AS text[])),
+            ('UPDATE', CAST(:changed AS text[]))
         ) AS needed("right", names) CROSS JOIN unnest(names) AS name
-        WHERE NOT has_any_column_privilege(to_regclass(name), needed.right)
+        WHERE NOT coalesce(has_any_column_privilege(to_regclass(name), needed.right), false)
     ) AS missing, now() AT TIME ZONE :zone
 """)
 
