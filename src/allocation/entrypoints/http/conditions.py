@@ -45,13 +45,18 @@ def seen() -> tuple[Revision, ...] | None:
         return None
     if not _TAGS.fullmatch(given):
         raise BadRequest(f'If-Match: must be ETags as GET gives them, "…", with commas between, or *; not {given!r}')
-    ours = tuple(sorted({tuple(map(int, tag.split("-")[:_NUMBERS])) for tag in _OURS.findall(given)}))
+    ours = tuple(sorted({_revision_in(tag) for tag in _OURS.findall(given)}))
     if not ours and (found := _CHANGED.search(given)):
         raise PreconditionFailed(
             f'{found[0]} is not the ETag that this service gave: a proxy has changed it on its way. Send "{found[1]}", '
             "or have the proxy leave ETags as they are"
         )
     return ours
+
+
+def _revision_in(tag: str) -> Revision:
+    *revision, last = map(int, tag.split("-"))
+    return tuple(revision) if len(revision) == _NUMBERS else (*revision, last)
 
 
 def refuse_where_nothing_is_compared() -> None:
