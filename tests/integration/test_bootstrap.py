@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 
 from allocation.adapters.notifications import FileNotifications, SmtpNotifications
 from allocation.bootstrap import Service, bootstrap, notifications_for
@@ -88,6 +88,29 @@ def test_a_column_that_gets_another_type_needs_no_restart(
             with suppress(Disconnected):  # once, and who asks does so again
                 ask()
         work()
+
+
+def test_a_column_that_gets_another_type_costs_a_caller_no_answer_however_many_connections_there_are(
+    settings: Settings, sql: Callable[..., object]
+) -> None:
+    """What is prepared is stale on all that are as old: one after the other would take too long."""
+    service = bootstrap(settings, connections=12, callers_wait=True)
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 1_000))
+    with ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(connection(service.engine))
+    for number in range(36):
+        service.bus.handle(commands.Allocate(f"o{number}", "LAMP", 1))
+    closed = list[object]()
+    event.listen(service.engine, "close", lambda driver, _: closed.append(driver))
+
+    sql("ALTER TABLE products ALTER version_number TYPE integer")
+
+    assert service.bus.handle(commands.Allocate("first", "LAMP", 1)) == "b1"
+    for number in range(36):
+        service.bus.handle(commands.Allocate(f"later {number}", "LAMP", 1))
+    assert len(closed) == 12
+    service.close()
 
 
 @pytest.fixture

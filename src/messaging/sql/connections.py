@@ -11,7 +11,7 @@ from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DBAPIError
 
 from messaging.errors import OutcomeUnknown
-from messaging.sql.errors import Faults, is_misplaced, is_not_prepared, translated
+from messaging.sql.errors import Faults, is_misplaced, is_not_prepared, is_outdated, translated
 from messaging.sql.watchdog import OPTION
 
 
@@ -40,8 +40,8 @@ def connection(engine: Engine, isolation_level: IsolationLevel = "AUTOCOMMIT") -
 
 
 def _let_the_pool_know(open_connection: Connection, error: Exception) -> None:
-    """A broken connection, one to the wrong server, or one whose statements that the driver has prepared are stale: the
-    pool then replaces those at rest that are as old, too. What a round trip has prepared it prepares anew by itself.
+    """A broken connection, one to the wrong server, or one whose prepared statements are stale: the pool then replaces
+    those at rest that are as old, too. What the server has only forgotten a round trip prepares anew by itself.
 
     It hears of it only through SQLAlchemy, and a round trip's errors come from the driver.
     """
@@ -49,7 +49,8 @@ def _let_the_pool_know(open_connection: Connection, error: Exception) -> None:
         return
     driver = open_connection.connection.driver_connection
     if isinstance(driver, psycopg.Connection):
-        if is_misplaced(error) or (isinstance(error, DBAPIError) and is_not_prepared(error)):
+        is_stale = is_outdated(error) or (isinstance(error, DBAPIError) and is_not_prepared(error))
+        if is_misplaced(error) or is_stale:
             driver.close()
         if driver.closed:
             with suppress(*Faults):

@@ -74,9 +74,13 @@ def is_misplaced(error: Exception) -> bool:
 def is_not_prepared(error: Exception) -> bool:
     """Whether what was prepared on this connection can't be used any more. Anew it can be."""
     original = error.orig if isinstance(error, DBAPIError) else error
-    return isinstance(original, psycopg.Error) and (
-        original.sqlstate == _FORGOTTEN or original.diag.source_function == _CHANGES_ITS_PLAN
-    )
+    return is_outdated(error) or (isinstance(original, psycopg.Error) and original.sqlstate == _FORGOTTEN)
+
+
+def is_outdated(error: Exception) -> bool:
+    """Whether that is so on each connection that is as old."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg.Error) and original.diag.source_function == _CHANGES_ITS_PLAN
 
 
 def translated(error: Exception, *, committing: bool = False) -> MessagingError | None:
