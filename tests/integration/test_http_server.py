@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -423,6 +425,21 @@ def test_processes_end_with_their_parent(tmp_path: Path) -> None:
         os.kill(site.process.pid, signal.SIGKILL)
 
         wait_for(lambda: not any(is_running(pid) for pid in workers), "nothing is left")
+
+
+HANGS = """
+import signal, threading
+from allocation.entrypoints.http import bridge
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+bridge._LONGEST_END = 0.1
+bridge._end_alone()
+threading.Event().wait(20)
+"""
+
+
+def test_a_process_without_its_parent_ends_though_it_hangs_while_it_stops() -> None:
+    """As granian has been seen to do, for hours, with all connections to the database."""
+    assert subprocess.run([sys.executable, "-c", HANGS], check=False).returncode == 1
 
 
 def is_running(pid: int) -> bool:

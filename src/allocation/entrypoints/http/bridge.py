@@ -16,7 +16,7 @@ from functools import lru_cache
 from io import BytesIO
 from multiprocessing import parent_process
 from queue import SimpleQueue
-from threading import Thread
+from threading import Thread, Timer
 from types import CoroutineType
 from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -32,6 +32,9 @@ LONGEST_ARRIVAL = 5.0
 
 _LOOK_AROUND = 0.25
 _FOR_TOO_LARGE = 1.0
+_LONGEST_END = 40.0
+"""Longer than any request may take."""
+
 _MOST_TAKEN = 16 * 1024 * 1024
 _MORE_THAN_ANYBODY_TAKES = str(1 << 62)
 _UNREADABLE = "\xff"
@@ -186,13 +189,14 @@ class Bridge:
 
     def _look_around(self) -> None:
         """For requests that are late, and for the parent, which may have been killed."""
+        if (parent := parent_process()) and parent.pid != os.getppid():
+            _end_alone()
+            return
         self._loop.call_later(_LOOK_AROUND, self._look_around)
         now = time.monotonic()
         for late, body in list(self._arriving.values()):
             if late < now:
                 body.cancel()
-        if (parent := parent_process()) and parent.pid != os.getppid():
-            os.kill(os.getpid(), signal.SIGTERM)
 
     # --- in our threads ------------------------------------------------------------
 
@@ -283,3 +287,11 @@ def _refuse(protocol: HTTPProtocol, status: int, message: str) -> None:
 
 def _write(_: bytes) -> object:
     raise NotImplementedError("nothing writes other than by its answer")
+
+
+def _end_alone() -> None:
+    """Without a parent, who would kill us if granian hung while it stops, as it has been seen to."""
+    last = Timer(_LONGEST_END, os._exit, (1,))
+    last.daemon = True
+    last.start()
+    os.kill(os.getpid(), signal.SIGTERM)
