@@ -339,7 +339,7 @@ def test_a_token_that_was_lost_with_a_database_holds_up_its_subject_for_a_moment
     assert service.relay.deliver(PUBLISH) == 0
 
 
-def test_nor_does_it_hold_up_what_is_told_again(service: Service, redis_server: redis.Redis) -> None:
+def test_nor_does_it_hold_up_what_is_published_again(service: Service, redis_server: redis.Redis) -> None:
     for sku in ("LAMP", "SOFA"):
         a_history(service, sku)
     tell_all(service)
@@ -473,7 +473,7 @@ def set_aside(redis_server: redis.Redis) -> Callable[[], None]:
     return lead_back
 
 
-def test_what_was_told_elsewhere_is_told_here_when_the_address_leads_back(
+def test_what_was_published_elsewhere_is_published_here_when_the_address_leads_back(
     service: Service, redis_server: redis.Redis
 ) -> None:
     """To a Redis that has been there all the time, and calls itself complete."""

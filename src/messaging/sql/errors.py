@@ -67,20 +67,26 @@ Faults = (DBAPIError, psycopg.Error, PoolTimeout)
 
 def is_misplaced(error: Exception) -> bool:
     """Whether this server only reads: another one has become the primary."""
-    original = error.orig if isinstance(error, DBAPIError) else error
-    return isinstance(original, psycopg.Error) and original.sqlstate == _MISPLACED
+    original = _of_the_driver(error)
+    return original is not None and original.sqlstate == _MISPLACED
 
 
 def is_not_prepared(error: Exception) -> bool:
     """Whether what was prepared on this connection can't be used any more. Anew it can be."""
-    original = error.orig if isinstance(error, DBAPIError) else error
-    return is_outdated(error) or (isinstance(original, psycopg.Error) and original.sqlstate == _FORGOTTEN)
+    original = _of_the_driver(error)
+    return is_outdated(error) or (original is not None and original.sqlstate == _FORGOTTEN)
 
 
 def is_outdated(error: Exception) -> bool:
     """Whether that is so on each connection that is as old."""
+    original = _of_the_driver(error)
+    return original is not None and original.diag.source_function == _CHANGES_ITS_PLAN
+
+
+def _of_the_driver(error: Exception) -> psycopg.Error | None:
+    """What SQLAlchemy has wrapped, or a round trip has not."""
     original = error.orig if isinstance(error, DBAPIError) else error
-    return isinstance(original, psycopg.Error) and original.diag.source_function == _CHANGES_ITS_PLAN
+    return original if isinstance(original, psycopg.Error) else None
 
 
 def translated(error: Exception, *, committing: bool = False) -> MessagingError | None:
@@ -90,8 +96,8 @@ def translated(error: Exception, *, committing: bool = False) -> MessagingError 
     """
     if isinstance(error, PoolTimeout):
         return Unavailable(f"no free database connection: {error}")
-    original = error.orig if isinstance(error, DBAPIError) else error
-    if not isinstance(original, psycopg.Error):
+    original = _of_the_driver(error)
+    if original is None:
         return None
     text = " ".join(str(original).split())
     state = original.sqlstate or ""
