@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from threading import Event, Thread
 from typing import Any, TypeAlias, cast
 
@@ -560,16 +561,41 @@ def test_who_was_replaced_leaves_the_group_as_another_has_it(
     assert [before[0][name] for name in shown] == [after[0][name] for name in shown]
 
 
+@pytest.mark.parametrize("name", ["another", "our own"])
 def test_what_another_client_takes_of_what_is_handled_is_not_pending_for_long(
-    service: Service, producer: Producer, redis_server: redis.Redis
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, name: str
 ) -> None:
+    """Nor what was pending when an older dump of the stream was taken, which is restored."""
+    consumer = name if name == "another" else service.command_group._consumer
     with at_work(partial(run, service)):
         producer.create_batch("b1", "LAMP", 10)
         until_all_is_done(redis_server)
         entries: Any = redis_server.xrange(COMMANDS)
-        redis_server.xclaim(COMMANDS, GROUP, "another", 0, [entries[0][0]], force=True)
+        redis_server.xclaim(COMMANDS, GROUP, consumer, 0, [entries[0][0]], force=True)
 
         assert wait_for(lambda: pending(redis_server) == 0, within=PATIENCE)
+
+    assert events(sql) == ["batch_created.v1"]
+    assert dead_letters(sql) == []
+
+
+def test_what_another_client_takes_is_not_pending_for_long_while_commands_come(
+    service: Service, producer: Producer, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_commands, "_TRIM_EVERY", 0.05)
+    with at_work(partial(run, service)):
+        producer.create_batch("b1", "LAMP", 10)
+        until_all_is_done(redis_server)
+        entries: Any = redis_server.xrange(COMMANDS)
+        taken: Any = entries[0][0]
+        redis_server.xclaim(COMMANDS, GROUP, service.command_group._consumer, 0, [taken], force=True)
+        numbers = count()
+
+        def is_settled() -> bool:
+            producer.create_batch(f"c{next(numbers)}", "LAMP", 1)
+            return not redis_server.xpending_range(COMMANDS, GROUP, taken, taken, 1)
+
+        assert wait_for(is_settled, within=PATIENCE)
 
 
 def test_what_was_deleted_before_it_was_handled_is_told(

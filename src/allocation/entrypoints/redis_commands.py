@@ -80,7 +80,7 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
     trim_at = 0.0
     while not stop.is_set():
         if time.monotonic() >= trim_at:
-            if group.others_hold_some():  # of what is handled or deleted, or it would be missed before
+            if group.has_others_pending():  # of what is handled or deleted, or it would be missed before
                 handled, some_are_pending = _take_over(service), True
             group.trim(handled)
             trim_at = time.monotonic() + _TRIM_EVERY
@@ -89,7 +89,7 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             continue
         entries = group.new(together, _LISTEN)
         was_set_back = bool(entries and handled and is_at_or_before(entries[0], handled))
-        if was_set_back or (not (handled and entries) and group.others_hold_some()):  # so what they hold, in its order
+        if was_set_back or (not (handled and entries) and group.has_others_pending(entries)):  # in their order
             handled = _take_over(service)
             some_are_pending = True
         elif handled and group.has_skipped(handled, entries):

@@ -140,11 +140,11 @@ class ConsumerGroup:
             seconds, _ = self._client.time()
         return _id(entry.id)[0] < (max(int(seconds), time.time()) - self._keep.total_seconds()) * 1000
 
-    def others_hold_some(self) -> bool:
-        """Whether anything is pending with others: who was replaced and does not know it yet may read on."""
+    def has_others_pending(self, read: Sequence[Entry] = ()) -> bool:
+        """Whether anything is pending beside what was `read`: who was replaced and does not know it yet may read on,
+        and another client may have an entry be somebody's, ours too."""
         with redis_faults():
-            holders = self._client.xpending(self.stream, self._group)["consumers"]
-        return any(holder["name"] != self._consumer.encode() for holder in holders)
+            return int(self._client.xpending(self.stream, self._group)["pending"]) > len(read)
 
     def first_pending(self) -> Entry | None:
         """The oldest entry that was read and not acknowledged; reading it again counts as a try."""
