@@ -502,6 +502,15 @@ def test_who_asks_too_often_is_told_when_to_come_again_and_changes_nothing(keys:
     assert len(api.service.history("TABLE")) == 6
 
 
+def test_what_a_key_may_not_do_counts_towards_its_rate(keys: FakeKeys) -> None:
+    api = Api(keys, rate=5)
+    shop = bearer(keys.create("shop", Scope.READ))
+
+    statuses = [api.client.post("/v1/batches", headers=shop, json={}).status_code for _ in range(6)]
+
+    assert statuses == [403] * 5 + [429]
+
+
 def test_each_key_has_its_own_rate(keys: FakeKeys) -> None:
     api = Api(keys, rate=1)
     slow, fast = bearer(keys.create("slow", Scope.READ)), bearer(keys.create("fast", Scope.READ, rate=10))

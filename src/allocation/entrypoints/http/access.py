@@ -45,12 +45,12 @@ class AccessPolicy:
             if scope is PUBLIC:
                 return None
         principal = self._principal(authorization)
-        if scope and not principal.may(scope):
-            raise _InsufficientScope(principal, scope)
         rate = self.rate_of(principal)
         if rate and (seconds := self.rates.wait(principal.name, rate)):
             what = f"the key {principal.name!r} may send {rate} requests a second; wait, and send more slowly"
             raise TooManyRequests(what, retry_after=math.ceil(seconds))
+        if scope and not principal.may(scope):
+            raise _InsufficientScope(principal, scope)
         return principal
 
     def rate_of(self, principal: Principal) -> int | None:
