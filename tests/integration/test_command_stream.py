@@ -1202,6 +1202,60 @@ def test_of_an_older_stream_what_is_known_has_no_second_effect_and_what_nobody_k
     ] * 3
 
 
+@pytest.mark.parametrize("under_its_eyes", [False, True])
+def test_of_an_old_stream_that_somebody_has_made_anew_with_other_ids_nothing_has_a_second_effect(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, under_its_eyes: bool
+) -> None:
+    """Nobody knows what of it was handled; what is sent after that is."""
+    producer.create_batch("b1", "LAMP", 10)
+    for qty in range(11, 25):
+        producer.change_batch_quantity("b1", qty)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    age(redis_server, sql)
+    service.housekeeping.forget_old_messages()
+
+    def make_anew() -> None:
+        entries: Any = redis_server.xrange(COMMANDS)
+        with redis_server.pipeline(transaction=True) as at_once:
+            at_once.delete(COMMANDS)
+            for entry_id, fields in entries:
+                at_once.xadd(COMMANDS, fields, id=earlier(entry_id, -1_000))
+            at_once.xadd(COMMANDS, {"command": "{"}, id=earlier(entries[-1][0], -2_000))
+            at_once.xadd(COMMANDS, entries[-2][1], id=earlier(entries[-1][0], -3_000))
+            at_once.execute()
+
+    if not under_its_eyes:
+        make_anew()
+    with at_work(partial(run, service)):
+        if under_its_eyes:
+            assert wait_for(lambda: redis_server.xinfo_consumers(COMMANDS, GROUP), within=PATIENCE)
+            make_anew()
+        assert wait_for(lambda: len(dead_letters(sql)) == 17, within=PATIENCE)
+        producer.change_batch_quantity("b1", 5_000)
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [*range(11, 25), 5_000]
+    assert [reason for reason, _ in dead_letters(sql) if "invalid JSON" not in reason] == [
+        "nobody knows any more whether it was handled: the stream is another than it was"
+    ] * 16
+
+
+def test_what_waited_for_days_takes_effect(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """Before any consumer was ever started, and while there was none."""
+    for qty in (11, 12):
+        producer.create_batch(f"b{qty}", "LAMP", 10)
+        producer.change_batch_quantity(f"b{qty}", qty)
+        age(redis_server, sql)
+        with at_work(partial(run, service)):
+            until_all_is_done(redis_server)
+
+    assert quantities(sql) == [11, 12]
+    assert dead_letters(sql) == []
+
+
 def test_a_stream_made_anew_with_lower_ids_is_handled_from_its_beginning(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:

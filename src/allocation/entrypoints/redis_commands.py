@@ -95,6 +95,8 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
         elif handled and group.has_skipped(handled, entries):
             _go_back_to(service, handled)
             some_are_pending = True
+        elif entries and group.seems_old(entries[0]) and _is_of_another_stream(service, handled, entries[0]):
+            some_are_pending = True
         elif entries:
             some_are_pending = not all(_handle_together(service, part) for part in _parts(entries))
             handled = handled if some_are_pending else group.position_of(entries[-1])
@@ -119,7 +121,7 @@ def _handle_first_pending(service: Service, handled: Position | None, stop: Even
     elif not _handle_one(service, entry, stop):
         stop.wait(_PAUSE_AFTER_A_FAULT)
     elif is_next:
-        handled = group.position_of(entry)
+        handled = _position_at(service, entry, handled)
     return handled, True
 
 
@@ -225,20 +227,28 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
     """How the command ends, or has ended; None where nobody can know."""
     handled = service.command_bus.position(redis_channels.COMMANDS)
     seems_handled = handled is not None and is_at_or_before(entry, handled)
-    if not seems_handled and entry.tries <= MOST_TRIES:
+    is_in_doubt = seems_handled or _is_of_another_stream(service, handled, entry)
+    if not is_in_doubt and entry.tries <= MOST_TRIES:
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
     if known := service.command_bus.recall(request):  # it took effect, and only that was not answered
         return known
     if handled and seems_handled and service.command_group.holds(handled):
         about = {"stream": redis_channels.COMMANDS, "entry": entry.id}
         log.warning("passed over: it was handled longer ago than outcomes are kept", extra=about)
-    elif seems_handled and service.command_group.is_old(entry):
+    elif is_in_doubt and service.command_group.is_old(entry):
         _store(service, entry, "nobody knows any more whether it was handled: the stream is another than it was")
     elif entry.tries <= MOST_TRIES:  # it is young, and would be known
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
     else:
         return _refused(entry, UnreadableMessage(f"read {entry.tries} times and never acknowledged"))
     return None
+
+
+def _is_of_another_stream(service: Service, handled: Position | None, entry: Entry) -> bool:
+    """Whether it may have been handled in a stream that somebody has made anew, with other ids, and the inbox may have
+    forgotten it."""
+    group = service.command_group
+    return handled is not None and handled.entry_id != "0-0" and group.is_old(entry) and not group.holds(handled)
 
 
 def _outcomes(service: Service, requests: Sequence[Request], *, dry_run: bool) -> Sequence[Outcome]:
@@ -275,8 +285,16 @@ def _finish(service: Service, entry: Entry, metadata: Metadata | None, outcome: 
 
 def _note_handled(service: Service, entry: Entry) -> None:
     """What had no effect too, so that it stays so when the group is lost."""
-    if not _seems_handled(service, entry):
-        service.command_bus.advance(service.command_group.position_of(entry))
+    handled = service.command_bus.position(redis_channels.COMMANDS)
+    if not handled or not is_at_or_before(entry, handled):
+        service.command_bus.advance(_position_at(service, entry, handled))
+
+
+def _position_at(service: Service, entry: Entry, handled: Position | None) -> Position:
+    """In a stream that is another than the one that was handled it is without what the entry holds, so that those after
+    it are in doubt too."""
+    position = service.command_group.position_of(entry)
+    return replace(position, fingerprint="") if _is_of_another_stream(service, handled, entry) else position
 
 
 def _seems_handled(service: Service, entry: Entry) -> bool:

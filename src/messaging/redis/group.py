@@ -136,9 +136,15 @@ class ConsumerGroup:
 
     def is_old(self, entry: Entry) -> bool:
         """Whether it was sent so long ago that, once handled, it need not be here any more."""
+        if self.seems_old(entry):
+            return True
         with redis_faults():
             seconds, _ = self._client.time()
-        return _id(entry.id)[0] < (max(int(seconds), time.time()) - self._keep.total_seconds()) * 1000
+        return self._is_old_at(entry, int(seconds))
+
+    def seems_old(self, entry: Entry) -> bool:
+        """The same, by our clock alone."""
+        return self._is_old_at(entry, time.time())
 
     def has_others_pending(self, read: Sequence[Entry] = ()) -> bool:
         """Whether anything is pending beside what was `read`: who was replaced and does not know it yet may read on,
@@ -182,6 +188,9 @@ class ConsumerGroup:
 
     def lag(self) -> Lag:
         return lag_of(self._client, self.stream, self._group)
+
+    def _is_old_at(self, entry: Entry, now: float) -> bool:
+        return _id(entry.id)[0] < (now - self._keep.total_seconds()) * 1000
 
     def _make_group(self) -> None:
         try:
