@@ -169,6 +169,17 @@ def test_a_delivery_that_was_counted_too_often_is_named_and_no_other_is_repeated
     assert any("LAMP" in one for one in differences())
 
 
+@pytest.mark.parametrize("moment", ["'infinity'", "now() + interval '3 years'", "'-infinity'"])
+def test_nothing_waits_for_a_moment_that_nobody_meant(
+    two: Service, redis_server: redis.Redis, sql: Sql, moment: str
+) -> None:
+    sql(f"UPDATE outbox SET retry_at = {moment}, last_failed_at = now() WHERE stream = 'LAMP'")
+
+    deliver_all(two)
+
+    assert published(redis_server).count("LAMP") == published(redis_server).count("SOFA") > 0
+
+
 def values_of(column: Column[Any]) -> list[str]:
     """Ends of what the type can hold, and what no process of ours has ever written there."""
     kind = column.type

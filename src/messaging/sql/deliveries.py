@@ -36,8 +36,10 @@ def _plus(column: str, added: str, most: int) -> str:
 _MOMENT = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _TOKEN = f"greatest({_plus('mine.token', '1', _BIGINT)}, {_MOMENT})"
 
-# What will have failed only later failed before the clock was set back: its `retry_at` says nothing any more.
-_IS_DUE = "(retry_at IS NULL OR retry_at <= clock_timestamp() OR last_failed_at > clock_timestamp())"
+# What will have failed only later failed before the clock was set back: its `retry_at` says nothing any more. Nor does
+# one that is further ahead than anybody waits.
+_IS_DUE = """(retry_at IS NULL OR retry_at <= clock_timestamp() OR last_failed_at > clock_timestamp()
+              OR retry_at > clock_timestamp() + interval '1 hour')"""
 
 
 def _is_free(table: str) -> str:
