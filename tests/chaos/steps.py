@@ -27,7 +27,7 @@ SERVE = {
 }
 RELAY = {
     "claim-committed": "streams are claimed; their messages are not read",
-    "letters-read": "messages are read; nothing is published",
+    "messages-read": "messages are read; nothing is published",
     "read-before-telling": "about to publish an event",
     "told-before-mark": "an event is published; nothing is recorded",
     "mailed-before-mark": "a mail is sent; nothing is recorded",
@@ -123,7 +123,7 @@ def _instrument_relay(orders: Orders) -> None:
     from messaging.redis.event_stream import EventStream
     from messaging.sql.deliveries import SqlDeliveries
 
-    around(SqlDeliveries, "claim", orders, after_something="letters-read")
+    around(SqlDeliveries, "claim", orders, after_something="messages-read")
     _after_the_claim(SqlDeliveries, orders)
     around(RedisEventPublisher, "publish", orders, before="read-before-telling", after="told-before-mark")
     around(EventStream, "append_all", orders, after="told-again")
@@ -221,7 +221,7 @@ def _send_commit(connection: Connection) -> None:
 
 
 def _after_the_claim(deliveries: type, orders: Orders) -> None:
-    """The claim is one statement and the reading of its letters the next: between the two."""
+    """The claim is one statement and the reading of its messages the next: between the two."""
     where = _within(deliveries, "claim")
 
     @event.listens_for(Engine, "after_cursor_execute")

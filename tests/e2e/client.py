@@ -197,11 +197,11 @@ class Append:
 def assert_works(api: Client) -> None:
     """Every part: the API takes an order, the relay tells of it, the consumer hears of a change."""
     sku, order, batch, spare = random_sku(), random_orderid(), random_batchref(), random_batchref("spare")
-    with api.listening(sku) as news:
+    with api.listening(sku) as published:
         api.add_batch(batch, sku, 10)
         api.add_batch(spare, sku, 10)
         api.allocate(order, sku, 10)
-        assert news.about(order)["batchref"] == batch
+        assert published.about(order)["batchref"] == batch
         api.change_batch_quantity(batch, 0)
-        assert news.about(order)["batchref"] == spare
+        assert published.about(order)["batchref"] == spare
         assert api.batches_of(order) == [spare]

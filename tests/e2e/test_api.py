@@ -88,11 +88,11 @@ def test_the_same_line_from_many_clients_is_allocated_once(api: Client) -> None:
     sku, order, last = random_sku(), random_orderid(), random_orderid("last")
     api.add_batch(random_batchref(), sku, 2)
 
-    with api.listening(sku) as news:
+    with api.listening(sku) as published:
         with ThreadPoolExecutor(16) as clients:
             answers = list(clients.map(lambda _: api.try_to_allocate(order, sku).status_code, range(32)))
         api.allocate(last, sku)
-        told = [news.next()["orderid"], news.next()["orderid"]]
+        told = [published.next()["orderid"], published.next()["orderid"]]
 
     assert answers == [202] * 32
     assert told == [order, last], "one promise is told of once, and the second unit was still there"

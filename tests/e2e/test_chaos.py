@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(300)
-def test_whatever_breaks_nothing_is_lost_sold_twice_or_told_out_of_order() -> None:
+def test_whatever_breaks_nothing_is_lost_sold_twice_or_published_out_of_order() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--short"],
         cwd=ROOT,

@@ -31,28 +31,28 @@ def test_workers_are_replaced_though_they_are_killed_again_within_a_second(servi
 def test_an_event_survives_the_api_that_was_killed_after_its_answer(service: Service, api: Client) -> None:
     sku, order = random_sku(), random_orderid()
     api.add_batch(random_batchref(), sku, 10)
-    with api.listening(sku) as news:
+    with api.listening(sku) as published:
         api.allocate(order, sku)
         service.kill_api()
 
-        assert news.about(order)["sku"] == sku
+        assert published.about(order)["sku"] == sku
     assert service.until_ready().batches_of(order)
 
 
 def test_an_event_survives_when_the_relay_and_then_the_api_are_killed(service: Service, api: Client) -> None:
     sku, order = random_sku(), random_orderid()
     api.add_batch(random_batchref(), sku, 10)
-    with api.listening(sku) as news:
+    with api.listening(sku) as published:
         with frozen(service.pid):  # so that the relay is not back before the API is gone
             service.kill("relay")
             api.allocate(order, sku)
             service.kill_api()
 
-        assert news.about(order)["sku"] == sku
+        assert published.about(order)["sku"] == sku
     assert_works(service.until_ready())
 
 
-def test_a_killed_redis_comes_back_and_what_happened_meanwhile_is_told(service: Service, api: Client) -> None:
+def test_a_killed_redis_comes_back_and_what_happened_meanwhile_is_published(service: Service, api: Client) -> None:
     sku, order, batch, spare = random_sku(), random_orderid(), random_batchref(), random_batchref("spare")
     api.add_batch(batch, sku, 10)
     api.add_batch(spare, sku, 10)
@@ -64,11 +64,11 @@ def test_a_killed_redis_comes_back_and_what_happened_meanwhile_is_told(service: 
             eventually(lambda: failed_to_tell(service, sku), "the relay has tried to tell of the order")
             relay_waits.enter_context(frozen(relay))
         service.until_ready()
-        with api.listening(sku) as news:
+        with api.listening(sku) as published:
             relay_waits.close()
-            assert news.about(order)["batchref"] == batch
+            assert published.about(order)["batchref"] == batch
             api.change_batch_quantity(batch, 0)
-            assert news.about(order)["batchref"] == spare
+            assert published.about(order)["batchref"] == spare
 
 
 def test_a_killed_postgresql_comes_back_with_all_that_was_stored(service: Service, api: Client) -> None:

@@ -17,13 +17,13 @@ def test_changing_a_batch_quantity_leads_to_reallocation(api: Client) -> None:
     sku, order, earlier, later = random_sku(), random_orderid(), random_batchref("old"), random_batchref("newer")
     api.add_batch(earlier, sku, 10, "2011-01-01")
     api.add_batch(later, sku, 10, "2011-01-02")
-    with api.listening(sku) as news:
+    with api.listening(sku) as published:
         api.allocate(order, sku, 10)
-        assert news.about(order)["batchref"] == earlier
+        assert published.about(order)["batchref"] == earlier
 
         api.change_batch_quantity(earlier, 5)
 
-        told = news.about(order)
+        told = published.about(order)
         assert api.allocations(order) == [{"sku": sku, "batchref": later}]
     assert {key: told[key] for key in ("orderid", "sku", "qty", "batchref")} == {
         "orderid": order,
@@ -44,10 +44,10 @@ def test_who_hears_of_an_allocation_can_read_it_at_once_and_hears_each_in_its_or
             api.allocate(order, sku)
 
     heard: dict[str, list[str]] = {sku: [] for sku in skus}
-    with api.listening(*skus) as news, ThreadPoolExecutor() as customers:
+    with api.listening(*skus) as published, ThreadPoolExecutor() as customers:
         asking = customers.map(order_all, skus)
         for _ in range(30):
-            told = news.next()
+            told = published.next()
             heard[told["sku"]].append(told["orderid"])
             assert api.allocations(told["orderid"]) == [{"sku": told["sku"], "batchref": told["batchref"]}]
         list(asking)
@@ -80,14 +80,14 @@ def test_a_reader_never_sees_a_line_missing_while_it_moves(api: Client) -> None:
     sku, order, one, two = random_sku(), random_orderid(), random_batchref("1"), random_batchref("2")
     api.add_batch(one, sku, 10)
     api.add_batch(two, sku, 10)
-    with api.listening(sku) as news:
+    with api.listening(sku) as published:
         api.allocate(order, sku, 10)
-        assert news.about(order)["batchref"] == one
+        assert published.about(order)["batchref"] == one
 
         with watching(lambda: api.batches_of(order)) as seen:
             for here, there in [(one, two), (two, one)] * 4:
                 api.change_batch_quantity(here, 0)
-                assert news.about(order)["batchref"] == there
+                assert published.about(order)["batchref"] == there
                 api.change_batch_quantity(here, 10)
 
     assert [one] in seen
@@ -115,15 +115,15 @@ def test_a_bad_message_is_kept_and_the_next_one_takes_effect(api: Client, servic
     sku, order, earlier, later = random_sku(), random_orderid(), random_batchref("old"), random_batchref("newer")
     api.add_batch(earlier, sku, 10)
     api.add_batch(later, sku, 10, "2011-01-01")
-    with api.listening(sku) as news:
+    with api.listening(sku) as published:
         api.allocate(order, sku, 10)
-        assert news.about(order)["batchref"] == earlier
+        assert published.about(order)["batchref"] == earlier
         kept_before = dead_letters(service, body)
 
         api.say(CHANGE_BATCH_QUANTITY, body)
         api.change_batch_quantity(earlier, 5)
 
-        assert news.about(order)["batchref"] == later
+        assert published.about(order)["batchref"] == later
     assert dead_letters(service, body) == kept_before + 1
 
 

@@ -62,7 +62,7 @@ def names() -> dict[str, str]:
         "shelf-7": random_batchref("shelf"),
         "ship-41": random_batchref("ship"),
         '"/warehouse"': json.dumps(random_sku("warehouse")),
-        '"news"': json.dumps(random_sku("group")),
+        '"follower"': json.dumps(random_sku("group")),
     }
 
 
@@ -87,21 +87,23 @@ def test_what_the_guide_shows_is_what_happens(programs: Programs, service: Servi
     eventually(lambda: api.allocations(ben) == [{"sku": lamp, "batchref": ship}], "Ben's line has moved")
     assert programs.run("shop.py", f"{ben}:{lamp}:6") == [f"{ben}: {ship}"], "sold once, and told where it is now"
 
-    news = [
+    expected = [
         f"{anna} gets 4 {lamp} from {shelf}",
         f"{ben} gets 6 {lamp} from {shelf}",
         f"{lamp}: nothing left for {cleo}",
         f"{ben} loses its 6 from {shelf}",
         f"{ben} gets 6 {lamp} from {ship}",
     ]
-    with programs.running("news.py") as heard:
-        eventually(lambda: [line for line in heard() if lamp in line or ben in line] == news, "all news, in order")
-        eventually(lambda: api.pending(json.loads(names['"news"'])) == 0, "all are acknowledged")
+    with programs.running("follow.py") as heard:
+        eventually(
+            lambda: [line for line in heard() if lamp in line or ben in line] == expected, "all events, in order"
+        )
+        eventually(lambda: api.pending(json.loads(names['"follower"'])) == 0, "all are acknowledged")
     more = random_batchref("more")
     api.add_batch(more, lamp, 50)
     assert programs.run("shop.py", f"{cleo}:{lamp}:50") == [f"{cleo}: {more}"], "out of stock is not for ever"
-    with programs.running("news.py") as heard:
+    with programs.running("follow.py") as heard:
         eventually(lambda: f"{cleo} gets 50 {lamp} from {more}" in heard(), "it goes on where it was")
-        assert not set(news) & set(heard())
-        api.forget_group(json.loads(names['"news"']))
-        eventually(lambda: set(news) <= set(heard()), "a group that Redis has lost is made again")
+        assert not set(expected) & set(heard())
+        api.forget_group(json.loads(names['"follower"']))
+        eventually(lambda: set(expected) <= set(heard()), "a group that Redis has lost is made again")

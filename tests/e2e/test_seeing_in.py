@@ -51,14 +51,14 @@ def test_one_id_comes_in_over_redis_and_goes_out_again(api: Client, service: Ser
     sku, batch, other = random_sku(), random_batchref(), random_batchref("other")
     sent, said, refused = (random_orderid(way) for way in ("sent", "said", "refused"))
     api.add_batch(batch, sku, 10)
-    with api.listening(sku) as news:
+    with api.listening(sku) as published:
         api.send("allocate", correlationid=sent, orderid=sent, sku=sku, qty=10)
-        assert news.about(sent)["metadata"]["correlation_id"] == sent
+        assert published.about(sent)["metadata"]["correlation_id"] == sent
 
         api.add_batch(other, sku, 10)
         change = {"batchref": batch, "qty": 5, "metadata": {"correlation_id": said}}
         api.say(CHANGE_BATCH_QUANTITY, json.dumps(change).encode())
-        assert news.about(sent)["metadata"]["correlation_id"] == said
+        assert published.about(sent)["metadata"]["correlation_id"] == said
     api.send("change_batch_quantity", correlationid=refused, batchref="a batch that nobody knows", qty=1)
 
     told = ["batch_quantity_changed", "deallocated", "allocated"]

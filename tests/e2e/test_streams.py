@@ -12,7 +12,7 @@ def kinds(api: Client, sku: str) -> list[str]:
     return [event["type"].split(".")[1] for event in api.events(sku)]
 
 
-def test_commands_take_effect_and_their_events_are_told(api: Client) -> None:
+def test_commands_take_effect_and_their_events_are_published(api: Client) -> None:
     sku, order, batch = random_sku(), random_orderid(), random_batchref()
     api.send("create_batch", ref=batch, sku=sku, qty=10)
     api.send("allocate", orderid=order, sku=sku, qty=4)

@@ -129,7 +129,7 @@ def events(sql: Sql) -> list[str]:
 # --- what is accepted --------------------------------------------------------
 
 
-def test_all_three_commands_are_accepted_and_told_of_as_caused_by_their_message(
+def test_all_three_commands_are_accepted_and_published_as_caused_by_their_message(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:
     producer.create_batch("b1", "LAMP", 10)

@@ -107,7 +107,7 @@ def test_what_waits_has_an_age_though_one_event_has_none(service: Service, sql: 
     assert backlog.oldest < 600
 
 
-def test_the_relay_and_the_refill_tell_the_others_and_the_dead_letter_can_be_seen(
+def test_the_relay_and_the_refill_publish_the_others_and_the_dead_letter_can_be_seen(
     damaged: Service, redis_server: redis.Redis, settings: Settings
 ) -> None:
     def told() -> list[tuple[str, int]]:

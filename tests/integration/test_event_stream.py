@@ -48,14 +48,14 @@ def redis_url(every_redis_url: str) -> str:
     return every_redis_url
 
 
-def told(redis_server: redis.Redis) -> list[dict[str, Any]]:
+def published(redis_server: redis.Redis) -> list[dict[str, Any]]:
     """The events in the stream, in its order."""
     entries: Any = redis_server.xrange(EVENTS)
     return [json.loads(fields[b"event"]) for _, fields in entries]
 
 
 def sequences(redis_server: redis.Redis, sku: str) -> list[int]:
-    return [int(event["sequence"]) for event in told(redis_server) if event["subject"] == sku]
+    return [int(event["sequence"]) for event in published(redis_server) if event["subject"] == sku]
 
 
 def tell_all(service: Service) -> None:
@@ -81,7 +81,7 @@ def test_every_event_is_there_as_a_cloud_event(service: Service, redis_server: r
     service.bus.handle(commands.Allocate("o1", "LÄMP", 3, "line-1"), Metadata.first("http", "request-1"))
     tell_all(service)
 
-    created, allocated = told(redis_server)
+    created, allocated = published(redis_server)
 
     [(event_id, causation_id)] = sql("SELECT id::text, causation_id FROM event_log WHERE version = 2")
     assert datetime.fromisoformat(allocated.pop("time")).tzinfo
@@ -101,13 +101,13 @@ def test_every_event_is_there_as_a_cloud_event(service: Service, redis_server: r
     assert created["data"] == {"ref": "b1", "sku": "LÄMP", "qty": 10, "eta": None}
 
 
-def test_all_kinds_of_events_are_told_in_their_order(service: Service, redis_server: redis.Redis) -> None:
+def test_all_kinds_of_events_are_published_in_their_order(service: Service, redis_server: redis.Redis) -> None:
     a_history(service)
 
     assert service.relay.deliver(PUBLISH) == 5, "all under one claim"
 
     kinds = ["batch_created", "allocated", "batch_quantity_changed", "deallocated", "out_of_stock"]
-    assert [event["type"] for event in told(redis_server)] == [f"allocation.{kind}.v1" for kind in kinds]
+    assert [event["type"] for event in published(redis_server)] == [f"allocation.{kind}.v1" for kind in kinds]
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5]
 
 
@@ -160,17 +160,17 @@ def test_a_step_that_is_refused_leaves_nothing_twice(redis_server: redis.Redis, 
     acl: Any = redis_server.execute_command
     with of_the_relay(redis_server) as client:
         stream = EventStream(client, EVENTS, timedelta(days=7))
-        news = [Append("LAMP", 1, 0, 2, [Entry(1, b"one", "channel", b"m"), Entry(2, b"two", "channel", b"m")])]
+        appends = [Append("LAMP", 1, 0, 2, [Entry(1, b"one", "channel", b"m"), Entry(2, b"two", "channel", b"m")])]
         acl("ACL", "SETUSER", "relay", f"-{command}")
         is_told = False
         for _ in range(3):
             with suppress(Unavailable):
                 if not is_told:
-                    stream.append_all(news)
+                    stream.append_all(appends)
                     is_told = True
         acl("ACL", "SETUSER", "relay", f"+{command}")
         if not is_told:
-            stream.append_all(news)
+            stream.append_all(appends)
 
     entries: Any = redis_server.xrange(EVENTS)
     bodies = [fields[b"event"] for _, fields in entries]
@@ -210,7 +210,7 @@ def calls(redis_server: redis.Redis, command: str) -> int:
     return int(counted.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
-def test_all_events_of_a_sku_are_told_in_one_step(service: Service, redis_server: redis.Redis) -> None:
+def test_all_events_of_a_sku_are_published_in_one_step(service: Service, redis_server: redis.Redis) -> None:
     a_history(service, "LAMP")
     a_history(service, "SOFA")
     redis_server.config_resetstat()
@@ -270,7 +270,7 @@ def test_what_redis_refuses_of_one_sku_holds_back_no_other(
     assert sql("SELECT stream, version, faults FROM outbox WHERE attempts > 0") == [("LAMP", 6, 0)]
 
 
-def test_an_event_that_can_not_be_told_is_found_among_many_and_holds_back_its_own_sku(
+def test_an_event_that_can_not_be_published_is_found_among_many_and_holds_back_its_own_sku(
     service: Service, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_history(service, "LAMP")
@@ -294,7 +294,7 @@ def test_an_event_that_can_not_be_told_is_found_among_many_and_holds_back_its_ow
 # --- who comes late ----------------------------------------------------------
 
 
-def test_a_relay_that_was_replaced_can_not_tell_late(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+def test_a_relay_that_was_replaced_can_not_publish_late(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
     a_history(service)
     [late] = service.relay.deliveries.claim(PUBLISH)
     sql("UPDATE deliveries SET claimed_until = clock_timestamp()")
@@ -370,7 +370,7 @@ def test_whoever_was_replaced_gives_their_successor_no_other_token(
     assert found == [(ours.token, False)]
 
 
-def test_what_happens_after_a_restore_is_told(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+def test_what_happens_after_a_restore_is_published(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
     """Redis has heard of versions that the restored database will give to other events."""
     a_history(service)
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
@@ -397,20 +397,20 @@ def forget_what_was_told(redis_server: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("forget", [forget_everything, forget_the_stream])
-def test_what_redis_has_lost_is_told_again_from_the_log(
+def test_what_redis_has_lost_is_published_again_from_the_log(
     service: Service, redis_server: redis.Redis, forget: Callable[[redis.Redis], None]
 ) -> None:
     a_history(service, "LAMP")
     a_history(service, "SOFA")
     tell_all(service)
-    ids = {event["id"] for event in told(redis_server)}
+    ids = {event["id"] for event in published(redis_server)}
     assert service.backfill.fill() == 0, "nothing is missing"
 
     forget(redis_server)
 
     assert service.backfill.fill() == 10
     assert sequences(redis_server, "LAMP") == sequences(redis_server, "SOFA") == [1, 2, 3, 4, 5]
-    assert {event["id"] for event in told(redis_server)} == ids, "under the same ids"
+    assert {event["id"] for event in published(redis_server)} == ids, "under the same ids"
     assert service.backfill.fill() == 0
     stream = service.backfill.stream
     assert stream.is_complete(stream.home()), "and need not be looked at again"
@@ -436,7 +436,7 @@ def test_what_is_new_waits_until_the_lost_is_back(
 
 
 @pytest.mark.parametrize("recorded_by_a_clock_that_was_behind", ["", "2", "2, 3"])
-def test_a_lost_tail_is_told_again(
+def test_a_lost_tail_is_published_again(
     service: Service, redis_server: redis.Redis, sql: Sql, recorded_by_a_clock_that_was_behind: str
 ) -> None:
     """As when Redis ends before it has written its last second to disk, or a replica takes over that lags behind."""
@@ -593,7 +593,9 @@ def test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it(
     assert not stream.is_complete(stream.home())
 
 
-def test_when_it_is_forgotten_what_was_told_all_is_told_again(service: Service, redis_server: redis.Redis) -> None:
+def test_when_it_is_forgotten_what_was_published_all_is_published_again(
+    service: Service, redis_server: redis.Redis
+) -> None:
     a_history(service)
     tell_all(service)
     forget_what_was_told(redis_server)
@@ -603,7 +605,7 @@ def test_when_it_is_forgotten_what_was_told_all_is_told_again(service: Service, 
     assert sequences(redis_server, "LAMP") == [1, 2, 3, 4, 5] * 2, "better twice than never"
 
 
-def test_what_was_dropped_is_not_told_again_and_leaves_no_gap(
+def test_what_was_dropped_is_not_published_again_and_leaves_no_gap(
     service: Service, redis_server: redis.Redis, sql: Sql
 ) -> None:
     a_history(service)
@@ -624,7 +626,9 @@ def test_what_was_dropped_is_not_told_again_and_leaves_no_gap(
     assert sequences(redis_server, "LAMP") == [2, 3, 4, 5]
 
 
-def test_what_never_had_this_effect_is_not_told_again(service: Service, redis_server: redis.Redis, sql: Sql) -> None:
+def test_what_never_had_this_effect_is_not_published_again(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
     """As an event of a kind that an older release did not tell."""
     a_history(service)
     tell_all(service)
@@ -636,7 +640,7 @@ def test_what_never_had_this_effect_is_not_told_again(service: Service, redis_se
     assert sequences(redis_server, "LAMP") == [1, 3, 4, 5]
 
 
-def test_what_is_older_than_the_stream_keeps_is_not_told_again(
+def test_what_is_older_than_the_stream_keeps_is_not_published_again(
     service: Service, redis_server: redis.Redis, sql: Sql
 ) -> None:
     a_history(service)
@@ -652,7 +656,7 @@ def test_what_is_older_than_the_stream_keeps_is_not_told_again(
 
 
 @pytest.mark.parametrize(("stay", "back"), [(timedelta(days=7), 5), (timedelta(hours=1), 2)])
-def test_is_told_again_as_far_back_as_the_settings_say(
+def test_is_published_again_as_far_back_as_the_settings_say(
     settings: Settings, redis_server: redis.Redis, sql: Sql, stay: timedelta, back: int
 ) -> None:
     service = bootstrap(replace(settings, events_stay=stay))
@@ -734,7 +738,7 @@ def test_a_time_without_end_does_not_make_young_what_was_recorded_after_it(
     assert sequences(redis_server, "LAMP") == [4, 5]
 
 
-def test_a_redis_that_is_given_nothing_but_old_news_is_complete(
+def test_a_redis_that_is_given_nothing_but_old_events_is_complete(
     service: Service, redis_server: redis.Redis, sql: Sql
 ) -> None:
     a_history(service)
@@ -750,7 +754,7 @@ def test_a_redis_that_is_given_nothing_but_old_news_is_complete(
 
 
 @pytest.mark.parametrize("relay", ["goes on", "is dead", "is dead, and comes back"])
-def test_what_was_published_before_a_loss_and_written_down_after_it_is_told_again(
+def test_what_was_published_before_a_loss_and_written_down_after_it_is_published_again(
     service: Service, engine: Engine, redis_server: redis.Redis, sql: Sql, relay: str
 ) -> None:
     a_history(service, "SOFA")
@@ -784,7 +788,7 @@ def test_what_can_not_be_read_does_not_hold_up_the_rest(service: Service, redis_
     assert sequences(redis_server, "LAMP") == [1, 3, 4, 5]
 
 
-def test_what_only_a_newer_release_can_tell_again_is_left_to_it(
+def test_what_only_a_newer_release_can_publish_again_is_left_to_it(
     service: Service, redis_server: redis.Redis, sql: Sql
 ) -> None:
     a_history(service, "LAMP")
@@ -876,15 +880,15 @@ def test_a_long_refill_stops_between_batches_when_it_is_told_to_and_the_next_one
     object.__setattr__(service.backfill, "messages_at_once", 3)
     stop, tell = Event(), EventStream.append_all
 
-    def tell_and_stop(self: EventStream, news: Sequence[Append]) -> None:
-        tell(self, news)
+    def tell_and_stop(self: EventStream, appends: Sequence[Append]) -> None:
+        tell(self, appends)
         stop.set()
 
     with monkeypatch.context() as patch:
         patch.setattr(EventStream, "append_all", tell_and_stop)
         service.backfill.run(stop)
 
-    assert len(told(redis_server)) == 20 + 3
+    assert len(published(redis_server)) == 20 + 3
     assert caplog.messages == [], "it does not say that Redis has all of it again"
     stream = service.backfill.stream
     assert not stream.is_complete(stream.home())
@@ -893,7 +897,7 @@ def test_a_long_refill_stops_between_batches_when_it_is_told_to_and_the_next_one
     assert all(sequences(redis_server, sku) == [1, 2, 3, 4, 5] * 2 for sku in skus)
 
 
-def test_what_is_told_again_follows_on_what_was_told_before_it(
+def test_what_is_published_again_follows_on_what_was_published_before_it(
     service: Service, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that Redis sees it when one in the middle was refused."""
@@ -902,8 +906,8 @@ def test_what_is_told_again_follows_on_what_was_told_before_it(
     forget_everything(redis_server)
     told_again: list[Append] = []
 
-    def note(_: EventStream, news: Sequence[Append]) -> None:
-        told_again.extend(news)
+    def note(_: EventStream, appends: Sequence[Append]) -> None:
+        told_again.extend(appends)
 
     monkeypatch.setattr(EventStream, "append_all", note)
     service.backfill.fill()
@@ -911,7 +915,7 @@ def test_what_is_told_again_follows_on_what_was_told_before_it(
     assert [(one.after, one.version) for one in told_again] == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 5)]
 
 
-def test_what_is_lost_between_comparing_and_telling_is_told_in_the_next_round(
+def test_what_is_lost_between_comparing_and_publishing_is_published_in_the_next_round(
     service: Service, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a crash loop, or when another replica takes over in the middle of a refill."""
@@ -944,7 +948,7 @@ def test_what_is_lost_between_comparing_and_telling_is_told_in_the_next_round(
     ],
     ids=["too old", "dropped"],
 )
-def test_a_lost_tail_is_told_again_though_it_begins_with_what_is_left_out(
+def test_a_lost_tail_is_published_again_though_it_begins_with_what_is_left_out(
     service: Service, redis_server: redis.Redis, sql: Sql, left_out: str
 ) -> None:
     a_history(service)
@@ -1071,7 +1075,7 @@ STRANGERS = [
 
 @pytest.mark.parametrize("do_harm", STRANGERS)
 @pytest.mark.parametrize("is_busy", [True, False])
-def test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap(
+def test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_published_again_without_a_gap(
     service: Service,
     redis_server: redis.Redis,
     sql: Sql,
@@ -1302,11 +1306,11 @@ def test_a_full_redis_lets_go_of_what_is_old(crashing_redis: Redis) -> None:
             pipeline.execute()
         client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - 100_000)
         stream = EventStream(client, EVENTS, timedelta(days=7))
-        news = [Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])]
+        appends = [Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])]
 
         with pytest.raises(Unavailable, match="maxmemory"):
-            stream.append_all(news)
-        stream.append_all(news)
+            stream.append_all(appends)
+        stream.append_all(appends)
 
         assert client.xlen(EVENTS) < 200
 
@@ -1374,7 +1378,7 @@ def test_a_check_that_nobody_ended_does_not_hold_up_the_next(redis_server: redis
     assert stream.is_complete("home")
 
 
-def test_news_of_many_are_told_in_one_round_trip_though_redis_has_forgotten_the_script(
+def test_events_of_many_are_published_in_one_round_trip_though_redis_has_forgotten_the_script(
     redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = one_event(redis_server)

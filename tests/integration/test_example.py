@@ -29,7 +29,7 @@ class SqlUnitOfWork(SqlTransaction):
         self.accounts.discard_new_events()
 
 
-def test_points_are_earned_redeemed_and_told(engine: Engine) -> None:
+def test_points_are_earned_redeemed_and_published(engine: Engine) -> None:
     letters = Letters(written=[])
     bus = MessageBus(routes(letters), transactions(engine, SqlUnitOfWork), NotEnoughPoints)
 

@@ -29,7 +29,7 @@ _NUMBERS = count()
 
 
 def sell(service: Service) -> None:
-    """One line of each SKU, in one transaction, and the news of it."""
+    """One line of each SKU, in one transaction, and its events."""
     lines = [Allocate(f"order-{next(_NUMBERS)}", f"SKU-{number}", 1) for number in range(SKUS)]
     for outcome in service.bus.handle_together([Request(line) for line in lines]):
         outcome.unwrap()

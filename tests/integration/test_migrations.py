@@ -132,7 +132,7 @@ def test_up_down_and_up_again(empty: Engine) -> None:
     require_current_schema(empty)
 
 
-def test_what_waited_for_the_first_release_is_told_by_the_second(empty: Engine) -> None:
+def test_what_waited_for_the_first_release_is_published_by_the_second(empty: Engine) -> None:
     migrations.upgrade(url_of(empty), "0001")
     with empty.begin() as connection:
         connection.execute(text("INSERT INTO outbox VALUES ('publish_line_allocated', 'LAMP', 2)"))

@@ -158,7 +158,7 @@ def waiting(sql: Sql) -> list[tuple[Any, ...]]:
 # --- after the commit --------------------------------------------------------
 
 
-def test_nothing_is_told_before_it_is_committed(service: Service, relay: Relay, publisher: Publisher) -> None:
+def test_nothing_is_published_before_it_is_committed(service: Service, relay: Relay, publisher: Publisher) -> None:
     allocated(service, "LAMP")
 
     with service.bus.unit_of_work() as uow:
@@ -181,7 +181,7 @@ def test_what_was_refused_leaves_nothing_to_tell(service: Service, sql: Sql) -> 
     assert waiting(sql) == []
 
 
-def test_what_is_told_can_be_read_at_once(service: Service, engine: Engine) -> None:
+def test_what_is_published_can_be_read_at_once(service: Service, engine: Engine) -> None:
     read = []
     publisher = Publisher(before=lambda recorded: read.append(service.views.allocations(recorded.event.orderid)))
     allocated(service, "LAMP", "o1")
@@ -194,7 +194,7 @@ def test_what_is_told_can_be_read_at_once(service: Service, engine: Engine) -> N
 # --- order -------------------------------------------------------------------
 
 
-def test_events_of_a_stream_are_told_in_their_order_however_few_are_claimed_at_a_time(
+def test_events_of_a_stream_are_published_in_their_order_however_few_are_claimed_at_a_time(
     service: Service, engine: Engine, publisher: Publisher, sql: Sql
 ) -> None:
     orders = [f"o{number}" for number in range(7)]
@@ -207,7 +207,7 @@ def test_events_of_a_stream_are_told_in_their_order_however_few_are_claimed_at_a
     assert waiting(sql) == []
 
 
-def test_what_is_told_is_the_event_as_it_was_recorded(
+def test_what_is_published_is_the_event_as_it_was_recorded(
     service: Service, relay: Relay, publisher: Publisher, sql: Sql
 ) -> None:
     service.bus.handle(commands.CreateBatch("b1", "LÄMP-🛋", 10))
@@ -239,7 +239,7 @@ def test_every_stream_gets_its_turn_when_there_are_more_than_one_claim_takes(
     assert publisher.orders == [f"{sku}{number}" for number in range(2) for sku in skus], "round and round"
 
 
-def test_many_streams_are_all_told(service: Service, engine: Engine, publisher: Publisher, sql: Sql) -> None:
+def test_many_streams_are_all_published(service: Service, engine: Engine, publisher: Publisher, sql: Sql) -> None:
     for number in range(23):
         allocated(service, f"LAMP-{number}", f"o{number}")
 
@@ -277,7 +277,7 @@ def test_what_fails_holds_up_its_own_stream_and_effect_only(
     assert waiting(sql) == [(PUBLISH, "LAMP", 3), (PUBLISH, "LAMP", 4), (PUBLISH, "LAMP", 5)]
 
 
-def test_a_mail_that_fails_does_not_hold_up_the_news(
+def test_a_mail_that_fails_does_not_hold_up_the_events(
     service: Service, engine: Engine, publisher: Publisher, sql: Sql
 ) -> None:
     allocated(service, "LAMP", "o1")
@@ -289,7 +289,7 @@ def test_a_mail_that_fails_does_not_hold_up_the_news(
     deliver_all(relay, PUBLISH)
 
     assert publisher.orders == ["o1", "o3"]
-    assert waiting(sql) == [(MAIL, "LAMP", 3)], "nor is it struck off with the news"
+    assert waiting(sql) == [(MAIL, "LAMP", 3)], "nor is it struck off with the event"
 
 
 def test_of_several_failures_each_is_noted(service: Service, engine: Engine, sql: Sql) -> None:
@@ -387,7 +387,7 @@ def test_what_cannot_be_read_is_dead_at_once_and_holds_its_stream(service: Servi
     assert sql("SELECT attempts FROM outbox WHERE version = 4") == [(0,)], "the next one waits"
 
 
-def test_an_event_of_a_newer_release_holds_its_stream_alone_and_is_told_by_a_relay_that_knows_it(
+def test_an_event_of_a_newer_release_holds_its_stream_alone_and_is_published_by_a_relay_that_knows_it(
     service: Service, engine: Engine, sql: Sql
 ) -> None:
     allocated(service, "LAMP", "o1", "o2", "o3")
@@ -448,7 +448,7 @@ def test_what_keeps_failing_for_its_own_sake_is_dead_after_ten_attempts_until_so
     assert relay.deliver(PUBLISH) == 2
 
 
-def test_what_was_told_but_not_written_down_is_told_again_with_the_same_id(
+def test_what_was_published_but_not_written_down_is_published_again_with_the_same_id(
     service: Service, engine: Engine, cut_connections: Callable[[], int], sql: Sql
 ) -> None:
     allocated(service, "LAMP", "o1")
@@ -711,7 +711,7 @@ def test_how_far_each_effect_has_got_is_counted(service: Service, relay: Relay, 
     assert sql(counted) == [(PUBLISH, "LAMP", 5, 5)]
 
 
-def test_several_relays_tell_everything_once_in_order_and_never_two_of_a_stream_at_a_time(
+def test_several_relays_publish_everything_once_in_order_and_never_two_of_a_stream_at_a_time(
     service: Service, engine: Engine, sql: Sql
 ) -> None:
     skus = [f"LAMP-{number}" for number in range(12)]
@@ -774,7 +774,7 @@ class ManyAtOnce:
         return {}
 
 
-def test_an_outage_floods_neither_the_outbox_nor_the_log_and_all_is_told_in_order_when_it_is_over(
+def test_an_outage_floods_neither_the_outbox_nor_the_log_and_all_is_published_in_order_when_it_is_over(
     service: Service, engine: Engine, sql: Sql, caplog: pytest.LogCaptureFixture
 ) -> None:
     skus = [f"LAMP-{number}" for number in range(8)]

@@ -488,14 +488,14 @@ def test_streams_claimed_by_name(service: Service) -> None:
     touches(plans, rows=4, pages=30)
 
 
-def test_how_far_some_streams_have_been_told(service: Service) -> None:
+def test_how_far_some_streams_have_been_published(service: Service) -> None:
     with explained() as plans:
         assert len(service.backfill.delivered.last_versions(EFFECT, "SKU-1", 10)) == 10
 
     touches(plans, rows=10, pages=20)
 
 
-def test_what_is_told_again(told: SqlDelivered) -> None:
+def test_what_is_published_again(told: SqlDelivered) -> None:
     spans = {"HOT": (20_000, 20_100), "SKU-9": (1, 5)}
 
     with explained() as plans:
@@ -504,7 +504,7 @@ def test_what_is_told_again(told: SqlDelivered) -> None:
     touches(plans, rows=2 * 104 + 4, pages=6 * 104)  # once to see where the young ones begin, from the last told on
 
 
-def test_what_was_dropped_is_not_told_again(told: SqlDelivered) -> None:
+def test_what_was_dropped_is_not_published_again(told: SqlDelivered) -> None:
     with explained() as plans:
         assert not list(told.messages(EFFECT, {"HOT": (2_000, 2_100)}, timedelta(days=7)))
 

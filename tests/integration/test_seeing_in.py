@@ -61,7 +61,7 @@ def test_what_waits_is_counted_by_effect_with_the_age_of_the_oldest(service: Ser
     assert 0 <= mailed.oldest < 60
 
 
-def test_what_waits_for_an_effect_that_we_no_longer_have_is_told_too(service: Service) -> None:
+def test_what_waits_for_an_effect_that_we_no_longer_have_is_published_too(service: Service) -> None:
     service.bus.handle(CreateBatch("b1", "LAMP", 1))
 
     assert [backlog.effect for backlog in waiting(service.engine, ["a mail"]).backlogs] == ["a mail", PUBLISH]

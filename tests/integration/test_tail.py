@@ -77,7 +77,7 @@ def test_begins_before_there_is_a_stream(client: redis.Redis, tail: Tail) -> Non
     assert read(tail) == ["LAMP:1"]
 
 
-def test_begins_with_what_was_told_lately_and_goes_on(client: redis.Redis, tail: Tail) -> None:
+def test_begins_with_what_was_published_lately_and_goes_on(client: redis.Redis, tail: Tail) -> None:
     tell(client, "LAMP", 1, 2)
     tail.start(timedelta(minutes=5))
     tell(client, "LAMP", 3)
@@ -93,7 +93,7 @@ def test_lately_has_an_end(client: redis.Redis, tail: Tail) -> None:
     assert read(tail) == ["LAMP:1"]
 
 
-def test_what_is_told_again_is_read_once(client: redis.Redis, tail: Tail) -> None:
+def test_what_is_published_again_is_read_once(client: redis.Redis, tail: Tail) -> None:
     tell(client, "LAMP", 1)
     tail.start()
     tell(client, "LAMP", 2)
@@ -103,7 +103,7 @@ def test_what_is_told_again_is_read_once(client: redis.Redis, tail: Tail) -> Non
     assert read(tail) == ["LAMP:2", "LAMP:3"]
 
 
-def test_a_stream_that_was_lost_and_is_told_again_brings_only_what_is_new(client: redis.Redis, tail: Tail) -> None:
+def test_a_stream_that_was_lost_and_is_published_again_brings_only_what_is_new(client: redis.Redis, tail: Tail) -> None:
     tell(client, "LAMP", 1, 2)
     tell(client, "SPOON", 1)
     tail.start()

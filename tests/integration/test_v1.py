@@ -279,7 +279,7 @@ def test_a_place_that_is_not_in_the_log_is_said_so(service: Service) -> None:
             service.log.read(wanted, place, 1)
 
 
-def test_nothing_is_told_before_what_may_still_come_before_it(service: Service, engine: Engine) -> None:
+def test_nothing_is_published_before_what_may_still_come_before_it(service: Service, engine: Engine) -> None:
     """Who has gone on from a later event would never see it."""
     given(service, commands.CreateBatch("b1", "LAMP", 4), commands.CreateBatch("b2", "SOFA", 4))
     settled(service, 2)

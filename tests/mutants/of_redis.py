@@ -12,7 +12,7 @@ EVENT_STREAM = Part(
             "if tonumber(ARGV[5]) < tonumber(token) then return 'late:' .. token end",
             "",
             "no fence: a relay that was replaced tells late",
-            seen_by="test_a_relay_that_was_replaced_can_not_tell_late",
+            seen_by="test_a_relay_that_was_replaced_can_not_publish_late",
         ),
         Mutant(
             "then return 'late:' .. token end",
@@ -24,7 +24,7 @@ EVENT_STREAM = Part(
             "if tonumber(ARGV[5]) < tonumber(token)",
             "if tonumber(ARGV[5]) <= tonumber(token)",
             "one claim can tell of one event only",
-            seen_by="test_all_kinds_of_events_are_told_in_their_order",
+            seen_by="test_all_kinds_of_events_are_published_in_their_order",
         ),
         Mutant(
             " or self._compared != (home, incarnation)",
@@ -54,7 +54,7 @@ EVENT_STREAM = Part(
             "if tonumber(ARGV[6]) > tonumber(version) then",
             "if tonumber(ARGV[6]) >= tonumber(version) then",
             "everything is a gap",
-            seen_by="test_all_kinds_of_events_are_told_in_their_order",
+            seen_by="test_all_kinds_of_events_are_published_in_their_order",
         ),
         Mutant(
             "    redis.call('HDEL', hash, '')\n",
@@ -72,13 +72,13 @@ EVENT_STREAM = Part(
             "    redis.call('XDEL', stream, redis.call('XADD', stream, '*', 'event', ''))\n",
             "",
             "checked for ever",
-            seen_by="test_a_redis_that_is_given_nothing_but_old_news_is_complete",
+            seen_by="test_a_redis_that_is_given_nothing_but_old_events_is_complete",
         ),
         Mutant(
             "ARGV[5] .. ':' .. ARGV[7], ' kept'",
             "token .. ':' .. ARGV[7], ' kept'",
             "the highest token is not remembered",
-            seen_by="test_a_relay_that_was_replaced_can_not_tell_late",
+            seen_by="test_a_relay_that_was_replaced_can_not_publish_late",
         ),
         Mutant(
             "ARGV[5] .. ':' .. ARGV[7], ' kept'",
@@ -102,25 +102,25 @@ EVENT_STREAM = Part(
             "length and size < tonumber(length) and",
             "false and",
             "what another client deletes is gone",
-            seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap",
+            seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_published_again_without_a_gap",
         ),
         Mutant(
             "and not is_ours(newest) then",
             "and false then",
             "a stream that another client has made anew with as many entries is taken for ours",
-            seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap",
+            seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_published_again_without_a_gap",
         ),
         Mutant(
             " and entry[2][1] == 'event'",
             "",
             "a stranger's entry that has the id of our newest is taken for ours",
-            seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap",
+            seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_published_again_without_a_gap",
         ),
         Mutant(
             "    redis.call('XTRIM', stream, 'MAXLEN', 0)\n",
             "",
             "what is published again after another client has deleted some comes behind what followed it",
-            seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_told_again_without_a_gap",
+            seen_by="test_what_a_stranger_or_a_clock_takes_from_the_stream_is_noticed_and_published_again_without_a_gap",
         ),
         Mutant(
             "redis.pcall('PUBLISH'",
@@ -132,7 +132,7 @@ EVENT_STREAM = Part(
             "for entry = 8, #ARGV, 4 do",
             "for entry = 8, 8, 4 do",
             "of several only the first is told",
-            seen_by="test_all_kinds_of_events_are_told_in_their_order",
+            seen_by="test_all_kinds_of_events_are_published_in_their_order",
         ),
         Mutant(
             "PUBLISH', ARGV[entry + 2], ARGV[entry + 3])",

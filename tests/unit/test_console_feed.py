@@ -1,4 +1,4 @@
-"""What happens meanwhile: told once and in order, by few streams, which end."""
+"""What happens meanwhile: shown once and in order, by few streams, which end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fake_console import Console
 
 from allocation.domain.commands import Allocate, CreateBatch
 from allocation.entrypoints import console as the_console
-from allocation.entrypoints.console.feed import LONGEST_STREAM, MOST_STREAMS, NEWEST, Streams, stream, told
+from allocation.entrypoints.console.feed import LONGEST_STREAM, MOST_STREAMS, NEWEST, Streams, shown, stream
 from messaging.errors import Unavailable
 from messaging.sql.log_reader import LoggedEvent
 
@@ -55,7 +55,7 @@ def ids(pieces: Iterator[str]) -> list[str]:
 
 
 @given(st.lists(st.integers(0, NEWEST), max_size=20))
-def test_every_event_is_told_once_and_in_order(looks: list[int]) -> None:
+def test_every_event_is_shown_once_and_in_order(looks: list[int]) -> None:
     log = Log(*looks)
 
     assert ids(log.stream()) == [one.id for one in log.entries]
@@ -96,7 +96,7 @@ def test_a_line_break_in_a_name_does_not_end_a_message_of_the_stream() -> None:
 
 
 def test_an_event_of_a_newer_version_is_told_as_such() -> None:
-    assert told(entry(1))["words"][1] == {"text": "another.v9", "is_name": True, "href": None}
+    assert shown(entry(1))["words"][1] == {"text": "another.v9", "is_name": True, "href": None}
 
 
 def test_a_stream_ends_by_itself() -> None:

@@ -149,7 +149,7 @@ def test_a_long_list_goes_on_behind_the_last_sku(console: Console) -> None:
     assert 'rel="next"' not in second.text
 
 
-def test_news_on_its_way_is_counted(console: Console) -> None:
+def test_events_on_their_way_are_counted(console: Console) -> None:
     console.given(CreateBatch("b1", "CHAIR", 1), Allocate("o1", "CHAIR", 1))
 
     assert "events to Redis 2 – 0" in said(console.look().text)

@@ -102,7 +102,7 @@ def failed(one: Claim) -> int | None:
     return one.failure.version if one.failure else None
 
 
-def test_streams_are_told_together_each_in_its_order() -> None:
+def test_streams_are_published_together_each_in_its_order() -> None:
     tell = TellMany()
     claims = [saying("a", "one two three"), saying("b", "uno due")]
 
@@ -148,7 +148,7 @@ def away(_: object) -> Mapping[str, Exception]:
     raise Unavailable("no redis")
 
 
-def test_an_outage_leaves_all_that_was_to_be_told_and_one_stream_notes_why() -> None:
+def test_an_outage_leaves_all_that_was_to_be_published_and_one_stream_notes_why() -> None:
     outage = Outage("tell")
     claims = [saying("a", "one two"), saying("b", "uno due")]
 
@@ -238,7 +238,7 @@ def test_an_outage_is_said_once_and_that_it_is_over_too(caplog: pytest.LogCaptur
     assert not outage.is_on
 
 
-def test_what_is_told_between_two_that_fail_shows_that_it_is_no_outage() -> None:
+def test_what_is_published_between_two_that_fail_shows_that_it_is_no_outage() -> None:
     outage, tell = Outage("tell"), TellOne(refused="later")
 
     run([saying("a", "later"), saying("b", "uno"), saying("c", "later")], tell, outage=outage)
@@ -252,7 +252,7 @@ def refuse_two(deliveries: Sequence[Delivery[Any]]) -> Mapping[str, Exception]:
     return {}
 
 
-def test_the_fault_of_one_event_is_its_own_and_what_came_before_it_is_told() -> None:
+def test_the_fault_of_one_event_is_its_own_and_what_came_before_it_is_published() -> None:
     tell = TellMany(refuse_two)
     claims = [saying("a", "one two three"), saying("b", "uno due")]
 
@@ -285,7 +285,7 @@ def test_later_letters_wait_behind_one_that_failed() -> None:
     assert [word(one) for one in tell.deliveries] == ["one", "two", "uno"]
 
 
-def test_what_comes_before_a_letter_that_can_not_be_read_is_told() -> None:
+def test_what_comes_before_a_message_that_can_not_be_read_is_published() -> None:
     tell = TellMany()
     claims = [saying("z", "zero"), claim("a", Said("one"), UnreadableMessage("not known yet"), Said("three"))]
 
@@ -318,7 +318,7 @@ def test_a_letter_that_can_not_be_read_is_not_blamed_for_those_before_it() -> No
     assert failed(a) == 1
 
 
-def test_what_was_gathered_is_not_told_when_its_claim_was_lost_meanwhile() -> None:
+def test_what_was_gathered_is_not_published_when_its_claim_was_lost_meanwhile() -> None:
     a = saying("a", "one two")
 
     def lose() -> bool:
@@ -335,7 +335,7 @@ def test_what_was_gathered_is_not_told_when_its_claim_was_lost_meanwhile() -> No
     assert a.delivered == []
 
 
-def test_when_time_is_up_nothing_more_is_gathered_and_what_was_gathered_is_told() -> None:
+def test_when_time_is_up_nothing_more_is_gathered_and_what_was_gathered_is_published() -> None:
     moments = iter([False, True, True])
     tell = TellMany()
     claims = [saying("a", "one two"), saying("b", "uno")]
@@ -357,7 +357,7 @@ def test_when_time_is_up_nothing_more_is_tried_alone() -> None:
     assert (a.delivered, a.failure) == ([1], None)
 
 
-def test_events_of_one_stream_keep_their_order_though_different_effects_tell_them() -> None:
+def test_events_of_one_stream_keep_their_order_though_different_effects_publish_them() -> None:
     aloud, whisper = TellMany(batch=10), TellOne()
     a = claim("a", Said("one"), Said("two"), Whispered("three"), Said("four"))
 

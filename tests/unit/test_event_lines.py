@@ -73,7 +73,7 @@ SAID: list[tuple[Event, str]] = [
 
 
 @pytest.mark.parametrize(("event", "said"), SAID, ids=lambda value: type(value).__name__)
-def test_every_event_is_told_as_it_comes_over_the_wire(event: Event, said: str) -> None:
+def test_every_event_is_published_as_it_comes_over_the_wire(event: Event, said: str) -> None:
     name, data = CODEC.encode(event)
 
     received = event_in({"type": f"allocation.{name}", "data": data})

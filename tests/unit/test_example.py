@@ -35,7 +35,7 @@ class MemoryUnitOfWork(MemoryTransaction):
         self.accounts.discard_new_events()
 
 
-def test_points_are_earned_redeemed_and_told() -> None:
+def test_points_are_earned_redeemed_and_published() -> None:
     memory, letters = Memory(), Letters()
 
     @contextmanager

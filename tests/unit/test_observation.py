@@ -54,7 +54,7 @@ def service(seen: list[Any]) -> fakes.Service:
     return service
 
 
-def test_both_see_what_is_asked_what_happens_and_what_is_told(service: fakes.Service, seen: list[Any]) -> None:
+def test_both_see_what_is_asked_what_happens_and_what_is_published(service: fakes.Service, seen: list[Any]) -> None:
     service.when(CreateBatch("b1", "LAMP", 1))
 
     assert seen == [

@@ -81,7 +81,7 @@ def test_what_fails_holds_back_its_stream_and_no_other() -> None:
     assert [waiting.recorded.version for waiting in memory.outbox] == [2, 3]
 
 
-def test_is_told_again_once_the_surroundings_are_back() -> None:
+def test_is_published_again_once_the_surroundings_are_back() -> None:
     faults = [Unavailable("not now")] * 50
 
     def fail_for_long(_: str) -> None:

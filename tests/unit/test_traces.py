@@ -63,7 +63,7 @@ def world() -> World:
     return World()
 
 
-def test_a_request_its_command_what_happened_and_what_was_told_are_one_trace(
+def test_a_request_its_command_what_happened_and_what_was_published_are_one_trace(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adapter, "traces", lambda: world.traces)

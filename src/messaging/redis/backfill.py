@@ -142,8 +142,8 @@ class Backfill:
                 batch.clear()
                 if stop.is_set():
                     return events
-        told = [claim for claim in claims if claim.stream not in beyond_us]
-        caught_up = [Append(claim.stream, claim.token, after[claim.stream], claim.after) for claim in told]
+        finished = [claim for claim in claims if claim.stream not in beyond_us]
+        caught_up = [Append(claim.stream, claim.token, after[claim.stream], claim.after) for claim in finished]
         self.stream.append_all([*batch, *caught_up])
         return events
 

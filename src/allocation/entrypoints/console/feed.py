@@ -69,7 +69,7 @@ class Streams:
         return not self._ended.wait(seconds)
 
 
-def told(entry: LoggedEvent) -> dict[str, Any]:
+def shown(entry: LoggedEvent) -> dict[str, Any]:
     """An event as the page's script takes it."""
     try:
         event: Any = CODEC.decode(entry.type, entry.data)
@@ -106,7 +106,7 @@ def stream(
         while may_see() and clock() < end:
             for entry in newer(latest(NEWEST), seen):
                 seen = entry.id
-                yield f"id: {seen}\nevent: happened\ndata: {json.dumps(told(entry), ensure_ascii=False)}\n\n"
+                yield f"id: {seen}\nevent: happened\ndata: {json.dumps(shown(entry), ensure_ascii=False)}\n\n"
             yield ": here\n\n"  # else nobody would notice that the other side has gone
             if not go_on(BETWEEN_LOOKS):
                 return

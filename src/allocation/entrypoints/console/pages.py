@@ -14,7 +14,7 @@ from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.names import forms, normal
 from allocation.entrypoints.console.dead_letters import add_dead_letters
-from allocation.entrypoints.console.feed import NEWEST, Streams, newer, stream, told
+from allocation.entrypoints.console.feed import NEWEST, Streams, newer, shown, stream
 from allocation.entrypoints.console.page_setup import add_errors, add_looks
 from allocation.entrypoints.console.sign_in import add_sign_in
 from allocation.entrypoints.console.visitors import Visitors
@@ -56,7 +56,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             page=service.views.stock_list(asked, after, SKUS_A_PAGE),
             order=asked and (any(map(service.log.knows, forms(asked))) or service.views.order(asked)),
             batch=asked and service.views.batch(asked),
-            events=[told(entry) for entry in reversed(service.log.latest(NEWEST))],
+            events=[shown(entry) for entry in reversed(service.log.latest(NEWEST))],
             delivery=waiting.backlogs,
             dead=waiting.dead_messages + sum(backlog.dead for backlog in waiting.backlogs),
         )
@@ -107,7 +107,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             orderid=orderid,
             order=found,
             waits={one.lineid: one for one in service.views.backorders_of(orderid)} if found else {},
-            events=[told(entry) for entry in events[:EVENTS_A_PAGE]],
+            events=[shown(entry) for entry in events[:EVENTS_A_PAGE]],
             has_more=len(events) > EVENTS_A_PAGE,
         )
 
@@ -144,8 +144,8 @@ def _text(name: str) -> str:
 def _add_feed(console: Blueprint, service: Service, visitors: Visitors, streams: Streams) -> None:
     @console.get("/events")
     def events() -> ResponseReturnValue:
-        news = newer(service.log.latest(NEWEST), _seen())
-        return jsonify(events=[told(entry) for entry in news], has_stream=streams.have_room())
+        newest = newer(service.log.latest(NEWEST), _seen())
+        return jsonify(events=[shown(entry) for entry in newest], has_stream=streams.have_room())
 
     @console.get("/events/stream")
     def events_as_they_come() -> ResponseReturnValue:

@@ -78,9 +78,9 @@ def demo(settings: Settings, url: str | None, fast: bool, as_json: bool) -> None
         if not settings.redis_url:
             raise click.ClickException(f"the service at {client.url} is there; name its Redis in REDIS_URL, too")
         client.require_same_redis(found)
-        news = Tail(broker, EVENTS)
-        news.start()
-        day = TradingDay(client, news)
+        events = Tail(broker, EVENTS)
+        events.start()
+        day = TradingDay(client, events)
         try:
             _play(day, as_json, pause=0 if fast or as_json else _TO_READ)
         except NotAsTold as error:

@@ -46,10 +46,10 @@ class Scene:
 class TradingDay:
     """The same day each time, with names of its own, so that no other day is in its way."""
 
-    def __init__(self, client: DemoClient, news: Tail) -> None:
+    def __init__(self, client: DemoClient, events: Tail) -> None:
         day = uuid4().hex[:4]
         self._client = client
-        self._news = news
+        self._events = events
         self.lamp, self.table = f"BRASS-LAMP-{day}", f"OAK-TABLE-{day}"
         self.shelf, self.ship, self.rest, self.pair = f"shelf-{day}", f"ship-{day}", f"rest-{day}", f"pair-{day}"
         self.five = f"five-{day}"
@@ -223,7 +223,7 @@ class TradingDay:
                 raise NotAsTold(
                     f"{len(heard)} of {number} events of {sku} were published: is `allocation relay` running?"
                 )
-            for entry in self._news.read(wait=0.5):
+            for entry in self._events.read(wait=0.5):
                 event = event_in(entry.event or {})
                 if event and event.sku in self._heard:
                     self._heard[event.sku].append(event)
