@@ -6,8 +6,8 @@ The release before is what the history of this tree holds from before the newest
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
-import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -78,8 +78,7 @@ def release_before(folder: Path) -> Path | None:
     archive = folder.with_suffix(".tar")
     if not found or _git("archive", f"--output={archive}", f"{found.split()[-1]}^", "src") is None:
         return None
-    with tarfile.open(archive) as files:
-        files.extractall(folder, filter="data")
+    shutil.unpack_archive(archive, folder)  # tarfile's own `filter` is none that every Python 3.11 has
     return folder / "src"
 
 
