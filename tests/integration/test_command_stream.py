@@ -579,6 +579,24 @@ def test_what_another_client_takes_of_what_is_handled_is_not_pending_for_long(
     assert dead_letters(sql) == []
 
 
+def test_a_consumer_that_starts_while_redis_is_full_goes_on(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """Else nobody trims what fills it."""
+    producer.create_batch("b1", "LAMP", 10)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    producer.change_batch_quantity("b1", 11)
+    redis_server.config_set("maxmemory", 1)
+    try:
+        with at_work(partial(run, service)):
+            until_all_is_done(redis_server)
+    finally:
+        redis_server.config_set("maxmemory", 0)
+
+    assert quantities(sql) == [11]
+
+
 def test_what_another_client_takes_is_not_pending_for_long_while_commands_come(
     service: Service, producer: Producer, redis_server: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,12 +193,17 @@ class ConsumerGroup:
         return _id(entry.id)[0] < (now - self._keep.total_seconds()) * 1000
 
     def _make_group(self) -> None:
+        """If it is not there: a Redis that is full refuses to make one, whether it is there or not."""
+        self._was_made = False
+        if self._client.exists(self.stream):
+            groups: Any = self._client.xinfo_groups(self.stream)
+            if any(group["name"] == self._group.encode() for group in groups):
+                return
         try:
             self._client.xgroup_create(self.stream, self._group, id="0", mkstream=True)
         except redis.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
-            self._was_made = False
         else:
             self._was_made = True
 
