@@ -64,7 +64,7 @@ def _take_over(service: Service) -> Position | None:
     group = service.command_group
     handled = service.command_bus.position(redis_channels.COMMANDS)
     for entry in group.take_over(handled):
-        if not handled or not is_at_or_before(entry, handled):
+        if not is_at_or_before(entry, handled):
             _store(service, entry, "deleted from the stream before it was handled")
     if not handled:
         handled = Position(redis_channels.COMMANDS, "0-0", "") if group.is_unread() else group.reached()
@@ -88,7 +88,7 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             handled, some_are_pending = _handle_first_pending(service, handled, stop)
             continue
         entries = group.new(together, _LISTEN)
-        was_set_back = bool(entries and handled and is_at_or_before(entries[0], handled))
+        was_set_back = bool(entries) and is_at_or_before(entries[0], handled)
         if was_set_back or (not (handled and entries) and group.has_others_pending(entries)):  # in their order
             handled = _take_over(service)
             some_are_pending = True
@@ -226,7 +226,7 @@ def _settle(service: Service, entry: Entry) -> None:
 def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None:
     """How the command ends, or has ended; None where nobody can know."""
     handled = service.command_bus.position(redis_channels.COMMANDS)
-    seems_handled = handled is not None and is_at_or_before(entry, handled)
+    seems_handled = is_at_or_before(entry, handled)
     is_in_doubt = seems_handled or _is_of_another_stream(service, handled, entry)
     if not is_in_doubt and entry.tries <= MOST_TRIES:
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
@@ -286,7 +286,7 @@ def _finish(service: Service, entry: Entry, metadata: Metadata | None, outcome: 
 def _note_handled(service: Service, entry: Entry) -> None:
     """What had no effect too, so that it stays so when the group is lost."""
     handled = service.command_bus.position(redis_channels.COMMANDS)
-    if not handled or not is_at_or_before(entry, handled):
+    if not is_at_or_before(entry, handled):
         service.command_bus.advance(_position_at(service, entry, handled))
 
 
@@ -298,8 +298,7 @@ def _position_at(service: Service, entry: Entry, handled: Position | None) -> Po
 
 
 def _seems_handled(service: Service, entry: Entry) -> bool:
-    handled = service.command_bus.position(redis_channels.COMMANDS)
-    return handled is not None and is_at_or_before(entry, handled)
+    return is_at_or_before(entry, service.command_bus.position(redis_channels.COMMANDS))
 
 
 def _read(service: Service, entry: Entry) -> Request:

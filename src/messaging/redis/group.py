@@ -247,9 +247,9 @@ class ConsumerGroup:
         return Entry(entry_id, fields.get(self._field), others=others)
 
 
-def is_at_or_before(entry: Entry, position: Position) -> bool:
-    """By their ids, which say it only within one stream."""
-    return _id(entry.id) <= _id(position.entry_id)
+def is_at_or_before(entry: Entry, position: Position | None) -> bool:
+    """By their ids, which say it only within one stream. Before no position there is nothing."""
+    return position is not None and _id(entry.id) <= _id(position.entry_id)
 
 
 def _answered(position: Position) -> str:
