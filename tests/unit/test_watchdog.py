@@ -6,8 +6,8 @@ import gc
 import time
 import weakref
 from contextlib import suppress
-from threading import Event
-from typing import Any, ClassVar
+from threading import Event, Thread
+from typing import Any, ClassVar, cast
 
 import psycopg
 import pytest
@@ -42,6 +42,24 @@ def test_who_waits_for_a_connection_waits_so_long_and_no_longer() -> None:
     with pytest.raises(ConnectionTimeout, match="no answer within 0"):
         within(0.01, connect)
     never.set()
+
+
+def test_while_this_process_itself_is_busy_no_time_counts() -> None:
+    """Such as with ten thousand lines, or with its garbage: the database has answered, and nobody could look."""
+    stop = Event()
+    hog = Thread(target=lambda: [sum(range(4_000_000)) for _ in iter(stop.is_set, True)])  # in C, with the GIL held
+
+    def connect() -> psycopg.Connection[Any]:
+        for _ in range(5):
+            time.sleep(0.001)  # the server answers at once
+        return cast("psycopg.Connection[Any]", "connected")
+
+    hog.start()
+    try:
+        assert within(0.1, connect) == "connected"
+    finally:
+        stop.set()
+        hog.join()
 
 
 def test_why_a_connection_failed_is_said_to_who_waits() -> None:

@@ -34,6 +34,9 @@ Driver = psycopg.Connection[Any]
 OPTION = "watch"
 """The engine's execution option that holds its watch."""
 
+_SLICES = 25
+"""More of them than the driver needs to speak to the server once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -210,14 +213,18 @@ def turned(arguments: dict[str, Any], turn: int) -> dict[str, Any]:
 
 
 def within(seconds: float, connect: Callable[[], Driver]) -> Driver:
-    """What `connect` returns, or ConnectionTimeout: the driver itself can't be told to wait less than two seconds."""
+    """What `connect` returns, or ConnectionTimeout: the driver itself can't be told to wait less than two seconds.
+
+    Waited for in slices, so that no time counts while this process did not get to look: it may be busy in a long call.
+    """
     answer: Future[Driver] = Future()
     Thread(target=_answer, args=(answer, connect), name="database-connect", daemon=True).start()
     try:
-        return answer.result(seconds)
-    except TooLate:
+        for _ in range(_SLICES):
+            with suppress(TooLate):
+                return answer.result(seconds / _SLICES)
         answer.add_done_callback(_close_unused)
-        raise ConnectionTimeout(f"connection failed: no answer within {seconds} s") from None
+        raise ConnectionTimeout(f"connection failed: no answer within {seconds} s")
     finally:
         del answer  # else an error and its traceback would keep each other, and the driver's socket, for long
 
