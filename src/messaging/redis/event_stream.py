@@ -114,11 +114,9 @@ return result
 
 _APPEND_SHA = sha1(_APPEND.encode(), usedforsecurity=False).hexdigest()
 
-# A full Redis refuses what it would append, but not to let go of what is old.
-_TRIM = f"local lost\n{_NOTICE}{_LET_GO}"
-
 # An id years ahead: the entry will not be trimmed for years, or nothing can be appended after it. More are gone than we
-# let go: somebody has deleted some, though they may have added as many.
+# let go: somebody has deleted some, though they may have added as many. A full Redis refuses to write into the hash,
+# but not to delete from it, nor what a script writes after that.
 _LOOK = f"""
 local lost, added
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -127,8 +125,8 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
         if about[i] == 'last-generated-id' then last = about[i + 1] end
         if about[i] == 'entries-added' then added = about[i + 1] end
     end
-    local removed = redis.call('HGET', KEYS[2], ' removed')
-    if added and removed and added - redis.call('XLEN', KEYS[1]) ~= tonumber(removed) then
+    local removed = tonumber(redis.call('HGET', KEYS[2], ' removed') or '')
+    if added and removed and added - redis.call('XLEN', KEYS[1]) ~= removed then
         lost = 'somebody has deleted entries'
     end
     if tonumber(string.match(last, '^%d+')) > (tonumber(redis.call('TIME')[1]) + 31536000) * 1000 then
@@ -137,8 +135,11 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
     end
 end
 {_NOTICE}
-if added and redis.call('EXISTS', stream) == 1 then
-    redis.call('HSET', hash, ' removed', added - redis.call('XLEN', stream))
+if redis.call('EXISTS', stream) == 1 then
+    removed = added and added - redis.call('XLEN', stream) or ''
+    redis.call('HDEL', hash, ' nothing')
+    redis.call('HSET', hash, ' removed', removed)
+    {_LET_GO}
 end
 lost = redis.call('HGET', hash, ' lost') or ''
 redis.call('HDEL', hash, ' lost')
@@ -202,7 +203,6 @@ class EventStream:
         self._begin_check = client.register_script(_BEGIN_CHECK)
         self._end_check = client.register_script(_END_CHECK)
         self._look = client.register_script(_LOOK)
-        self._trim = client.register_script(_TRIM)
         self._compared: tuple[str, bytes] | None = None  # in which Redis and incarnation nothing was missing
 
     def append(self, appends: Sequence[Append]) -> Mapping[str, MessagingError]:
@@ -217,8 +217,6 @@ class EventStream:
                 pipeline.evalsha(_APPEND_SHA, len(self._keys), *self._keys, *self._arguments(one))
             _, *answers = pipeline.execute(raise_on_error=False)
             if answers and all(isinstance(answer, redis.RedisError) for answer in answers):
-                if "maxmemory" in str(answers[0]):
-                    self._trim(keys=self._keys, args=[*self._to_keep(), ""])
                 raise answers[0]
         if b"told, not published" in answers:
             log.warning("redis does not let us publish on a channel; the stream has all of it")

@@ -47,8 +47,13 @@ class Replies:
             try:
                 seconds, _ = self._client.time()
                 oldest = int(seconds - self._keep.total_seconds()) * 1000
-                self._client.xadd(name, {FIELD: body}, minid=str(oldest), approximate=True)
-                self._client.expire(name, self._keep)  # of a stream that nobody is answered on any more nothing stays
+                with self._client.pipeline(transaction=False) as pipeline:
+                    pipeline.xtrim(name, minid=str(oldest), approximate=True)  # else there may be no room
+                    pipeline.xadd(name, {FIELD: body})
+                    pipeline.expire(name, self._keep)  # of a stream that nobody is answered on any more nothing stays
+                    _, added, _ = pipeline.execute(raise_on_error=False)
+                if isinstance(added, redis.RedisError):
+                    raise added
             except (redis.ReadOnlyError, redis.OutOfMemoryError):  # it was replaced by another, or is full for a while
                 raise
             except redis.ResponseError as error:  # of the wrong type, or not ours to write
