@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -188,6 +189,7 @@ def test_what_can_not_be_read_or_is_refused_is_kept_and_the_rest_takes_effect(
     assert events(sql) == ["batch_created.v1", "allocated.v1"]
 
 
+TO_5000 = GOOD | {"type": "allocation.change_batch_quantity.v1", "data": {"batchref": "b1", "qty": 5_000}}
 CREATED = GOOD | {"type": "allocation.create_batch.v1", "data": {"ref": "b1", "sku": "LAMP", "qty": 10}}
 
 
@@ -628,7 +630,7 @@ def test_what_was_deleted_before_it_was_handled_is_told(
         assert wait_for(lambda: dead_letters(sql), within=PATIENCE)
         until_all_is_done(redis_server)
 
-    assert sql("SELECT message_id FROM dead_letters") == [(entry,)]
+    assert sql("SELECT split_part(message_id, ' ', 1) FROM dead_letters") == [(entry,)]
 
 
 def test_a_dead_letter_is_kept_once_though_it_is_buried_again(service: Service, sql: Sql) -> None:
@@ -781,7 +783,7 @@ def test_what_was_handled_last_stays_though_what_follows_has_waited_for_long(
     handled = group.position_of(entries[99])
 
     assert group.trim(handled) == 0
-    assert group.holds(handled)
+    assert group.look_at(handled).is_intact
     assert group.trim() == 100, "else it goes with its node"
 
 
@@ -1259,6 +1261,117 @@ def test_of_an_old_stream_that_somebody_has_made_anew_with_other_ids_nothing_has
     ] * 16
 
 
+def be_forgotten(service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql) -> None:
+    """Fifteen commands are handled, and a day later the inbox knows nothing of them."""
+    producer.create_batch("b1", "LAMP", 10)
+    for qty in range(11, 25):
+        producer.change_batch_quantity("b1", qty)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    age(redis_server, sql, days=25 / 24)
+    service.housekeeping.forget_old_messages()
+
+
+def make_anew(redis_server: redis.Redis) -> None:
+    """The same entries, each a second later."""
+    entries: Any = redis_server.xrange(COMMANDS)
+    with redis_server.pipeline(transaction=True) as at_once:
+        at_once.delete(COMMANDS)
+        for entry_id, fields in entries:
+            at_once.xadd(COMMANDS, fields, id=earlier(entry_id, -1_000))
+        at_once.execute()
+
+
+@pytest.mark.parametrize("hours", [14, -14], ids=["ahead", "behind"])
+def test_by_the_clock_of_the_consumer_no_command_is_old_or_young(  # noqa: PLR0917 - its parameters
+    service: Service,
+    producer: Producer,
+    redis_server: redis.Redis,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+    hours: int,
+) -> None:
+    """The ids are of another clock: what it does not know any more has no second effect, and what is new has one."""
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + hours * 3_600)
+    be_forgotten(service, producer, redis_server, sql)
+    make_anew(redis_server)
+
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: len(dead_letters(sql)) == 15, within=PATIENCE)
+        last: Any = redis_server.xrevrange(COMMANDS, count=1)
+        redis_server.xdel(COMMANDS, last[0][0])
+        for qty in (5_000, 5_001):
+            producer.change_batch_quantity("b1", qty)
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [*range(11, 25), 5_000, 5_001]
+    assert len(dead_letters(sql)) == 15
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_once_a_stream_that_was_made_anew_is_read_to_its_end_it_is_in_doubt_no_more(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, restarted: bool
+) -> None:
+    be_forgotten(service, producer, redis_server, sql)
+    make_anew(redis_server)
+
+    with at_work(partial(run, service)):
+        assert wait_for(lambda: len(dead_letters(sql)) == 15, within=PATIENCE)
+        assert wait_for(lambda: is_all_answered(sql), within=PATIENCE)
+        if not restarted:
+            last: Any = redis_server.xrevrange(COMMANDS, count=1)
+            waited = earlier(last[0][0], -1_000)  # sent 24 hours ago
+            redis_server.xadd(COMMANDS, {"command": json.dumps(TO_5000)}, id=waited)
+            assert wait_for(lambda: quantities(sql)[-1] == 5_000, within=PATIENCE)
+    if restarted:
+        redis_server.xadd(COMMANDS, {"command": json.dumps(TO_5000)})
+        age(redis_server, sql, days=13 / 24)
+        with at_work(partial(run, service)):
+            until_all_is_done(redis_server)
+
+    assert quantities(sql) == [*range(11, 25), 5_000]
+    assert len(dead_letters(sql)) == 15
+
+
+@pytest.mark.parametrize("others", [{}, {"dry_run": "1"}], ids=["in earnest", "a dry run"])
+def test_what_is_in_doubt_is_answered(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, others: dict[str, str]
+) -> None:
+    """A dry run has no effect, so none twice."""
+    be_forgotten(service, producer, redis_server, sql)
+    producer.send_raw(json.dumps(TO_5000), replyto="shop.replies", **others)
+    age(redis_server, sql, days=13 / 24)
+    redis_server.xdel(COMMANDS, sql("SELECT entry_id FROM stream_positions")[0][0])
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    [answer] = answers(redis_server)
+    if others:
+        assert answer["data"]["dry_run"] is True
+        assert "refused" not in answer["data"]
+    else:
+        assert "nobody knows any more whether it was handled" in answer["data"]["because"]
+    assert len(dead_letters(sql)) == (0 if others else 1)
+    assert quantities(sql) == [*range(11, 25)]
+
+
+def test_of_two_commands_with_one_id_that_can_not_be_handled_both_are_kept(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """Redis had lost the first one, or a mirror gives the ids."""
+    for body in ("{1", "{2"):
+        redis_server.delete(COMMANDS)
+        redis_server.xadd(COMMANDS, {"command": body}, id="1-1")
+        for _ in range(2):
+            with at_work(partial(run, service)):
+                until_all_is_done(redis_server)
+            redis_server.xgroup_destroy(COMMANDS, GROUP)
+
+    assert [bytes(body) for (body,) in sql("SELECT body FROM dead_letters ORDER BY id")] == [b"{1", b"{2"]
+
+
 def test_what_waited_for_days_takes_effect(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:
@@ -1296,7 +1409,7 @@ def test_a_stream_made_anew_with_lower_ids_is_handled_from_its_beginning(
 def test_a_group_that_is_lost_after_the_stream_was_made_anew_goes_on_in_the_new_one(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_commands, "_all_is_answered", lambda _, handled: handled)  # as if killed before
+    monkeypatch.setattr(redis_commands, "_all_is_answered", lambda _, handled, __: handled)  # as if killed before
     producer.create_batch("b1", "LAMP", 10)
     with at_work(partial(run, service)):
         until_all_is_done(redis_server)
@@ -1337,7 +1450,7 @@ def test_a_position_that_no_release_has_kept_is_taken_from_the_group(
 def test_how_far_the_stream_is_handled_is_committed_with_what_was_handled(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_commands, "_all_is_answered", lambda _, handled: handled)
+    monkeypatch.setattr(redis_commands, "_all_is_answered", lambda _, handled, __: handled)
     producer.create_batch("b1", "LAMP", 10)
     with at_work(partial(run, service)):
         until_all_is_done(redis_server)
@@ -1621,6 +1734,30 @@ def test_room_for_an_answer_is_made_by_what_is_old(
         redis_server.config_set("maxmemory", 0)
 
     assert redis_server.xlen("shop.replies") == 1
+
+
+def test_room_for_an_answer_is_made_by_old_answers(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    old = int(redis_server.time()[0] - 14 * 3_600) * 1_000
+    producer.create_batch("b0", "LAMP", 1)
+    try:
+        with at_work(partial(run, service)):
+            until_all_is_done(redis_server)
+            with redis_server.pipeline() as step:
+                for number in range(3_000):
+                    step.xadd("shop.replies", {"event": "x" * 400}, id=f"{old}-{number + 1}")
+                step.execute()
+            used = int(redis_server.info("memory")["used_memory"])
+            with redis_server.pipeline() as step:
+                step.xadd(COMMANDS, {"command": json.dumps(CREATED), "replyto": "shop.replies"})
+                step.config_set("maxmemory", used - 100_000)
+                step.execute()
+            until_all_is_done(redis_server)
+    finally:
+        redis_server.config_set("maxmemory", 0)
+
+    assert redis_server.xlen("shop.replies") < 200
 
 
 def test_an_answer_that_redis_refuses_is_given_up(

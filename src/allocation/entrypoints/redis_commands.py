@@ -26,7 +26,7 @@ from messaging.correlation import WORKING_ON, working_on
 from messaging.envelope import DryRun, Metadata, Outcome, Position, Request
 from messaging.errors import Unavailable, UnreadableMessage
 from messaging.loops import StatusLog
-from messaging.redis.group import Entry, is_at_or_before
+from messaging.redis.group import Entry, Place, is_at_or_before
 from messaging.sql.exclusive import Occupied
 
 log = logging.getLogger(__name__)
@@ -88,14 +88,15 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             handled, some_are_pending = _handle_first_pending(service, handled, stop)
             continue
         entries = group.new(together, _LISTEN)
+        place = group.look_at(handled) if handled else None
         was_set_back = bool(entries) and is_at_or_before(entries[0], handled)
         if was_set_back or (not (handled and entries) and group.has_others_pending(entries)):  # in their order
             handled = _take_over(service)
             some_are_pending = True
-        elif handled and group.has_skipped(handled, entries):
-            _go_back_to(service, handled)
+        elif place and place.has_skipped(entries):
+            _go_back_to(service, place.handled)
             some_are_pending = True
-        elif entries and group.seems_old(entries[0]) and _is_of_another_stream(service, handled, entries[0]):
+        elif entries and _is_of_another_stream(service, place, entries[0]):
             some_are_pending = True
         elif entries:
             some_are_pending = not all(_handle_together(service, part) for part in _parts(entries))
@@ -103,10 +104,10 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             together = max(1, len(entries) // 2) if some_are_pending else min(together + 2, MOST_TOGETHER)
         elif not service.command_bus.is_ours():
             raise Occupied("another consumer came while there was nothing to do")
-        elif handled and handled.answered != handled.entry_id:
-            handled = _all_is_answered(service, handled)
+        elif place and place.at_the_end != place.handled:
+            handled = _all_is_answered(service, place.handled, place.at_the_end)
     if handled and not some_are_pending:
-        _all_is_answered(service, handled)
+        _all_is_answered(service, handled, replace(handled, answered=handled.entry_id))
 
 
 def _handle_first_pending(service: Service, handled: Position | None, stop: Event) -> tuple[Position | None, bool]:
@@ -116,7 +117,7 @@ def _handle_first_pending(service: Service, handled: Position | None, stop: Even
     if entry is None:
         return handled, False
     is_next = handled is not None and not is_at_or_before(entry, handled)
-    if handled and is_next and group.has_skipped(handled, [entry]):
+    if handled and is_next and group.look_at(handled).has_skipped([entry]):
         _go_back_to(service, handled)
     elif not _handle_one(service, entry, stop):
         stop.wait(_PAUSE_AFTER_A_FAULT)
@@ -132,15 +133,15 @@ def _go_back_to(service: Service, handled: Position) -> None:
     service.command_group.go_back_to(handled)
 
 
-def _all_is_answered(service: Service, handled: Position) -> Position:
-    """Else whoever takes over would answer the last of it again."""
+def _all_is_answered(service: Service, handled: Position, now: Position) -> Position:
+    """Else whoever takes over would answer the last of it again. Returns how far the stream is handled."""
     try:
-        service.command_bus.advance(handled)
+        service.command_bus.advance(now)
     except Occupied:
         raise
     except Unavailable:  # tried again when there is nothing to do the next time
         return handled
-    return replace(handled, answered=handled.entry_id)
+    return now
 
 
 def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -226,29 +227,32 @@ def _settle(service: Service, entry: Entry) -> None:
 def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None:
     """How the command ends, or has ended; None where nobody can know."""
     handled = service.command_bus.position(redis_channels.COMMANDS)
-    seems_handled = is_at_or_before(entry, handled)
-    is_in_doubt = seems_handled or _is_of_another_stream(service, handled, entry)
+    place = service.command_group.look_at(handled) if handled else None
+    has_effects = not _is_dry_run(entry)
+    seems_handled = has_effects and is_at_or_before(entry, handled)
+    is_in_doubt = has_effects and (seems_handled or _is_of_another_stream(service, place, entry))
     if not is_in_doubt and entry.tries <= MOST_TRIES:
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
     if known := service.command_bus.recall(request):  # it took effect, and only that was not answered
         return known
-    if handled and seems_handled and service.command_group.holds(handled):
+    if seems_handled and place and place.is_intact:
         about = {"stream": redis_channels.COMMANDS, "entry": entry.id}
         log.warning("passed over: it was handled longer ago than outcomes are kept", extra=about)
-    elif is_in_doubt and service.command_group.is_old(entry):
-        _store(service, entry, "nobody knows any more whether it was handled: the stream is another than it was")
-    elif entry.tries <= MOST_TRIES:  # it is young, and would be known
+        return None
+    if is_in_doubt and service.command_group.is_old(entry):
+        reason = "nobody knows any more whether it was handled: the stream is another than it was"
+        return _refused(entry, UnreadableMessage(reason))
+    if entry.tries <= MOST_TRIES:  # it is young, and would be known
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
-    else:
-        return _refused(entry, UnreadableMessage(f"read {entry.tries} times and never acknowledged"))
-    return None
+    return _refused(entry, UnreadableMessage(f"read {entry.tries} times and never acknowledged"))
 
 
-def _is_of_another_stream(service: Service, handled: Position | None, entry: Entry) -> bool:
+def _is_of_another_stream(service: Service, place: Place | None, entry: Entry) -> bool:
     """Whether it may have been handled in a stream that somebody has made anew, with other ids, and the inbox may have
     forgotten it."""
-    group = service.command_group
-    return handled is not None and handled.entry_id != "0-0" and group.is_old(entry) and not group.holds(handled)
+    if place is None or place.handled.entry_id == "0-0" or place.is_intact:
+        return False
+    return service.command_group.is_old(entry)
 
 
 def _outcomes(service: Service, requests: Sequence[Request], *, dry_run: bool) -> Sequence[Outcome]:
@@ -293,8 +297,10 @@ def _note_handled(service: Service, entry: Entry) -> None:
 def _position_at(service: Service, entry: Entry, handled: Position | None) -> Position:
     """In a stream that is another than the one that was handled it is without what the entry holds, so that those after
     it are in doubt too."""
-    position = service.command_group.position_of(entry)
-    return replace(position, fingerprint="") if _is_of_another_stream(service, handled, entry) else position
+    group = service.command_group
+    position = group.position_of(entry)
+    is_in_doubt = handled is not None and _is_of_another_stream(service, group.look_at(handled), entry)
+    return replace(position, fingerprint="") if is_in_doubt else position
 
 
 def _seems_handled(service: Service, entry: Entry) -> bool:
@@ -328,7 +334,11 @@ def _is_dry_run(entry: Entry) -> bool:
 def _store(service: Service, entry: Entry, reason: str) -> None:
     log.warning("refused", extra={"stream": redis_channels.COMMANDS, "entry": entry.id, "error": reason})
     service.dead_letters.store(
-        source=redis_channels.COMMANDS, message_id=entry.id, body=_content(entry), reason=reason, attempts=entry.tries
+        source=redis_channels.COMMANDS,
+        message_id=f"{entry.id} {entry.fingerprint}",  # a stream that is made anew may give the id again
+        body=_content(entry),
+        reason=reason,
+        attempts=entry.tries,
     )
 
 

@@ -9,7 +9,6 @@ made to go on there.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -55,6 +54,31 @@ class Entry:
         return sha256(repr((self.body, sorted(self.others.items()))).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What stands in the stream where an entry was `handled`: it, as it is now, and the id of the next one."""
+
+    handled: Position
+    entry: Entry | None
+    next_id: str | None
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether this is the stream of which it is said, as far as that can be known: its entry may be gone."""
+        return self.entry is not None and self.entry.fingerprint == self.handled.fingerprint
+
+    @property
+    def at_the_end(self) -> Position:
+        """Once all that stands here is handled and answered: from then on it is this stream of which it is said."""
+        fingerprint = self.handled.fingerprint or (self.entry.fingerprint if self.entry else "")
+        return replace(self.handled, answered=self.handled.entry_id, fingerprint=fingerprint)
+
+    def has_skipped(self, read: Sequence[Entry]) -> bool:
+        """Whether anything stands between what was handled and what was `read` next or, if nothing was, behind it:
+        the group was moved ahead, or somebody else reads in it. Or it has just come."""
+        return self.next_id is not None and (not read or _id(self.next_id) < _id(read[0].id))
+
+
 class ConsumerGroup:
     """All of it raises Unavailable. What was acknowledged stays in the stream for `keep`, by the clock of Redis."""
 
@@ -88,12 +112,12 @@ class ConsumerGroup:
                 self.go_back_to(handled)
         return [Entry(_text(one), None) for one in ids if one not in still_there]
 
-    def has_skipped(self, handled: Position, read: Sequence[Entry]) -> bool:
-        """Whether anything stands between what was `handled` and what was `read` next or, if nothing was, behind it:
-        the group was moved ahead, or somebody else reads in it. Or it has just come."""
+    def look_at(self, handled: Position) -> Place:
         with redis_faults():
-            found: Any = self._client.xrange(self.stream, f"({handled.entry_id}", "+", 1)
-        return bool(found) and (not read or _id(found[0][0]) < _id(read[0].id))
+            found: Any = self._client.xrange(self.stream, handled.entry_id, "+", 2)
+        entries = [self._entry(_text(one), fields) for one, fields in found]
+        entry = entries.pop(0) if entries and _id(entries[0].id) == _id(handled.entry_id) else None
+        return Place(handled, entry, entries[0].id if entries else None)
 
     def go_back_to(self, handled: Position) -> None:
         """Have all that comes after what is answered read in its order. What is pending keeps its tries, so what was
@@ -109,12 +133,6 @@ class ConsumerGroup:
                 if others:
                     self._client.xclaim(self.stream, self._group, self._consumer, 0, others, force=True, justid=True)
             self._client.xgroup_setid(self.stream, self._group, last)
-
-    def holds(self, position: Position) -> bool:
-        """Whether this is the stream of which it is said, as far as that can be known: its entry may be gone."""
-        with redis_faults():
-            found: Any = self._client.xrange(self.stream, position.entry_id, position.entry_id)
-        return any(self._entry(position.entry_id, fields).fingerprint == position.fingerprint for _, fields in found)
 
     def is_unread(self) -> bool:
         """Whether nobody had ever read from it when it was taken over."""
@@ -135,16 +153,10 @@ class ConsumerGroup:
         return Position(self.stream, entry.id, entry.fingerprint)
 
     def is_old(self, entry: Entry) -> bool:
-        """Whether it was sent so long ago that, once handled, it need not be here any more."""
-        if self.seems_old(entry):
-            return True
+        """Whether it was sent so long ago that, once handled, it need not be here any more: by the clock of Redis, from
+        which it has its id."""
         with redis_faults():
-            seconds, _ = self._client.time()
-        return self._is_old_at(entry, int(seconds))
-
-    def seems_old(self, entry: Entry) -> bool:
-        """The same, by our clock alone."""
-        return self._is_old_at(entry, time.time())
+            return _id(entry.id) < self._oldest()
 
     def has_others_pending(self, read: Sequence[Entry] = ()) -> bool:
         """Whether anything is pending beside what was `read`: who was replaced and does not know it yet may read on,
@@ -176,8 +188,7 @@ class ConsumerGroup:
         """Delete what every group has acknowledged and is old enough, and comes before what was `handled` last; returns
         how many entries."""
         with redis_faults():
-            seconds, _ = self._client.time()
-            oldest = [(int(seconds - self._keep.total_seconds()) * 1000, 0)]
+            oldest = [self._oldest()]
             if handled:
                 oldest.append(_id(handled.entry_id))
             for group in self._client.xinfo_groups(self.stream):
@@ -189,8 +200,9 @@ class ConsumerGroup:
     def lag(self) -> Lag:
         return lag_of(self._client, self.stream, self._group)
 
-    def _is_old_at(self, entry: Entry, now: float) -> bool:
-        return _id(entry.id)[0] < (now - self._keep.total_seconds()) * 1000
+    def _oldest(self) -> tuple[int, int]:
+        seconds, _ = self._client.time()
+        return int(seconds - self._keep.total_seconds()) * 1000, 0
 
     def _make_group(self) -> None:
         """If it is not there: a Redis that is full refuses to make one, whether it is there or not."""
@@ -214,7 +226,7 @@ class ConsumerGroup:
         at, last = _id(handled.entry_id), self._last_read()
         beyond = _answered(handled)
         pending = {later for one in self._pending() if (later := _id(one["message_id"])) > _id(beyond)}
-        if last != max(at, *pending, (0, 0)) and self.holds(handled):
+        if last != max(at, *pending, (0, 0)) and self.look_at(handled).is_intact:
             return False
         while found := self._after(beyond, last):
             if not pending.issuperset(map(_id, found)):
