@@ -25,6 +25,8 @@ from tests.e2e.waiting import eventually
 
 REST = 60.0
 """Seconds. Only a failing round waits that long."""
+PUBLISHED_AGAIN = 1_000
+"""Events a second: when Redis forgets all of them, each round has more to wait for."""
 REACHED = 20.0
 TELLS_LATE = {"read-before-telling"}
 """Who is frozen here for longer than its claim lasts has an event in hand, and tells of it late."""
@@ -204,7 +206,8 @@ def _see_recovery(stage: Stage, load: Load, moment: float) -> None:
             and logged <= {(event.sku, event.version) for event in told}
         )
 
-    eventually(recovered, "new requests and messages are answered, handled and told of", REST)
+    patience = REST + stage.events_so_far() / PUBLISHED_AGAIN
+    eventually(recovered, "new requests and messages are answered, handled and told of", patience)
 
 
 def _let_listeners_finish(stage: Stage, load: Load) -> None:

@@ -51,6 +51,12 @@ class Stage:
         except psycopg.Error:
             return set()
 
+    def events_so_far(self) -> int:
+        """Of all rounds in this world."""
+        with self.world.database() as database:
+            [(found,)] = database.execute("SELECT count(*) FROM event_log").fetchall()
+        return int(found)
+
     def migrate(self, release: Path | None = None) -> None:
         """With another release than this one, if one is given: where its modules are."""
         owner = {"DATABASE_URL": self.world.owner_url or self.world.database_url}

@@ -104,10 +104,10 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
             together = max(1, len(entries) // 2) if some_are_pending else min(together + 2, MOST_TOGETHER)
         elif not service.command_bus.is_ours():
             raise Occupied("another consumer came while there was nothing to do")
-        elif place and place.at_the_end != place.handled:
-            handled = _all_is_answered(service, place.handled, place.at_the_end)
+        elif handled and handled.answered != handled.entry_id:
+            handled = _all_is_answered(service, handled)
     if handled and not some_are_pending:
-        _all_is_answered(service, handled, replace(handled, answered=handled.entry_id))
+        _all_is_answered(service, handled)
 
 
 def _handle_first_pending(service: Service, handled: Position | None, stop: Event) -> tuple[Position | None, bool]:
@@ -133,15 +133,15 @@ def _go_back_to(service: Service, handled: Position) -> None:
     service.command_group.go_back_to(handled)
 
 
-def _all_is_answered(service: Service, handled: Position, now: Position) -> Position:
-    """Else whoever takes over would answer the last of it again. Returns how far the stream is handled."""
+def _all_is_answered(service: Service, handled: Position) -> Position:
+    """Else whoever takes over would answer the last of it again."""
     try:
-        service.command_bus.advance(now)
+        service.command_bus.advance(handled)
     except Occupied:
         raise
     except Unavailable:  # tried again when there is nothing to do the next time
         return handled
-    return now
+    return replace(handled, answered=handled.entry_id)
 
 
 def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -296,7 +296,7 @@ def _note_handled(service: Service, entry: Entry) -> None:
 
 def _position_at(service: Service, entry: Entry, handled: Position | None) -> Position:
     """In a stream that is another than the one that was handled it is without what the entry holds, so that those after
-    it are in doubt too."""
+    it are in doubt too: more of what is old may come, until something young has."""
     group = service.command_group
     position = group.position_of(entry)
     is_in_doubt = handled is not None and _is_of_another_stream(service, group.look_at(handled), entry)

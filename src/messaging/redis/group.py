@@ -23,9 +23,17 @@ from messaging.redis.lag import Lag, lag_of
 
 _PAGE = 1_000
 
+# A full Redis refuses to make or move a group, and whoever would let go of what fills it needs one; it does not refuse
+# to acknowledge, nor what a script writes after that.
+_XGROUP = """
+redis.call('XACK', KEYS[1], ARGV[1], '0-0')
+return redis.pcall('XGROUP', ARGV[2], KEYS[1], ARGV[1], unpack(ARGV, 3))
+"""
+
 # Forgets all other consumers that have nothing pending; in one step, since whoever is forgotten loses what it reads
 # meanwhile.
 _FORGET_IDLE = """
+redis.call('XACK', KEYS[1], ARGV[1], '0-0')
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     local fields = {}
     for i = 1, #consumer, 2 do fields[consumer[i]] = consumer[i + 1] end
@@ -67,12 +75,6 @@ class Place:
         """Whether this is the stream of which it is said, as far as that can be known: its entry may be gone."""
         return self.entry is not None and self.entry.fingerprint == self.handled.fingerprint
 
-    @property
-    def at_the_end(self) -> Position:
-        """Once all that stands here is handled and answered: from then on it is this stream of which it is said."""
-        fingerprint = self.handled.fingerprint or (self.entry.fingerprint if self.entry else "")
-        return replace(self.handled, answered=self.handled.entry_id, fingerprint=fingerprint)
-
     def has_skipped(self, read: Sequence[Entry]) -> bool:
         """Whether anything stands between what was handled and what was `read` next or, if nothing was, behind it:
         the group was moved ahead, or somebody else reads in it. Or it has just come."""
@@ -91,6 +93,7 @@ class ConsumerGroup:
         self._group = group
         self._consumer = consumer
         self._keep = keep
+        self._xgroup = client.register_script(_XGROUP)
         self._forget_idle = client.register_script(_FORGET_IDLE)
         self._was_made = False
 
@@ -132,7 +135,7 @@ class ConsumerGroup:
                 others: list[Any] = [one for one in found if pending.get(_id(one)) != self._consumer.encode()]
                 if others:
                     self._client.xclaim(self.stream, self._group, self._consumer, 0, others, force=True, justid=True)
-            self._client.xgroup_setid(self.stream, self._group, last)
+            self._xgroup(keys=[self.stream], args=[self._group, "SETID", last])
 
     def is_unread(self) -> bool:
         """Whether nobody had ever read from it when it was taken over."""
@@ -205,14 +208,10 @@ class ConsumerGroup:
         return int(seconds - self._keep.total_seconds()) * 1000, 0
 
     def _make_group(self) -> None:
-        """If it is not there: a Redis that is full refuses to make one, whether it is there or not."""
+        """If it is not there."""
         self._was_made = False
-        if self._client.exists(self.stream):
-            groups: Any = self._client.xinfo_groups(self.stream)
-            if any(group["name"] == self._group.encode() for group in groups):
-                return
         try:
-            self._client.xgroup_create(self.stream, self._group, id="0", mkstream=True)
+            self._xgroup(keys=[self.stream], args=[self._group, "CREATE", "0", "MKSTREAM"])
         except redis.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
