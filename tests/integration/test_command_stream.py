@@ -1367,6 +1367,35 @@ def test_a_stream_that_is_made_anew_in_parts_is_in_doubt_until_something_young_h
     assert len(dead_letters(sql)) == 15
 
 
+def test_what_is_known_in_a_stream_that_was_made_anew_does_not_vouch_for_what_comes_after_it(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """The consumer stops in the middle of it, and the inbox forgets the rest."""
+    producer.create_batch("b1", "LAMP", 10)
+    for qty in range(11, 25):
+        producer.change_batch_quantity("b1", qty)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    entries: Any = redis_server.xrange(COMMANDS)
+    redis_server.delete(COMMANDS)
+    for entry_id, fields in entries[:8]:
+        redis_server.xadd(COMMANDS, fields, id=earlier(entry_id, -1_000))
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+    for entry_id, fields in entries[8:]:
+        redis_server.xadd(COMMANDS, fields, id=earlier(entry_id, -1_000))
+    age(redis_server, sql, days=25 / 24)
+    service.housekeeping.forget_old_messages()
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+        producer.change_batch_quantity("b1", 5_000)
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [*range(11, 25), 5_000]
+    assert len(dead_letters(sql)) == 7
+
+
 @pytest.mark.parametrize("others", [{}, {"dry_run": "1"}], ids=["in earnest", "a dry run"])
 def test_what_is_in_doubt_is_answered(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, others: dict[str, str]

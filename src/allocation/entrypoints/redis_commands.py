@@ -26,7 +26,7 @@ from messaging.correlation import WORKING_ON, working_on
 from messaging.envelope import DryRun, Metadata, Outcome, Position, Request
 from messaging.errors import Unavailable, UnreadableMessage
 from messaging.loops import StatusLog
-from messaging.redis.group import Entry, Place, is_at_or_before
+from messaging.redis.group import Entry, is_at_or_before
 from messaging.sql.exclusive import Occupied
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def _work(service: Service, stop: Event, handled: Position | None = None) -> Non
         elif place and place.has_skipped(entries):
             _go_back_to(service, place.handled)
             some_are_pending = True
-        elif entries and _is_of_another_stream(service, place, entries[0]):
+        elif entries and place and place.is_in_doubt:
             some_are_pending = True
         elif entries:
             some_are_pending = not all(_handle_together(service, part) for part in _parts(entries))
@@ -122,7 +122,7 @@ def _handle_first_pending(service: Service, handled: Position | None, stop: Even
     elif not _handle_one(service, entry, stop):
         stop.wait(_PAUSE_AFTER_A_FAULT)
     elif is_next:
-        handled = _position_at(service, entry, handled)
+        handled = service.command_bus.position(redis_channels.COMMANDS)
     return handled, True
 
 
@@ -230,7 +230,7 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
     place = service.command_group.look_at(handled) if handled else None
     has_effects = not _is_dry_run(entry)
     seems_handled = has_effects and is_at_or_before(entry, handled)
-    is_in_doubt = has_effects and (seems_handled or _is_of_another_stream(service, place, entry))
+    is_in_doubt = seems_handled or (has_effects and place is not None and place.is_in_doubt)
     if not is_in_doubt and entry.tries <= MOST_TRIES:
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
     if known := service.command_bus.recall(request):  # it took effect, and only that was not answered
@@ -245,14 +245,6 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
     if entry.tries <= MOST_TRIES:  # it is young, and would be known
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
     return _refused(entry, UnreadableMessage(f"read {entry.tries} times and never acknowledged"))
-
-
-def _is_of_another_stream(service: Service, place: Place | None, entry: Entry) -> bool:
-    """Whether it may have been handled in a stream that somebody has made anew, with other ids, and the inbox may have
-    forgotten it."""
-    if place is None or place.handled.entry_id == "0-0" or place.is_intact:
-        return False
-    return service.command_group.is_old(entry)
 
 
 def _outcomes(service: Service, requests: Sequence[Request], *, dry_run: bool) -> Sequence[Outcome]:
@@ -289,18 +281,16 @@ def _finish(service: Service, entry: Entry, metadata: Metadata | None, outcome: 
 
 def _note_handled(service: Service, entry: Entry) -> None:
     """What had no effect too, so that it stays so when the group is lost."""
-    handled = service.command_bus.position(redis_channels.COMMANDS)
-    if not is_at_or_before(entry, handled):
-        service.command_bus.advance(_position_at(service, entry, handled))
-
-
-def _position_at(service: Service, entry: Entry, handled: Position | None) -> Position:
-    """In a stream that is another than the one that was handled it is without what the entry holds, so that those after
-    it are in doubt too: more of what is old may come, until something young has."""
     group = service.command_group
+    handled = service.command_bus.position(redis_channels.COMMANDS)
+    if is_at_or_before(entry, handled):
+        return
     position = group.position_of(entry)
-    is_in_doubt = handled is not None and _is_of_another_stream(service, group.look_at(handled), entry)
-    return replace(position, fingerprint="") if is_in_doubt else position
+    if handled and group.look_at(handled).is_in_doubt:
+        position = replace(
+            position, fingerprint=""
+        )  # those after it are in doubt too, until a new one has taken effect
+    service.command_bus.advance(position)
 
 
 def _seems_handled(service: Service, entry: Entry) -> bool:

@@ -75,6 +75,11 @@ class Place:
         """Whether this is the stream of which it is said, as far as that can be known: its entry may be gone."""
         return self.entry is not None and self.entry.fingerprint == self.handled.fingerprint
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the stream may be another, made anew with other ids, so that what follows may have been handled."""
+        return self.handled.entry_id != "0-0" and not self.is_intact
+
     def has_skipped(self, read: Sequence[Entry]) -> bool:
         """Whether anything stands between what was handled and what was `read` next or, if nothing was, behind it:
         the group was moved ahead, or somebody else reads in it. Or it has just come."""
