@@ -1297,6 +1297,22 @@ def test_what_is_beside_the_stream_and_not_ours_is_named(
     assert vars(said)["subjects"] == ["LAMP"]
 
 
+def test_what_was_claimed_by_a_clock_that_was_years_ahead_is_published_all_the_same(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
+    """Tokens are moments of the database's clock, and only rise."""
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+    tell_all(service)
+    sql("UPDATE deliveries SET token = 1000000 * extract(epoch FROM now() + interval '20 years')")
+
+    for qty in (9, 8, 7):
+        service.bus.handle(commands.ChangeBatchQuantity("b1", qty))
+        tell_all(service)
+        service.backfill.fill()
+
+    assert sequences(redis_server, "LAMP") == [1, 2, 3, 4]
+
+
 def test_a_full_redis_lets_go_of_what_is_old_though_nothing_is_published(crashing_redis: Redis) -> None:
     with redis_client(crashing_redis.url) as client:
         old = int(client.time()[0]) - 8 * 86_400
