@@ -123,6 +123,26 @@ def test_when_all_slots_of_the_database_are_used_up_who_has_a_connection_goes_on
     assert answers == ["b1"] * 20
 
 
+def test_who_loses_one_connection_keeps_the_others(as_ordinary_role: Service, databases: Databases) -> None:
+    """When there is no new one to be had, and the server has ended one, as after a time-out."""
+    service = as_ordinary_role
+    service.bus.handle(commands.CreateBatch("b1", "LAMP", 100))
+    with connection(service.engine), connection(service.engine):
+        """Two are open from now on."""
+
+    with ExitStack() as slots, databases.admin.connect() as admin:
+        url = service.engine.url.set(drivername="postgresql")
+        take_all_slots(url, slots)
+        query = "SELECT pid FROM pg_stat_activity WHERE usename = 'ordinary' AND application_name = 'allocation'"
+        ended, kept = admin.execute(text(query)).scalars()
+        admin.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": ended})
+        take_all_slots(url, slots)
+        answers = [service.bus.handle(commands.Allocate(f"o{number}", "LAMP", 1)) for number in range(20)]
+
+        assert answers == ["b1"] * 20
+        assert admin.execute(text(query)).scalars().all() == [kept]
+
+
 def test_a_role_whose_rights_are_withdrawn_waits_until_it_has_them_again(
     as_ordinary_role: Service, databases: Databases, redis_server: redis.Redis, sql: Callable[..., list[Any]]
 ) -> None:

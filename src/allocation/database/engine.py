@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine, create_engine, event
 
+from messaging.sql.connections import replaced_one_by_one
 from messaging.sql.limits import UNLIMITED, Limits
 from messaging.sql.moments import read_all
 
@@ -35,7 +36,7 @@ def database_engine(url: str, connections: int = 10, limits: Limits = UNLIMITED,
         },
     )
     event.listen(engine, "connect", read_all)
-    return limits.on(engine)
+    return replaced_one_by_one(limits.on(engine))
 
 
 @contextmanager

@@ -23,9 +23,10 @@ from messaging.redis.client import redis_faults
 
 # All scripts have KEYS: the stream, the hash, the key of the incarnation. In the hash the field '' is run_id:replid of
 # the Redis last verified complete; 'checking' and a mark during a refill; absent after a gap. A field that is no
-# token:version counts as unknown, and so does a token that is years ahead, but not for who has such a one too. ' kept' is
-# how many entries the stream had after our last step, when we last let any go, and the id of our newest; ' removed' how
-# many it had and has no more, where Redis counts what is added (from 7 on). ' lost' is what was noticed and not said yet.
+# token:version counts as unknown, and so does a token that is years ahead, but not for who has such a one too. ' kept'
+# is how many entries the stream had after our last step, when we last let any go, and the id of our newest; ' removed'
+# how many it had and has no more, where Redis counts what is added (from 7 on). ' lost' is what was noticed and is not
+# logged yet.
 #
 # Any step may be refused, for want of memory or permission, and what was done before is true then: whether the hash may
 # be written is tried before anything is let go or appended, and both are noted at once, by the same command. What is

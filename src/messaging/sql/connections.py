@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from messaging.errors import OutcomeUnknown
 from messaging.sql.errors import Faults, is_misplaced, is_not_prepared, is_outdated, translated
 from messaging.sql.watchdog import OPTION
+
+_GOOD_AT, _WITH_ALL = "good at", "with all that are as old"
 
 
 @contextmanager
@@ -39,9 +45,39 @@ def connection(engine: Engine, isolation_level: IsolationLevel = "AUTOCOMMIT") -
         raise
 
 
+def replaced_one_by_one(engine: Engine) -> Engine:
+    """The same engine, whose connections are asked whether they are good once another one was lost, before they are
+    used again. SQLAlchemy would close them all first, and there may be no new ones to be had."""
+    lost_at = 0.0
+
+    @event.listens_for(engine, "connect")
+    def on_connect(_: object, entry: ConnectionPoolEntry) -> None:
+        entry.info[_GOOD_AT] = time.monotonic()
+
+    @event.listens_for(engine, "handle_error")
+    def on_error(context: ExceptionContext) -> None:
+        nonlocal lost_at
+        if context.is_disconnect and context.connection is not None:
+            lost_at = time.monotonic()
+            context.invalidate_pool_on_disconnect = context.connection.info.pop(_WITH_ALL, False)
+
+    @event.listens_for(engine, "checkout")
+    def on_checkout(driver: psycopg.Connection[Any], entry: ConnectionPoolEntry, _: object) -> None:
+        if entry.info[_GOOD_AT] > lost_at:
+            return
+        try:
+            driver.execute("")
+        except psycopg.Error as error:
+            raise DisconnectionError(str(error)) from error
+        entry.info[_GOOD_AT] = time.monotonic()
+
+    return engine
+
+
 def _let_the_pool_know(open_connection: Connection, error: Exception) -> None:
-    """A broken connection, one to the wrong server, or one whose prepared statements are stale: the pool then replaces
-    those at rest that are as old, too. What the server has only forgotten a round trip prepares anew by itself.
+    """A broken connection, one to the wrong server, or one whose prepared statements are stale: of the last two the
+    pool replaces those at rest that are as old, too. What the server has only forgotten a round trip prepares anew by
+    itself.
 
     It hears of it only through SQLAlchemy, and a round trip's errors come from the driver.
     """
@@ -51,6 +87,7 @@ def _let_the_pool_know(open_connection: Connection, error: Exception) -> None:
     if isinstance(driver, psycopg.Connection):
         is_stale = is_outdated(error) or (isinstance(error, DBAPIError) and is_not_prepared(error))
         if is_misplaced(error) or is_stale:
+            open_connection.info[_WITH_ALL] = True
             driver.close()
         if driver.closed:
             with suppress(*Faults):

@@ -69,7 +69,7 @@ class Watchdog:
         """The same engine, watched."""
         engine.update_execution_options(**{OPTION: self})
         event.listen(engine, "connect", self._on_connect, insert=True)  # before others, who may speak to the server
-        event.listen(engine, "checkout", self._on_checkout)
+        event.listen(engine, "checkout", self._on_checkout, insert=True)
         event.listen(engine, "checkin", self._on_checkin)
         event.listen(engine, "close", self._on_close)
         event.listen(engine, "do_connect", self._do_connect)
