@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -385,6 +386,27 @@ def test_what_the_role_says_wins_as_a_pooler_in_transaction_mode_needs(
 
     with engine.connect() as open_connection:
         assert tuple(open_connection.execute(text(SHOWN)).one()) == ("9s", "1s")
+    engine.dispose()
+
+
+def open_files() -> int:
+    gc.collect()
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_a_session_that_can_not_be_given_its_limits_leaves_nothing_open(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while somebody has revoked the right to see the settings."""
+    monkeypatch.setattr("messaging.sql.limits._SET", "SELECT %s::text[], %s::text[], %s::text[], 1 / 0")
+    engine = Watchdog().over(database_engine(database_url, limits=FOR_CALLERS))
+    before = 0
+
+    for _ in range(10):
+        with pytest.raises(DBAPIError, match="zero"):
+            engine.connect()
+        before = before or open_files()
+    assert wait_for(lambda: open_files() < before + 5, within=5)
     engine.dispose()
 
 

@@ -50,8 +50,12 @@ class Limits:
 
         @event.listens_for(engine, "connect")
         def set_them(driver: psycopg.Connection[tuple[str]], _: object) -> None:
-            driver.execute(_SET, (list(wanted), list(wanted.values()), list(WHOEVER_SET_THEM)))
-            driver.commit()
+            try:
+                driver.execute(_SET, (list(wanted), list(wanted.values()), list(WHOEVER_SET_THEM)))
+                driver.commit()
+            except psycopg.Error:
+                driver.close()  # the pool would only forget it
+                raise
 
         return engine
 

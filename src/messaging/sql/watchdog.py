@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
@@ -23,7 +24,6 @@ from typing import Any
 import psycopg
 from psycopg.errors import ConnectionTimeout
 from sqlalchemy import Engine, event
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from messaging.errors import Unavailable
 
@@ -55,8 +55,8 @@ class Watchdog:
 
     def __init__(self, timeouts: Timeouts | None = None) -> None:
         self._timeouts = timeouts or Timeouts()
-        self._out: dict[ConnectionPoolEntry, float] = {}  # since when
-        self._lines: dict[ConnectionPoolEntry, socket.socket] = {}
+        self._out: dict[int, float] = {}  # since when, by the driver's identity
+        self._lines: dict[int, socket.socket] = {}
         self._back = Condition()
         self._away: tuple[float, str] | None = None  # since when, and how it was noticed
         self._connect: Callable[[], Driver] | None = None
@@ -109,21 +109,24 @@ class Watchdog:
             return True
         return not any(is_connected(line) for line in self._lines.copy().values())
 
-    def _on_connect(self, driver: Driver, entry: ConnectionPoolEntry) -> None:
-        if line := self._lines.pop(entry, None):  # of one that another listener did not like
-            line.close()
-        self._lines[entry] = socket.socket(fileno=os.dup(driver.fileno()))  # ours, whatever becomes of the driver's
-        self._out[entry] = time.monotonic()
+    def _on_connect(self, driver: Driver, _: object) -> None:
+        one = id(driver)
+        self._lines[one] = socket.socket(fileno=os.dup(driver.fileno()))  # ours, whatever becomes of the driver's
+        self._out[one] = time.monotonic()
+        weakref.finalize(driver, self._forget, one).atexit = False  # one that another listener did not like
 
-    def _on_checkout(self, _: Driver, entry: ConnectionPoolEntry, __: object) -> None:
-        self._out[entry] = time.monotonic()
+    def _on_checkout(self, driver: Driver, *_: object) -> None:
+        self._out[id(driver)] = time.monotonic()
 
-    def _on_checkin(self, _: Driver | None, entry: ConnectionPoolEntry) -> None:
-        self._out.pop(entry, None)
+    def _on_checkin(self, driver: Driver | None, _: object) -> None:
+        self._out.pop(id(driver), None)
 
-    def _on_close(self, _: Driver, entry: ConnectionPoolEntry) -> None:
-        self._out.pop(entry, None)
-        if line := self._lines.pop(entry, None):
+    def _on_close(self, driver: Driver, _: object) -> None:
+        self._forget(id(driver))
+
+    def _forget(self, one: int) -> None:
+        self._out.pop(one, None)
+        if line := self._lines.pop(one, None):
             line.close()
 
     # --- the thread --------------------------------------------------------------
@@ -176,9 +179,9 @@ class Watchdog:
     def _abort(self, older_than: float) -> None:
         """A connection that came back at this very moment may be among them: who gets it next runs again."""
         now = time.monotonic()
-        for entry, since in self._out.copy().items():
-            if now - since > older_than and (line := self._lines.get(entry)):
-                self._out.pop(entry, None)
+        for one, since in self._out.copy().items():
+            if now - since > older_than and (line := self._lines.get(one)):
+                self._out.pop(one, None)
                 with suppress(OSError):
                     line.shutdown(socket.SHUT_RDWR)
 
