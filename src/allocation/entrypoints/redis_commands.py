@@ -228,9 +228,8 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
     """How the command ends, or has ended; None where nobody can know."""
     handled = service.command_bus.position(redis_channels.COMMANDS)
     place = service.command_group.look_at(handled) if handled else None
-    has_effects = not _is_dry_run(entry)
-    seems_handled = has_effects and is_at_or_before(entry, handled)
-    is_in_doubt = seems_handled or (has_effects and place is not None and place.is_in_doubt)
+    seems_handled = is_at_or_before(entry, handled)
+    is_in_doubt = seems_handled or (place is not None and place.is_in_doubt)
     if not is_in_doubt and entry.tries <= MOST_TRIES:
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
     if known := service.command_bus.recall(request):  # it took effect, and only that was not answered
@@ -239,7 +238,7 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
         about = {"stream": redis_channels.COMMANDS, "entry": entry.id}
         log.warning("passed over: it was handled longer ago than outcomes are kept", extra=about)
         return None
-    if is_in_doubt and service.command_group.is_old(entry):
+    if is_in_doubt and not _is_dry_run(entry) and service.command_group.is_old(entry):
         reason = "nobody knows any more whether it was handled: the stream is another than it was"
         return _refused(entry, UnreadableMessage(reason))
     if entry.tries <= MOST_TRIES:  # it is young, and would be known
