@@ -36,6 +36,12 @@ class FaultProxy:
         """Connections are still taken, and nothing comes through any more."""
         self._flows.clear()
 
+    def forget_all(self) -> None:
+        """Nothing comes through any more of the connections that there are, as when a firewall has forgotten them."""
+        self._flows.clear()
+        self._flows = Event()
+        self._flows.set()
+
     def speak_again(self) -> None:
         self._flows.set()
 
@@ -65,14 +71,16 @@ class FaultProxy:
                 server = socket.create_connection(self._server)
                 with self._lock:
                     self._pairs.append((client, server))
-                asked = Event()
-                Thread(target=self._carry, args=(client, server, asked, True), daemon=True).start()
-                Thread(target=self._carry, args=(server, client, asked, False), daemon=True).start()
+                asked, flows = Event(), self._flows
+                Thread(target=self._carry, args=(client, server, asked, flows, True), daemon=True).start()
+                Thread(target=self._carry, args=(server, client, asked, flows, False), daemon=True).start()
 
-    def _carry(self, source: socket.socket, target: socket.socket, asked_to_commit: Event, asks: bool) -> None:
+    def _carry(
+        self, source: socket.socket, target: socket.socket, asked_to_commit: Event, flows: Event, asks: bool
+    ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                self._flows.wait()
+                flows.wait()
                 if data != _FLUSH:
                     self.round_trips += not asks and not self._heard_last
                     self._heard_last = not asks

@@ -176,6 +176,20 @@ def test_who_never_had_a_connection_is_told_in_time_too(serve: Serve, proxy: Fau
     assert wait_for(lambda: add_batch(client).status_code == 201, within=10)
 
 
+def test_who_meets_one_silent_connection_meets_no_other(serve: Serve, proxy: FaultProxy) -> None:
+    """As when a firewall has forgotten them: new ones are to be had."""
+    client = serve(proxy.url)
+    assert add_batch(client).status_code == 201
+    assert {status for status, *_ in ask_by_many(client, "warm")} == {202, 404}
+
+    proxy.forget_all()
+
+    allocate(client, "the first")
+    begun = time.monotonic()
+    assert [allocate(client, f"o{number}").status_code for number in range(10)] == [202] * 10
+    assert time.monotonic() - begun < 5, "each that is met costs a second and a half"
+
+
 def test_who_hangs_is_cut_also_when_another_noticed_the_silence_first(proxy: FaultProxy) -> None:
     through = Watchdog(Timeouts(connect=0.2)).over(database_engine(proxy.url, connections=2))
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from messaging.errors import OutcomeUnknown
@@ -47,8 +47,13 @@ def connection(engine: Engine, isolation_level: IsolationLevel = "AUTOCOMMIT") -
 
 def replaced_one_by_one(engine: Engine) -> Engine:
     """The same engine, whose connections are asked whether they are good once another one was lost, before they are
-    used again. SQLAlchemy would close them all first, and there may be no new ones to be had."""
+    used again. SQLAlchemy would close them all first, and there may be no new ones to be had. Who was silent would be
+    asked in vain: then all that are as old are replaced."""
     lost_at = 0.0
+
+    def was_silent(driver: Any) -> bool:
+        watch = engine.get_execution_options().get(OPTION)
+        return watch is not None and watch.has_cut(driver)
 
     @event.listens_for(engine, "connect")
     def on_connect(_: object, entry: ConnectionPoolEntry) -> None:
@@ -59,7 +64,10 @@ def replaced_one_by_one(engine: Engine) -> Engine:
         nonlocal lost_at
         if context.is_disconnect and context.connection is not None:
             lost_at = time.monotonic()
-            context.invalidate_pool_on_disconnect = context.connection.info.pop(_WITH_ALL, False)
+            with_all = context.connection.info.pop(_WITH_ALL, False)
+            context.invalidate_pool_on_disconnect = with_all or was_silent(
+                context.connection.connection.driver_connection
+            )
 
     @event.listens_for(engine, "checkout")
     def on_checkout(driver: psycopg.Connection[Any], entry: ConnectionPoolEntry, _: object) -> None:
@@ -68,7 +76,8 @@ def replaced_one_by_one(engine: Engine) -> Engine:
         try:
             driver.execute("")
         except psycopg.Error as error:
-            raise DisconnectionError(str(error)) from error
+            kind = InvalidatePoolError if was_silent(driver) else DisconnectionError
+            raise kind(str(error)) from error
         entry.info[_GOOD_AT] = time.monotonic()
 
     return engine

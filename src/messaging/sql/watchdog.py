@@ -57,6 +57,7 @@ class Watchdog:
         self._timeouts = timeouts or Timeouts()
         self._out: dict[int, float] = {}  # since when, by the driver's identity
         self._lines: dict[int, socket.socket] = {}
+        self._silent: set[int] = set()  # those that were cut
         self._back = Condition()
         self._away: tuple[float, str] | None = None  # since when, and how it was noticed
         self._connect: Callable[[], Driver] | None = None
@@ -86,6 +87,10 @@ class Watchdog:
                 self._back.wait_for(lambda: not self._away, max(0.0, since + self._timeouts.outage - time.monotonic()))
             if self._away:
                 raise Unavailable(f"the database is away: {self._away[1]}")
+
+    def has_cut(self, driver: Driver) -> bool:
+        """Whether this connection was silent, as others may be that are as old."""
+        return id(driver) in self._silent
 
     # --- what the pool does ----------------------------------------------------
 
@@ -126,6 +131,7 @@ class Watchdog:
 
     def _forget(self, one: int) -> None:
         self._out.pop(one, None)
+        self._silent.discard(one)
         if line := self._lines.pop(one, None):
             line.close()
 
@@ -182,6 +188,7 @@ class Watchdog:
         for one, since in self._out.copy().items():
             if now - since > older_than and (line := self._lines.get(one)):
                 self._out.pop(one, None)
+                self._silent.add(one)
                 with suppress(OSError):
                     line.shutdown(socket.SHUT_RDWR)
 
