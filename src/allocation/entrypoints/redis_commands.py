@@ -285,10 +285,8 @@ def _note_handled(service: Service, entry: Entry) -> None:
     if is_at_or_before(entry, handled):
         return
     position = group.position_of(entry)
-    if handled and group.look_at(handled).is_in_doubt:
-        position = replace(
-            position, fingerprint=""
-        )  # those after it are in doubt too, until a new one has taken effect
+    if handled and group.look_at(handled).is_in_doubt:  # those after it are too, until a new one has taken effect
+        position = replace(position, fingerprint="")
     service.command_bus.advance(position)
 
 
