@@ -69,18 +69,22 @@ class Reader:
 
 
 class Subscriber:
-    """Hears every entry of the stream of events, and keeps it in the order heard. Where the stream was made anew it
-    begins anew."""
+    """Reads every entry of the stream of events, and keeps those of the round that goes on, in the order read. Where
+    the stream was made anew it begins anew."""
 
     def __init__(self, world: World) -> None:
-        self.told: list[Told] = []
+        self._round, self._read = "", list[Told]()
         self._world = world
         self._stop = Event()
         self._thread = Thread(target=self._listen, name="subscriber", daemon=True)
         self._thread.start()
 
-    def about(self, name: str) -> list[Told]:
-        return [told for told in self.told[:] if told.sku.startswith(f"{name}-")]
+    def begin(self, name: str) -> None:
+        """Of a round. Those of earlier ones come again with every loss in Redis, and are many in the end."""
+        self._round, self._read = f"{name}-", []
+
+    def heard(self) -> list[Told]:
+        return self._read[:]
 
     def stop(self) -> None:
         self._stop.set()
@@ -99,9 +103,13 @@ class Subscriber:
                         for entry, fields in answer[0][1] if answer else []:
                             last = entry.decode()
                             if event := fields.get(b"event"):  # else a stranger's
-                                self.told.append(Told.read(last, event, time.time()))
+                                self._keep(Told.read(last, event, time.time()))
             except redis.RedisError:
                 time.sleep(0.02)
+
+    def _keep(self, told: Told) -> None:
+        if told.sku.startswith(self._round):
+            self._read.append(told)
 
 
 def unfinished(world: World, name: str, subscriber: Subscriber) -> str:
@@ -113,7 +121,7 @@ def unfinished(world: World, name: str, subscriber: Subscriber) -> str:
             if commands := waiting_commands(client):
                 return f"{commands} commands that wait"
             there = logged(world, name)
-            if untold := there - {(told.sku, told.version) for told in subscriber.about(name)}:
+            if untold := there - {(told.sku, told.version) for told in subscriber.heard()}:
                 return f"{len(untold)} events not heard of"
             if gone := there - {(told.sku, told.version) for told in in_the_stream(world, name)}:
                 return f"{len(gone)} events that are not in the stream any more"

@@ -197,7 +197,7 @@ def _see_recovery(stage: Stage, load: Load, moment: float) -> None:
     logged = eventually(lambda: stage.logged(load), "the database answers", REST)
 
     def recovered() -> bool:
-        told = stage.subscriber.about(shared.name)
+        told = stage.subscriber.heard()
         sent = {one.id for one in shared.sent[:] if one.sent_at > moment}
         newer = [event for event in told if event.heard > moment]
         return (

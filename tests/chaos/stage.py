@@ -39,6 +39,7 @@ class Stage:
     def new_load(self, seed: int) -> Load:
         """With names of its own, so that what earlier rounds left is not in the way."""
         self.rounds += 1
+        self.subscriber.begin(f"r{self.rounds}")
         return Load(self.world, self.api, f"r{self.rounds}", seed)
 
     def unfinished(self, load: Load) -> str:
@@ -70,7 +71,7 @@ class Stage:
         shared = load.shared
         rows = read_rows(self.world, shared.name)
         logged = {str(row[2]) for row in rows.event_log}
-        told = self.subscriber.about(shared.name)
+        told = self.subscriber.heard()
         mails = {one: moment for one, moment in mails_in(self.folder).items() if one in logged}
         history = History(told, shared.asked[:], shared.sent[:], rows, mails=mails)
         history.moments, history.misused, history.copies = moments or [], shared.misused, shared.copies

@@ -152,7 +152,7 @@ def test_a_stream_that_is_made_anew_at_the_same_moment_is_read_from_its_beginnin
 
 def test_so_does_the_subscriber_of_the_chaos_rounds(every_redis_url: str, client: redis.Redis) -> None:
     def heard(subscriber: Subscriber, number: int) -> bool:
-        return wait_for(lambda: len(subscriber.told) == number, within=10)
+        return wait_for(lambda: len(subscriber.heard()) == number, within=10)
 
     world: Any = SimpleNamespace(redis=lambda: redis_client(every_redis_url))
     tell(client, "LAMP", 1, 2, 3)
