@@ -865,6 +865,15 @@ def earlier(entry_id: bytes, milliseconds: int) -> str:
     return f"{int(moment) - milliseconds}-{number}"
 
 
+def handle_fifteen(service: Service, producer: Producer, redis_server: redis.Redis) -> None:
+    """Commands: a batch, and its quantities from 11 to 24."""
+    producer.create_batch("b1", "LAMP", 10)
+    for qty in range(11, 25):
+        producer.change_batch_quantity("b1", qty)
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+
 def quantities(sql: Sql) -> list[int]:
     found = sql("SELECT (data ->> 'qty')::int FROM event_log WHERE type = 'batch_quantity_changed.v1' ORDER BY version")
     return [qty for (qty,) in found]
@@ -1264,11 +1273,7 @@ def test_of_an_old_stream_that_somebody_has_made_anew_with_other_ids_nothing_has
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, under_its_eyes: bool
 ) -> None:
     """Nobody knows what of it was handled; what is sent after that is."""
-    producer.create_batch("b1", "LAMP", 10)
-    for qty in range(11, 25):
-        producer.change_batch_quantity("b1", qty)
-    with at_work(partial(run, service)):
-        until_all_is_done(redis_server)
+    handle_fifteen(service, producer, redis_server)
     age(redis_server, sql)
     service.housekeeping.forget_old_messages()
 
@@ -1300,11 +1305,7 @@ def test_of_an_old_stream_that_somebody_has_made_anew_with_other_ids_nothing_has
 
 def be_forgotten(service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql) -> None:
     """Fifteen commands are handled, and a day later the inbox knows nothing of them."""
-    producer.create_batch("b1", "LAMP", 10)
-    for qty in range(11, 25):
-        producer.change_batch_quantity("b1", qty)
-    with at_work(partial(run, service)):
-        until_all_is_done(redis_server)
+    handle_fifteen(service, producer, redis_server)
     age(redis_server, sql, days=25 / 24)
     service.housekeeping.forget_old_messages()
 
@@ -1371,11 +1372,7 @@ def test_what_is_known_in_a_stream_that_was_made_anew_does_not_vouch_for_what_co
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:
     """The consumer stops in the middle of it, and the inbox forgets the rest."""
-    producer.create_batch("b1", "LAMP", 10)
-    for qty in range(11, 25):
-        producer.change_batch_quantity("b1", qty)
-    with at_work(partial(run, service)):
-        until_all_is_done(redis_server)
+    handle_fifteen(service, producer, redis_server)
     entries: Any = redis_server.xrange(COMMANDS)
     redis_server.delete(COMMANDS)
     for entry_id, fields in entries[:8]:

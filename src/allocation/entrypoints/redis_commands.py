@@ -116,13 +116,15 @@ def _handle_first_pending(service: Service, handled: Position | None, stop: Even
     entry = group.first_pending()
     if entry is None:
         return handled, False
-    is_next = handled is not None and not is_at_or_before(entry, handled)
-    if handled and is_next and group.look_at(handled).has_skipped([entry]):
-        _go_back_to(service, handled)
+    place = group.look_at(handled) if handled and not is_at_or_before(entry, handled) else None
+    if place and place.has_skipped([entry]):
+        _go_back_to(service, place.handled)
     elif not _handle_one(service, entry, stop):
         stop.wait(_PAUSE_AFTER_A_FAULT)
-    elif is_next:
+    elif place and place.is_in_doubt:
         handled = service.command_bus.position(redis_channels.COMMANDS)
+    elif place:
+        handled = group.position_of(entry)
     return handled, True
 
 

@@ -46,9 +46,9 @@ def connection(engine: Engine, isolation_level: IsolationLevel = "AUTOCOMMIT") -
 
 
 def replaced_one_by_one(engine: Engine) -> Engine:
-    """The same engine, whose connections are asked whether they are good once another one was lost, before they are
-    used again. SQLAlchemy would close them all first, and there may be no new ones to be had. Who was silent would be
-    asked in vain: then all that are as old are replaced."""
+    """The same engine, whose connections are tested once another one was lost, before they are used again. SQLAlchemy
+    would close them all first, and there may be no new ones to be had. A test of silent ones would take too long: then
+    all that are as old are replaced."""
     lost_at = 0.0
 
     def was_silent(driver: Any) -> bool:

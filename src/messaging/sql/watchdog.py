@@ -223,7 +223,7 @@ def turned(arguments: dict[str, Any], turn: int) -> dict[str, Any]:
 
 
 def within(seconds: float, connect: Callable[[], Driver]) -> Driver:
-    """What `connect` returns, or ConnectionTimeout: the driver itself can't be told to wait less than two seconds.
+    """What `connect` returns, or ConnectionTimeout: the driver itself waits for two seconds at least.
 
     Waited for in slices, so that no time counts while this process did not get to look: it may be busy in a long call.
     """
