@@ -322,8 +322,8 @@ def _at_risk(product: Product) -> Iterator[tuple[Missed, AtRisk]]:
             continue
         for one in line.allocations:
             eta = product.batches[one.batchref].eta
-            if one.line.qty and is_too_late(eta, day, today):
-                late = AtRisk(*of_line, one.line.qty, one.batchref, eta, day, (there_on(eta, today) - day).days)
+            if one.promised and is_too_late(eta, day, today):
+                late = AtRisk(*of_line, one.promised, one.batchref, eta, day, (there_on(eta, today) - day).days)
                 yield Missed(day, line.sku, one.version), late
         if line.waiting and day < today:
             late = AtRisk(*of_line, line.waiting, None, None, day, (today - day).days)
@@ -336,7 +336,7 @@ def _place(line: PlacedLine) -> Place:
 
 def _promises(product: Product, line: PlacedLine) -> list[Promise]:
     has = line.allocations
-    return [Promise(one.batchref, one.line.qty, product.batches[one.batchref].eta, one.dispatched) for one in has]
+    return [Promise(one.batchref, one.promised, product.batches[one.batchref].eta, one.dispatched) for one in has]
 
 
 def _shelf(product: Product) -> Shelf:

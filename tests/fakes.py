@@ -106,7 +106,7 @@ class FakeProducts:
         self._replay()
         for new in self._new:
             self._product(new.stream).apply(new.event)
-            self._product(new.stream).roomier.clear()
+            self._product(new.stream).freed_batches.clear()
 
     def _record(self, product: Product, version: int, event: Event) -> None:
         self._new.append(NewEvent(product.sku, version, event))
@@ -119,7 +119,7 @@ class FakeProducts:
         for recorded in heapq.merge(*self._log.values(), key=lambda recorded: recorded.metadata.time):
             self._product(recorded.stream).apply(cast(Event, recorded.event))
         for product in self._products.values():
-            product.roomier.clear()
+            product.freed_batches.clear()
 
 
 class FakeUnitOfWork(MemoryTransaction):

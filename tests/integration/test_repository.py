@@ -70,7 +70,7 @@ def test_every_field_of_an_allocation_comes_back(service: Service) -> None:
 
     with service.bus.unit_of_work() as uow:
         lines = uow.products.get("LAMP").lines
-        allocation = Allocation(OrderLine("o1", "LAMP", 7, "line-1"), "b1", version=2)
+        allocation = Allocation("LAMP", 2, "o1", "line-1", promised=7, batchref="b1")
         assert lines.get(("o1", "line-1")) == PlacedLine("o1", "line-1", "LAMP", (allocation,))
         assert lines.get(("o1", "line-2")) is None
 

@@ -164,7 +164,7 @@ def compared(unit_of_work: Callable[[], AbstractContextManager[UnitOfWork]], ora
             assert (batch.overdue, batch.expired) == (lot.overdue, lot.expired), ref
         for orderid, lineid in oracle.lines:
             line = uow.products.line(orderid, lineid)
-            has = {one.batchref: (one.line.qty, one.dispatched) for one in line.allocations}
+            has = {one.batchref: (one.promised, one.dispatched) for one in line.allocations}
             assert has == oracle.has((orderid, lineid)), (orderid, lineid)
             assert line.returned == oracle.came_back[orderid, lineid]
             assert line.waiting == oracle.waiting[orderid, lineid], (orderid, lineid)

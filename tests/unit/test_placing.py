@@ -43,7 +43,7 @@ def line(service: Service, orderid: str, lineid: str) -> PlacedLine:
 def has(service: Service, orderid: str, lineid: str) -> tuple[dict[str, int], int]:
     """What is promised to a line, by batch, and how much it waits for."""
     found = line(service, orderid, lineid)
-    return {one.batchref: one.line.qty for one in found.allocations if one.line.qty}, found.waiting
+    return {one.batchref: one.promised for one in found.promises}, found.waiting
 
 
 @pytest.fixture

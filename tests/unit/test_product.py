@@ -271,8 +271,8 @@ class Stored:
         self._allocations = allocations
 
     def read_line(self, key: LineKey) -> PlacedLine | None:
-        found = [one for one in self._allocations if one.line.key == key]
-        return PlacedLine(*key, found[0].line.sku, tuple(found)) if found else None
+        found = [one for one in self._allocations if one.line_key == key]
+        return PlacedLine(*key, found[0].sku, tuple(found)) if found else None
 
     def read_lines(self, keys: Sequence[LineKey]) -> None:
         """All are at hand."""
@@ -294,7 +294,7 @@ class Stored:
 
 
 def test_a_promise_that_was_broken_in_this_transaction_is_not_broken_again() -> None:
-    old, new = (Allocation(OrderLine(order, "LAMP", 5), "b1", version) for version, order in ((2, "old"), (3, "new")))
+    old, new = (Allocation("LAMP", version, order, "", 5, "b1") for version, order in ((2, "old"), (3, "new")))
     product = Product("LAMP", version_number=3, lines=Lines(Stored(new, old)))
     product.batches.add(replace(Batch.created(BatchCreated("b1", "LAMP", 10, None), added=1), taken_quantity=10))
 

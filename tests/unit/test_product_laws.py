@@ -124,7 +124,7 @@ def after(asked: list[Command | Later]) -> Product:
 @given(requests)
 def test_a_product_is_nothing_but_its_history(asked: list[Command | Later]) -> None:
     product = after(asked)
-    product.catch_up()
+    product.keep_tentative()
 
     assert Product.replay("SKU", product.events) == product
 
@@ -141,7 +141,7 @@ def test_each_unit_of_a_batch_is_in_one_place_and_the_lines_say_the_same(asked: 
     for batch in product.batches.of("SKU"):
         allocations = [line.of_batch(batch.reference) for line in product.lines.of_sku("SKU").values()]
         has = [allocation for allocation in allocations if allocation]
-        assert batch.promised_quantity == sum(allocation.line.qty for allocation in has)
+        assert batch.promised_quantity == sum(allocation.promised for allocation in has)
         assert batch.dispatched_quantity == sum(allocation.dispatched for allocation in has)
         held = [hold.qty for hold in product.holds.of_sku("SKU").values() if hold.batchref == batch.reference]
         assert batch.held_quantity == sum(held)
@@ -172,7 +172,7 @@ def test_nobody_waits_who_fits(asked: list[Command | Later]) -> None:
 def test_each_unit_of_a_line_is_in_one_place(asked: list[Command | Later]) -> None:
     """By what was asked for and given up alone."""
     product = after(asked)
-    product.catch_up()
+    product.keep_tentative()
 
     asked_for: Counter[LineKey] = Counter()
     for event in product.events:
@@ -207,7 +207,7 @@ def test_an_order_that_is_all_or_nothing_is_whole_or_out_of_stock_and_nothing_el
 ) -> None:
     product = after(asked)
     ask(product, Later(0))
-    product.catch_up()  # with holds that had run out
+    product.keep_tentative()  # with holds that had run out
     before = len(product.events)
     whole = replace(order, mode="all_or_nothing")
 
@@ -292,21 +292,21 @@ def test_of_the_lowest_priority_the_newest_are_broken_and_no_more_than_must_be(
     if batch is None:
         return
     allocations = [line.of_batch(ref) for line in product.lines.of_sku("SKU").values()]
-    promises = [one for one in allocations if one and one.line.qty]
-    weakest = sorted(promises, key=lambda one: (product.lines[one.line.key].terms.priority, -one.version))
+    promises = [one for one in allocations if one and one.promised]
+    weakest = sorted(promises, key=lambda one: (product.lines[one.line_key].terms.priority, -one.version))
     before = len(product.events)
 
     with suppress(DomainError):
         change_batch_quantity(product, ref, qty)
 
     lost = [event for event in product.events[before:] if isinstance(event, Deallocated)][::-1]
-    assert [(event.orderid, event.lineid) for event in lost] == [one.line.key for one in weakest[: len(lost)]]
+    assert [(event.orderid, event.lineid) for event in lost] == [one.line_key for one in weakest[: len(lost)]]
     for event, promise in zip(lost[:-1], weakest, strict=False):
-        assert event.qty == promise.line.qty
+        assert event.qty == promise.promised
     for event, promise in zip(lost[-1:], weakest[len(lost) - 1 :], strict=False):
-        may_split = product.lines[promise.line.key].terms.may_split
+        may_split = product.lines[promise.line_key].terms.may_split
         assert batch.available_quantity < (1 if may_split else event.qty)
-        assert event.qty == promise.line.qty or may_split
+        assert event.qty == promise.promised or may_split
 
 
 @given(requests, commands)
@@ -387,12 +387,12 @@ class Stored:
 
     def first_to_break(self, batch: Batch) -> Iterator[Allocation]:
         found = [line.of_batch(batch.reference) for line in self._lines.values()]
-        promised = (one for one in found if one and one.line.qty)
+        promised = (one for one in found if one and one.promised)
         return iter(sorted(promised, key=lambda one: (one.priority, -one.version)))
 
     def promised_later(self, batch: Batch) -> Iterator[Allocation]:
         lines = (line for line in self._lines.values() if line.sku == batch.sku)
-        promised = [one for line in lines for one in line.allocations if one.line.qty]
+        promised = [one for line in lines for one in line.promises]
         later = (one for one in promised if self._batches[one.batchref].preference > batch.preference)
         return iter(sorted(later, key=lambda one: (-one.priority, one.version)))
 
@@ -423,7 +423,7 @@ def test_it_makes_no_difference_how_many_open_batches_a_product_is_loaded_with(
     bought: list[CreateBatch], asked: list[Command | Later], few: int, asked_then: list[Command | Later]
 ) -> None:
     whole = after([*bought, *asked])
-    whole.catch_up()
+    whole.keep_tentative()
     stored = Stored(whole)
     at_hand = [copy(batch) for batch in stored.open[:few]]
     stored.horizon = at_hand[-1].preference if len(at_hand) == few else None

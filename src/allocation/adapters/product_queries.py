@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 from zlib import crc32
@@ -39,7 +39,7 @@ from allocation.database.tables import (
 )
 from allocation.domain.batches import Batch
 from allocation.domain.holds import Hold
-from allocation.domain.lines import SINGLE_LINE, Allocation, LineTerms, OrderLine
+from allocation.domain.lines import SINGLE_LINE, Allocation, LineTerms
 from messaging.sql.moments import moment_from
 from messaging.sql.statements import compiled, rows_of
 from messaging.sql.tables import event_log
@@ -57,21 +57,8 @@ STORED_AS: dict[str, ColumnElement[Any]] = {
 _BATCH: list[ColumnElement[Any]] = [
     STORED_AS[name] if name in STORED_AS else batches.c[name] for name in BATCH_FIELDS
 ]  # by position: by name takes three times as long
-
-
-def allocation_of(  # noqa: PLR0917 - a row of the table, in its order
-    sku: str,
-    version: int,
-    orderid: str,
-    lineid: str,
-    qty: int,
-    batchref: str,
-    dispatched: int,
-    priority: int,
-    needed_by: date | None,
-) -> Allocation:
-    line = OrderLine(orderid=orderid, sku=sku, qty=qty, lineid=lineid)
-    return Allocation(line, batchref, version, dispatched, priority, needed_by)
+ALLOCATION = [allocations.c["qty" if field.name == "promised" else field.name] for field in fields(Allocation)]
+"""Selected by position, as batches are."""
 
 
 def hold_of(sku: str, hold_id: str, qty: int, batchref: str, until: datetime, version: int) -> Hold:  # noqa: PLR0917 - a row of the table, in its order
@@ -173,7 +160,7 @@ def _lines_of(given: FromClause, lineid: ColumnElement[str], is_meant: ColumnEle
     first = and_(allocations.c.sku == order_lines.c.sku, allocations.c.version == order_lines.c.version)
     waits = and_(backorders.c.sku == order_lines.c.sku, backorders.c.since == order_lines.c.since)
     of_line = [order_lines.c[name] for name in ("sku", "version", "others", "returned", "since", "terms")]
-    of_batch = [allocations.c[name] for name in ("qty", "batchref", "dispatched", "priority", "needed_by")]
+    of_batch = ALLOCATION[len(("sku", "version", "orderid", "lineid")) :]
     return select(
         given.c.orderid, lineid, orders.c.cancelled, *of_line, backorders.c.qty.label("waiting"), *of_batch
     ).select_from(
@@ -199,7 +186,7 @@ HOLDS = compiled(
 
 _places = rows_of(allocations.c.sku, allocations.c.version)
 ALLOCATIONS = compiled(
-    select(allocations)
+    select(*ALLOCATION)
     .select_from(_places)
     .join(allocations, and_(allocations.c.sku == _places.c.sku, allocations.c.version == _places.c.version))
 )
@@ -207,7 +194,7 @@ ALLOCATIONS = compiled(
 _loses = (-allocations.c.version).label("newest")
 _beyond = rows_of(allocations.c.sku, allocations.c.batchref, allocations.c.priority, column("newest", BigInteger))
 _next = (
-    select(allocations)
+    select(*ALLOCATION)
     .where(
         allocations.c.sku == _beyond.c.sku,
         allocations.c.batchref == _beyond.c.batchref,
@@ -256,7 +243,7 @@ def _place_of(of: Any) -> ColumnElement[Any]:
 
 _keeps = tuple_(-allocations.c.priority, allocations.c.version)
 _promised_later = (
-    select(allocations)
+    select(*ALLOCATION)
     .join(batches, and_(batches.c.sku == allocations.c.sku, batches.c.reference == allocations.c.batchref))
     .where(
         allocations.c.sku == _onward.c.sku,

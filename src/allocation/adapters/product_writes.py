@@ -147,14 +147,14 @@ def _allocation_statements(changes: Sequence[Change]) -> Iterator[Statement]:
     changed: list[Row] = []
     new: list[Row] = []
     for before, now in changes:
-        had = {(one.line.sku, one.version): one for one in before.allocations} if before else {}
+        had = {(one.sku, one.version): one for one in before.allocations} if before else {}
         for one in now.allocations:
-            was = had.pop((one.line.sku, one.version), None) if had else None
+            was = had.pop((one.sku, one.version), None) if had else None
             if was is None:
                 new.append(_allocation_row(one))
             elif one != was:
-                by = {"qty": one.line.qty - was.line.qty, "dispatched": one.dispatched - was.dispatched}
-                changed.append({"sku": one.line.sku, "version": one.version} | by)
+                by = {"qty": one.promised - was.promised, "dispatched": one.dispatched - was.dispatched}
+                changed.append({"sku": one.sku, "version": one.version} | by)
         removed += [{"sku": sku, "version": version} for sku, version in had]
     yield from _those_with_rows(
         (_DELETE_ALLOCATIONS, removed), (_UPDATE_ALLOCATIONS, changed), (_INSERT_ALLOCATIONS, new)
@@ -200,18 +200,8 @@ def _those_with_rows(*statements: tuple[Write, list[Row]]) -> Iterator[Statement
 
 
 def _allocation_row(allocation: Allocation) -> Row:
-    line = allocation.line
-    return {
-        "sku": line.sku,
-        "version": allocation.version,
-        "orderid": line.orderid,
-        "lineid": line.lineid,
-        "qty": line.qty,
-        "batchref": allocation.batchref,
-        "dispatched": allocation.dispatched,
-        "priority": allocation.priority,
-        "needed_by": allocation.needed_by,
-    }
+    row = asdict(allocation)
+    return row | {"qty": row.pop("promised")}
 
 
 def _line_row(line: PlacedLine) -> Row:

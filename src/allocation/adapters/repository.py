@@ -148,7 +148,7 @@ class SqlAlchemyProducts:
         for new in self._new:
             product = self._load(new.stream)
             product.apply(new.event)
-            product.roomier.clear()  # those who waited were served
+            product.freed_batches.clear()  # those who waited were served
 
     def _start_from_what_was_read(self) -> None:
         self._batches = Batches(self)
@@ -217,7 +217,7 @@ class SqlAlchemyProducts:
             if sku is None:
                 continue
             key = orderid, lineid
-            has = () if version is None else (queries.allocation_of(sku, version, orderid, lineid, *allocated),)
+            has = () if version is None else (Allocation(sku, version, orderid, lineid, *allocated),)
             waits = queries.terms_from(terms), since or 0, waiting or 0
             self._lines[key] = PlacedLine(orderid, lineid, sku, has, returned, *waits)
             if others:
@@ -230,9 +230,7 @@ class SqlAlchemyProducts:
         wanted = [(self._lines[key], version) for key, versions in self._others.items() for version in versions]
         places: list[Row] = [{"sku": line.sku, "version": version} for line, version in wanted if line]
         rows = self._ask(Query(queries.ALLOCATIONS, places))[queries.ALLOCATIONS]
-        found = {
-            (allocation.line.sku, allocation.version): allocation for allocation in starmap(queries.allocation_of, rows)
-        }
+        found = {(allocation.sku, allocation.version): allocation for allocation in starmap(Allocation, rows)}
         for key, versions in self._others.items():
             line = self._lines[key]
             assert line, "others are of lines that are there"
@@ -287,7 +285,7 @@ class SqlAlchemyProducts:
             if not rows:
                 return
             for row in rows:
-                allocation = queries.allocation_of(*row)
+                allocation = Allocation(*row)
                 place = {"priority": allocation.priority, "newest": -allocation.version}
                 yield allocation
 
@@ -315,8 +313,8 @@ class SqlAlchemyProducts:
             rows = self._ask(Query(queries.PROMISED_LATER, [behind]))[queries.PROMISED_LATER]
             if not rows:
                 return
-            found = list(starmap(queries.allocation_of, rows))
-            self.read_lines([one.line.key for one in found])
+            found = list(starmap(Allocation, rows))
+            self.read_lines([one.line_key for one in found])
             self.read_batches({one.batchref for one in found})
             for allocation in found:
                 place = {"keeps": -allocation.priority, "version": allocation.version}

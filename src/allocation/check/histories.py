@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, Text, cast, select
 
-from allocation.adapters.product_queries import BATCH_FIELDS, STORED_AS, terms_from
+from allocation.adapters.product_queries import ALLOCATION, BATCH_FIELDS, STORED_AS, terms_from
 from allocation.adapters.product_writes import backorder_row
 from allocation.adapters.wire_names import CODEC
 from allocation.check.difference import Difference, UnknownEvent, the_batch, the_event, the_line
@@ -21,7 +21,7 @@ from allocation.check.streams import pairs, side_by_side, stream
 from allocation.database.tables import allocations, backorders, batches, documents, holds, order_lines, products
 from allocation.domain.events import Event
 from allocation.domain.holds import Hold
-from allocation.domain.lines import SINGLE_LINE, Allocation, LineTerms, OrderLine
+from allocation.domain.lines import SINGLE_LINE, Allocation, LineTerms
 from allocation.domain.product import Product
 from messaging.errors import UnknownMessage, UnreadableMessage
 from messaging.sql.event_log import data_from, time_from
@@ -46,7 +46,7 @@ _BATCHES = select(
         if name not in ("sku", "reference")
     ),
 ).order_by(batches.c.sku, batches.c.reference)
-_ALLOCATIONS = select(allocations).order_by(allocations.c.sku, allocations.c.version)
+_ALLOCATIONS = select(*ALLOCATION).order_by(allocations.c.sku, allocations.c.version)
 _LINES = (
     select(
         *(order_lines.c[name] for name in ("sku", "orderid", "lineid", "returned", "since")),
@@ -154,7 +154,7 @@ class History:
     def allocation_differences(self, stored: Iterable[Row[Any]]) -> Iterator[Difference]:
         lines = self._product.lines.of_sku(self._sku).values()
         replayed = sorted((one.version, one) for line in lines for one in line.allocations)
-        for version, expected, found in pairs(replayed, ((row.version, _allocation(row)) for row in stored)):
+        for version, expected, found in pairs(replayed, ((row.version, Allocation(*tuple(row))) for row in stored)):
             if expected != found:
                 yield Difference(
                     f"allocation {version} of {self._sku!r} by its history", _in_words(expected), _in_words(found)
@@ -212,19 +212,14 @@ def _terms(stored: str | None) -> LineTerms | str:
         return f"what can't be read: {stored:.60}"
 
 
-def _allocation(row: Row[Any]) -> Allocation:
-    line = OrderLine(orderid=row.orderid, sku=row.sku, qty=row.qty, lineid=row.lineid)
-    return Allocation(line, row.batchref, row.version, row.dispatched, row.priority, row.needed_by)
-
-
 def _in_words(allocation: Allocation | None) -> str | None:
     if allocation is None:
         return None
-    line = allocation.line
+    line = the_line(allocation.orderid, allocation.lineid)
     left = f" and {allocation.dispatched} dispatched" if allocation.dispatched else ""
     needed_by = f", needed by {allocation.needed_by}" if allocation.needed_by else ""
     priority = f", of priority {allocation.priority}" if allocation.priority != SINGLE_LINE.priority else ""
     return (
-        f"{line.qty}{left} of {line.sku!r} for {the_line(line.orderid, line.lineid)} from batch {allocation.batchref!r}"
+        f"{allocation.promised}{left} of {allocation.sku!r} for {line} from batch {allocation.batchref!r}"
         f"{needed_by}{priority}"
     )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from enum import Enum
+from enum import Enum, auto
 from itertools import chain
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from allocation.domain.batches import Batch
 from allocation.domain.errors import InvalidSku, LineConflict, OrderIsCancelled
 from allocation.domain.events import Allocated, Backordered, OutOfStock
 from allocation.domain.lines import SINGLE_LINE, LineTerms, OrderLine, PlacedLine, is_too_late
 from allocation.domain.product import Product
+
+T = TypeVar("T")
 
 Pieces: TypeAlias = list[tuple[Batch, int]]
 """So much of each batch."""
@@ -24,11 +26,11 @@ _NOTHING: Mapping[str, int] = MappingProxyType({})
 class Objection(Enum):
     """Why a batch is passed over."""
 
-    EXPIRED = "expired"
-    ELSEWHERE = "elsewhere"
-    TOO_LATE = "too late"
-    EMPTY = "empty"
-    TOO_SMALL = "too small"
+    EXPIRED = auto()
+    ELSEWHERE = auto()
+    TOO_LATE = auto()
+    EMPTY = auto()
+    TOO_SMALL = auto()
 
 
 def allocate(product: Product, line: OrderLine) -> str | None:
@@ -81,7 +83,7 @@ def record_allocated(  # noqa: PLR0917 - what the event says
     product: Product, line: OrderLine | PlacedLine, terms: LineTerms, batch: Batch, qty: int, waited: bool = False
 ) -> None:
     of_line = terms.priority, terms.needed_by, terms.may_split, terms.waits, terms.locations
-    product.record(Allocated(line.orderid, line.sku, qty, batch.reference, line.lineid, *of_line, waited))
+    product.record(Allocated(line.orderid, line.sku, qty, batch.reference, line.lineid, *of_line, waited=waited))
 
 
 def choose(
@@ -93,9 +95,9 @@ def choose(
     among: Sequence[Batch] | None = None,
     first: Batch | None = None,
 ) -> Pieces:
-    """All of it from the preferred batch that has room; else, of a line that may be split, what the preferred ones
-    have. So much of batches is `taken` already, by reference. `among`: only these batches, the preferred first. One
-    that comes `first` is preferred to all others."""
+    """All of it from the preferred batch that has room for it; else, for a line that may be split, what the preferred
+    ones have. `taken`: what is spoken for already, by batch reference. `among`: only these batches, the preferred
+    first. `first`: a batch preferred to all others."""
     parts: Pieces = []
     candidates = examine(product, qty, terms, taken, among)
     if first:
@@ -107,13 +109,15 @@ def choose(
         if room >= qty:
             return [(batch, qty)]
         parts.append((batch, room))
-    pieces: Pieces = []
-    for batch, room in parts:
-        if not qty:
-            break
-        pieces.append((batch, min(qty, room)))
-        qty -= min(qty, room)
-    return pieces
+    return list(spread(qty, parts))
+
+
+def spread(qty: int, over: Iterable[tuple[T, int]]) -> Iterator[tuple[T, int]]:
+    """Of each as much as there is, in this order, until it is `qty`."""
+    for one, there_is in over:
+        if part := min(qty, there_is):
+            yield one, part
+            qty -= part
 
 
 def examine(

@@ -17,25 +17,25 @@ def fill(product: Product) -> None:
     """Serve those who wait from the batches that have got room since, once all broken promises are placed again. In
     their turn, each that fits, from the batch that it would choose; who does not fit waits on. What is free again of
     goods that are known to have expired goes into quarantine."""
-    if not product.roomier or product.lines.has_broken(product.sku):
+    if not product.freed_batches or product.lines.has_broken(product.sku):
         return
-    roomier = [product.batches[reference] for reference in product.roomier]
-    product.roomier.clear()
-    for batch in roomier:
+    freed = [product.batches[reference] for reference in product.freed_batches]
+    product.freed_batches.clear()
+    for batch in freed:
         if batch.expired and batch.is_received and batch.available_quantity > 0:  # it came back, or was found
             product.record(BatchExpired(batch.reference, product.sku, batch.available_quantity))
     if product.waiting:
-        roomier.sort(key=attrgetter("preference"))
-        for line in _in_turn(product, roomier):
-            for batch, qty in choose(product, line.waiting, line.terms, among=roomier):
+        freed.sort(key=attrgetter("preference"))
+        for line in _in_turn(product, freed):
+            for batch, qty in choose(product, line.waiting, line.terms, among=freed):
                 record_allocated(product, line, line.terms, batch, qty, waited=True)
 
 
-def _in_turn(product: Product, roomier: Sequence[Batch]) -> Iterator[PlacedLine]:
+def _in_turn(product: Product, freed: Sequence[Batch]) -> Iterator[PlacedLine]:
     """Each that may fit one of them."""
     queues = (
         product.lines.backorders(batch, batch.eta and max(batch.eta, product.today()))
-        for batch in roomier
+        for batch in freed
         if batch.available_quantity > 0 and not product.is_expired(batch)
     )
     last = None

@@ -18,10 +18,9 @@ def break_newest(product: Product, batch: Batch, too_much: int | None = None) ->
     too_much = -batch.available_quantity if too_much is None else too_much
     too_much -= _break_holds(product, batch, too_much)
     broken = list(_until_it_fits(product, batch, too_much))
-    product.lines.prefetch([allocation.line.key for allocation, _ in broken])
+    product.lines.prefetch([allocation.line_key for allocation, _ in broken])
     for allocation, qty in reversed(broken):
-        line = allocation.line
-        product.record(Deallocated(line.orderid, line.sku, qty, batch.reference, line.lineid))
+        product.record(Deallocated(allocation.orderid, product.sku, qty, batch.reference, allocation.lineid))
 
 
 def _break_holds(product: Product, batch: Batch, too_much: int) -> int:
@@ -47,8 +46,8 @@ def _until_it_fits(product: Product, batch: Batch, too_much: int) -> Iterator[tu
     if too_much <= 0:
         return
     for allocation in product.lines.first_to_break(batch):
-        qty = allocation.line.qty
-        if qty > too_much and product.lines[allocation.line.key].terms.may_split:
+        qty = allocation.promised
+        if qty > too_much and product.lines[allocation.line_key].terms.may_split:
             qty = too_much
         yield allocation, qty
         too_much -= qty

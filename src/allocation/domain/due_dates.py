@@ -13,7 +13,7 @@ from allocation.domain.product import Product
 def apply_due_dates(product: Product, references: Sequence[str]) -> None:
     """Record what has come due by now: holds that have run out, and of these batches which have expired or are overdue,
     by their days. Each is recorded once; nothing is due that is recorded already."""
-    product.catch_up()
+    product.keep_tentative()
     known = [batch for one in dict.fromkeys(references) if (batch := product.batches.get(one))]
     ours = [batch for batch in known if batch.sku == product.sku]
     overdue = [(batch.eta, False, batch) for batch in ours if batch.eta and _is_newly_overdue(product, batch)]

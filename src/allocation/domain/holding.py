@@ -93,7 +93,7 @@ def confirm(product: Product, cmd: ConfirmHold) -> None:
 def end_due(product: Product, due: Iterable[Hold]) -> None:
     """Have these be free: they have run out, the first first, and those who wait are served from each before the next
     one ends. It is recorded together with the next event, if there is one."""
-    with product.ahead():
+    with product.tentatively():
         for hold in due:
             product.note_revision(product.batches[hold.batchref])
             end(product, hold, "expired")

@@ -79,18 +79,25 @@ class OrderLine(KnownBySku):
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """What a line has of one batch: the `qty` of `line` is promised, and so much more was `dispatched`.
+    """What a line has of one batch: so much is `promised`, and so much more was `dispatched`.
 
     `version` is that of its product when the promise was made: the higher, the newer. `priority` and `needed_by` are
     the line's.
     """
 
-    line: OrderLine
-    batchref: str
+    sku: str
     version: int
+    orderid: str
+    lineid: str
+    promised: int
+    batchref: str
     dispatched: int = 0
     priority: int = SINGLE_LINE.priority
     needed_by: date | None = SINGLE_LINE.needed_by
+
+    @property
+    def line_key(self) -> LineKey:
+        return self.orderid, self.lineid
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,12 @@ class PlacedLine:
 
     @property
     def promised(self) -> int:
-        return sum(allocation.line.qty for allocation in self.allocations)
+        return sum(allocation.promised for allocation in self.allocations)
+
+    @property
+    def promises(self) -> list[Allocation]:
+        """Of which batches something is promised."""
+        return [allocation for allocation in self.allocations if allocation.promised]
 
     @property
     def dispatched(self) -> int:
@@ -140,7 +152,7 @@ class PlacedLine:
     @property
     def batch_quantities(self) -> Mapping[str, int]:
         """What it has of each batch, there or gone."""
-        return {one.batchref: one.line.qty + one.dispatched for one in self.allocations}
+        return {one.batchref: one.promised + one.dispatched for one in self.allocations}
 
     def of_batch(self, batchref: str) -> Allocation | None:
         return next((allocation for allocation in self.allocations if allocation.batchref == batchref), None)
@@ -148,11 +160,19 @@ class PlacedLine:
     def promise(self, batchref: str, qty: int, version: int) -> PlacedLine:
         """More of a batch of which something is promised keeps its age; a batch that the line has keeps its place."""
         there = self.of_batch(batchref) if self.allocations else None
-        if there and there.line.qty:
+        if there and there.promised:
             return self._with(there, promised=qty)
-        line = OrderLine(self.orderid, self.sku, qty, self.lineid)
-        of_line = self.terms.priority, self.terms.needed_by
-        new = Allocation(line, batchref, version, there.dispatched if there else 0, *of_line)
+        new = Allocation(
+            sku=self.sku,
+            version=version,
+            orderid=self.orderid,
+            lineid=self.lineid,
+            promised=qty,
+            batchref=batchref,
+            dispatched=there.dispatched if there else 0,
+            priority=self.terms.priority,
+            needed_by=self.terms.needed_by,
+        )
         kept = tuple(new if one is there else one for one in self.allocations) if there else (*self.allocations, new)
         return replace(self, allocations=kept)
 
@@ -178,10 +198,9 @@ class PlacedLine:
         return found
 
     def _with(self, there: Allocation, promised: int = 0, dispatched: int = 0) -> PlacedLine:
-        line = replace(there.line, qty=there.line.qty + promised)
-        now = replace(there, line=line, dispatched=there.dispatched + dispatched)
+        now = replace(there, promised=there.promised + promised, dispatched=there.dispatched + dispatched)
         kept = (now if one is there else one for one in self.allocations)
-        return replace(self, allocations=tuple(one for one in kept if one.line.qty or one.dispatched))
+        return replace(self, allocations=tuple(one for one in kept if one.promised or one.dispatched))
 
 
 class StoredLines(Protocol):
@@ -249,20 +268,18 @@ class Lines:
     def first_to_break(self, batch: Batch) -> Iterator[Allocation]:
         """What is promised from one batch, of the lowest priority and the newest first."""
         in_memory = (line.of_batch(batch.reference) for line in self.changed.values())
-        ours = sorted((one for one in in_memory if one and one.line.qty), key=_loses)
+        ours = sorted((one for one in in_memory if one and one.promised), key=_loses)
         stored = self.stored.first_to_break(batch) if self.stored else ()
-        return heapq.merge(ours, (one for one in stored if one.line.key not in self.changed), key=_loses)
+        return heapq.merge(ours, (one for one in stored if one.line_key not in self.changed), key=_loses)
 
     def promised_elsewhere(self, batch: Batch) -> Iterator[Allocation]:
         """What is promised from other batches of its SKU, in the reverse of the order in which it is broken; of what
         was stored, only what may move to this one."""
         lines = (line for line in self.changed.values() if line.sku == batch.sku)
-        promised = (
-            one for line in lines for one in line.allocations if one.line.qty and one.batchref != batch.reference
-        )
+        promised = (one for line in lines for one in line.promises if one.batchref != batch.reference)
         ours = sorted(promised, key=_keeps)
         stored = self.stored.promised_later(batch) if self.stored else ()
-        return heapq.merge(ours, (one for one in stored if one.line.key not in self.changed), key=_keeps)
+        return heapq.merge(ours, (one for one in stored if one.line_key not in self.changed), key=_keeps)
 
     def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
         """Lines that wait for this SKU, in their turn; of those that were stored, who may be served from the batch."""

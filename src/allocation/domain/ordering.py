@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
-from allocation.domain.allocating import record_allocated
+from allocation.domain.allocating import record_allocated, spread
 from allocation.domain.batches import Batch
 from allocation.domain.breaking import break_newest
 from allocation.domain.commands import Dispatch, ParcelLine, ReturnLine
@@ -19,7 +19,7 @@ from allocation.domain.events import (
     Returned,
     WhyReleased,
 )
-from allocation.domain.lines import PlacedLine, is_too_late
+from allocation.domain.lines import Allocation, PlacedLine, is_too_late
 from allocation.domain.product import Product
 from allocation.domain.receiving import batch_of
 
@@ -31,9 +31,8 @@ def release_line(product: Product, line: PlacedLine, why: Literal["released", "c
     """Give back all that is promised to it, wait for no more, and return the version at which that is recorded; None
     when it is nothing. What has left stays so."""
     first = product.version_number + 1
-    for allocation in line.allocations:
-        if allocation.line.qty:
-            release(product, line, allocation.line.qty, allocation.batchref, why)
+    for one in line.promises:
+        release(product, line, one.promised, one.batchref, why)
     if line.waiting:
         release(product, line, line.waiting, None, why)
     return first if product.version_number >= first else None
@@ -84,8 +83,9 @@ def dispatch(
             _move_promise(product, line, *picked[0])
     for product, line, _, picked in leaving:
         for batch, qty in picked:
-            about = line.orderid, product.sku, qty, batch.reference, line.lineid
-            product.record(Dispatched(*about, cmd.dispatch_id))
+            product.record(
+                Dispatched(line.orderid, product.sku, qty, batch.reference, line.lineid, dispatch_id=cmd.dispatch_id)
+            )
     for product, _, part, picked in leaving:
         if part.batchref is not None:
             break_newest(product, picked[0][0])
@@ -105,14 +105,18 @@ def take_back(product: Product, line: PlacedLine, cmd: ReturnLine) -> int:
         text = f"{cmd.qty} of line {line.lineid} of order {line.orderid}: {possible} are out"
         raise NotEnough(text, possible)
     first = product.version_number + 1
-    left = cmd.qty
-    for one in reversed(out):
-        qty = min(left, one.dispatched)
-        if not qty:
-            break
-        left -= qty
-        about = line.orderid, product.sku, qty, one.batchref, line.lineid
-        product.record(Returned(*about, cmd.return_id, cmd.condition))
+    for one, qty in spread(cmd.qty, ((one, one.dispatched) for one in reversed(out))):
+        product.record(
+            Returned(
+                line.orderid,
+                product.sku,
+                qty,
+                one.batchref,
+                line.lineid,
+                return_id=cmd.return_id,
+                condition=cmd.condition,
+            )
+        )
         if cmd.condition == "check":
             product.record(Quarantined(one.batchref, product.sku, qty, "suspect", cmd.return_id, "return"))
     return first
@@ -154,17 +158,12 @@ def _picked(product: Product, line: PlacedLine, part: ParcelLine) -> list[tuple[
     if part.batchref is not None:
         promised = [(batch_of(product, part.batchref), part.qty)]
     else:
-        promised = [(product.batches[one.batchref], one.line.qty) for one in line.allocations if one.line.qty]
+        promised = [(product.batches[one.batchref], one.promised) for one in line.promises]
         promised.sort(key=lambda pair: pair[0].preference)
-    left = part.qty
-    picked = []
-    for batch, there in promised:
-        if not left:
-            break
+    picked = list(spread(part.qty, promised))
+    for batch, _ in picked:
         if not batch.is_received:
             raise NotArrived(batch)
-        picked.append((batch, min(left, there)))
-        left -= min(left, there)
     return picked
 
 
@@ -181,16 +180,18 @@ def _require_on_shelf(picked: Sequence[tuple[Batch, int]]) -> None:
 def _move_promise(product: Product, line: PlacedLine, batch: Batch, qty: int) -> None:
     """Have so much of the line be promised from the batch that it was picked from, also if that is too much for it."""
     there = line.of_batch(batch.reference)
-    missing = left = qty - (there.line.qty if there else 0)
+    missing = qty - (there.promised if there else 0)
     if missing <= 0:
         return
-    others = [one for one in line.allocations if one.line.qty and one.batchref != batch.reference]
-    for one in sorted(others, key=lambda other: product.batches[other.batchref].preference, reverse=True):
-        given_up = min(left, one.line.qty)
-        if given_up:
-            release(product, line, given_up, one.batchref, "moved")
-            left -= given_up
+    give_up(product, line, missing, [one for one in line.promises if one.batchref != batch.reference], "moved")
     record_allocated(product, line, line.terms, batch, missing)
+
+
+def give_up(product: Product, line: PlacedLine, qty: int, promises: Sequence[Allocation], why: WhyReleased) -> None:
+    """So much of these, first of the batches that are preferred least."""
+    weakest_first = sorted(promises, key=lambda one: product.batches[one.batchref].preference, reverse=True)
+    for one, part in spread(qty, ((one, one.promised) for one in weakest_first)):
+        release(product, line, part, one.batchref, why)
 
 
 def release(product: Product, line: PlacedLine, qty: int, batchref: str | None, why: WhyReleased) -> None:
@@ -209,6 +210,6 @@ def is_at_risk(product: Product, line: PlacedLine) -> bool:
     needed_by = line.terms.needed_by
     if needed_by is None or not (line.waiting or line.promised):
         return False
-    etas = [product.batches[one.batchref].eta for one in line.allocations if one.line.qty]
+    etas = [product.batches[one.batchref].eta for one in line.promises]
     today = product.today()
     return any(is_too_late(eta, needed_by, today) for eta in [*etas, *([today] if line.waiting else [])])

@@ -24,7 +24,7 @@ from allocation.domain.events import OutOfStock
 from allocation.domain.holding import end
 from allocation.domain.holds import Hold, HoldKey
 from allocation.domain.lines import LineTerms, OrderLine, PlacedLine
-from allocation.domain.ordering import release
+from allocation.domain.ordering import give_up, release
 from allocation.domain.product import Product
 
 
@@ -137,11 +137,7 @@ def _reduce(product: Product, line: PlacedLine, by: int) -> None:
     if waiting := min(by, line.waiting):
         release(product, line, waiting, None, "changed")
         by -= waiting
-    promised = [one for one in line.allocations if one.line.qty]
-    for one in sorted(promised, key=lambda one: product.batches[one.batchref].preference, reverse=True):
-        if given_back := min(by, one.line.qty):
-            release(product, line, given_back, one.batchref, "changed")
-            by -= given_back
+    give_up(product, line, by, line.promises, "changed")
     left = product.lines[line.key].waiting
     for batch, qty in allocating.choose(product, left, line.terms) if left else ():
         allocating.record_allocated(product, line, line.terms, batch, qty, waited=True)
@@ -164,7 +160,7 @@ def _extend(product: Product, line: PlacedLine, by: int) -> None:
 
 
 def _where_it_is(product: Product, line: PlacedLine, more: int) -> Batch | None:
-    batches = [product.batches[one.batchref] for one in line.allocations if one.line.qty]
+    batches = [product.batches[one.batchref] for one in line.promises]
     for batch in sorted(batches, key=attrgetter("preference")):
         if batch.available_quantity >= more and not allocating.objection_to(product, batch, line.terms):
             return batch
@@ -178,7 +174,6 @@ def _where_all_fits(product: Product, line: PlacedLine, more: int) -> Batch | No
 
 
 def _move(product: Product, line: PlacedLine, batch: Batch, more: int) -> None:
-    for one in line.allocations:
-        if one.line.qty:
-            release(product, line, one.line.qty, one.batchref, "moved")
+    for one in line.promises:
+        release(product, line, one.promised, one.batchref, "moved")
     allocating.record_allocated(product, line, line.terms, batch, line.promised + more)

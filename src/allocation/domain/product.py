@@ -77,11 +77,11 @@ class Product:
         self.now = now
         self.today = today
         self.events: list[Event] = []
-        self._unrecorded: list[tuple[int, Event]] = []
-        self._is_ahead = False
-        self._recorded: dict[str, Revision] = {}
-        self.roomier: dict[str, None] = {}
-        """Batches that have more to give since those who wait were served, or give it sooner."""
+        self._tentative: list[tuple[int, Event]] = []
+        self._is_tentative = False
+        self._stored_revisions: dict[str, Revision] = {}
+        self.freed_batches: dict[str, None] = {}
+        """Batches that have more to give, or sooner, since backorders were last served."""
         self._on_event = on_event
 
     @classmethod
@@ -90,42 +90,41 @@ class Product:
         product = cls(sku)
         for event in history:
             product.apply(event)
-        product.roomier.clear()
+        product.freed_batches.clear()
         return product
 
     def record(self, event: Event) -> None:
         self.apply(event)
-        self._unrecorded.append((self.version_number, event))
-        if not self._is_ahead:
-            self.catch_up()
+        self._tentative.append((self.version_number, event))
+        if not self._is_tentative:
+            self.keep_tentative()
 
     @contextmanager
-    def ahead(self) -> Iterator[None]:
-        """What is recorded meanwhile has come about by itself: it counts at once, but leaves no trace unless something
-        else is recorded after it."""
-        self._is_ahead = True
+    def tentatively(self) -> Iterator[None]:
+        """Events recorded in this block take effect at once, but are kept only if another one follows: that a hold has
+        run out need not be stored as long as nothing else is."""
+        self._is_tentative = True
         try:
             yield
         finally:
-            self._is_ahead = False
+            self._is_tentative = False
 
-    def catch_up(self) -> None:
-        """Record what has come about by itself."""
-        self._recorded.clear()
-        for version, event in self._unrecorded:
+    def keep_tentative(self) -> None:
+        self._stored_revisions.clear()
+        for version, event in self._tentative:
             self.events.append(event)
             if self._on_event:
                 self._on_event(self, version, event)
-        self._unrecorded.clear()
+        self._tentative.clear()
 
     def note_revision(self, batch: Batch) -> None:
-        """As it is recorded, before something comes about by itself."""
-        self._recorded.setdefault(batch.reference, batch.revision)
+        """As it is stored, before a tentative event changes it."""
+        self._stored_revisions.setdefault(batch.reference, batch.revision)
 
     def is_as_seen(self, batch: Batch, seen: Collection[Revision] | None) -> bool:
-        """Whether somebody has seen it so: as it is, or as it is recorded, since others can't see more. None has not
-        looked."""
-        return seen is None or batch.revision in seen or self._recorded.get(batch.reference) in seen
+        """Whether one of these revisions is the batch's: as it is, or as it is stored, since a caller has seen no
+        tentative event. None: the caller does not say, and any will do."""
+        return seen is None or batch.revision in seen or self._stored_revisions.get(batch.reference) in seen
 
     def is_expired(self, batch: Batch) -> bool:
         """It can be sold on its last day, and not after it."""
@@ -142,13 +141,13 @@ class Product:
                 self.waiting += self.lines.wait(event)
             case BatchCreated():
                 self.batches.add(Batch.created(event, added=self.version_number))
-                self.roomier[event.ref] = None
+                self.freed_batches[event.ref] = None
             case BatchQuantityChanged() | BatchCounted():
                 self.batches[event.ref].purchased_quantity = event.qty
-                self.roomier[event.ref] = None
+                self.freed_batches[event.ref] = None
             case BatchReceived():
                 self.batches.receive(event, added=self.version_number)
-                self.roomier[event.ref] = None
+                self.freed_batches[event.ref] = None
             case BatchOverdue():
                 self.batches[event.ref].overdue = True
             case BatchExpired():
@@ -156,7 +155,7 @@ class Product:
                 self._move(event.ref, quarantined=event.qty, taken=event.qty)
             case EtaChanged():
                 self.batches.expect(event)
-                self.roomier[event.ref] = None
+                self.freed_batches[event.ref] = None
             case Quarantined():
                 self._move(event.ref, quarantined=event.qty, taken=event.qty)
             case QuarantineReleased():
@@ -210,7 +209,7 @@ class Product:
         batch.dispatched_quantity += dispatched
         batch.quarantined_quantity += quarantined
         if purchased > taken:
-            self.roomier[ref] = None
+            self.freed_batches[ref] = None
 
     def __eq__(self, other: object) -> bool:
         """Whether two products in memory are in the same state."""

@@ -24,8 +24,8 @@ from allocation.service_layer import order_answers
 from allocation.service_layer.order_answers import JsonObject
 from allocation.service_layer.ports import UnitOfWork
 
-Places: TypeAlias = dict[str, int]
-"""Where it is recorded what a command led to: the first version, by SKU. Empty when nothing changed."""
+RecordedAt: TypeAlias = dict[str, int]
+"""The version at which what a command led to begins, by SKU. Empty when nothing changed."""
 
 
 def add_batch(cmd: commands.CreateBatch, uow: UnitOfWork) -> Literal[True] | None:
@@ -48,44 +48,44 @@ def place_order(cmd: commands.PlaceOrder, uow: UnitOfWork) -> JsonObject:
     return order_answers.placed(cmd, uow.products.lines_of(cmd.orderid), uow.products.get(cmd.lines[0].sku))
 
 
-def change_line(cmd: commands.ChangeLine, uow: UnitOfWork) -> Places:
+def change_line(cmd: commands.ChangeLine, uow: UnitOfWork) -> RecordedAt:
     line = uow.products.line(cmd.orderid, cmd.lineid)
     product = uow.products.get(line.sku)
-    return _place(product, placing.change_line(product, line, cmd))
+    return _recorded_at(product, placing.change_line(product, line, cmd))
 
 
-def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> Places:
+def change_batch_quantity(cmd: commands.ChangeBatchQuantity, uow: UnitOfWork) -> RecordedAt:
     product = uow.products.get_by_batchref(cmd.ref)
-    return _place(product, receiving.change_batch_quantity(product, cmd.ref, cmd.qty, cmd.seen))
+    return _recorded_at(product, receiving.change_batch_quantity(product, cmd.ref, cmd.qty, cmd.seen))
 
 
 def change_eta(cmd: commands.ChangeEta, uow: UnitOfWork) -> None:
     receiving.change_eta(uow.products.get_by_batchref(cmd.ref), cmd.ref, cmd.eta, cmd.seen)
 
 
-def receive_batch(cmd: commands.ReceiveBatch, uow: UnitOfWork) -> Places:
+def receive_batch(cmd: commands.ReceiveBatch, uow: UnitOfWork) -> RecordedAt:
     product = uow.products.get_by_batchref(cmd.ref)
-    return _place(product, receiving.receive_batch(product, cmd))
+    return _recorded_at(product, receiving.receive_batch(product, cmd))
 
 
-def count_batch(cmd: commands.CountBatch, uow: UnitOfWork) -> Places:
+def count_batch(cmd: commands.CountBatch, uow: UnitOfWork) -> RecordedAt:
     product = uow.products.get_by_batchref(cmd.ref)
-    return _place(product, receiving.count_batch(product, cmd))
+    return _recorded_at(product, receiving.count_batch(product, cmd))
 
 
-def quarantine(cmd: commands.Quarantine, uow: UnitOfWork) -> Places:
+def quarantine(cmd: commands.Quarantine, uow: UnitOfWork) -> RecordedAt:
     product = uow.products.get_by_batchref(cmd.ref)
-    return _place(product, quarantining.quarantine(product, cmd))
+    return _recorded_at(product, quarantining.quarantine(product, cmd))
 
 
-def release_quarantine(cmd: commands.ReleaseQuarantine, uow: UnitOfWork) -> Places:
+def release_quarantine(cmd: commands.ReleaseQuarantine, uow: UnitOfWork) -> RecordedAt:
     product = uow.products.get_by_batchref(cmd.ref)
-    return _place(product, quarantining.release(product, cmd))
+    return _recorded_at(product, quarantining.release(product, cmd))
 
 
-def write_off(cmd: commands.WriteOff, uow: UnitOfWork) -> Places:
+def write_off(cmd: commands.WriteOff, uow: UnitOfWork) -> RecordedAt:
     product = uow.products.get_by_batchref(cmd.ref)
-    return _place(product, quarantining.write_off(product, cmd))
+    return _recorded_at(product, quarantining.write_off(product, cmd))
 
 
 def place_hold(cmd: commands.PlaceHold, uow: UnitOfWork) -> JsonObject:
@@ -105,13 +105,8 @@ def void_hold(cmd: commands.VoidHold, uow: UnitOfWork) -> None:
 
 
 def _held(hold: Hold) -> JsonObject:
-    return {
-        "hold_id": hold.hold_id,
-        "sku": hold.sku,
-        "qty": hold.qty,
-        "batchref": hold.batchref,
-        "until": hold.until.isoformat().replace("+00:00", "Z"),
-    }
+    until = hold.until.isoformat().replace("+00:00", "Z")
+    return {"hold_id": hold.hold_id, "sku": hold.sku, "qty": hold.qty, "batchref": hold.batchref, "until": until}
 
 
 def pull_forward(cmd: commands.PullForward, uow: UnitOfWork) -> JsonObject:
@@ -120,15 +115,15 @@ def pull_forward(cmd: commands.PullForward, uow: UnitOfWork) -> JsonObject:
     return {
         "moved": [
             {
-                "orderid": pulled.line.orderid,
-                "lineid": pulled.line.lineid,
+                "orderid": one.orderid,
+                "lineid": one.lineid,
                 "sku": cmd.sku,
-                "qty": pulled.qty,
-                "from": pulled.batchref,
+                "qty": one.promised,
+                "from": one.batchref,
                 "to": cmd.ref,
                 "outcome": "moved",
             }
-            for pulled in moved
+            for one in moved
         ]
     }
 
@@ -137,27 +132,27 @@ def apply_due_dates(cmd: commands.ApplyDueDates, uow: UnitOfWork) -> None:
     due_dates.apply_due_dates(uow.products.get(cmd.sku), cmd.refs)
 
 
-def release_line(cmd: commands.ReleaseLine, uow: UnitOfWork) -> Places:
+def release_line(cmd: commands.ReleaseLine, uow: UnitOfWork) -> RecordedAt:
     line = uow.products.line(cmd.orderid, cmd.lineid)
     product = uow.products.get(line.sku)
-    return _place(product, ordering.release_line(product, line))
+    return _recorded_at(product, ordering.release_line(product, line))
 
 
-def cancel_order(cmd: commands.CancelOrder, uow: UnitOfWork) -> Places:
+def cancel_order(cmd: commands.CancelOrder, uow: UnitOfWork) -> RecordedAt:
     return ordering.cancel(cmd.orderid, uow.products.lines_of(cmd.orderid), uow.products.get)
 
 
-def dispatch(cmd: commands.Dispatch, uow: UnitOfWork) -> Places:
+def dispatch(cmd: commands.Dispatch, uow: UnitOfWork) -> RecordedAt:
     return ordering.dispatch(cmd, uow.products.line, uow.products.get)
 
 
-def take_back(cmd: commands.ReturnLine, uow: UnitOfWork) -> Places:
+def take_back(cmd: commands.ReturnLine, uow: UnitOfWork) -> RecordedAt:
     line = uow.products.line(cmd.orderid, cmd.lineid)
     product = uow.products.get(line.sku)
-    return _place(product, ordering.take_back(product, line, cmd))
+    return _recorded_at(product, ordering.take_back(product, line, cmd))
 
 
-def _place(product: Product, version: int | None) -> Places:
+def _recorded_at(product: Product, version: int | None) -> RecordedAt:
     return {} if version is None else {product.sku: version}
 
 

@@ -51,7 +51,7 @@ def _line(line: PlacedLine, product: Product) -> JsonObject:
     promises = [
         {
             "batchref": one.batchref,
-            "qty": one.line.qty,
+            "qty": one.promised,
             "eta": eta.isoformat() if (eta := product.batches[one.batchref].eta) else None,
             "dispatched": one.dispatched,
         }
