@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from operator import itemgetter
 from typing import Any, cast
@@ -28,7 +28,7 @@ from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy
 from allocation.views import AtRisk, Backorder, Batch, Line, Missed, Order, Place, Promise
-from allocation.views.batches import state_of
+from allocation.views.batches import State
 from allocation.views.stock_history import Balance, History, Step, reckoned
 from allocation.views.stock_list import Page, Shelf
 from messaging.envelope import Recorded
@@ -256,6 +256,14 @@ def view_of(batch: DomainBatch) -> Batch:
         state_of(batch.eta, batch.expires, fakes.TODAY),
         batch.location,
     )
+
+
+def state_of(eta: date | None, expires: date | None, today: date) -> State:
+    if expires and expires < today:
+        return "expired"
+    if eta is None:
+        return "received"
+    return "overdue" if eta < today else "expected"
 
 
 def held_by(product: Product) -> list[Batch]:

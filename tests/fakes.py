@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any, cast
 
 from allocation.domain.batches import Batches
-from allocation.domain.commands import ApplyDueDates, Command
+from allocation.domain.commands import Command
 from allocation.domain.documents import Documents
 from allocation.domain.errors import DomainError, UnknownBatch, UnknownLine
 from allocation.domain.events import Allocated, BatchCreated, Deallocated, Event, LineReleased
@@ -230,11 +230,11 @@ class Service:
     def unit_of_work(self) -> Iterator[UnitOfWork]:
         yield FakeUnitOfWork(self.memory, self.view, self.now)
 
-    def given(self, *commands: Command | ApplyDueDates) -> None:
+    def given(self, *commands: Command) -> None:
         for command in commands:
             self.bus.handle(command)
 
-    def when(self, command: Command | ApplyDueDates) -> Any:
+    def when(self, command: Command) -> Any:
         """What is answered, once all effects are carried out."""
         answer = self.bus.handle(command)
         for effect in self.relay.routes.all_effect_names():

@@ -351,8 +351,8 @@ def name_looked_for(given: object) -> str:
 
 
 def _said(problems: Sequence[FieldProblem], more: int = 0) -> BadInput:
-    said = [f"{'.'.join(map(_cut, one.where))}: {one.rule}" for one in problems]
-    return BadInput("; ".join(said + [f"and {more:,} more"] * bool(more)), problems)
+    texts = [f"{'.'.join(map(_cut, one.where))}: {one.rule}" for one in problems]
+    return BadInput("; ".join(texts + [f"and {more:,} more"] * bool(more)), problems)
 
 
 def _rule(problem: Any, model: type[BaseModel] | None = None, known: Collection[str] = ()) -> str:
@@ -415,8 +415,8 @@ def _shown(value: object) -> str:
 
 
 def _cut(text: object) -> str:
-    said = str(text)
-    return said if len(said) <= _LONGEST_SHOWN else said[:_LONGEST_SHOWN] + "…"
+    shown = str(text)
+    return shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
 
 
 CREATE_BATCH = Schema(stock.CREATE_BATCH)

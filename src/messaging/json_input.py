@@ -11,10 +11,10 @@ from pydantic_core import from_json
 def read_json(body: bytes | str) -> Any:
     """What it says. Raises ValueError for what is not JSON, and for an object in which a key stands twice: which of the
     two was meant, nobody knows."""
-    said = from_json(body, allow_inf_nan=False)  # RFC 8259 knows no NaN, not even under a key that we ignore
+    value = from_json(body, allow_inf_nan=False)  # RFC 8259 knows no NaN, not even under a key that we ignore
     text = body if isinstance(body, str) else body.decode()
     json.loads(text, object_pairs_hook=_once_each, parse_int=str, parse_float=str)
-    return said
+    return value
 
 
 def _once_each(pairs: list[tuple[str, object]]) -> None:

@@ -18,7 +18,7 @@ from messaging.envelope import Metadata
 
 PUBLISHED = history.published()
 
-EVERYTHING_ELSE: list[commands.Command | commands.ApplyDueDates] = [
+EVERYTHING_ELSE: list[commands.Command] = [
     commands.CreateBatch("b2", "LÄMP", 20, date(2031, 1, 1), date(2031, 5, 1)),
     commands.ChangeEta("b2", date(2031, 2, 1)),
     commands.ReceiveBatch("b2", "r-1", 15, 2, None, commands.Rest("b3", date(2031, 3, 1))),

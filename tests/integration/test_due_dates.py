@@ -59,7 +59,7 @@ def client(service: Service) -> FlaskClient:
     return create_app(service, UNRESTRICTED).test_client()
 
 
-def given(service: Service, *asked: Command | ApplyDueDates) -> None:
+def given(service: Service, *asked: Command) -> None:
     for command in asked:
         service.bus.handle(command)
 

@@ -52,7 +52,7 @@ STOCK: list[c.Command] = [
 GONE_BY = 61
 """Seconds since: one of the holds has run out."""
 
-ASKED: dict[str, c.Command | c.ApplyDueDates] = {
+ASKED: dict[str, c.Command] = {
     "create": c.CreateBatch("new", "LAMP", 5),
     "allocate": c.Allocate("o1", "LAMP", 3, "2"),
     "allocate another SKU": c.Allocate("o1", "SOFA", 1, "3"),
@@ -83,7 +83,9 @@ ASKED: dict[str, c.Command | c.ApplyDueDates] = {
 
 
 def test_every_command_is_one_of_a_pair() -> None:
-    assert {type(command) for command in ASKED.values()} == {*get_args(c.Command), c.ApplyDueDates}
+    assert {type(command) for command in ASKED.values()} == {*get_args(c.Command)} - {
+        c.ReportShortages
+    }  # which touches nothing
 
 
 @pytest.fixture

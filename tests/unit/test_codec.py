@@ -15,7 +15,7 @@ from allocation.adapters import wire_names
 from allocation.adapters.wire_names import CODEC
 from allocation.domain import commands, events
 from allocation.domain.errors import DomainError, UnknownRefusal
-from allocation.service_layer.messages import REFUSALS
+from allocation.service_layer.messages import COMMANDS, REFUSALS
 from messaging.cloud_events import CloudEvent, CloudEvents
 from messaging.codec import Codec, JsonObject
 from messaging.envelope import Metadata, Recorded
@@ -401,4 +401,4 @@ def test_a_key_that_an_older_release_has_stored_replays_and_the_other_way_round(
 
 
 def test_every_command_has_a_golden_fingerprint() -> None:
-    assert {type(command) for command, _ in FINGERPRINTS} == set(get_args(commands.Command))
+    assert {type(command) for command, _ in FINGERPRINTS} == {row.kind for row in COMMANDS}

@@ -20,7 +20,6 @@ from allocation.domain.allocating import allocate, choose
 from allocation.domain.batches import Batch, Batches, Preference
 from allocation.domain.commands import (
     Allocate,
-    ApplyDueDates,
     CancelOrder,
     Command,
     CreateBatch,
@@ -94,7 +93,7 @@ def new_product(clock: Clock | None = None) -> Product:
     return Product("SKU", now=clock.now, today=clock.today)
 
 
-def ask(product: Product, command: Command | ApplyDueDates | Later) -> None:
+def ask(product: Product, command: Command | Later) -> None:
     """As the bus does it, and whoever has loaded the product before."""
     if isinstance(command, Later):
         clock: Clock = product.now.__self__  # type: ignore[attr-defined]

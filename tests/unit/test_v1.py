@@ -26,7 +26,6 @@ from werkzeug.test import TestResponse
 from allocation.bootstrap import Service
 from allocation.domain import errors
 from allocation.domain.batches import Batch as DomainBatch
-from allocation.domain.commands import CreateBatch
 from allocation.domain.errors import DomainError
 from allocation.domain.events import BatchCreated
 from allocation.entrypoints.flask_app import create_app
@@ -57,9 +56,6 @@ class Api:
             except errors.UnknownBatch:
                 return None
         return next(one for one in held_by(product) if one.ref == reference)
-
-    def as_created(self, command: CreateBatch) -> Batch:
-        return Batch(command.ref, command.sku, command.qty, 0, command.qty, None)
 
     def moved(self, places: Mapping[str, int] | None) -> list[Moved]:
         return []

@@ -78,9 +78,9 @@ class MailSessions:
             raise Unavailable(self._refusal)
         self._login_again_at = self._clock() + _BETWEEN_LOGINS
 
-    def _without_password(self, said: bytes | str) -> str:
+    def _without_password(self, answer: bytes | str) -> str:
         """Servers quote what they did not understand."""
-        text = said.decode(errors="replace") if isinstance(said, bytes) else said
+        text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
         user, password = self._server.user.encode(), self._server.password.encode()
         for secret in (password, b64encode(password), b64encode(b"\0" + user + b"\0" + password)):
             text = text.replace(secret.decode(), "***")

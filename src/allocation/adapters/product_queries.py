@@ -261,47 +261,47 @@ PROMISED_LATER = compiled(select(*_promised_later.c).select_from(_onward.join(_p
 # Steps through the different sizes that fit, and takes of each the first in turn that may be served from the batch: the
 # number of lines that wait does not matter, but that of the sizes. Who is passed over is seen in the index only.
 NEXT_BACKORDERS = """
-    WITH RECURSIVE asked AS (
+    WITH RECURSIVE wanted AS (
         SELECT * FROM json_to_recordset($1::json) AS given (
             sku text, room bigint, day date, place bigint, turn integer, since bigint, served json, most integer
         )
     ), sizes (needs) AS (
         SELECT (
-            SELECT backorders.needs FROM backorders WHERE backorders.sku = asked.sku ORDER BY backorders.needs LIMIT 1
-        ) FROM asked
+            SELECT backorders.needs FROM backorders WHERE backorders.sku = wanted.sku ORDER BY backorders.needs LIMIT 1
+        ) FROM wanted
         UNION ALL
         SELECT (
             SELECT backorders.needs FROM backorders
-            WHERE backorders.sku = asked.sku AND backorders.needs > sizes.needs AND backorders.needs <= asked.room
+            WHERE backorders.sku = wanted.sku AND backorders.needs > sizes.needs AND backorders.needs <= wanted.room
             ORDER BY backorders.needs LIMIT 1
-        ) FROM sizes, asked WHERE sizes.needs IS NOT NULL
+        ) FROM sizes, wanted WHERE sizes.needs IS NOT NULL
     )
     SELECT first.turn, first.since, first.needs, waiting.orderid, waiting.lineid
-    FROM asked CROSS JOIN LATERAL (
+    FROM wanted CROSS JOIN LATERAL (
         SELECT of_size.turn, of_size.since, sizes.needs
         FROM sizes CROSS JOIN LATERAL (
-            SELECT coalesce(CAST(asked.served -> CAST(sizes.needs AS text) ->> 0 AS integer), asked.turn) AS turn,
-                   coalesce(CAST(asked.served -> CAST(sizes.needs AS text) ->> 1 AS bigint), asked.since) AS since
+            SELECT coalesce(CAST(wanted.served -> CAST(sizes.needs AS text) ->> 0 AS integer), wanted.turn) AS turn,
+                   coalesce(CAST(wanted.served -> CAST(sizes.needs AS text) ->> 1 AS bigint), wanted.since) AS since
         ) AS behind CROSS JOIN LATERAL (
             SELECT backorders.turn, backorders.since FROM backorders
-            WHERE backorders.sku = asked.sku AND backorders.needs = sizes.needs AND sizes.needs <= asked.room
+            WHERE backorders.sku = wanted.sku AND backorders.needs = sizes.needs AND sizes.needs <= wanted.room
               AND (backorders.turn, backorders.since) > (behind.turn, behind.since)
-              AND (asked.day IS NULL OR backorders.needed_by IS NULL OR backorders.needed_by >= asked.day)
-              AND backorders.places & asked.place <> 0
-            ORDER BY backorders.turn, backorders.since LIMIT asked.most
+              AND (wanted.day IS NULL OR backorders.needed_by IS NULL OR backorders.needed_by >= wanted.day)
+              AND backorders.places & wanted.place <> 0
+            ORDER BY backorders.turn, backorders.since LIMIT wanted.most
         ) AS of_size
-        ORDER BY of_size.turn, of_size.since LIMIT asked.most
+        ORDER BY of_size.turn, of_size.since LIMIT wanted.most
     ) AS first
     CROSS JOIN LATERAL (
-        SELECT orderid, lineid FROM backorders WHERE sku = asked.sku AND since = first.since LIMIT 1
+        SELECT orderid, lineid FROM backorders WHERE sku = wanted.sku AND since = first.since LIMIT 1
     ) AS waiting
     ORDER BY first.turn, first.since
 """
 LARGER_NEEDS = """
     SELECT (
-        SELECT backorders.needs FROM backorders WHERE backorders.sku = asked.sku AND backorders.needs > asked.room
+        SELECT backorders.needs FROM backorders WHERE backorders.sku = wanted.sku AND backorders.needs > wanted.room
         ORDER BY backorders.needs LIMIT 1
-    ) FROM json_to_recordset($1::json) AS asked (sku text, room bigint)
+    ) FROM json_to_recordset($1::json) AS wanted (sku text, room bigint)
 """
 
 DOCUMENT_KEY = ("about", "part", "kind", "number")

@@ -64,7 +64,7 @@ def _operation(channel: Channel, messages: list[Message]) -> JsonObject:
 def _message(message: Message) -> JsonObject:
     is_cloud_event = "specversion" in message.schema["properties"]
     correlation = "/correlationid" if is_cloud_event else "/metadata/correlation_id"
-    said = {
+    described = {
         "name": message.name,
         "title": message.name,
         "summary": message.says,
@@ -74,5 +74,5 @@ def _message(message: Message) -> JsonObject:
         "examples": [{"name": "example", "payload": message.example}],
     }
     if is_cloud_event or "metadata" in message.schema["properties"]:
-        said["correlationId"] = {"location": f"$message.payload#{correlation}"}
-    return said
+        described["correlationId"] = {"location": f"$message.payload#{correlation}"}
+    return described

@@ -77,10 +77,10 @@ def fields(row: EventRow[Any] | CommandRow[Any]) -> JsonObject:
     return _with_meanings(_plain(Schema(row).json_schema()), row.fields)
 
 
-def _with_meanings(schema: JsonObject, said: Fields) -> JsonObject:
+def _with_meanings(schema: JsonObject, meanings: Fields) -> JsonObject:
     """An object's fields described, and those of objects within it."""
-    described = _described(schema, {one.wire or name: one.meaning for name, one in said.items()})
-    for name, one in said.items():
+    described = _described(schema, {one.wire or name: one.meaning for name, one in meanings.items()})
+    for name, one in meanings.items():
         of = one.limit.of if isinstance(one.limit, Several) else one.limit
         if isinstance(of, Record):
             within = described["properties"][one.wire or name]
@@ -93,9 +93,9 @@ def _with_meanings(schema: JsonObject, said: Fields) -> JsonObject:
     return described
 
 
-def _within(schema: JsonObject, said: Fields) -> JsonObject:
+def _within(schema: JsonObject, meanings: Fields) -> JsonObject:
     closed = {name: value for name, value in schema.items() if name == "additionalProperties"}
-    return _with_meanings(_plain(schema), said) | closed
+    return _with_meanings(_plain(schema), meanings) | closed
 
 
 def _plain(schema: JsonObject) -> JsonObject:
@@ -108,8 +108,8 @@ def _plain(schema: JsonObject) -> JsonObject:
     return {"type": "object", "properties": properties, "required": schema.get("required", [])} | impossible
 
 
-def _described(schema: JsonObject, said: Mapping[str, str]) -> JsonObject:
-    unsaid = schema["properties"].keys() - said.keys()
-    assert not unsaid, f"allocation/catalogue/descriptions.py does not say what these mean: {unsaid}"
-    properties = {name: {"description": said[name]} | field for name, field in schema["properties"].items()}
+def _described(schema: JsonObject, meanings: Mapping[str, str]) -> JsonObject:
+    without_meaning = schema["properties"].keys() - meanings.keys()
+    assert not without_meaning, f"allocation/catalogue/descriptions.py does not say what these mean: {without_meaning}"
+    properties = {name: {"description": meanings[name]} | field for name, field in schema["properties"].items()}
     return schema | {"properties": properties}

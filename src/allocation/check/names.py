@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 
-def in_another_form(asked: Connection, most: int) -> list[str]:
+def in_another_form(connection: Connection, most: int) -> list[str]:
     """At most so many of them, each with what it names. It is no fault: they are found as they were sent."""
-    return [f"{row.what} {row.name!a}" for row in asked.execute(_IN_ANOTHER_FORM, {"most": most})]
+    return [f"{row.what} {row.name!a}" for row in connection.execute(_IN_ANOTHER_FORM, {"most": most})]
 
 
 _IN_ANOTHER_FORM = text("""

@@ -1,4 +1,4 @@
-"""The rule of the queue: no line waits that fits anywhere, so that who comes anew takes nothing from those who wait."""
+"""The rule of backorders: they are served first, in their turn, as soon as a batch has room for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we may be asked to do."""
+"""The commands: what callers, or the service itself, may want done."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class KnownBySku:
 
 @dataclass(frozen=True, slots=True)
 class CreateBatch:
-    """Add purchased stock; without an `eta` it is in the warehouse already. Without a `location` it lies where all does
-    of which none is said."""
+    """Add purchased stock; without an `eta` it is in the warehouse already. Stock without a `location` is at the one
+    that has no name."""
 
     ref: str
     sku: str
@@ -53,7 +53,7 @@ class Allocate(KnownBySku):
 
 @dataclass(frozen=True, slots=True)
 class OrderedLine(KnownBySku):
-    """So much of a SKU; what is held under the id `hold` of it is given back for that."""
+    """So much of a SKU. The hold with the id `hold` ends, and its stock goes to the line first."""
 
     sku: str
     qty: int
@@ -190,7 +190,7 @@ class Rest:
 class ReceiveBatch:
     """A batch has arrived: so much of it, of which so much is damaged. What is missing comes as the `rest`, or never.
 
-    Of a batch that was received before it is more.
+    For a batch that has arrived before, it is added.
     """
 
     ref: str
@@ -203,8 +203,8 @@ class ReceiveBatch:
 
 @dataclass(frozen=True, slots=True)
 class CountBatch:
-    """So much of a batch is on the shelf. The count is refused unless the books still say `expected`, as they did when
-    it began."""
+    """So much of a batch is on the shelf. The count is refused unless the quantity on record is still `expected`, as it
+    was when the count began."""
 
     ref: str
     counted: int
@@ -308,4 +308,6 @@ Command: TypeAlias = (
     | CancelOrder
     | Dispatch
     | ReturnLine
+    | ApplyDueDates
+    | ReportShortages
 )

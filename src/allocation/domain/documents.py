@@ -1,4 +1,4 @@
-"""Documents by whose numbers a warehouse knows what it has done: said twice, they count once, for good."""
+"""Documents, by whose numbers a warehouse knows what it has done: each counts once, however often it is sent."""
 
 from __future__ import annotations
 

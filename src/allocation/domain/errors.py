@@ -128,17 +128,17 @@ class BatchConflict(DomainError):
     title = "Batch exists with other values"
     example = "Batch b-17 exists already, created with 20 of RED-CHAIR, eta none (in the warehouse); asked for: qty 25"
 
-    def __init__(self, batch: Batch, **asked: object) -> None:
+    def __init__(self, batch: Batch, **given: object) -> None:
         """`asked`: what it was to have and has not."""
         created = f"{batch.initial_quantity} of {batch.sku}, eta {batch.initial_eta or 'none (in the warehouse)'}"
-        if batch.expires or batch.initial_expires or "expires" in asked:
+        if batch.expires or batch.initial_expires or "expires" in given:
             created += f", expires {batch.initial_expires or 'never'}"
         if batch.expires != batch.initial_expires:
             created += f", received with {batch.expires}"
-        if batch.location or "location" in asked:
+        if batch.location or "location" in given:
             created += f", location {batch.location or 'none'}"
-        if asked:
-            shown = {name: "none" if value in {None, ""} else value for name, value in asked.items()}
+        if given:
+            shown = {name: "none" if value in {None, ""} else value for name, value in given.items()}
             created += "; asked for: " + ", ".join(f"{name} {value}" for name, value in shown.items())
         super().__init__(f"Batch {batch.reference} exists already, created with {created}")
 

@@ -241,7 +241,8 @@ class Lines:
     cancelled: set[str] = field(default_factory=set)
     """Orders, since they were stored."""
     broken: dict[LineKey, int] = field(default_factory=dict)
-    """How much of promises that were broken, or move, has no place yet. Such a line is not begun anew."""
+    """Quantities of broken or moved promises that are not placed again yet. Meanwhile the line keeps its terms and its
+    turn, although it may have nothing."""
 
     def get(self, key: LineKey) -> PlacedLine | None:
         if key in self.changed or not self.stored:
@@ -298,7 +299,7 @@ class Lines:
     def is_cancelled(self, orderid: str) -> bool:
         return orderid in self.cancelled or bool(self.stored and self.stored.is_cancelled(orderid))
 
-    # Each of these returns by how many the lines that wait are more by it.
+    # Each of these returns the change in the number of lines that wait: -1, 0 or 1.
 
     def promise(self, event: Allocated, version: int) -> int:
         before, line = self._placed(event, version if event.waits else 0)

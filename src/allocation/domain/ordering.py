@@ -129,8 +129,8 @@ def _known_dispatch(product: Product, line: PlacedLine, dispatch_id: str, part: 
     events = [entry.event for entry in entries if isinstance(entry.event, Dispatched)]
     qty = sum(event.qty for event in events)
     if qty != part.qty or (part.batchref and {event.batchref for event in events} != {part.batchref}):
-        said = f"{qty} of line {line.lineid}, from {', '.join(event.batchref for event in events)}"
-        raise DocumentConflict(f"Dispatch {dispatch_id} of order {line.orderid}", said)
+        recorded = f"{qty} of line {line.lineid}, from {', '.join(event.batchref for event in events)}"
+        raise DocumentConflict(f"Dispatch {dispatch_id} of order {line.orderid}", recorded)
     return entries[0].version
 
 

@@ -59,9 +59,11 @@ def _known(product: Product, key: DocumentKey, event: Quarantined | QuarantineRe
     """The version at which this very event was recorded before. Raises DocumentConflict."""
     for entry in product.documents.get(key):
         if entry.event != event:
-            said = entry.event
-            assert isinstance(said, Quarantined | QuarantineReleased | WrittenOff), "a document is recorded as such"
-            what = f"{said.qty}" if isinstance(said, QuarantineReleased) else f"{said.qty}, {said.reason}"
+            recorded = entry.event
+            assert isinstance(recorded, Quarantined | QuarantineReleased | WrittenOff), "a document is recorded as such"
+            what = (
+                f"{recorded.qty}" if isinstance(recorded, QuarantineReleased) else f"{recorded.qty}, {recorded.reason}"
+            )
             raise DocumentConflict(f"{key[2].replace('_', ' ').capitalize()} {key[3]} of batch {key[0]}", what)
         return entry.version
     return None

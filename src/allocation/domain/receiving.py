@@ -42,8 +42,8 @@ def add_batch(
     """Add purchased stock. The identical batch again changes nothing. Raises BatchConflict."""
     if batch := product.batches.get(reference):
         created = batch.sku, batch.initial_quantity, batch.initial_eta, batch.initial_expires, batch.location
-        asked = {"sku": product.sku, "qty": qty, "eta": eta, "expires": expires, "location": location}
-        differ = {name: value for (name, value), was in zip(asked.items(), created, strict=True) if value != was}
+        given = {"sku": product.sku, "qty": qty, "eta": eta, "expires": expires, "location": location}
+        differ = {name: value for (name, value), was in zip(given.items(), created, strict=True) if value != was}
         if differ:
             raise BatchConflict(batch, **differ)
         return

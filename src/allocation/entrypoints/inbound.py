@@ -66,8 +66,8 @@ def _command_in(event: CloudEvent) -> object:
 def _correlation_in(body: bytes) -> str | None:
     """Where `line_allocated` has it: in a key beside the book's, and only if it can be kept."""
     metadata = from_json(body).get("metadata")
-    said = metadata.get("correlation_id") if isinstance(metadata, dict) else None
-    return said if usable_id(said) else None
+    given = metadata.get("correlation_id") if isinstance(metadata, dict) else None
+    return given if usable_id(given) else None
 
 
 class Stuck(Exception):

@@ -304,16 +304,16 @@ def _read(service: Service, entry: Entry) -> Request:
     if _is_dry_run(entry):
         return replace(read(redis_channels.COMMANDS, entry.body), message_id=None)
     if _DRY_RUN in entry.others:
-        said = _text(entry.others[_DRY_RUN])
-        raise UnreadableMessage(f"dry_run: must be 1, beside a field `replyto` that says who is told, not {said!r}")
+        value = _text(entry.others[_DRY_RUN])
+        raise UnreadableMessage(f"dry_run: must be 1, beside a field `replyto` that says who is told, not {value!r}")
     return replace(read(redis_channels.COMMANDS, entry.body), position=service.command_group.position_of(entry))
 
 
 def _near_miss(entry: Entry) -> tuple[str, str] | None:
     """A field that is nearly one of ours, and which. Who misspells `dry_run` would have done what they only asked of.
     Other fields are the sender's own."""
-    others = [said for said in map(_text, entry.others) if said not in _FIELDS]
-    return next(((said, name) for said in others for name in _FIELDS if is_near(said, name)), None)
+    others = [other for other in map(_text, entry.others) if other not in _FIELDS]
+    return next(((other, name) for other in others for name in _FIELDS if is_near(other, name)), None)
 
 
 def _is_dry_run(entry: Entry) -> bool:
@@ -338,8 +338,8 @@ def _content(entry: Entry) -> bytes:
     if may_be_done and (entry.body is not None or not entry.others):
         return entry.body or b""
     command = {"command": _text(entry.body)} if entry.body is not None else {}
-    said = {_text(name): _text(value) for name, value in entry.others.items()} | command
-    return json.dumps(said, ensure_ascii=False).encode()
+    content = {_text(name): _text(value) for name, value in entry.others.items()} | command
+    return json.dumps(content, ensure_ascii=False).encode()
 
 
 def _text(given: bytes) -> str:

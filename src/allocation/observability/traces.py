@@ -160,8 +160,8 @@ def _close(spans: ExitStack, ended: object) -> None:
 
 def _named(resource: Resource) -> Resource:
     """As OpenTelemetry's settings say; where they don't, by our own name."""
-    said = str(resource.attributes.get(SERVICE_NAME, ""))
-    return resource.merge(Resource({SERVICE_NAME: "allocation"})) if said.startswith("unknown_service") else resource
+    name = str(resource.attributes.get(SERVICE_NAME, ""))
+    return resource.merge(Resource({SERVICE_NAME: "allocation"})) if name.startswith("unknown_service") else resource
 
 
 @cache

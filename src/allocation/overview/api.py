@@ -35,12 +35,12 @@ def api(url: str, patience: float = _PATIENCE) -> Api:
     """Raises Unavailable when nothing answers there, or another program does."""
     begun = time.perf_counter()
     try:
-        said = _ask(f"{url}/readyz", patience)
+        body = _ask(f"{url}/readyz", patience)
     except (OSError, HTTPException, UnicodeError) as error:  # the last one of a host that has no such name
         raise Unavailable(_why(error)) from error
     milliseconds = round((time.perf_counter() - begun) * 1000, 1)
     try:
-        found = json.loads(said)
+        found = json.loads(body)
         status, redis_run = found["status"], found.get("redis_run")
     except (ValueError, LookupError, TypeError, AttributeError):
         status, redis_run = None, None
@@ -77,5 +77,5 @@ def _why(error: Exception) -> str:
     reason = error.reason if isinstance(error, URLError) else error
     if isinstance(reason, TimeoutError):
         return "does not answer in time"
-    said = reason.strerror if isinstance(reason, OSError) else None
-    return (said or str(reason) or type(reason).__name__).lower()
+    text = reason.strerror if isinstance(reason, OSError) else None
+    return (text or str(reason) or type(reason).__name__).lower()

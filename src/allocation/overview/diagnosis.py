@@ -89,8 +89,8 @@ def _of_api(overview: Overview) -> Iterator[Problem]:
 def _of_broker(overview: Overview) -> Iterator[Problem]:
     broker = overview.broker
     if not isinstance(broker, Broker):
-        said = why(broker).removeprefix("redis: ")
-        yield Problem(f"Redis: {said}", "bring it back; orders are taken meanwhile, and events wait")
+        reason = why(broker).removeprefix("redis: ")
+        yield Problem(f"Redis: {reason}", "bring it back; orders are taken meanwhile, and events wait")
     else:
         if broker.memory_used is not None and (broker.policy or "").startswith("allkeys"):
             yield Problem(f"Redis evicts events and commands ({broker.policy})", "set maxmemory-policy noeviction")

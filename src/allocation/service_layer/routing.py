@@ -45,7 +45,7 @@ def routes(notifications: Notifications, publisher: Publisher, stock_team: str) 
     route.event(events.Deallocated, handlers.update_allocations_view, handlers.reallocate)
     route.event(events.LineReleased, handlers.update_allocations_view)
     route.event(events.Returned, handlers.update_allocations_view)
-    for row in EVENTS:  # whatever may free stock
+    for row in EVENTS:  # whatever it was: nothing is done unless it has freed stock
         route.event(row.kind, handlers.serve_backorders)
 
     # after the commit

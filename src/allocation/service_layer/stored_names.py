@@ -34,18 +34,18 @@ class Routes(routes.Routes[UnitOfWork]):
 
 def as_stored(command: Any, products: Products) -> Any:
     """What the command looks up under the name that came, where it is stored under that and not under the usual one."""
-    asked = messages.lookups(command)
+    lookups = messages.lookups(command)
     found: dict[str, str] = {}
-    for names, is_there in ((asked.skus, _is_product), (asked.batchrefs, _is_batch)):
+    for names, is_there in ((lookups.skus, _is_product), (lookups.batchrefs, _is_batch)):
         renamed = [name for name in names if isinstance(name, Renamed) and not is_there(products, name)]
         found |= {name: name.sent for name in renamed if is_there(products, name.sent)}
     command = _with(command, found)
-    asked = messages.lookups(command)
-    for orderid, lineid in asked.lines:
+    lookups = messages.lookups(command)
+    for orderid, lineid in lookups.lines:
         keys = product(forms(orderid), forms(lineid))
         if stored := next((key for key in keys if _is_line(products, *key)), None):
             command = _with(command, dict(zip((orderid, lineid), stored, strict=True)))
-    for orderid in asked.orders:
+    for orderid in lookups.orders:
         if stored_order := next((form for form in forms(orderid) if products.lines_of(form)), None):
             command = _with(command, {orderid: stored_order})
             lineids = {line.lineid for line in products.lines_of(stored_order)}

@@ -41,11 +41,11 @@ class Missed:
 
 
 def at_risk(
-    asked: Connection, sku: str | None, after: Missed | None, most: int, zone: str
+    connection: Connection, sku: str | None, after: Missed | None, most: int, zone: str
 ) -> tuple[list[AtRisk], Missed | None]:
     """The next in the order of the days missed, and where they end, if there may be more."""
     about = place(sku, after, most + 1) | {"zone": zone}
-    rows = asked.execute(OF_SKU if sku else OF_ALL, about).all()
+    rows = connection.execute(OF_SKU if sku else OF_ALL, about).all()
     end = _end(rows[most - 1]) if len(rows) > most else None
     return [AtRisk(*row[:-1]) for row in rows[:most]], end
 
@@ -99,9 +99,9 @@ _OF_ALL = f"""
     ORDER BY needed_by, sku, since LIMIT CAST(:most AS bigint)
 """
 _OF_SKU = f"""
-    SELECT late.* FROM unnest(CAST(:skus AS text[])) AS asked (name) CROSS JOIN LATERAL (
-        {_WAITING} AND sku = asked.name COLLATE "C"
-        AND (needed_by, since, true) > (:needed_by, {_behind('asked.name COLLATE "C"')}, :waits)
+    SELECT late.* FROM unnest(CAST(:skus AS text[])) AS given (name) CROSS JOIN LATERAL (
+        {_WAITING} AND sku = given.name COLLATE "C"
+        AND (needed_by, since, true) > (:needed_by, {_behind('connection.name COLLATE "C"')}, :waits)
         ORDER BY needed_by, since LIMIT CAST(:most AS bigint)
     ) AS late
 """  # noqa: S608 - all of it is our own

@@ -76,10 +76,10 @@ class Availability:
 
 
 def availability(
-    asked: Connection, skus: Sequence[str], qty: int | None, terms: LineTerms, zone: str
+    connection: Connection, skus: Sequence[str], qty: int | None, terms: LineTerms, zone: str
 ) -> dict[str, Availability]:
     """Of those that were ever purchased, and how a line of `qty` with these terms would fare."""
-    rows = asked.execute(_AVAILABILITY, {"skus": list(skus), "zone": zone})
+    rows = connection.execute(_AVAILABILITY, {"skus": list(skus), "zone": zone})
     return {row.sku: _availability(row, qty, terms) for row in rows}
 
 
@@ -132,7 +132,7 @@ _AVAILABILITY = text(f"""
     SELECT products.sku, version_number, waiting, statement_timestamp() AS as_of, {TODAY} AS today,
            (SELECT coalesce(sum(qty), 0) FROM backorders WHERE backorders.sku = products.sku) AS waiting_qty,
            figures.*
-    FROM unnest(CAST(:skus AS text[])) AS asked (sku) JOIN products ON products.sku = asked.sku
+    FROM unnest(CAST(:skus AS text[])) AS given (sku) JOIN products ON products.sku = given.sku
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(purchased_quantity - dispatched_quantity) FILTER (WHERE eta IS NULL), 0) AS purchased,
                coalesce(sum({AVAILABLE}) FILTER (WHERE eta IS NULL), 0) AS available,

@@ -39,12 +39,12 @@ class Place:
 
 
 def backorders(
-    asked: Connection, sku: str | None, after: Place | None, most: int, zone: str
+    connection: Connection, sku: str | None, after: Place | None, most: int, zone: str
 ) -> tuple[list[Backorder], Place | None]:
     """The next by SKU and turn, and where they end, if there may be more."""
     behind = after or Place("", -100, 0)
     about = {"of": sku or behind.sku, "turn": behind.turn, "since": behind.since, "most": most + 1, "zone": zone}
-    rows = asked.execute(_OF_SKU if sku else _OF_ALL, about).all()
+    rows = connection.execute(_OF_SKU if sku else _OF_ALL, about).all()
     found: list[Backorder] = []
     position = 0
     for row in rows[:most]:
@@ -54,15 +54,15 @@ def backorders(
     return found, Place(last.sku, last.turn, last.version) if last else None
 
 
-def backorders_of(asked: Connection, orderid: str, zone: str) -> list[Backorder]:
+def backorders_of(connection: Connection, orderid: str, zone: str) -> list[Backorder]:
     """Of the lines of an order."""
-    rows = asked.execute(_OF_ORDER, {"orderid": orderid, "zone": zone}).all()
+    rows = connection.execute(_OF_ORDER, {"orderid": orderid, "zone": zone}).all()
     return [_backorder(row, row.position) for row in rows]
 
 
-def waiting_lines(asked: Connection, most: int) -> int:
+def waiting_lines(connection: Connection, most: int) -> int:
     """How many lines wait; `most` may be more."""
-    return int(asked.execute(_COUNT, {"most": most}).scalar_one())
+    return int(connection.execute(_COUNT, {"most": most}).scalar_one())
 
 
 def _backorder(row: Any, position: int) -> Backorder:

@@ -30,15 +30,6 @@ class Batch:
     location: str = ""
 
 
-def state_of(eta: date | None, expires: date | None, today: date) -> State:
-    """As `COLUMNS` has it."""
-    if expires and expires < today:
-        return "expired"
-    if eta is None:
-        return "received"
-    return "overdue" if eta < today else "expected"
-
-
 TODAY = "CAST(statement_timestamp() AT TIME ZONE :zone AS date)"
 """The day that it is in the time zone `zone`."""
 
@@ -78,15 +69,15 @@ COLUMNS = f"""
 PREFERRED_FIRST = "eta NULLS FIRST, expires, added"
 
 
-def batch(asked: Connection, reference: str, zone: str) -> Batch | None:
-    row = asked.execute(_BATCH, {"reference": reference, "zone": zone}).one_or_none()
+def batch(connection: Connection, reference: str, zone: str) -> Batch | None:
+    row = connection.execute(_BATCH, {"reference": reference, "zone": zone}).one_or_none()
     return Batch(*row) if row else None
 
 
-def batches(asked: Connection, sku: str, after: str | None, most: int, zone: str) -> list[Batch]:
+def batches(connection: Connection, sku: str, after: str | None, most: int, zone: str) -> list[Batch]:
     """The next in the order of allocation, behind the one with the reference `after`; none behind another SKU's."""
     about = {"sku": sku, "after": after, "most": most, "zone": zone}
-    return [Batch(*row) for row in asked.execute(_BATCHES, about)]
+    return [Batch(*row) for row in connection.execute(_BATCHES, about)]
 
 
 def all_batches_of(sku: str) -> str:

@@ -18,10 +18,10 @@ class Due:
     refs: tuple[str, ...]
 
 
-def due(asked: Connection, most: int, zone: str, others_than: Sequence[str] = ()) -> list[Due]:
+def due(connection: Connection, most: int, zone: str, others_than: Sequence[str] = ()) -> list[Due]:
     """The `most` that came due first, by SKU; the SKU of the first is the first. Of `others_than` these SKUs."""
     refs: dict[str, list[str]] = {}
-    for row in asked.execute(_DUE, {"most": most, "zone": zone, "left_out": list(others_than)}):
+    for row in connection.execute(_DUE, {"most": most, "zone": zone, "left_out": list(others_than)}):
         refs.setdefault(row.sku, []).extend([] if row.reference is None else [row.reference])
     return [Due(sku, tuple(of_sku)) for sku, of_sku in refs.items()]
 
@@ -38,10 +38,10 @@ class Backlog:
 NOTHING_DUE = Backlog(0.0, 0)
 
 
-def backlog(asked: Connection, most: int, zone: str) -> Backlog:
+def backlog(connection: Connection, most: int, zone: str) -> Backlog:
     """`most` batches may be more. A batch that was late when it was created has been due since then."""
-    longest = asked.execute(_LONGEST, {"most": 100, "zone": zone, "left_out": []}).scalar_one()
-    overdue = int(asked.execute(_OVERDUE, {"most": most, "zone": zone}).scalar_one())
+    longest = connection.execute(_LONGEST, {"most": 100, "zone": zone, "left_out": []}).scalar_one()
+    overdue = int(connection.execute(_OVERDUE, {"most": most, "zone": zone}).scalar_one())
     return Backlog(max(0.0, longest or 0.0), overdue)
 
 

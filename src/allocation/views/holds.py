@@ -19,15 +19,15 @@ class Hold:
     until: datetime
 
 
-def hold(asked: Connection, hold_id: str, sku: str) -> Hold | None:
-    row = asked.execute(_ONE, {"hold_id": hold_id, "sku": sku}).one_or_none()
+def hold(connection: Connection, hold_id: str, sku: str) -> Hold | None:
+    row = connection.execute(_ONE, {"hold_id": hold_id, "sku": sku}).one_or_none()
     return _hold(*row) if row else None
 
 
-def holds(asked: Connection, sku: str | None, after: tuple[str, str], most: int) -> list[Hold]:
+def holds(connection: Connection, sku: str | None, after: tuple[str, str], most: int) -> list[Hold]:
     """The next by SKU and id."""
     about = {"sku": sku, "after_sku": after[0], "after": after[1], "most": most}
-    return [_hold(*row) for row in asked.execute(_OF_SKU if sku is not None else _OF_ALL, about)]
+    return [_hold(*row) for row in connection.execute(_OF_SKU if sku is not None else _OF_ALL, about)]
 
 
 def _hold(hold_id: str, sku: str, qty: int, batchref: str, until: datetime) -> Hold:

@@ -68,7 +68,7 @@ def _consequences(ask: Asked[Any], sku: str, version: int) -> Iterator[Row[Any]]
     did before, as to make room, is found too. Ten thousand lines are read in parts, for none of which a caller's time
     runs out."""
     about = {"sku": sku, "version": version}
-    version = ask(lambda asked: asked.execute(_LAST_OF_OTHERS, about).scalar_one()) + 1
+    version = ask(lambda connection: connection.execute(_LAST_OF_OTHERS, about).scalar_one()) + 1
     causes: set[str] = set()
     while True:
         rows = ask(partial(_chunk, about={"sku": sku, "version": version, "most": _CHUNK}))
@@ -83,8 +83,8 @@ def _consequences(ask: Asked[Any], sku: str, version: int) -> Iterator[Row[Any]]
         version += _CHUNK
 
 
-def _chunk(asked: Connection, about: Mapping[str, Any]) -> Sequence[Row[Any]]:
-    return asked.execute(_EVENTS, about).all()
+def _chunk(connection: Connection, about: Mapping[str, Any]) -> Sequence[Row[Any]]:
+    return connection.execute(_EVENTS, about).all()
 
 
 _LAST_OF_OTHERS = text("""

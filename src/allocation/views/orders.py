@@ -73,18 +73,18 @@ class Order:
         return cls(orderid, lines, status_of(is_cancelled=is_cancelled, is_pending=is_pending, has_left=bool(every)))
 
 
-def allocations(asked: Connection, orderid: str) -> list[dict[str, str]]:
+def allocations(connection: Connection, orderid: str) -> list[dict[str, str]]:
     """As the book's route answers them."""
     query = (
         select(allocations_view.c.sku, allocations_view.c.batchref)
         .where(allocations_view.c.orderid == orderid)
         .order_by(allocations_view.c.position)
     )
-    return [{"sku": row.sku, "batchref": row.batchref} for row in asked.execute(query)]
+    return [{"sku": row.sku, "batchref": row.batchref} for row in connection.execute(query)]
 
 
-def order(asked: Connection, orderid: str, zone: str) -> Order | None:
-    rows = asked.execute(_LINES, {"orderid": orderid, "zone": zone}).all()
+def order(connection: Connection, orderid: str, zone: str) -> Order | None:
+    rows = connection.execute(_LINES, {"orderid": orderid, "zone": zone}).all()
     if not rows:
         return None
     promises: dict[str, list[Promise]] = {row.lineid: [] for row in rows}
@@ -160,11 +160,11 @@ class Listed:
 
 
 def listed(  # noqa: PLR0917 - what may be asked
-    asked: Connection, after: str, most: int, status: Status | None, sku: str | None, since: datetime | None
+    connection: Connection, after: str, most: int, status: Status | None, sku: str | None, since: datetime | None
 ) -> Listed:
     """The next orders in the order of their ids, of those that were looked at in one go."""
     found: list[Summary] = []
-    rows = asked.execute(_ORDERS, {"after": after, "most": LOOKED_AT}).all()
+    rows = connection.execute(_ORDERS, {"after": after, "most": LOOKED_AT}).all()
     for row in rows:
         pending, left = row.promised + row.waiting > 0, row.dispatched > 0
         now = status_of(is_cancelled=row.cancelled, is_pending=pending, has_left=left)

@@ -70,18 +70,18 @@ class Room:
         return f"{text} − {taken} for lines before it = {max(self.available - taken, 0)}" if taken else text
 
 
-def products(asked: Connection, after: str, most: int, zone: str) -> list[Stock]:
+def products(connection: Connection, after: str, most: int, zone: str) -> list[Stock]:
     """The next SKUs in order."""
-    return list(_stocks(asked.execute(_PRODUCTS, {"after": after, "most": most, "zone": zone}).all()))
+    return list(_stocks(connection.execute(_PRODUCTS, {"after": after, "most": most, "zone": zone}).all()))
 
 
-def product(asked: Connection, sku: str, zone: str) -> Stock | None:
-    return next(_stocks(asked.execute(_PRODUCT, {"sku": sku, "zone": zone}).all()), None)
+def product(connection: Connection, sku: str, zone: str) -> Stock | None:
+    return next(_stocks(connection.execute(_PRODUCT, {"sku": sku, "zone": zone}).all()), None)
 
 
-def rooms(asked: Connection, skus: Sequence[str], zone: str) -> dict[str, Room]:
+def rooms(connection: Connection, skus: Sequence[str], zone: str) -> dict[str, Room]:
     """Of each; one that was never purchased has none."""
-    rows = asked.execute(_ROOMS, {"skus": list(skus), "zone": zone})
+    rows = connection.execute(_ROOMS, {"skus": list(skus), "zone": zone})
     return {sku: _room(next_eta, *map(int, figures)) for sku, next_eta, *figures in rows}
 
 

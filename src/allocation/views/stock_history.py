@@ -96,20 +96,20 @@ class History:
         )
 
 
-def history(asked: Connection, sku: str, before: int | None, most: int, zone: str) -> History | None:
+def history(connection: Connection, sku: str, before: int | None, most: int, zone: str) -> History | None:
     """Of a connection that sees one moment; None for a SKU that was never purchased. `before`: a version."""
-    last = asked.execute(_VERSION, {"sku": sku}).scalar()
+    last = connection.execute(_VERSION, {"sku": sku}).scalar()
     if last is None:
         return None
-    rows = asked.execute(_BATCHES, {"sku": sku, "zone": zone}).all()
+    rows = connection.execute(_BATCHES, {"sku": sku, "zone": zone}).all()
     batches = [Batch(*columns) for *columns, _, _, _ in rows]
     end = min(before or last + 1, last + 1)
     first = max(1, end - most)
     is_near = last - first < RECKONED
-    steps = list(_steps(asked, sku, first, last if is_near else end - 1))
+    steps = list(_steps(connection, sku, first, last if is_near else end - 1))
     if is_near:
         initially = {row.reference: row.initial_quantity for row in rows}
-        purchased = _purchased_before(asked, sku, first, steps, initially)
+        purchased = _purchased_before(connection, sku, first, steps, initially)
         recorded = [replace(batch, available=row.recorded) for batch, row in zip(batches, rows, strict=True)]
         steps = reckoned(steps, recorded, purchased, {row.added for row in rows})
     return History(
@@ -206,13 +206,13 @@ def _undone(
     return _sum(held)
 
 
-def _steps(asked: Connection, sku: str, first: int, last: int) -> Iterator[Step]:
-    for row in asked.execute(_EVENTS, {"sku": sku, "first": first, "last": last}):
+def _steps(connection: Connection, sku: str, first: int, last: int) -> Iterator[Step]:
+    for row in connection.execute(_EVENTS, {"sku": sku, "first": first, "last": last}):
         yield Step(row.version, row.type, _time(row.time), row.principal, _event(row.type, row.data))
 
 
 def _purchased_before(
-    asked: Connection, sku: str, first: int, steps: Iterable[Step], initially: Mapping[str, int]
+    connection: Connection, sku: str, first: int, steps: Iterable[Step], initially: Mapping[str, int]
 ) -> dict[str, int]:
     """What the batches had brought whose quantity is set anew in these steps. One that has not changed in a long time
     before them is left out: nobody looks back so far."""
@@ -223,7 +223,7 @@ def _purchased_before(
     oldest = max(1, first - _LOOKED_BACK)
     purchased = {ref: initially[ref] for ref in refs} if oldest == 1 else {}
     about = {"sku": sku, "refs": list(refs), "first": first, "oldest": oldest, "changed": _CHANGED}
-    rows = asked.execute(_EARLIER_CHANGES, about)
+    rows = connection.execute(_EARLIER_CHANGES, about)
     _set_anew((Step(0, row.type, None, None, _event(row.type, row.data)) for row in rows), purchased)
     return purchased
 

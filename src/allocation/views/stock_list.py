@@ -48,14 +48,14 @@ class Page:
     next: str | None
 
 
-def page(asked: Connection, part: str, after: str, most: int, zone: str) -> Page:
+def page(connection: Connection, part: str, after: str, most: int, zone: str) -> Page:
     about = {"pattern": _containing(part), "after": after, "most": most + 1, "looked_at": LOOKED_AT}
-    found: Sequence[str] = asked.execute(_SKUS if part else _ALL_SKUS, about).scalars().all()
+    found: Sequence[str] = connection.execute(_SKUS if part else _ALL_SKUS, about).scalars().all()
     if len(found) > most:
         behind: str | None = found[most - 1]
     else:
-        behind = asked.execute(_LAST_LOOKED_AT, about).scalar() if part else None
-    return Page(list(_shelves(asked, found[:most], zone)), behind)
+        behind = connection.execute(_LAST_LOOKED_AT, about).scalar() if part else None
+    return Page(list(_shelves(connection, found[:most], zone)), behind)
 
 
 def _containing(part: str) -> str:
@@ -63,8 +63,8 @@ def _containing(part: str) -> str:
     return f"%{escaped}%"
 
 
-def _shelves(asked: Connection, skus: Sequence[str], zone: str) -> Iterator[Shelf]:
-    rows = asked.execute(_SHELVES, {"skus": list(skus), "shown": BATCHES_SHOWN, "zone": zone}).all()
+def _shelves(connection: Connection, skus: Sequence[str], zone: str) -> Iterator[Shelf]:
+    rows = connection.execute(_SHELVES, {"skus": list(skus), "shown": BATCHES_SHOWN, "zone": zone}).all()
     for sku, of_sku in groupby(rows, key=lambda row: row.sku):
         shown = list(of_sku)
         available, allocated, incoming, incoming_allocated, count = map(int, shown[0][:_SUMS])

@@ -33,9 +33,9 @@ class StockTotals:
     is_complete: bool
 
 
-def stock_totals(asked: Connection, zone: str) -> StockTotals:
-    skus = int(asked.execute(_SKUS, {"most": MOST}).scalar_one())
-    row = asked.execute(_BATCHES, {"most": MOST, "zone": zone}).one()
+def stock_totals(connection: Connection, zone: str) -> StockTotals:
+    skus = int(connection.execute(_SKUS, {"most": MOST}).scalar_one())
+    row = connection.execute(_BATCHES, {"most": MOST, "zone": zone}).one()
     return StockTotals(
         skus=skus,
         open_batches=row.batches,

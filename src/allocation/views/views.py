@@ -8,7 +8,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from allocation.domain.commands import CreateBatch
 from allocation.domain.lines import SINGLE_LINE, LineTerms
 from allocation.domain.names import forms
 from allocation.domain.ordering import Status
@@ -76,7 +75,7 @@ class Views:
         return self._ask(at_risk.at_risk, sku, after, most, self.time_zone)
 
     def hold(self, hold_id: str, sku: str) -> Hold | None:
-        return self._ask_of(lambda asked, name: holds.hold(asked, hold_id, name), sku)
+        return self._ask_of(lambda open_connection, name: holds.hold(open_connection, hold_id, name), sku)
 
     def holds(self, sku: str | None, after: tuple[str, str], most: int) -> list[Hold]:
         """The next by SKU and id, of those that have not run out."""
@@ -104,10 +103,6 @@ class Views:
 
     def batch(self, reference: str) -> Batch | None:
         return self._ask_of(batches.batch, reference, self.time_zone)
-
-    def as_created(self, command: CreateBatch) -> Batch:
-        """A batch that was created in the warehouse just now, and keeps. Nothing is asked."""
-        return Batch(command.ref, command.sku, command.qty, 0, command.qty, None, location=command.location)
 
     def batches(self, sku: str, after: str | None, most: int) -> list[Batch]:
         """The next in the order of allocation, behind the one with the reference `after`."""
@@ -145,8 +140,10 @@ class Views:
         """The events before the version `before`, or the newest; None for a SKU that was never purchased."""
 
         def ask() -> History | None:
-            with connection(self._engine, "REPEATABLE READ") as asked, asked.begin():
-                histories = (stock_history.history(asked, name, before, most, self.time_zone) for name in forms(sku))
+            with connection(self._engine, "REPEATABLE READ") as open_connection, open_connection.begin():
+                histories = (
+                    stock_history.history(open_connection, name, before, most, self.time_zone) for name in forms(sku)
+                )
                 return next(filter(None, histories), None)
 
         return self._retry(ask)
@@ -163,7 +160,7 @@ class Views:
 
     def _ask(self, question: Callable[Concatenate[Connection, P], A], *about: P.args, **further: P.kwargs) -> A:
         def ask() -> A:
-            with connection(self._engine) as asked:
-                return question(asked, *about, **further)
+            with connection(self._engine) as open_connection:
+                return question(open_connection, *about, **further)
 
         return self._retry(ask)

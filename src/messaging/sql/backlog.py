@@ -84,25 +84,30 @@ def waiting(
 ) -> Waiting:
     """For gauges and pages, who ask day and night: so few are looked at. By name, these `effects` also if nothing waits
     of them. Raises Unavailable."""
-    with connection(engine) as asked:
+    with connection(engine) as open_connection:
         found = {effect: Backlog(effect) for effect in effects}
-        found |= {backlog.effect: backlog for backlog in backlogs(asked, most_messages, most_streams)}
-        return Waiting([found[effect] for effect in sorted(found)], dead_messages(asked, most_messages))
+        found |= {backlog.effect: backlog for backlog in backlogs(open_connection, most_messages, most_streams)}
+        return Waiting([found[effect] for effect in sorted(found)], dead_messages(open_connection, most_messages))
 
 
-def backlogs(asked: Connection, most_messages: int = MOST_MESSAGES, most_streams: int = MOST_STREAMS) -> list[Backlog]:
+def backlogs(
+    open_connection: Connection, most_messages: int = MOST_MESSAGES, most_streams: int = MOST_STREAMS
+) -> list[Backlog]:
     """Of each effect that anything waits of, by name."""
-    return [_backlog(asked, effect, most_messages, most_streams) for effect in asked.execute(_EFFECTS).scalars().all()]
+    return [
+        _backlog(open_connection, effect, most_messages, most_streams)
+        for effect in open_connection.execute(_EFFECTS).scalars().all()
+    ]
 
 
-def dead_messages(asked: Connection, most: int = MOST_MESSAGES) -> int:
+def dead_messages(open_connection: Connection, most: int = MOST_MESSAGES) -> int:
     """How many messages from outside were given up; `most` may be more."""
-    return int(asked.execute(_MESSAGES, {"most": most}).scalar_one())
+    return int(open_connection.execute(_MESSAGES, {"most": most}).scalar_one())
 
 
-def _backlog(asked: Connection, effect: str, most_messages: int, most_streams: int) -> Backlog:
-    messages = int(asked.execute(_WAITING, {"effect": effect, "most": most_messages}).scalar_one())
-    heads = asked.execute(_HEADS, {"effect": effect, "most": most_streams}).one()
+def _backlog(open_connection: Connection, effect: str, most_messages: int, most_streams: int) -> Backlog:
+    messages = int(open_connection.execute(_WAITING, {"effect": effect, "most": most_messages}).scalar_one())
+    heads = open_connection.execute(_HEADS, {"effect": effect, "most": most_streams}).one()
     return Backlog(
         effect=effect,
         waiting=messages,

@@ -182,12 +182,12 @@ class SqlDeliveries:
 
     def claim_these(self, effect: str, streams: Collection[str]) -> list[Claim]:
         """Claim these streams as far as nobody has them, without their messages."""
-        asked = {"effect": effect, "streams": list(streams), "relay": self._name(), "lease": self.lease}
+        parameters = {"effect": effect, "streams": list(streams), "relay": self._name(), "lease": self.lease}
         with self._statement() as statement:
-            return [_claim_in(row) for row in statement.execute(_CLAIM_THESE, asked)]
+            return [_claim_in(row) for row in statement.execute(_CLAIM_THESE, parameters)]
 
     def _claim_streams(self, effect: str, after: str, most: int) -> list[Claim]:
-        asked = {
+        parameters = {
             "effect": effect,
             "after": after,
             "streams": most,
@@ -195,20 +195,20 @@ class SqlDeliveries:
             "lease": self.lease,
         }
         with self._statement() as statement:
-            return [_claim_in(row) for row in statement.execute(_CLAIM, asked)]
+            return [_claim_in(row) for row in statement.execute(_CLAIM, parameters)]
 
     def extend(self, effect: str, claims: Sequence[Claim]) -> Collection[str]:
-        asked = {
+        parameters = {
             "effect": effect,
             "streams": [claim.stream for claim in claims],
             "tokens": [claim.token for claim in claims],
             "lease": self.lease,
         }
         with self._statement() as statement:
-            return set(statement.execute(_EXTEND, asked).scalars())
+            return set(statement.execute(_EXTEND, parameters).scalars())
 
     def settle(self, effect: str, claims: Sequence[Claim]) -> None:
-        asked = {
+        parameters = {
             "effect": effect,
             "streams": [claim.stream for claim in claims],
             "tokens": [claim.token for claim in claims],
@@ -217,7 +217,7 @@ class SqlDeliveries:
             "met": [min(claim.met, _BIGINT) for claim in claims],
         }
         with self._transaction() as transaction:
-            still_ours = set(transaction.execute(_DELIVERED, asked).scalars())
+            still_ours = set(transaction.execute(_DELIVERED, parameters).scalars())
             ours = [claim for claim in claims if claim.stream in still_ours]
             if failed := [_failed(effect, claim.stream, claim.failure) for claim in ours if claim.failure]:
                 transaction.execute(_FAILED, failed)

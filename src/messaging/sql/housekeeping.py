@@ -53,5 +53,5 @@ class Housekeeping:
     def forget_old_messages(self) -> int:
         """Forget one batch; returns how many. Raises MessagingError."""
         with connection(self.engine, "READ COMMITTED") as open_connection, open_connection.begin():
-            asked = {"age": self.keep.total_seconds(), "clock": self.clock(), "batch": self.batch}
-            return open_connection.execute(_FORGET, asked).rowcount
+            parameters = {"age": self.keep.total_seconds(), "clock": self.clock(), "batch": self.batch}
+            return open_connection.execute(_FORGET, parameters).rowcount

@@ -155,8 +155,8 @@ class SqlLogReader:
     ) -> Sequence[Any]:
         transaction, position = _order(log, after)
         about = text(_SUBJECT.format(of_subject=self._of_subject))
-        asked = {"subject": wanted.subject, "stream": wanted.stream, "most": most}
-        return _entries(log, about, wanted, transaction=transaction, position=position, **asked)
+        parameters = {"subject": wanted.subject, "stream": wanted.stream, "most": most}
+        return _entries(log, about, wanted, transaction=transaction, position=position, **parameters)
 
 
 def _span(places: range, time_of: Callable[[int], datetime], wanted: EventFilter) -> tuple[int, int]:
@@ -179,9 +179,9 @@ def _order(log: Connection, place: LogPosition | None) -> tuple[int, int]:
     return found.transaction_id, found.position
 
 
-def _entries(log: Connection, statement: TextClause, wanted: EventFilter, **asked: object) -> Sequence[Any]:
+def _entries(log: Connection, statement: TextClause, wanted: EventFilter, **parameters: object) -> Sequence[Any]:
     times: Mapping[str, object] = {"since": wanted.since, "until": wanted.until}
-    return log.execute(statement, {**times, **asked}).all()
+    return log.execute(statement, {**times, **parameters}).all()
 
 
 def _readable(rows: Sequence[Any]) -> list[LoggedEvent]:

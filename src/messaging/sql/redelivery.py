@@ -66,9 +66,9 @@ class SqlDelivered:
         self._clock = clock
 
     def last_versions(self, effect: str, beyond: str, most: int) -> Mapping[str, int]:
-        asked = {"effect": effect, "beyond": beyond, "most": most}
+        parameters = {"effect": effect, "beyond": beyond, "most": most}
         with connection(self._engine) as open_connection:
-            return {row.stream: row.delivered_version for row in open_connection.execute(_LAST_VERSIONS, asked)}
+            return {row.stream: row.delivered_version for row in open_connection.execute(_LAST_VERSIONS, parameters)}
 
     def claimed(self, effect: str, streams: Sequence[str] | None = None) -> Mapping[str, int]:
         with connection(self._engine) as open_connection:
@@ -81,7 +81,7 @@ class SqlDelivered:
     def messages(
         self, effect: str, spans: Mapping[str, tuple[int, int]], younger_than: timedelta
     ) -> Iterator[tuple[str, OutboxMessage]]:
-        asked = {
+        parameters = {
             "effect": effect,
             "streams": list(spans),
             "afters": [after for after, _ in spans.values()],
@@ -91,6 +91,6 @@ class SqlDelivered:
         }
         with connection(self._engine, "READ COMMITTED") as open_connection:
             open_connection.execution_options(stream_results=True, yield_per=500)
-            with open_connection.execute(_MESSAGES, asked) as rows:  # closed by whoever stops half-way, too
+            with open_connection.execute(_MESSAGES, parameters) as rows:  # closed by whoever stops half-way, too
                 for row in rows:
                     yield row.stream, OutboxMessage(row.version, 0, 0, partial(recorded_from, row, self._codec))

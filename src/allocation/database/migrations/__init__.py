@@ -50,8 +50,10 @@ def _later_revision(open_connection: Connection) -> str:
     heads = MigrationContext.configure(open_connection).get_current_heads()
     open_connection.commit()
     if len(heads) > 1 or not all(map(is_numbered, heads)):
-        said = ", ".join(map(repr, sorted(heads)))
-        raise Unavailable(f"the table alembic_version has {said}, not one number of a revision such as {REVISION!r}")
+        revisions = ", ".join(map(repr, sorted(heads)))
+        raise Unavailable(
+            f"the table alembic_version has {revisions}, not one number of a revision such as {REVISION!r}"
+        )
     return next((head for head in heads if head > REVISION), "")
 
 

@@ -51,7 +51,7 @@ def fill(statement: TextClause, place: Mapping[str, object]) -> None:
         for name, value in BY_KEY.items():
             op.execute(f"SET {name} = {value}")
         while behind:
-            behind = retry(lambda asked=behind: fill_some(op.get_bind(), statement, asked))  # type: ignore[misc]
+            behind = retry(lambda position=behind: fill_some(op.get_bind(), statement, position))  # type: ignore[misc]
         for name in BY_KEY:
             op.execute(f"RESET {name}")
 

@@ -188,8 +188,8 @@ class CsvFile:
         """What stands between cells is said by a line that is not counted, or is seen from the header."""
         lines = self._lines()
         first = next(lines, "")
-        if said := _SEPARATOR_LINE.fullmatch(first):
-            separator = said[1]
+        if separation := _SEPARATOR_LINE.fullmatch(first):
+            separator = separation[1]
         else:
             outside_quotes = "".join(first.split('"')[::2])
             separator = max(_SEPARATORS, key=outside_quotes.count)
@@ -254,14 +254,14 @@ def unescaped(cell: str) -> str:
 
 
 def _in_words(error: csv.Error) -> str:
-    said = str(error)
-    if said.startswith(("has", "is")):
-        return said
-    if "new-line character" in said:
+    message = str(error)
+    if message.startswith(("has", "is")):
+        return message
+    if "new-line character" in message:
         return "has a carriage return alone; lines must end with LF or CRLF"
-    if "field larger" in said:
+    if "field larger" in message:
         return f"has a field longer than {csv.field_size_limit():,} characters; is a quote never closed?"
-    return f"has quotes that don't match ({said})"
+    return f"has quotes that don't match ({message})"
 
 
 @contextmanager

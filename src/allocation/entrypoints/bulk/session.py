@@ -93,8 +93,8 @@ def import_file(
     if fault:
         how_far = f"Rows up to {report.last_row} are done" if report.last_row else "Nothing is done"
         stop = "" if fault.endswith("?") else "."
-        said = fault if dry_run else f"{fault}{stop} {how_far}; {mend}."
-        raise _Interrupted(said) if is_interrupted else click.ClickException(said)
+        text = fault if dry_run else f"{fault}{stop} {how_far}; {mend}."
+        raise _Interrupted(text) if is_interrupted else click.ClickException(text)
     if report.any_refused:
         raise SystemExit(1)
 
@@ -109,8 +109,8 @@ def export_file(settings: Settings, export: Export, file: Path, *, as_json: bool
             raise
         except OSError as error:
             raise click.ClickException(f"can't write {file}: {error.strerror}") from error
-    said = in_json({"file": str(file), "lines": count})
-    click.echo(said if as_json else f"{count:,} {export.called} written", err=file == STDOUT)
+    text = in_json({"file": str(file), "lines": count})
+    click.echo(text if as_json else f"{count:,} {export.called} written", err=file == STDOUT)
 
 
 class Report:
@@ -240,8 +240,8 @@ def _require_no_near_miss(kind: Kind, field: str, others: Iterable[str], *, is_t
     or_none = f", or with --map {field}= that there is none" if field in kind.optional else ""
     for column in others:
         if is_meant(column, field):
-            said = f"there is a column {column!r}, {beside} {field!r}"
-            raise _DoesNotFit(f"{said}; say with --map {field}=COLUMN where {field} is{or_none}")
+            text = f"there is a column {column!r}, {beside} {field!r}"
+            raise _DoesNotFit(f"{text}; say with --map {field}=COLUMN where {field} is{or_none}")
 
 
 def _is_nearly(column: str, field: str) -> bool:

@@ -39,9 +39,9 @@ def running_api_url(settings: Settings) -> str:
     try:
         with (settings.home / _WRITTEN_DOWN).open(encoding="utf-8") as file:
             if not try_lock(file, shared=True):  # so its writer lives
-                said = json.load(file)["api"]
-                if isinstance(said, str) and said.startswith(_ADDRESSES):
-                    return said
+                address = json.load(file)["api"]
+                if isinstance(address, str) and address.startswith(_ADDRESSES):
+                    return address
     except (OSError, ValueError, LookupError, TypeError):  # not there, or somebody else has written in it
         pass
     return api_url(settings)

@@ -73,8 +73,8 @@ class Announcement:
         seconds = round(self._clock() - self._begun, 1)
         database, redis_server = without_password(settings.database_url), without_password(settings.redis_url)
         if self._as_json:
-            said = {"status": status, "ready_after_seconds": seconds, "api": self._api, "console": self._console}
-            echo_json(said | {"database": database, "redis": redis_server, "embedded": self._products, "mails": mails})
+            ready = {"status": status, "ready_after_seconds": seconds, "api": self._api, "console": self._console}
+            echo_json(ready | {"database": database, "redis": redis_server, "embedded": self._products, "mails": mails})
             return
         console = Console(highlight=False, soft_wrap=True)
         if status == "ready":

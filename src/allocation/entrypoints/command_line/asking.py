@@ -127,16 +127,16 @@ def _ask(settings: Settings, row: CommandRow[Any], given: Mapping[str, Any], *, 
         except DomainError as refusal:
             raise click.ClickException(str(refusal)) from refusal
         moved = service.views.moved(result) if _is_places(result) and not dry_run else []
-        said = _said(service.views, command, result, outcome.changed)
+        text = _in_words(service.views, command, result, outcome.changed)
     if isinstance(outcome, DryRun):
-        _echo_dry_run(outcome, said, as_json=as_json)
+        _echo_dry_run(outcome, text, as_json=as_json)
     elif as_json:
         echo_json({"result": result, "changed": outcome.changed, "moved": moved})
     else:
-        click.echo("\n".join([said, *map(_outcome_of, moved)]))
+        click.echo("\n".join([text, *map(_outcome_of, moved)]))
 
 
-def _echo_dry_run(found: DryRun, said: str, *, as_json: bool) -> None:
+def _echo_dry_run(found: DryRun, text: str, *, as_json: bool) -> None:
     from allocation.adapters.wire_names import CLOUD_EVENTS
     from allocation.entrypoints.command_line.event_lines import in_a_line, printable
 
@@ -146,7 +146,7 @@ def _echo_dry_run(found: DryRun, said: str, *, as_json: bool) -> None:
         return
     for recorded in found.events:
         click.echo(printable(in_a_line(cast(Event, recorded.event))))
-    click.echo(f"{said} (dry run: nothing was changed)")
+    click.echo(f"{text} (dry run: nothing was changed)")
 
 
 def _is_places(result: Any) -> bool:
@@ -154,7 +154,7 @@ def _is_places(result: Any) -> bool:
     return isinstance(result, dict) and all(type(one) is int for one in result.values())
 
 
-def _said(views: Views, command: object, result: Any, changed: bool) -> str:
+def _in_words(views: Views, command: object, result: Any, changed: bool) -> str:
     if words := _OWN_WORDS.get(type(command)):
         return words(views, result)
     if isinstance(command, Allocate) and result is None:

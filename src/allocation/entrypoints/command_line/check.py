@@ -60,10 +60,10 @@ def note_old_names(engine: Engine, patience: int = 0) -> None:
     from messaging.sql.connections import connection
 
     try:
-        with connection(engine, "REPEATABLE READ") as asked, asked.begin():
+        with connection(engine, "REPEATABLE READ") as open_connection, open_connection.begin():
             if patience:
-                asked.execute(text(f"SET LOCAL statement_timeout = {patience:d}"))
-            names = in_another_form(asked, _MOST_LISTED)
+                open_connection.execute(text(f"SET LOCAL statement_timeout = {patience:d}"))
+            names = in_another_form(open_connection, _MOST_LISTED)
     except Unavailable:
         if not patience:
             raise

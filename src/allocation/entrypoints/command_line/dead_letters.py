@@ -126,8 +126,8 @@ def _ask(letters: list[DeadLetter]) -> None:
 
 
 def _say(letter: DeadLetter, outcome: str, as_json: bool) -> None:
-    said = {"id": letter.id, "outcome": outcome}
-    click.echo(in_json(said) if as_json else f"{letter.id}: {outcome}")
+    row = {"id": letter.id, "outcome": outcome}
+    click.echo(in_json(row) if as_json else f"{letter.id}: {outcome}")
 
 
 def _all(service: Service) -> list[DeadLetter]:

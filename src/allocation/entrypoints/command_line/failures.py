@@ -18,7 +18,7 @@ INTERRUPTED = 130
 def exit_status(run: Callable[[], object]) -> int:
     """Of a command that click runs, once its failure is said."""
     try:
-        said = run()
+        status = run()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
@@ -32,17 +32,17 @@ def exit_status(run: Callable[[], object]) -> int:
         return INTERRUPTED
     finally:
         _drop_what_can_not_be_written()
-    return said if isinstance(said, int) else 0
+    return status if isinstance(status, int) else 0
 
 
 def with_setting(error: Unavailable, settings: Settings | None) -> str:
     """What is unavailable, and by which setting we looked for it, if that is where it may be wrong."""
-    said = str(error)
-    if settings and settings.redis_url and said.startswith("redis: "):
-        return f"{said.rstrip('.')}; see {whichever_is_set('REDIS_URL', 'REDIS_HOST')}"
+    text = str(error)
+    if settings and settings.redis_url and text.startswith("redis: "):
+        return f"{text.rstrip('.')}; see {whichever_is_set('REDIS_URL', 'REDIS_HOST')}"
     if settings and settings.database_url and _is_no_connection(error):
-        return f"{said}; see {whichever_is_set('DATABASE_URL', 'DB_HOST')}"
-    return said
+        return f"{text}; see {whichever_is_set('DATABASE_URL', 'DB_HOST')}"
+    return text
 
 
 def in_a_line(error: Exception) -> str:
@@ -52,15 +52,15 @@ def in_a_line(error: Exception) -> str:
         return f"database: {' '.join(str(error.orig).split())}"
     if isinstance(error, OSError):
         return str(error)
-    said = " ".join(str(error).split())
-    return f"a fault in the program, {type(error).__name__}: {said}"
+    text = " ".join(str(error).split())
+    return f"a fault in the program, {type(error).__name__}: {text}"
 
 
 def _with_help(error: click.UsageError) -> str:
-    said = " ".join(error.format_message().split()).rstrip(".")
+    text = " ".join(error.format_message().split()).rstrip(".")
     if error.ctx is None:
-        return said
-    return f"{said}{' Or' if said.endswith('?') else ';'} see {error.ctx.command_path} --help"
+        return text
+    return f"{text}{' Or' if text.endswith('?') else ';'} see {error.ctx.command_path} --help"
 
 
 def _is_no_connection(error: BaseException | None) -> bool:

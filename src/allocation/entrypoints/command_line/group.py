@@ -88,8 +88,8 @@ class CommandLine(Group):
             if ctx.invoked_subcommand in SECTIONS["Running"]:
                 raise
             log.debug("a fault", exc_info=True)
-            said = without_secrets(failures.in_a_line(error))
-            raise click.ClickException(f"{said} (LOG_LEVEL=DEBUG shows where)") from error
+            text = without_secrets(failures.in_a_line(error))
+            raise click.ClickException(f"{text} (LOG_LEVEL=DEBUG shows where)") from error
 
     def _context_of_subcommand(self, ctx: click.Context) -> click.Context:
         """Which click does not name for an option without its value."""

@@ -62,10 +62,10 @@ def line_asked_for(
     order: dict[str, Any] = {"orderid": "-", "lines": [{"sku": sku, "qty": qty}], "mode": "all_or_nothing"}
     order |= {"needed_by": needed_by, "may_split": may_split, "locations": list(locations) or None}
     try:
-        asked = Schema(PLACE_ORDER).read_fields(order)
+        command = Schema(PLACE_ORDER).read_fields(order)
     except BadInput as error:
         raise click.UsageError(str(error).removeprefix("lines.0.")) from error
-    return asked.lines[0].sku, LineTerms.of_order(asked)
+    return command.lines[0].sku, LineTerms.of_order(command)
 
 
 @click.command(short_help="Which batch a line would get now, and why.")

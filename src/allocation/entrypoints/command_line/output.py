@@ -30,13 +30,13 @@ def json_option(what: str) -> Callable[[F], F]:
     return click.option("--json", "as_json", is_flag=True, help=what)
 
 
-def echo_json(said: object) -> None:
-    click.echo(in_json(said))
+def echo_json(value: object) -> None:
+    click.echo(in_json(value))
 
 
-def in_json(said: object) -> str:
+def in_json(value: object) -> str:
     """In one line, in which a person can read all letters; a date is text, as ISO 8601 has it."""
-    return json.dumps(said, ensure_ascii=False, default=_as_text)
+    return json.dumps(value, ensure_ascii=False, default=_as_text)
 
 
 def echo_tables(*tables: RenderableType, width: int | None = None) -> None:

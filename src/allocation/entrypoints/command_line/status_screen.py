@@ -102,8 +102,8 @@ def _servers(settings: Settings, overview: Overview) -> Table:
         table.add_row("PostgreSQL", where, Text(why(database), "red"))
     else:
         revision = f"schema {database.revision or 'missing'}" + ("" if database.is_current else f", not {REVISION}")
-        said = f"answers in {database.milliseconds:g} ms, {revision}"
-        table.add_row(f"PostgreSQL {database.version}", where, Text(said, "" if database.is_current else "red"))
+        text = f"answers in {database.milliseconds:g} ms, {revision}"
+        table.add_row(f"PostgreSQL {database.version}", where, Text(text, "" if database.is_current else "red"))
     where = without_password(settings.redis_url) or f"embedded in {settings.home}"
     if not isinstance(broker, Broker):
         table.add_row("Redis", where, Text(why(broker), "red"))

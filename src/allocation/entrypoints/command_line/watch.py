@@ -157,8 +157,8 @@ def _line(entry: Entry) -> str:
     moment = click.style(moment_of(entry.event, datetime.now().astimezone()), dim=True)
     event = event_in(entry.event)
     if event is None:
-        said = f"{entry.event.get('type')} {in_json(entry.event.get('data'))}"
-        return f"{moment} {printable(said)}, which this release does not know"
+        described = f"{entry.event.get('type')} {in_json(entry.event.get('data'))}"
+        return f"{moment} {printable(described)}, which this release does not know"
     return f"{moment} {click.style(printable(in_a_line(event)), fg=colour_of(event))}"
 
 

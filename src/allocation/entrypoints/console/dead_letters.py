@@ -49,8 +49,8 @@ def add_dead_letters(console: Blueprint, service: Service) -> None:
         letter_id = request.form.get("letter", "")
         outcome = _retried(service, letter_id)
         if outcome != "gone":
-            said = {"letter": letter_id, "by": visitor().name, "outcome": outcome}
-            log.info("a dead letter is tried again", extra=said)
+            about = {"letter": letter_id, "by": visitor().name, "outcome": outcome}
+            log.info("a dead letter is tried again", extra=about)
         return redirect(url_for("console.dead_letters", outcome=outcome), HTTPStatus.SEE_OTHER)
 
 

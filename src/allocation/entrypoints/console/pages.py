@@ -47,15 +47,15 @@ def blueprint(service: Service, visitors: Visitors, streams: Streams) -> Bluepri
 def _add_stock(console: Blueprint, service: Service) -> None:
     @console.get("")
     def stock() -> ResponseReturnValue:
-        asked, after = normal(_text("q")), _text("after")
+        searched, after = normal(_text("q")), _text("after")
         waiting = service.waiting()
         return render_template(
             "console/stock.html",
-            asked=asked,
+            searched=searched,
             after=after,
-            page=service.views.stock_list(asked, after, SKUS_A_PAGE),
-            order=asked and (any(map(service.log.knows, forms(asked))) or service.views.order(asked)),
-            batch=asked and service.views.batch(asked),
+            page=service.views.stock_list(searched, after, SKUS_A_PAGE),
+            order=searched and (any(map(service.log.knows, forms(searched))) or service.views.order(searched)),
+            batch=searched and service.views.batch(searched),
             events=[shown(entry) for entry in reversed(service.log.latest(NEWEST))],
             delivery=waiting.backlogs,
             dead=waiting.dead_messages + sum(backlog.dead for backlog in waiting.backlogs),
@@ -153,10 +153,10 @@ def _add_feed(console: Blueprint, service: Service, visitors: Visitors, streams:
             refusal = jsonify(message="as many streams are open as may be; ask for /console/events now and then")
             refusal.status_code, refusal.headers["Retry-After"] = 503, "30"
             return refusal
-        asked = request._get_current_object()  # type: ignore[attr-defined]
+        current = request._get_current_object()  # type: ignore[attr-defined]
 
         def may_see() -> bool:
-            return visitors.who_asks(asked).may(Scope.READ)
+            return visitors.who_asks(current).may(Scope.READ)
 
         body = stream(service.log.latest, _seen(), streams.wait, may_see)
         answer = Response(body, mimetype="text/event-stream")

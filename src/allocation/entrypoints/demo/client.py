@@ -120,10 +120,10 @@ class DemoClient:
             missing = _SCOPE.search(error.headers.get("WWW-Authenticate", ""))
             lacks = f"lacks the scope {missing[1]}" if missing else f"may not use {path}"
             return click.ClickException(f"the API key in ALLOCATION_API_KEY {lacks}")
-        said: Any = error.read().decode(errors="replace")
+        body: Any = error.read().decode(errors="replace")
         if error.code == 404 and path.startswith("/allocations/"):
-            return _NotFound(said)
-        return click.ClickException(f"{path} was answered with {error.code}: {' '.join(said.split())[:200]}")
+            return _NotFound(body)
+        return click.ClickException(f"{path} was answered with {error.code}: {' '.join(body.split())[:200]}")
 
 
 class _NotFound(click.ClickException):

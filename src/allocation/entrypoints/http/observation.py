@@ -54,13 +54,13 @@ def _add_numbers(app: Flask, metrics: Metrics) -> None:
     @app.after_request
     def end(response: Response) -> Response:
         seconds = time.perf_counter() - _behind(g).begun
-        asked = _behind(request)
-        environ, rule, status = asked.environ, asked.url_rule, response.status_code
-        method = asked.method if asked.method in _METHODS else "other"
+        current = _behind(request)
+        environ, rule, status = current.environ, current.url_rule, response.status_code
+        method = current.method if current.method in _METHODS else "other"
         metrics.answered(method, rule.rule if rule else "none", status, seconds, environ.get(WAITED, 0.0))
         slow = seconds >= SLOW
         if slow or every_request_is_logged:
-            about = {"method": method, "path": asked.path, "status": status, "seconds": round(seconds, 4)}
+            about = {"method": method, "path": current.path, "status": status, "seconds": round(seconds, 4)}
             log.log(logging.WARNING if slow else logging.DEBUG, "slow" if slow else "answered", extra=about)
         WORKING_ON.set("")  # the thread goes on to somebody else's
         return response

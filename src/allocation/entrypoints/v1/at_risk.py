@@ -35,8 +35,8 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def at_risk() -> ResponseReturnValue:
         """List the lines at risk. Those whose day will be missed by a batch that is expected, or is past while they
         wait, in the order of the days missed, then of the SKUs."""
-        asked = queries.read(OfAtRisk)
-        items, end = service.views.at_risk(asked.sku, _missed(asked.cursor), asked.limit)
+        query = queries.read(OfAtRisk)
+        items, end = service.views.at_risk(query.sku, _missed(query.cursor), query.limit)
         following = cursor_at(str(end.needed_by), end.sku, end.version, end.waits) if end else None
         return answer(LinesAtRisk(items, following), headers=link_to(following))
 

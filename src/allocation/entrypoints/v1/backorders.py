@@ -35,10 +35,10 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def backorders() -> ResponseReturnValue:
         """List the lines that wait. By SKU, in the turn in which they are served, each with what it needs of one batch
         and the largest room there is."""
-        asked = queries.read(OfBackorders)
-        place = Place(*place_of(asked.cursor, AT_BACKORDER)) if asked.cursor else None
-        if place and asked.sku not in {None, place.sku}:
+        query = queries.read(OfBackorders)
+        place = Place(*place_of(query.cursor, AT_BACKORDER)) if query.cursor else None
+        if place and query.sku not in {None, place.sku}:
             raise queries.unknown_cursor()
-        items, end = service.views.backorders(asked.sku, place, asked.limit)
+        items, end = service.views.backorders(query.sku, place, query.limit)
         following = cursor_at(end.sku, end.turn, end.since) if end else None
         return answer(Backorders(items, following), headers=link_to(following))

@@ -89,13 +89,13 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def batches() -> ResponseReturnValue:
         """List the batches of a product. In the order of allocation: warehouse first, then the earliest delivery.
         Exhausted batches are among them."""
-        asked = queries.read(OfBatches)
-        sku, after = place_of(asked.cursor, AT_BATCH) if asked.cursor else (asked.sku, None)
-        if sku != asked.sku:
+        query = queries.read(OfBatches)
+        sku, after = place_of(query.cursor, AT_BATCH) if query.cursor else (query.sku, None)
+        if sku != query.sku:
             raise queries.unknown_cursor()
-        found = service.views.batches(asked.sku, after, asked.limit + 1)
-        items = found[: asked.limit]
-        following = cursor_at(sku, items[-1].ref) if len(found) > asked.limit else None
+        found = service.views.batches(query.sku, after, query.limit + 1)
+        items = found[: query.limit]
+        following = cursor_at(sku, items[-1].ref) if len(found) > query.limit else None
         return answer(Batches(items, following), headers=link_to(following))
 
     @Route(v1, "GET", "/batches/<any_text:ref>", Scope.READ, {200: _FOUND})
@@ -111,7 +111,8 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         some_wait = outcome.unwrap()
         location = {"Location": f"/v1/batches/{quote(command.ref, safe='')}"}
         if outcome.changed and not (some_wait or command.eta or command.expires):  # so it need not be read
-            return answer(service.views.as_created(command), 201, location)
+            created = Batch(command.ref, command.sku, command.qty, 0, command.qty, None, location=command.location)
+            return answer(created, 201, location)
         return answer(stored(command.ref), 201 if outcome.changed else 200, location)
 
     @Route(

@@ -83,19 +83,19 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def events() -> ResponseReturnValue:
         """List events. From the log, in the order of commits, so that whoever goes on from a cursor misses nothing.
         Filters combine."""
-        asked = queries.read(OfEvents)
-        after = LogPosition(*place_of(asked.cursor, AT_EVENT)) if asked.cursor else None
-        skus = forms(asked.sku) if asked.sku else [None]
+        query = queries.read(OfEvents)
+        after = LogPosition(*place_of(query.cursor, AT_EVENT)) if query.cursor else None
+        skus = forms(query.sku) if query.sku else [None]
         if after and after.stream in skus:  # in whichever form, that of the page before
             skus = [after.stream]
         found: list[LoggedEvent] = []
-        for sku, orderid in product(skus, forms(asked.orderid) if asked.orderid else [None]):
-            wanted = EventFilter(stream=sku, subject=orderid, since=asked.since, until=asked.until)
+        for sku, orderid in product(skus, forms(query.orderid) if query.orderid else [None]):
+            wanted = EventFilter(stream=sku, subject=orderid, since=query.since, until=query.until)
             try:
-                found = found or service.log.read(wanted, after, asked.limit + 1)
+                found = found or service.log.read(wanted, after, query.limit + 1)
             except UnknownPosition:
                 raise queries.unknown_cursor() from None
-        shown = found[: asked.limit]
-        resume = cursor_at(shown[-1].stream, shown[-1].version, shown[-1].id) if shown else asked.cursor
-        following = resume if len(found) > asked.limit else None
+        shown = found[: query.limit]
+        resume = cursor_at(shown[-1].stream, shown[-1].version, shown[-1].id) if shown else query.cursor
+        following = resume if len(found) > query.limit else None
         return answer(Events([Event.of(entry) for entry in shown], following, resume), headers=link_to(following))

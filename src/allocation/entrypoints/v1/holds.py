@@ -57,11 +57,11 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     @Route(v1, "GET", "/holds", Scope.READ, {200: _LISTED}, query=OfHolds)
     def list_holds() -> ResponseReturnValue:
         """List holds. What is held now, by SKU and id; one that has run out is not among them."""
-        asked = queries.read(OfHolds)
-        after = place_of(asked.cursor, AT_HOLD) if asked.cursor else ("", "")
-        found = service.views.holds(asked.sku, after, asked.limit + 1)
-        items = found[: asked.limit]
-        following = cursor_at(items[-1].sku, items[-1].hold_id) if len(found) > asked.limit else None
+        query = queries.read(OfHolds)
+        after = place_of(query.cursor, AT_HOLD) if query.cursor else ("", "")
+        found = service.views.holds(query.sku, after, query.limit + 1)
+        items = found[: query.limit]
+        following = cursor_at(items[-1].sku, items[-1].hold_id) if len(found) > query.limit else None
         return answer(Holds(items, following), headers=link_to(following))
 
     @Route(v1, "GET", "/holds/<any_text:hold_id>", Scope.READ, {200: Answer("The hold.", _HOLD)}, query=OneHold)

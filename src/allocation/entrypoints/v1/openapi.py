@@ -136,11 +136,11 @@ def _parameters(route: Route) -> Iterator[Json]:
 
 def _without_null(schema: Json) -> Json:
     """A parameter is there or not; null it can't be."""
-    (said,) = [one for one in schema.pop("anyOf", [schema]) if one.get("type") != "null"]
-    description = said.pop("description", schema.get("description"))
+    (of_value,) = [one for one in schema.pop("anyOf", [schema]) if one.get("type") != "null"]
+    description = of_value.pop("description", schema.get("description"))
     default = {"default": schema["default"]} if schema.get("default") is not None else {}
-    said = {name: value for name, value in said.items() if name not in ("title", "default")}
-    return {"schema": {**said, **default}} | ({"description": description} if description else {})
+    of_value = {name: value for name, value in of_value.items() if name not in ("title", "default")}
+    return {"schema": {**of_value, **default}} | ({"description": description} if description else {})
 
 
 def _responses(route: Route) -> Iterator[tuple[str, Json]]:

@@ -175,9 +175,9 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     @Route(v1, "GET", "/orders", Scope.READ, {200: _LISTED}, query=OfOrders)
     def orders() -> ResponseReturnValue:
         """List orders. By their ids, each with how much is promised, waits and has left."""
-        asked = queries.read(OfOrders)
-        after = place_of(asked.cursor, AT_ORDER)[0] if asked.cursor else ""
-        found = service.views.orders(after, asked.limit, asked.state, asked.sku, asked.since)
+        query = queries.read(OfOrders)
+        after = place_of(query.cursor, AT_ORDER)[0] if query.cursor else ""
+        found = service.views.orders(after, query.limit, query.state, query.sku, query.since)
         following = cursor_at(found.after) if found.after is not None else None
         return answer(Orders(found.orders, following), headers=link_to(following))
 

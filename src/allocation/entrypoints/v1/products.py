@@ -126,9 +126,9 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def explain(sku: str) -> ResponseReturnValue:
         """Explain an allocation. Which batch a line would get now, and for each other one that is open why not, by the
         rule that decides. Nothing changes."""
-        asked, name = queries.read(OfExplanation), name_in_path(sku)
+        query, name = queries.read(OfExplanation), name_in_path(sku)
         try:
-            return answer(service.explain(name, asked.qty, asked.terms))
+            return answer(service.explain(name, query.qty, query.terms))
         except InvalidSku as unknown:
             raise NotFound(f"no batch of {sku} was ever added") from unknown
 
@@ -137,15 +137,15 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         """Get the availability by date. What can be had of a SKU today, and from each day on which something comes.
         With `qty`, when a line of so many could have it at the earliest, and of which batch, by the rule that decides.
         Nothing is sold."""
-        asked = queries.read(OfLine)
-        [found] = service.views.availability([name_in_path(sku)], asked.qty, asked.terms)
+        query = queries.read(OfLine)
+        [found] = service.views.availability([name_in_path(sku)], query.qty, query.terms)
         return answer(found_or_404(found, f"no batch of {sku} was ever added"))
 
     @Route(v1, "GET", "/availability", Scope.READ, {200: _ALL_AVAILABLE}, query=OfAvailability)
     def availability_of_many() -> ResponseReturnValue:
         """Get the availability of many products. Of up to 200 SKUs at one moment, in the order in which they are asked
         for. With `qty`, when a line of so many of each could have it."""
-        asked = queries.read(OfAvailability)
-        found = service.views.availability(asked.sku, asked.qty, asked.terms)
-        unknown = [str(sku) for sku, one in zip(asked.sku, found, strict=True) if one is None]
+        query = queries.read(OfAvailability)
+        found = service.views.availability(query.sku, query.qty, query.terms)
+        unknown = [str(sku) for sku, one in zip(query.sku, found, strict=True) if one is None]
         return answer(Availabilities([one for one in found if one], unknown))

@@ -25,19 +25,15 @@ def _rows(kind: type[R]) -> tuple[R, ...]:
     )
 
 
-_EVERY_COMMAND = _rows(CommandRow)
-COMMANDS = tuple(row for row in _EVERY_COMMAND if row.accepted)
+ALL_COMMANDS = _rows(CommandRow)
+COMMANDS = tuple(row for row in ALL_COMMANDS if row.accepted)
 EVENTS = _rows(EventRow)
 
 REFUSALS: dict[str, type[DomainError]] = {refusal.code: refusal for row in COMMANDS for refusal in row.refuses}
 """By the code under which they are stored."""
 
-_COMMANDS: dict[type, CommandRow[Any]] = {row.kind: row for row in _EVERY_COMMAND}
+_COMMANDS: dict[type, CommandRow[Any]] = {row.kind: row for row in ALL_COMMANDS}
 _EVENTS: dict[type, EventRow[Any]] = {row.kind: row for row in EVENTS}
-
-
-def command_row(kind: type) -> CommandRow[Any]:
-    return _COMMANDS[kind]
 
 
 def event_row(kind: type) -> EventRow[Any]:
