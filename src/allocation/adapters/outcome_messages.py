@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from allocation.adapters.wire_names import CLOUD_EVENTS, problem_name
+from allocation.adapters import wire_names
+from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.domain.errors import DomainError
 from messaging.envelope import LONGEST_TEXT, DryRun, Metadata, Outcome
 from messaging.errors import MessageIdReused, UnreadableMessage
@@ -49,9 +50,9 @@ def _result_or_refusal(outcome: Outcome) -> dict[str, Any]:
     refusal = outcome.refusal
     if refusal is None:
         return {"result": outcome.result}
-    name = "invalid-values" if isinstance(refusal, UnreadableMessage) else "internal-error"
+    name = wire_names.INVALID_VALUES if isinstance(refusal, UnreadableMessage) else wire_names.INTERNAL_ERROR
     if isinstance(refusal, DomainError):
-        name = problem_name(type(refusal))
+        name = wire_names.problem_name(type(refusal))
     elif isinstance(refusal, MessageIdReused):
-        name = "idempotency-key-reused"
-    return {"refused": f"/problems/{name}", "because": str(refusal)}
+        name = wire_names.IDEMPOTENCY_KEY_REUSED
+    return {"refused": wire_names.problem_type(name), "because": str(refusal)}

@@ -18,6 +18,16 @@ _RENAMED = {"invalid_sku": "unknown-sku"}  # published before refusals had codes
 _OF_KIND = {Kind.NOT_FOUND: "not-found", Kind.STALE: "precondition-failed"}
 
 
+INVALID_VALUES = "invalid-values"
+IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
+INTERNAL_ERROR = "internal-error"
+
+
+def problem_type(name: str) -> str:
+    """A path, at which this service says what it means."""
+    return f"/problems/{name}"
+
+
 def problem_name(refusal: type[DomainError]) -> str:
     """What a refusal is called in answers: over HTTP, and on streams of replies."""
     return _OF_KIND.get(refusal.kind) or _RENAMED.get(refusal.code) or refusal.code.replace("_", "-")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypeAlias
 
-from allocation.domain.events import Condition, Reason
+from allocation.domain.events import USUAL_PRIORITY, Condition, Reason
 
 Mode: TypeAlias = Literal["all_or_nothing", "partial", "backorder"]
 """What becomes of an order that there is not enough for: it is out of stock; each line gets what there is and waits for
@@ -72,7 +72,7 @@ class PlaceOrder:
     orderid: str
     lines: tuple[OrderedLine, ...]
     mode: Mode
-    priority: int = 5
+    priority: int = USUAL_PRIORITY
     needed_by: date | None = None
     may_split: bool = False
     locations: tuple[str, ...] | None = None
@@ -107,7 +107,7 @@ class ConfirmHold(KnownBySku):
     qty: int
     orderid: str
     lineid: str = ""
-    priority: int = 5
+    priority: int = USUAL_PRIORITY
     needed_by: date | None = None
 
 

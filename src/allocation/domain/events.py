@@ -1,4 +1,4 @@
-"""What has happened."""
+"""The events: what has happened."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ Condition: TypeAlias = Literal["good", "check"]
 Reason: TypeAlias = Literal["damaged", "expired", "suspect", "lost", "found", "theft", "correction", "other"]
 """Why goods are quarantined or written off, or a count differs."""
 
-
 WhyHoldEnded: TypeAlias = Literal["confirmed", "voided", "expired", "broken"]
 """It became a promise; it was given up; it has run out; or its batch fell short."""
 
 WhyReleased: TypeAlias = Literal["released", "cancelled", "changed", "moved"]
+
+USUAL_PRIORITY = 5
+"""Of 0 to 9: the higher, the earlier a line is served, and the later its promises are broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Allocated:
     qty: int
     batchref: str
     lineid: str
-    priority: int = 5
+    priority: int = USUAL_PRIORITY
     needed_by: date | None = None
     may_split: bool = False
     waits: bool = False
@@ -67,7 +69,7 @@ class Backordered:
     qty: int
     lineid: str
     since: int
-    priority: int = 5
+    priority: int = USUAL_PRIORITY
     needed_by: date | None = None
     may_split: bool = False
     locations: tuple[str, ...] = ()

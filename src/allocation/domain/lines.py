@@ -11,7 +11,16 @@ from typing import Protocol, TypeAlias
 
 from allocation.domain.batches import Batch
 from allocation.domain.commands import Allocate, KnownBySku, PlaceOrder
-from allocation.domain.events import Allocated, Backordered, Deallocated, Dispatched, LineReleased, OutOfStock, Returned
+from allocation.domain.events import (
+    USUAL_PRIORITY,
+    Allocated,
+    Backordered,
+    Deallocated,
+    Dispatched,
+    LineReleased,
+    OutOfStock,
+    Returned,
+)
 
 LineKey: TypeAlias = tuple[str, str]
 
@@ -25,7 +34,7 @@ class LineTerms:
     nothing fits; else it is out of stock.
     """
 
-    priority: int = 5
+    priority: int = USUAL_PRIORITY
     needed_by: date | None = None
     may_split: bool = False
     waits: bool = False
@@ -92,7 +101,7 @@ class Allocation:
     promised: int
     batchref: str
     dispatched: int = 0
-    priority: int = SINGLE_LINE.priority
+    priority: int = USUAL_PRIORITY
     needed_by: date | None = SINGLE_LINE.needed_by
 
     @property

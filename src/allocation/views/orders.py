@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, text
 
 from allocation.adapters.product_queries import TERMS
 from allocation.database.tables import allocations_view
+from allocation.domain.events import USUAL_PRIORITY
 from allocation.domain.lines import SINGLE_LINE, is_too_late
 from allocation.domain.ordering import Status, status_of
 from allocation.views.backorders import QUEUES_OF_ORDER
@@ -41,7 +42,7 @@ class Line:
     returned: int = 0
     waiting: int = 0
     position: int | None = None
-    priority: int = 5
+    priority: int = USUAL_PRIORITY
     needed_by: date | None = None
     at_risk: bool = False
 

@@ -18,6 +18,7 @@ from flask import Response, g, request
 from pydantic_core import to_json
 from werkzeug.http import HTTP_STATUS_CODES
 
+from allocation.adapters import wire_names
 from allocation.adapters.wire_names import problem_name
 from allocation.domain.errors import DomainError, Kind, UnknownRefusal
 from allocation.service_layer.messages import REFUSALS
@@ -38,7 +39,7 @@ class Problem:
 
     @property
     def type(self) -> str:
-        return f"/problems/{self.name}"
+        return wire_names.problem_type(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ UNSUPPORTED_MEDIA_TYPE = Problem(
     "the content type must be application/json, not 'text/plain'",
 )
 INVALID_VALUES = Problem(
-    "invalid-values",
+    wire_names.INVALID_VALUES,
     422,
     "Validation failed",
     "`errors` lists the values that are missing or wrong, the first 20 of them, with the rule: in the body by a JSON "
@@ -183,7 +184,7 @@ INVALID_VALUES = Problem(
     InvalidValues,
 )
 IDEMPOTENCY_KEY_REUSED = Problem(
-    "idempotency-key-reused",
+    wire_names.IDEMPOTENCY_KEY_REUSED,
     422,
     "Idempotency key reused",
     "You sent this Idempotency-Key before with another body. A new request needs a new key.",
@@ -205,7 +206,7 @@ TOO_MANY_REQUESTS = Problem(
     "the key 'till-5' may send 50 requests a second; wait, and send more slowly",
 )
 INTERNAL_ERROR = Problem(
-    "internal-error",
+    wire_names.INTERNAL_ERROR,
     500,
     "Internal server error",
     "It is in the log under the request's id. Whether the request took effect is not known; sending it again with the "

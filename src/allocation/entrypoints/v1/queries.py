@@ -17,6 +17,7 @@ from allocation.domain.lines import LineTerms
 from allocation.domain.ordering import Status
 from allocation.entrypoints.http.errors import BadParameter
 from allocation.entrypoints.http.routes import Route
+from allocation.service_layer.messages.ordering import LOCATIONS, QUANTITY
 from allocation.validation import Day, FieldProblem, Name, Stored, Text, bad_input, suggestion
 
 USUAL_LIMIT = 50
@@ -77,16 +78,18 @@ def _different(given: list[str]) -> list[str]:
     return given
 
 
-Qty = Annotated[int, Field(ge=1, le=1_000_000, description="how much is asked for"), BeforeValidator(_number)]
+Qty = Annotated[
+    int, Field(ge=QUANTITY.least, le=QUANTITY.most, description="how much is asked for"), BeforeValidator(_number)
+]
 NeededBy = Annotated[Day, Field(description="the last day on which it is any use")]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Limit = Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, description="at most so many items"), BeforeValidator(_number)]
 Cursor = Annotated[str, Field(min_length=1, description="what `next` said on the page before")]
 MaySplit = Annotated[Truth, Field(description="whether it takes parts of several batches")]
 Locations = Annotated[
-    list[Annotated[Name, Field(max_length=64)]],
+    list[Annotated[Name, Field(max_length=LOCATIONS.longest)]],
     Field(
-        max_length=20,
+        max_length=LOCATIONS.most,
         description="where it may lie, the first preferred; once for each",
         json_schema_extra={"uniqueItems": True},
     ),

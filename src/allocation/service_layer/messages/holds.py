@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import get_args
 
 from allocation.domain import commands, errors, events
+from allocation.domain.holding import LONGEST
 from allocation.service_layer.messages.ordering import BATCHREF, LINEID, ORDERID, QUANTITY, TERMS
 from allocation.service_layer.messages.stock import SKU
 from allocation.service_layer.messages.table import (
@@ -21,7 +22,7 @@ from allocation.service_layer.messages.table import (
 from allocation.service_layer.ports import Lookups
 
 HOLD_ID = Field(Text(), "The hold; a cart may hold each of its SKUs under one id.")
-SECONDS = Whole(1, 14_400)
+SECONDS = Whole(1, int(LONGEST.total_seconds()))
 UNTIL = Field(Instant(), "The instant at which it is free, by the database's clock.")
 
 
