@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from itertools import count
 from threading import Event, Thread
@@ -29,6 +30,7 @@ from embedded.waiting import wait_for
 from messaging.envelope import Position
 from messaging.errors import ConcurrencyConflict, Unavailable
 from messaging.redis.group import ConsumerGroup
+from messaging.redis.replies import Replies
 from messaging.sql.exclusive import ExclusiveBus, Occupied
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -1832,6 +1834,22 @@ def test_an_answer_that_redis_refuses_is_given_up(
     [said] = [record for record in caplog.records if record.message == "no reply was sent"]
     assert "WRONGTYPE" in said.error  # type: ignore[attr-defined]
     assert service.views.batch("b2")
+
+
+def test_an_answer_that_redis_refuses_for_a_moment_is_not_given_up(service: Service, redis_server: redis.Redis) -> None:
+    counted: list[int] = []
+    replies = Replies(service.redis, ["*.replies"], timedelta(days=1), lambda: counted.append(1))
+    redis_server.config_set("min-replicas-to-write", 1)
+    try:
+        with pytest.raises(Unavailable, match="NOREPLICAS"):
+            replies.send(b"shop.replies", b"{}")
+    finally:
+        redis_server.config_set("min-replicas-to-write", 0)
+
+    replies.send(b"shop.replies", b"{}")
+
+    assert counted == []
+    assert redis_server.xlen("shop.replies") == 1
 
 
 @pytest.mark.parametrize("dry_run", [{}, {"dry_run": "1"}], ids=["in earnest", "a dry run"])

@@ -584,7 +584,7 @@ def test_a_gap_is_seen_though_redis_is_the_same(service: Service, redis_server: 
 def test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it(redis_server: redis.Redis) -> None:
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
     stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
-    mark = stream.begin_check()
+    mark = stream.begin_check("home")
     with pytest.raises(Unavailable, match="has lost what came before version 6"):
         stream.append_all([Append("LAMP", 1, 5, 6, [Entry(6, b"{}")])])
 
@@ -973,6 +973,58 @@ def crashing_redis(tmp_path: Path) -> Iterator[Redis]:
     server.stop()
 
 
+@pytest.mark.parametrize(("key", "kind"), [(EVENTS, "SET"), (TOLD, "SET"), (INCARNATION, "LPUSH")])
+def test_a_key_of_ours_that_is_of_another_type_is_named(redis_server: redis.Redis, key: str, kind: str) -> None:
+    stream = one_event(redis_server)
+    redis_server.rename(key, "our own")
+    redis_server.execute_command(kind, key, "theirs")  # type: ignore[no-untyped-call]
+
+    with pytest.raises(Unavailable, match=re.escape(key)):
+        stream.is_complete("home")
+
+    redis_server.delete(key)
+    redis_server.rename("our own", key)
+    stream.append_all([Append("LAMP", 1, 1, 2, [Entry(2, b"{}")])])
+
+
+@pytest.mark.parametrize("a_relay_died", ["before it noted what it had published", "with a claim on another SKU"])
+def test_who_reads_by_ids_begins_anew_after_a_restart_of_redis_whatever_is_missing(
+    settings: Settings, crashing_redis: Redis, a_relay_died: str
+) -> None:
+    """What was published and not noted is not missed: it is published as if for the first time, maybe with a lower id.
+    And as long as a stream is claimed nobody can tell whether nothing else is missing."""
+    service, other = (bootstrap(replace(settings, redis_url=crashing_redis.url)) for _ in range(2))
+    try:
+        for sku in ("LAMP", "SOFA"):
+            service.bus.handle(commands.CreateBatch(f"b-{sku}", sku, 10))
+        tell_all(service)
+        service.backfill.fill()
+        service.redis.save()
+        incarnation = service.redis.get(INCARNATION)
+        service.bus.handle(commands.Allocate("o1", "LAMP", 1))
+        if a_relay_died == "with a claim on another SKU":
+            tell_all(service)
+            assert other.backfill.deliveries.claim_these(PUBLISH, ["SOFA"])
+
+        crashing_redis.kill()
+        crashing_redis.start()
+        service.redis.connection_pool.disconnect()
+
+        tell_all(service)
+        service.backfill.fill()
+        assert sequences(service.redis, "LAMP") == [1, 2]
+        assert service.redis.get(INCARNATION) != incarnation
+        tell_all(service)
+        service.backfill.fill()
+        latest = service.redis.get(INCARNATION)
+        for _ in range(3):
+            service.backfill.fill()
+        assert service.redis.get(INCARNATION) == latest, "and not with each look"
+    finally:
+        service.close()
+        other.close()
+
+
 def test_a_redis_that_comes_back_with_an_older_dump_is_told_what_it_lacks(
     settings: Settings, crashing_redis: Redis
 ) -> None:
@@ -1210,7 +1262,7 @@ def append_one(stream: EventStream) -> None:
 
 def check_all(stream: EventStream) -> None:
     stream.is_complete("home")
-    stream.end_check(stream.begin_check(), "home")
+    stream.end_check(stream.begin_check("home"), "home")
 
 
 @pytest.mark.parametrize("command", STEPS)
@@ -1346,9 +1398,9 @@ def one_event(redis_server: redis.Redis) -> EventStream:
 def test_a_check_does_not_end_with_the_mark_of_another_that_began_after_a_loss(redis_server: redis.Redis) -> None:
     """Its own mark went with what was lost, and what it had compared before."""
     stream = one_event(redis_server)
-    ours = stream.begin_check()
+    ours = stream.begin_check("home")
     forget_everything(redis_server)
-    one_event(redis_server).begin_check()  # another relay, killed before it has ended
+    one_event(redis_server).begin_check("home")  # another relay, killed before it has ended
 
     stream.end_check(ours, "home")
 
@@ -1358,7 +1410,7 @@ def test_a_check_does_not_end_with_the_mark_of_another_that_began_after_a_loss(r
 def test_of_several_that_check_at_once_the_first_to_end_says_that_all_is_there(redis_server: redis.Redis) -> None:
     """Else those that always begin before another has ended would check for ever."""
     stream = one_event(redis_server)
-    ours, theirs = stream.begin_check(), stream.begin_check()
+    ours, theirs = stream.begin_check("home"), stream.begin_check("home")
 
     stream.end_check(ours, "home")
 
@@ -1377,7 +1429,7 @@ def test_of_several_that_check_at_once_the_slower_has_compared_too(
     versions = EventStream.versions
 
     def slowly(stream: EventStream, skus: Sequence[str]) -> list[int]:
-        other.end_check(other.begin_check(), other.home())
+        other.end_check(other.begin_check(other.home()), other.home())
         return versions(stream, skus)
 
     with monkeypatch.context() as patch:
@@ -1390,9 +1442,9 @@ def test_of_several_that_check_at_once_the_slower_has_compared_too(
 
 def test_a_check_that_nobody_ended_does_not_hold_up_the_next(redis_server: redis.Redis) -> None:
     stream = one_event(redis_server)
-    stream.begin_check()
+    stream.begin_check("home")
 
-    stream.end_check(stream.begin_check(), "home")
+    stream.end_check(stream.begin_check("home"), "home")
 
     assert stream.is_complete("home")
 

@@ -153,10 +153,16 @@ EVENT_STREAM = Part(
             seen_by="test_a_check_does_not_end_with_the_mark_of_another_that_began_after_a_loss",
         ),
         Mutant(
-            "if mark and string.sub(mark, 1, 9) == 'checking:' then return mark end\n",
+            "if string.sub(mark, 1, #ARGV[2]) == ARGV[2] then return mark end\n",
             "",
             "of relays that always begin before another has ended, none ever ends",
             seen_by="test_of_several_that_check_at_once_the_first_to_end_says_that_all_is_there",
+        ),
+        Mutant(
+            "if mark ~= ARGV[1] then redis.call('SET', KEYS[3], ARGV[4]) end\n",
+            "",
+            "readers pass over events whose ids a Redis that has come back has given before",
+            seen_by="test_who_reads_by_ids_begins_anew_after_a_restart_of_redis_whatever_is_missing",
         ),
     ),
 )

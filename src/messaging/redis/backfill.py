@@ -79,7 +79,7 @@ class Backfill:
         home = self.stream.home()
         if self.stream.is_complete(home):
             return 0
-        mark = self.stream.begin_check()
+        mark = self.stream.begin_check(home)
         events, complete, beyond = 0, self._is_written_down(stop), ""
         beyond_us: dict[str, UnknownMessage] = {}
         while not stop.is_set() and (

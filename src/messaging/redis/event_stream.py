@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha1
@@ -147,14 +148,17 @@ redis.call('HDEL', hash, ' lost')
 return {{redis.call('EXISTS', stream) == 1 and known or '', lost, redis.call('GET', incarnation) or ''}}
 """
 
-# ARGV: a new mark. A check that goes on is joined: whoever ends first has seen that nothing is missing, and those who
-# always begin before another has ended do not undo each other's.
+# ARGV: the home, how a mark begins there, a new mark, a new incarnation. A check that goes on here is joined: whoever
+# ends first has seen that nothing is missing, and those who always begin before another has ended do not undo each
+# other's. A Redis that was never compared may be a replica, or have come back with less than readers have seen: then it
+# may give their ids again, whether or not anything is missing by now.
 _BEGIN_CHECK = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return ARGV[1] end
-local mark = redis.call('HGET', KEYS[2], '')
-if mark and string.sub(mark, 1, 9) == 'checking:' then return mark end
-redis.call('HSET', KEYS[2], '', ARGV[1])
-return ARGV[1]
+if redis.call('EXISTS', KEYS[1]) == 0 then return ARGV[3] end
+local mark = redis.call('HGET', KEYS[2], '') or ''
+if string.sub(mark, 1, #ARGV[2]) == ARGV[2] then return mark end
+redis.call('HSET', KEYS[2], '', ARGV[3])
+if mark ~= ARGV[1] then redis.call('SET', KEYS[3], ARGV[4]) end
+return ARGV[3]
 """
 
 # ARGV: the mark, the home. Another may have ended the check with which this one was joined.
@@ -212,7 +216,7 @@ class EventStream:
         ClaimLost: a higher token has published the subject. Unavailable: what comes before is missing. When Redis fails
         for all of them, as while it is full, that is raised.
         """
-        with redis_faults(), self._client.pipeline(transaction=False) as pipeline:
+        with self._faults(), self._client.pipeline(transaction=False) as pipeline:
             pipeline.script_load(_APPEND)  # redis-py's own way asks first whether it is there: another round trip
             for one in appends:
                 pipeline.evalsha(_APPEND_SHA, len(self._keys), *self._keys, *self._arguments(one))
@@ -231,7 +235,7 @@ class EventStream:
 
     def versions(self, subjects: Sequence[str]) -> list[int]:
         """The last version published of each, 0 for none."""
-        with redis_faults():
+        with self._faults():
             if not self._client.exists(self._keys[0]):
                 return [0] * len(subjects)
             found: Iterable[bytes | None] = self._client.hmget(self._told, list(subjects))  # type: ignore[assignment]
@@ -242,7 +246,7 @@ class EventStream:
 
     def home(self) -> str:
         """Names the Redis we speak to: another after a restart, a failover, or when the address leads elsewhere."""
-        with redis_faults():
+        with self._faults():
             try:
                 server, replication = self._client.info("server"), self._client.info("replication")
             except redis.ResponseError:  # some hosts do not tell
@@ -255,7 +259,7 @@ class EventStream:
         What a Redis says of itself counts only for those who have compared it, and have met no other since: while the
         address led elsewhere, others may have published there.
         """
-        with redis_faults():
+        with self._faults():
             mark, lost, incarnation = self._look(keys=self._keys, args=[*self._to_keep(), ""])
         if lost:
             log.warning("the stream is emptied and filled again", extra={"reason": lost.decode()})
@@ -265,26 +269,39 @@ class EventStream:
 
     def begin_anew(self) -> None:
         """Have those who read by ids begin anew: some are lost, and given again."""
-        with redis_faults():
+        with self._faults():
             self._client.set(self._keys[2], uuid4().hex)
 
-    def begin_check(self) -> bytes:
+    def begin_check(self, home: str) -> bytes:
         """Someone looks whether anything is missing. Returns a mark, which goes with what is lost while they look."""
-        with redis_faults():
-            mark: bytes = self._begin_check(keys=self._keys, args=[f"checking:{uuid4().hex}"])
+        begins = f"checking:{home}:"
+        with self._faults():
+            arguments = [home, begins, begins + uuid4().hex, uuid4().hex]
+            mark: bytes = self._begin_check(keys=self._keys, args=arguments)
         return mark
 
     def is_checked(self, mark: bytes, home: str) -> bool:
         """Whether this is the Redis in which that check was begun, and nothing was seen to be missing since. Another
         may have ended the check."""
-        with redis_faults():
+        with self._faults():
             return self._client.hget(self._told, "") in {mark, home.encode()}
 
     def end_check(self, mark: bytes, home: str) -> None:
         """They found it complete. Changes nothing when their mark has gone."""
-        with redis_faults():
+        with self._faults():
             is_complete, incarnation = self._end_check(keys=self._keys, args=[mark, home])
         self._compared = (home, incarnation) if is_complete else None
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            with redis_faults():
+                yield
+        except Unavailable as error:
+            if "WRONGTYPE" in str(error):  # of a script, Redis does not say of which key
+                advice = f"one of these keys is not ours and must be deleted: {', '.join(self._keys)}"
+                raise Unavailable(f"{error}; {advice}") from error
+            raise
 
     def _arguments(self, append: Append) -> list[bytes | str | int]:
         arguments = [*self._to_keep(), append.subject, append.token, append.after, append.version]

@@ -21,6 +21,10 @@ FIELD = "event"
 
 _FITS = re.compile(PATTERN)
 
+_OF_THE_STREAM = ("ERR", "WRONGTYPE", "NOPERM")
+"""Codes with which an error begins that is about this stream. Others are about the server, which may be full, a replica
+or without one, for a while."""
+
 
 class Replies:
     """`allowed` are the names that may be asked for, or patterns with `*`. An answer stays for `keep`."""
@@ -54,9 +58,9 @@ class Replies:
                     _, added, _ = pipeline.execute(raise_on_error=False)
                 if isinstance(added, redis.RedisError):
                     raise added
-            except (redis.ReadOnlyError, redis.OutOfMemoryError):  # it was replaced by another, or is full for a while
-                raise
-            except redis.ResponseError as error:  # of the wrong type, or not ours to write
+            except redis.ResponseError as error:
+                if (error.status_code or str(error).partition(" ")[0]) not in _OF_THE_STREAM:
+                    raise
                 self._give_up(name, str(error))
 
     def _give_up(self, name: str, reason: str) -> None:
