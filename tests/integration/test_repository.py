@@ -236,7 +236,7 @@ def test_rows_are_written_sorted_by_key_and_the_tables_in_one_order(service: Ser
             receiving.add_batch(uow.products.get(sku), f"new-{sku}", 5)
             allocating.allocate(uow.products.get(sku), OrderLine(orderid, sku, 5))
         receiving.change_batch_quantity(uow.products.get("Z"), "b-Z", 0)
-        written = [(write.table, rows) for write, rows in uow.products.statements()]  # type: ignore[attr-defined]  # it is the SQL one
+        written = [(write.table, rows) for write, rows in uow.products.statements() if rows]  # type: ignore[attr-defined]  # the SQL one
 
     assert [table for table, _ in written] == [
         *("products", "products", "batch_references", "batches", "batches"),

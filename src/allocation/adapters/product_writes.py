@@ -13,9 +13,9 @@ from operator import attrgetter
 from operator import or_ as or_bits
 from typing import Any, TypeAlias
 
-from sqlalchemy import and_, delete, or_, update
+from sqlalchemy import or_
 
-from allocation.adapters.product_queries import BATCH_FIELDS, DOCUMENT_KEY, TERMS, place_of
+from allocation.adapters.product_queries import ALLOCATION, BATCH_FIELDS, DOCUMENT_KEY, TERMS, place_of
 from allocation.database.tables import (
     allocations,
     backorders,
@@ -32,7 +32,7 @@ from allocation.domain.documents import DocumentKey, Entry
 from allocation.domain.holds import Hold, HoldKey
 from allocation.domain.lines import SINGLE_LINE, Allocation, PlacedLine
 from allocation.domain.product import Product
-from messaging.sql.statements import Row, Statement, Write, insert_or_update_rows, insert_rows, rows_of, write_rows
+from messaging.sql.statements import Row, Statement, delete_rows, insert_or_update_rows, insert_rows, update_rows
 
 Change: TypeAlias = tuple[PlacedLine | None, PlacedLine]
 """A line as it was read, and as it is now."""
@@ -61,7 +61,8 @@ def of_products(now: Iterable[Product], versions: Mapping[str, int]) -> Iterator
         counts = {"version_number": product.version_number, "waiting": product.waiting, "holds": product.hold_count}
         row = {"sku": product.sku} | counts
         (known if versions[product.sku] else new).append(row)
-    yield from _those_with_rows((_UPDATE_PRODUCTS, known), (_INSERT_PRODUCTS, new))  # who waits for a lock has no key
+    yield _UPDATE_PRODUCTS, known  # first: who waits for a lock has no key
+    yield _INSERT_PRODUCTS, new
 
 
 def of_batches(now: Iterable[Batch], rows: Mapping[str, tuple[Any, ...] | None]) -> Iterator[Statement]:
@@ -84,13 +85,10 @@ def of_batches(now: Iterable[Batch], rows: Mapping[str, tuple[Any, ...] | None])
         by: Row = {column: after[place] - before[place] for column, place in _COUNTERS.items()}
         if any(by.values()):
             differing.append(key | by)
-    if created:
-        yield _INSERT_BATCH_REFERENCES, created
-        yield _INSERT_BATCHES, created
-    if moved:  # first, since nothing is dispatched of a batch that is expected
-        yield _UPDATE_TERMS, moved
-    if differing:
-        yield _UPDATE_BATCHES, differing
+    yield _INSERT_BATCH_REFERENCES, created
+    yield _INSERT_BATCHES, created
+    yield _UPDATE_TERMS, moved  # first, since nothing is dispatched of a batch that is expected
+    yield _UPDATE_BATCHES, differing
 
 
 def of_lines(changes: Sequence[Change], cancelled: Collection[str]) -> Iterator[Statement]:
@@ -99,8 +97,7 @@ def of_lines(changes: Sequence[Change], cancelled: Collection[str]) -> Iterator[
     for before, now in changes:
         if now.has_pieces and not (before and before.has_pieces):
             touched.setdefault(now.orderid, {"orderid": now.orderid, "cancelled": False})
-    if touched:
-        yield _TOUCH_ORDERS, [touched[orderid] for orderid in sorted(touched)]
+    yield _TOUCH_ORDERS, [touched[orderid] for orderid in sorted(touched)]
     yield from _order_line_statements(changes)
     yield from _allocation_statements(changes)
     yield from _backorder_statements(changes)
@@ -119,7 +116,9 @@ def of_holds(now: Mapping[HoldKey, Hold | None], before: Mapping[HoldKey, Hold |
             changed.append(asdict(hold))
         elif was and not hold:
             ended.append({"sku": was.sku, "hold_id": was.hold_id})
-    yield from _those_with_rows((_DELETE_HOLDS, ended), (_UPDATE_HOLDS, changed), (_INSERT_HOLDS, new))
+    yield _DELETE_HOLDS, ended
+    yield _UPDATE_HOLDS, changed
+    yield _INSERT_HOLDS, new
 
 
 def of_documents(new: Mapping[DocumentKey, Sequence[Entry]]) -> Iterator[Statement]:
@@ -128,7 +127,7 @@ def of_documents(new: Mapping[DocumentKey, Sequence[Entry]]) -> Iterator[Stateme
         for key, entries in sorted(new.items())
         for entry in entries
     ]
-    yield from _those_with_rows((_INSERT_DOCUMENTS, rows))
+    yield _INSERT_DOCUMENTS, rows
 
 
 def _order_line_statements(changes: Sequence[Change]) -> Iterator[Statement]:
@@ -139,7 +138,8 @@ def _order_line_statements(changes: Sequence[Change]) -> Iterator[Statement]:
             new.append(_line_row(now))
         elif (row := _line_row(now)) != _line_row(before):
             changed.append(row)
-    yield from _those_with_rows((_UPDATE_ORDER_LINES, changed), (_INSERT_ORDER_LINES, new))
+    yield _UPDATE_ORDER_LINES, changed
+    yield _INSERT_ORDER_LINES, new
 
 
 def _allocation_statements(changes: Sequence[Change]) -> Iterator[Statement]:
@@ -156,9 +156,9 @@ def _allocation_statements(changes: Sequence[Change]) -> Iterator[Statement]:
                 by = {"qty": one.promised - was.promised, "dispatched": one.dispatched - was.dispatched}
                 changed.append({"sku": one.sku, "version": one.version} | by)
         removed += [{"sku": sku, "version": version} for sku, version in had]
-    yield from _those_with_rows(
-        (_DELETE_ALLOCATIONS, removed), (_UPDATE_ALLOCATIONS, changed), (_INSERT_ALLOCATIONS, new)
-    )
+    yield _DELETE_ALLOCATIONS, removed
+    yield _UPDATE_ALLOCATIONS, changed
+    yield _INSERT_ALLOCATIONS, new
 
 
 def _backorder_statements(changes: Sequence[Change]) -> Iterator[Statement]:
@@ -175,7 +175,9 @@ def _backorder_statements(changes: Sequence[Change]) -> Iterator[Statement]:
             new.append(row)
         elif row and row != was:
             changed.append(row)
-    yield from _those_with_rows((_DELETE_BACKORDERS, gone), (_UPDATE_BACKORDERS, changed), (_INSERT_BACKORDERS, new))
+    yield _DELETE_BACKORDERS, gone
+    yield _UPDATE_BACKORDERS, changed
+    yield _INSERT_BACKORDERS, new
 
 
 def backorder_row(line: PlacedLine) -> Row:
@@ -193,10 +195,6 @@ def backorder_row(line: PlacedLine) -> Row:
 
 
 ANYWHERE = 2**62 - 1
-
-
-def _those_with_rows(*statements: tuple[Write, list[Row]]) -> Iterator[Statement]:
-    return ((write, rows) for write, rows in statements if rows)
 
 
 def _allocation_row(allocation: Allocation) -> Row:
@@ -219,76 +217,38 @@ def _line_row(line: PlacedLine) -> Row:
 
 
 _COUNTS = ("version_number", "waiting", "holds")
-_versions = rows_of(products.c.sku, *(products.c[name] for name in _COUNTS))
 _INSERT_PRODUCTS = insert_rows(products, "sku", *_COUNTS)
-_UPDATE_PRODUCTS = write_rows(
-    update(products).values({name: _versions.c[name] for name in _COUNTS}).where(products.c.sku == _versions.c.sku)
-)
+_UPDATE_PRODUCTS = update_rows(products, ["sku"], _COUNTS)
 
+_BATCH_KEY = ("sku", "reference")
 _INSERT_BATCH_REFERENCES = insert_rows(batch_references, "reference", "sku")
-_INSERT_BATCHES = insert_rows(batches, "sku", "reference", "initial_quantity", "location", *_TERMS, *_COUNTERS)
-_differences = rows_of(batches.c.sku, batches.c.reference, *(batches.c[name] for name in _COUNTERS))
-_UPDATE_BATCHES = write_rows(
-    update(batches)
-    .values({name: batches.c[name] + _differences.c[name] for name in _COUNTERS})
-    .where(and_(batches.c.sku == _differences.c.sku, batches.c.reference == _differences.c.reference))
-)
-_terms = rows_of(batches.c.sku, batches.c.reference, *(batches.c[name] for name in _TERMS))
-_UPDATE_TERMS = write_rows(
-    update(batches)
-    .values({name: _terms.c[name] for name in _TERMS})
-    .where(and_(batches.c.sku == _terms.c.sku, batches.c.reference == _terms.c.reference))
-)
+_INSERT_BATCHES = insert_rows(batches, *_BATCH_KEY, "initial_quantity", "location", *_TERMS, *_COUNTERS)
+_UPDATE_BATCHES = update_rows(batches, _BATCH_KEY, adds=tuple(_COUNTERS))
+_UPDATE_TERMS = update_rows(batches, _BATCH_KEY, _TERMS)
 
 _TOUCH_ORDERS = insert_or_update_rows(
     orders, ["orderid"], ["cancelled"], lambda given: {"cancelled": or_(orders.c.cancelled, given.cancelled)}
 )
 
-_LINE_COLUMNS = ("sku", "version", "others", "returned", "since", "terms")
-_now_lines = rows_of(order_lines.c.orderid, order_lines.c.lineid, *(order_lines.c[name] for name in _LINE_COLUMNS))
-_is_changed = and_(order_lines.c.orderid == _now_lines.c.orderid, order_lines.c.lineid == _now_lines.c.lineid)
-_UPDATE_ORDER_LINES = write_rows(
-    update(order_lines).values({name: _now_lines.c[name] for name in _LINE_COLUMNS}).where(_is_changed)
-)
-_INSERT_ORDER_LINES = insert_rows(order_lines, "orderid", "lineid", *_LINE_COLUMNS)
+_LINE_KEY, _OF_LINE = ("orderid", "lineid"), ("sku", "version", "others", "returned", "since", "terms")
+_INSERT_ORDER_LINES = insert_rows(order_lines, *_LINE_KEY, *_OF_LINE)
+_UPDATE_ORDER_LINES = update_rows(order_lines, _LINE_KEY, _OF_LINE)
 
-_left = rows_of(allocations.c.sku, allocations.c.version)
-_DELETE_ALLOCATIONS = write_rows(
-    delete(allocations).where(and_(allocations.c.sku == _left.c.sku, allocations.c.version == _left.c.version))
-)
-_by = rows_of(allocations.c.sku, allocations.c.version, allocations.c.qty, allocations.c.dispatched)
-_UPDATE_ALLOCATIONS = write_rows(
-    update(allocations)
-    .values(qty=allocations.c.qty + _by.c.qty, dispatched=allocations.c.dispatched + _by.c.dispatched)
-    .where(and_(allocations.c.sku == _by.c.sku, allocations.c.version == _by.c.version))
-)
-_INSERT_ALLOCATIONS = insert_rows(
-    allocations, "sku", "version", "orderid", "lineid", "qty", "batchref", "dispatched", "priority", "needed_by"
-)
+_ALLOCATION_KEY = ("sku", "version")
+_INSERT_ALLOCATIONS = insert_rows(allocations, *(column.name for column in ALLOCATION))
+_UPDATE_ALLOCATIONS = update_rows(allocations, _ALLOCATION_KEY, adds=["qty", "dispatched"])
+_DELETE_ALLOCATIONS = delete_rows(allocations, _ALLOCATION_KEY)
 
-_out = rows_of(backorders.c.sku, backorders.c.since)
-_DELETE_BACKORDERS = write_rows(
-    delete(backorders).where(and_(backorders.c.sku == _out.c.sku, backorders.c.since == _out.c.since))
-)
-_waits = rows_of(backorders.c.sku, backorders.c.since, backorders.c.qty, backorders.c.needs)
-_UPDATE_BACKORDERS = write_rows(
-    update(backorders)
-    .values(qty=_waits.c.qty, needs=_waits.c.needs)
-    .where(and_(backorders.c.sku == _waits.c.sku, backorders.c.since == _waits.c.since))
-)
+_BACKORDER_KEY = ("sku", "since")
 _INSERT_BACKORDERS = insert_rows(
-    backorders, "sku", "since", "orderid", "lineid", "qty", "needs", "turn", "needed_by", "places"
+    backorders, *_BACKORDER_KEY, "orderid", "lineid", "qty", "needs", "turn", "needed_by", "places"
 )
+_UPDATE_BACKORDERS = update_rows(backorders, _BACKORDER_KEY, ["qty", "needs"])
+_DELETE_BACKORDERS = delete_rows(backorders, _BACKORDER_KEY)
 
-_over = rows_of(holds.c.sku, holds.c.hold_id)
-_DELETE_HOLDS = write_rows(delete(holds).where(and_(holds.c.sku == _over.c.sku, holds.c.hold_id == _over.c.hold_id)))
-_OF_HOLD = ("qty", "batchref", "until", "version")
-_held = rows_of(holds.c.sku, holds.c.hold_id, *(holds.c[name] for name in _OF_HOLD))
-_UPDATE_HOLDS = write_rows(
-    update(holds)
-    .values({name: _held.c[name] for name in _OF_HOLD})
-    .where(and_(holds.c.sku == _held.c.sku, holds.c.hold_id == _held.c.hold_id))
-)
-_INSERT_HOLDS = insert_rows(holds, "sku", "hold_id", *_OF_HOLD)
+_HOLD_KEY, _OF_HOLD = ("sku", "hold_id"), ("qty", "batchref", "until", "version")
+_INSERT_HOLDS = insert_rows(holds, *_HOLD_KEY, *_OF_HOLD)
+_UPDATE_HOLDS = update_rows(holds, _HOLD_KEY, _OF_HOLD)
+_DELETE_HOLDS = delete_rows(holds, _HOLD_KEY)
 
 _INSERT_DOCUMENTS = insert_rows(documents, *DOCUMENT_KEY, "version", "sku")

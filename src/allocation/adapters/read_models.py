@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
-from sqlalchemy import ColumnElement, FromClause, and_, delete, update
-
 from allocation.database.tables import allocations_view
 from allocation.domain.lines import LineKey, PlacedLine
-from messaging.sql.statements import Row, Statement, insert_rows, rows_of, write_rows
+from messaging.sql.statements import Row, Statement, delete_rows, insert_rows, update_rows
 
 _KEY = ("orderid", "lineid", "batchref")
 
 
-def _is_row(given: FromClause) -> ColumnElement[bool]:
-    return and_(*(allocations_view.c[name] == given.c[name] for name in _KEY))
-
-
 _INSERT = insert_rows(allocations_view, "orderid", "lineid", "sku", "qty", "batchref")
-_changed = rows_of(*(allocations_view.c[name] for name in (*_KEY, "qty")))
-_UPDATE = write_rows(update(allocations_view).values(qty=_changed.c.qty).where(_is_row(_changed)))
-_gone = rows_of(*(allocations_view.c[name] for name in _KEY))
-_DELETE = write_rows(delete(allocations_view).where(_is_row(_gone)))
+_UPDATE = update_rows(allocations_view, _KEY, ["qty"])
+_DELETE = delete_rows(allocations_view, _KEY)
 
 
 class SqlAlchemyAllocationsView:
@@ -53,9 +45,6 @@ class SqlAlchemyAllocationsView:
                     new.append(row | {"batchref": ref, "sku": line and line.sku, "qty": qty})
                 elif qty != stored[ref]:
                     changed.append(row | {"batchref": ref, "qty": qty})
-        if gone:
-            yield _DELETE, gone
-        if changed:
-            yield _UPDATE, changed
-        if new:
-            yield _INSERT, new
+        yield _DELETE, gone
+        yield _UPDATE, changed
+        yield _INSERT, new

@@ -101,7 +101,7 @@ _OF_ALL = f"""
 _OF_SKU = f"""
     SELECT late.* FROM unnest(CAST(:skus AS text[])) AS given (name) CROSS JOIN LATERAL (
         {_WAITING} AND sku = given.name COLLATE "C"
-        AND (needed_by, since, true) > (:needed_by, {_behind('connection.name COLLATE "C"')}, :waits)
+        AND (needed_by, since, true) > (:needed_by, {_behind('given.name COLLATE "C"')}, :waits)
         ORDER BY needed_by, since LIMIT CAST(:most AS bigint)
     ) AS late
 """  # noqa: S608 - all of it is our own

@@ -85,8 +85,7 @@ class SqlEventLog:
         return [self._codec.decode(name, data_from(data)) for name, data in found[_HISTORY]]
 
     def statements(self) -> Iterable[Statement]:
-        if self._rows:
-            yield _APPEND, self._rows
+        yield _APPEND, self._rows
 
 
 RECORDED = """

@@ -134,10 +134,8 @@ class SqlInbox:
             self._found[message_id] = is_ours, fingerprint, outcome
 
     def statements(self) -> Iterable[Statement]:
-        if self._rows:
-            yield _REMEMBER, [self._rows[message_id] for message_id in sorted(self._rows)]
-        if self._positions:
-            yield _ADVANCE, [*self._positions.values()]
+        yield _REMEMBER, [self._rows[message_id] for message_id in sorted(self._rows)]
+        yield _ADVANCE, [*self._positions.values()]
 
     def _decode(self, stored: JsonObject) -> Outcome:
         return Outcome(stored["result"]) if "result" in stored else Outcome(refusal=self._refusals.decode(stored))

@@ -19,5 +19,4 @@ class SqlOutbox:
         self._rows.append({"effect": effect, "stream": recorded.stream, "version": recorded.version})
 
     def statements(self) -> Iterable[Statement]:
-        if self._rows:
-            yield _POST, self._rows
+        yield _POST, self._rows

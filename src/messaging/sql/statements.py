@@ -17,15 +17,17 @@ from sqlalchemy import (
     ClauseElement,
     ColumnClause,
     ColumnCollection,
-    Delete,
+    ColumnElement,
     FromClause,
     Table,
     Text,
-    Update,
+    and_,
     bindparam,
+    delete,
     func,
     insert,
     select,
+    update,
 )
 from sqlalchemy import column as a_column
 from sqlalchemy.dialects import postgresql
@@ -88,21 +90,30 @@ def insert_rows(table: Table, *names: str) -> Write:
 
 
 def insert_or_update_rows(
-    table: Table, key: Sequence[str], values: Sequence[str], update: Callable[[ColumnCollection[str, Any]], Row]
+    table: Table, key: Sequence[str], values: Sequence[str], setting: Callable[[ColumnCollection[str, Any]], Row]
 ) -> Write:
-    """Insert rows, in the order given; where their key is taken, set what `update` says of the given row."""
+    """Insert rows, in the order given; where their key is taken, set what `setting` makes of the given row."""
     names = [*key, *values]
     rows = rows_of(*(table.c[name] for name in names))
     statement = postgresql.insert(table).from_select(names, select(*(rows.c[name] for name in names)))
-    statement = statement.on_conflict_do_update(index_elements=key, set_=update(statement.excluded))
+    statement = statement.on_conflict_do_update(index_elements=key, set_=setting(statement.excluded))
     return Write(table.name, compiled(statement))
 
 
-def write_rows(statement: Update | Delete) -> Write:
-    """Change or delete rows, as a statement does that uses `rows_of`."""
-    table = statement.table
-    assert isinstance(table, Table), "nothing else can be written"
-    return Write(table.name, compiled(statement))
+def update_rows(table: Table, key: Sequence[str], values: Sequence[str] = (), *, adds: Sequence[str] = ()) -> Write:
+    """Change rows that are known by their `key`: set these values, and add to these counters."""
+    rows = rows_of(*(table.c[name] for name in (*key, *values, *adds)))
+    now = {name: rows.c[name] for name in values} | {name: table.c[name] + rows.c[name] for name in adds}
+    return Write(table.name, compiled(update(table).values(now).where(_is_row(table, rows, key))))
+
+
+def delete_rows(table: Table, key: Sequence[str]) -> Write:
+    rows = rows_of(*(table.c[name] for name in key))
+    return Write(table.name, compiled(delete(table).where(_is_row(table, rows, key))))
+
+
+def _is_row(table: Table, rows: FromClause, key: Sequence[str]) -> ColumnElement[bool]:
+    return and_(*(table.c[name] == rows.c[name] for name in key))
 
 
 def compiled(statement: ClauseElement) -> str:
@@ -117,10 +128,12 @@ def as_json(rows: Sequence[Row]) -> bytes:
 
 
 def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, list[bytes]]]:
-    """As few statements as write no table twice, each with its parameters. Of those that are joined none sees what
-    another has written."""
+    """As few statements as write no table twice, each with its parameters; those without rows are left out. Of those
+    that are joined none sees what another has written."""
     together: list[Statement] = []
     for statement in statements:
+        if not statement[1]:
+            continue
         if any(statement[0].table == earlier.table for earlier, _ in together):
             yield _as_one(together)
             together = []
