@@ -118,6 +118,33 @@ def test_a_stream_that_was_lost_and_is_published_again_brings_only_what_is_new(c
     assert read(tail) == ["LAMP:4", "SPOON:2"]
 
 
+def test_what_was_published_lately_is_read_to_its_end_though_the_stream_is_lost_meanwhile(
+    client: redis.Redis,
+) -> None:
+    """Each once, and nothing from before."""
+    tail = Tail(client, EVENTS, most=2)
+    long_ago = datetime(2001, 1, 1, tzinfo=UTC).isoformat()
+    old = {"id": "SPOON:1", "subject": "SPOON", "sequence": "1", "time": long_ago}
+    of_spoon = [Append("SPOON", 1, 0, 1, [Entry(1, json.dumps(old).encode())])]
+    client.xadd(EVENTS, {"event": json.dumps(old)}, id="1-1")
+    client.hset("{allocation.events}.told", "SPOON", "1:1")
+    tell(client, "LAMP", 1, 2, 3, 4, 5)
+    tell(client, "SPOON", 2)
+    tail.start(timedelta(minutes=5))
+    assert read(tail) == ["LAMP:1", "LAMP:2"]
+    assert not tail.is_past_what_was_there
+
+    client.flushall()
+    event_stream(client, EVENTS_STAY).append_all(of_spoon)
+    tell(client, "SPOON", 2)
+    tell(client, "LAMP", 1, 2, 3, 4, 5, 6)
+
+    found: list[str] = []
+    while not tail.is_past_what_was_there:
+        found += read(tail)
+    assert found == ["SPOON:2", "LAMP:3", "LAMP:4", "LAMP:5", "LAMP:6"]
+
+
 def test_a_redis_whose_clock_is_behind_is_read_from_its_beginning(client: redis.Redis, tail: Tail) -> None:
     tail.start()
     tell(client, "LAMP", 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
@@ -19,6 +19,7 @@ from messaging.redis.client import redis_faults
 from messaging.redis.event_stream import incarnation_key, told_key, version_in
 
 _BEGINNING = b"0-0"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,14 @@ class Tail:
         self._last_old = _BEGINNING
         self._incarnation: object = None
         self._is_at_end = False
+        self._since: datetime | None = None
         self._told_before: dict[str, int] = {}
         self._seen: dict[str, int] = {}
 
     @property
     def is_past_what_was_there(self) -> bool:
         """Whether all has been read that the stream held at the start."""
-        return self._is_at_end or _order(self._read_up_to) >= _order(self._last_old)
+        return self._is_at_end or _order(self._read_up_to) >= _order(self._last_old) > _order(_BEGINNING)
 
     def start(self, since: timedelta | None = None) -> None:
         """At the end of the stream, or with what was published in this last time, by the clock of Redis."""
@@ -56,10 +58,12 @@ class Tail:
             self._incarnation = self._client.get(incarnation_key(self._stream))
             self._told_before = self._told()
             self._last_old = self._read_up_to = self._last_id()
+            self._is_at_end = self._last_old == _BEGINNING
             if since is not None:
                 seconds, microseconds = self._client.time()
-                begin = int(seconds) * 1000 + int(microseconds) // 1000 - since // timedelta(milliseconds=1)
-                self._read_up_to = min(self._last_old, b"%d-0" % max(0, begin), key=_order)
+                begin = max(timedelta(), timedelta(seconds=int(seconds), microseconds=int(microseconds)) - since)
+                self._since = _EPOCH + begin
+                self._read_up_to = min(self._last_old, b"%d-0" % (begin // timedelta(milliseconds=1)), key=_order)
 
     def read(self, wait: float = 1.0) -> list[Entry]:
         """What is new, after `wait` seconds at most; nothing then, maybe."""
@@ -90,10 +94,19 @@ class Tail:
         except (KeyError, ValueError, TypeError):
             return True  # nobody knows
         seen = self._seen.get(subject, 0)
-        if _order(entry.id.encode()) > _order(self._last_old):  # what was published before we came is not new
-            seen = max(seen, self._told_before.get(subject, 0))
         self._seen[subject] = max(seen, version)
+        if _order(entry.id.encode()) > _order(self._last_old) and not self._is_lately(entry):
+            seen = max(seen, self._told_before.get(subject, 0))  # what was published before we came is not new
         return version > seen
+
+    def _is_lately(self, entry: Entry) -> bool:
+        """Whether it happened in the last time that is wanted: that was perhaps not read when the stream was lost."""
+        if self._since is None:
+            return False
+        try:
+            return datetime.fromisoformat((entry.event or {})["time"]) >= self._since
+        except (KeyError, ValueError, TypeError):
+            return True  # nobody knows
 
     def _last_id(self) -> bytes:
         try:
