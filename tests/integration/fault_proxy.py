@@ -6,11 +6,14 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from threading import Event, Lock, Thread
+from typing import Literal
 
 from sqlalchemy import make_url
 
 _FLUSH = b"H\0\0\0\4"
 """Which the driver sends after a Sync, and nobody answers."""
+_READY = b"Z\0\0\0\5I"
+"""With which the server says that it is ready, and in no transaction."""
 
 
 class FaultProxy:
@@ -28,6 +31,7 @@ class FaultProxy:
         self.swallowed = Event()
         self.round_trips = 0
         self._heard_last = False  # of the two, whether the server spoke last
+        self._after_the_login: Literal["cut", "silent"] | None = None
         self._lock = Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         Thread(target=self._accept, daemon=True).start()
@@ -43,7 +47,12 @@ class FaultProxy:
         self._flows.set()
 
     def speak_again(self) -> None:
+        self._after_the_login = None
         self._flows.set()
+
+    def after_the_login(self, *, cut: bool) -> None:
+        """Connections are taken and let in. Then they are cut, or nothing comes through any more."""
+        self._after_the_login = "cut" if cut else "silent"
 
     def lose_the_next_answer_to_commit(self) -> None:
         """And with it the connection."""
@@ -71,7 +80,7 @@ class FaultProxy:
                 server = socket.create_connection(self._server)
                 with self._lock:
                     self._pairs.append((client, server))
-                asked, flows = Event(), self._flows
+                asked, flows = Event(), self._flows if self._after_the_login != "silent" else _flowing()
                 Thread(target=self._carry, args=(client, server, asked, flows, True), daemon=True).start()
                 Thread(target=self._carry, args=(server, client, asked, flows, False), daemon=True).start()
 
@@ -91,7 +100,17 @@ class FaultProxy:
                     self.swallowed.set()
                     break
                 target.sendall(data)
+                if not asks and self._after_the_login and data.endswith(_READY):
+                    if self._after_the_login == "cut":
+                        break
+                    flows.clear()
         _end(source, target)
+
+
+def _flowing() -> Event:
+    flows = Event()
+    flows.set()
+    return flows
 
 
 def _end(*sockets: socket.socket) -> None:

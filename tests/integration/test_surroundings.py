@@ -176,6 +176,30 @@ def test_who_never_had_a_connection_is_told_in_time_too(serve: Serve, proxy: Fau
     assert wait_for(lambda: add_batch(client).status_code == 201, within=10)
 
 
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "silent"])
+def test_who_comes_first_is_told_in_time_when_the_server_lets_in_and_says_no_more(
+    serve: Serve, proxy: FaultProxy, *, cut: bool
+) -> None:
+    """As a pooler does whose server is away. SQLAlchemy asks the first connection what server it is, and has no word
+    for losing it then; and others wait for that, one after the other."""
+    client = serve(proxy.url)
+    proxy.after_the_login(cut=cut)
+
+    def ask(number: int) -> tuple[int, float]:
+        begun = time.monotonic()
+        status = allocate(client.application.test_client(), f"o{number}").status_code
+        return status, time.monotonic() - begun
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        answers = list(threads.map(ask, range(2 * THREADS)))
+    assert {status for status, _ in answers} == {503}
+    assert max(waited for _, waited in answers) < 2 * OTHERS_AT_WORK
+    assert client.get("/readyz").status_code == 503
+
+    proxy.speak_again()
+    assert wait_for(lambda: add_batch(client).status_code == 201, within=10)
+
+
 def test_who_meets_one_silent_connection_meets_no_other(serve: Serve, proxy: FaultProxy) -> None:
     """As when a firewall has forgotten them: new ones are to be had."""
     client = serve(proxy.url)

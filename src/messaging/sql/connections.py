@@ -11,10 +11,10 @@ import psycopg
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError, InvalidRequestError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from messaging.errors import OutcomeUnknown
+from messaging.errors import Disconnected, OutcomeUnknown
 from messaging.sql.errors import Faults, is_misplaced, is_not_prepared, is_outdated, translated
 from messaging.sql.watchdog import OPTION
 
@@ -27,10 +27,12 @@ def connection(engine: Engine, isolation_level: IsolationLevel = "AUTOCOMMIT") -
 
     The engine's own level is AUTOCOMMIT: to leave it at that costs nothing.
     """
-    if watch := engine.get_execution_options().get(OPTION):
-        watch.require_available()
+    watch = engine.get_execution_options().get(OPTION)
     try:
-        with engine.connect() as open_connection:
+        if watch:
+            watch.require_available()
+            watch.require_first(lambda: _connected(engine).close())
+        with _connected(engine) as open_connection:
             try:
                 if isolation_level != "AUTOCOMMIT":
                     open_connection.execution_options(isolation_level=isolation_level)
@@ -43,6 +45,15 @@ def connection(engine: Engine, isolation_level: IsolationLevel = "AUTOCOMMIT") -
         if meaning:
             raise meaning from error
         raise
+
+
+def _connected(engine: Engine) -> Connection:
+    """SQLAlchemy has no word of its own for losing the first connection while it asks what server it is, nor for losing
+    one after another while it looks for a good one."""
+    try:
+        return engine.connect()
+    except (InvalidRequestError, NotImplementedError) as error:
+        raise Disconnected(f"the connection was lost at once: {error}") from error
 
 
 def replaced_one_by_one(engine: Engine) -> Engine:

@@ -65,6 +65,8 @@ class Watchdog:
         self._turn = 0  # of several hosts, which one to try first
         self._start = Lock()
         self._stop: Event | None = None
+        self._first = Lock()
+        self._has_first = False
 
     def over(self, engine: Engine) -> Engine:
         """The same engine, watched."""
@@ -79,14 +81,28 @@ class Watchdog:
 
     def require_available(self) -> None:
         """Returns at once when the database is there, or when it is back in time. Raises Unavailable."""
-        if not self._away:
+        if self._away:
+            with self._back:
+                if self._away:
+                    since, _ = self._away
+                    patience = since + self._timeouts.outage - time.monotonic()
+                    self._back.wait_for(lambda: not self._away, max(0.0, patience))
+                if self._away:
+                    raise Unavailable(f"the database is away: {self._away[1]}")
+
+    def require_first(self, make: Callable[[], object]) -> None:
+        """Have the first connection made by one caller, and the others wait for a moment. SQLAlchemy asks it what
+        server this is, and would have them wait for that one after the other, each with a connection of its own."""
+        if self._has_first:
             return
-        with self._back:
-            if self._away:
-                since, _ = self._away
-                self._back.wait_for(lambda: not self._away, max(0.0, since + self._timeouts.outage - time.monotonic()))
-            if self._away:
-                raise Unavailable(f"the database is away: {self._away[1]}")
+        if not self._first.acquire(timeout=self._timeouts.outage):
+            raise Unavailable("the database has not answered yet")
+        try:
+            if not self._has_first:
+                make()
+                self._has_first = True
+        finally:
+            self._first.release()
 
     def has_cut(self, driver: Driver) -> bool:
         """Whether this connection was silent, as others may be that are as old."""
