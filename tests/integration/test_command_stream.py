@@ -1395,6 +1395,32 @@ def test_what_is_known_in_a_stream_that_was_made_anew_does_not_vouch_for_what_co
     assert len(dead_letters(sql)) == 7
 
 
+def test_a_command_with_a_lower_id_does_not_vouch_for_what_was_handled_above_it(
+    service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address of Redis has led elsewhere for a while, and days later somebody copies what was handled there."""
+    handle_fifteen(service, producer, redis_server)
+    entries: Any = redis_server.xrange(COMMANDS)
+    redis_server.delete(COMMANDS)
+    redis_server.xadd(COMMANDS, {"command": json.dumps(TO_5000)}, id=earlier(entries[0][0], 1_000))
+    with monkeypatch.context() as killed:
+        killed.setattr(redis_commands, "_all_is_answered", lambda _, handled: handled)
+        with at_work(partial(run, service)):
+            until_all_is_done(redis_server)
+    age(redis_server, sql, days=25 / 24)
+    service.housekeeping.forget_old_messages()
+    for entry_id, fields in entries[:-1]:
+        redis_server.xadd(COMMANDS, fields, id=earlier(entry_id, 90_000_000))
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+        producer.change_batch_quantity("b1", 5_001)
+        until_all_is_done(redis_server)
+
+    assert quantities(sql) == [*range(11, 25), 5_000, 5_001]
+    assert len(dead_letters(sql)) == 14
+
+
 @pytest.mark.parametrize("others", [{}, {"dry_run": "1"}], ids=["in earnest", "a dry run"])
 def test_what_is_in_doubt_is_answered(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql, others: dict[str, str]

@@ -244,6 +244,8 @@ def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None
         reason = "nobody knows any more whether it was handled: the stream is another than it was"
         return _refused(entry, UnreadableMessage(reason))
     if entry.tries <= MOST_TRIES:  # it is young, and would be known
+        if seems_handled:  # a position that went back would vouch for what was handled above it
+            request = replace(request, position=None)
         return _outcomes(service, [request], dry_run=_is_dry_run(entry))[0]
     return _refused(entry, UnreadableMessage(f"read {entry.tries} times and never acknowledged"))
 
