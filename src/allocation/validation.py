@@ -105,15 +105,19 @@ def _as_kept(given: object, validated: Callable[[object], str]) -> str:
     return kept
 
 
-def _date_of(given: object) -> object:
+def _date_of(given: object, or_null: str = "", or_unknown: str = "") -> object:
     if not isinstance(given, str):
         return given
     day = _date_in(given)
     if day is None:
-        raise PydanticCustomError("date", "must be a date as YYYY-MM-DD, or null")
+        raise PydanticCustomError("date", f"must be a date as YYYY-MM-DD{or_null}")
     if not 1980 <= day.year < 2200:
-        raise PydanticCustomError("unset", "must be from 1980-01-01 to 2199-12-31, or null where it is not known")
+        raise PydanticCustomError("unset", f"must be from 1980-01-01 to 2199-12-31{or_unknown}")
     return day
+
+
+def _date_or_none(given: object) -> object:
+    return _date_of(given, ", or null", ", or null where it is not known")
 
 
 def _date_in(given: str) -> date | None:
@@ -175,7 +179,7 @@ _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _POSSIBLE = "^(19[89]|2[01][0-9])"
 _Date = Annotated[date, WithJsonSchema({"type": "string", "format": "date", "pattern": _POSSIBLE}, mode="validation")]
 Day = Annotated[_Date, BeforeValidator(_date_of)]
-_DayOrNone = Annotated[_Date | None, BeforeValidator(_date_of)]
+_DayOrNone = Annotated[_Date | None, BeforeValidator(_date_or_none)]
 
 Extra: TypeAlias = Literal["forbid", "ignore"]
 

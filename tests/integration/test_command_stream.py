@@ -218,6 +218,17 @@ def test_a_field_that_is_nearly_one_that_we_know_is_refused(
     assert events(sql) == ["batch_created.v1"]
 
 
+def test_a_field_for_the_command_that_is_misspelt_is_named(
+    service: Service, redis_server: redis.Redis, sql: Sql
+) -> None:
+    redis_server.xadd(COMMANDS, {"Command": json.dumps(CREATED)})
+
+    with at_work(partial(run, service)):
+        until_all_is_done(redis_server)
+
+    assert dead_letters(sql) == [("Command: is no known field; did you mean command?", 1)]
+
+
 def test_a_dry_run_that_is_asked_for_in_the_message_is_refused(
     service: Service, producer: Producer, redis_server: redis.Redis, sql: Sql
 ) -> None:

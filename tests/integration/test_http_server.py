@@ -20,6 +20,7 @@ import trustme
 from tests.integration.web import LARGEST_BODY, MUCH, THREADS, Web, all_of, wait_for, web
 
 from allocation.entrypoints.http.bridge import LONGEST_ARRIVAL
+from allocation.entrypoints.http.input import TWO_KEYS
 
 HOST = b"Host: x\r\n"
 BODY = b'{"whole": true}'
@@ -240,6 +241,13 @@ def test_headers_are_given_once_each_and_those_with_underscores_not_at_all(site:
 
 def test_a_header_that_is_not_ascii_is_seen_to_be_there(site: Web) -> None:
     assert not site.heard_of("/", "Idempotency-Key: schl\xfcssel")["HTTP_IDEMPOTENCY_KEY"].isascii()
+
+
+@pytest.mark.parametrize("keys", [1, 2])
+def test_more_than_one_idempotency_key_is_seen(site: Web, keys: int) -> None:
+    heard = site.heard_of("/", *["Idempotency-Key: k1"] * keys)
+
+    assert heard[TWO_KEYS] is (keys == 2)
 
 
 def test_the_client_is_named(site: Web) -> None:

@@ -23,6 +23,7 @@ from allocation.config import Settings
 from allocation.entrypoints.http import server
 from allocation.entrypoints.http.back_pressure import WAITED
 from allocation.entrypoints.http.bridge import Bridge
+from allocation.entrypoints.http.input import TWO_KEYS
 from allocation.observability.logs import configure_logging
 
 T = TypeVar("T")
@@ -49,7 +50,12 @@ def application(log: Path, ended: Event) -> WSGIApplication:
         path = environ["PATH_INFO"]
         body = environ["wsgi.input"].read(LARGEST_BODY + 1)
         said: dict[str, Any] = {name: value for name, value in environ.items() if isinstance(value, str)}
-        said |= {"body": body.decode("latin-1"), "waited": environ[WAITED], "pid": os.getpid()}
+        said |= {
+            "body": body.decode("latin-1"),
+            "waited": environ[WAITED],
+            TWO_KEYS: environ[TWO_KEYS],
+            "pid": os.getpid(),
+        }
         with log.open("a") as file:
             file.write(f"{environ['REQUEST_METHOD']} {path}\n")
         if path == "/wait":

@@ -32,6 +32,7 @@ from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http import conditions, problems
 from allocation.entrypoints.http.access import UNRESTRICTED
 from allocation.entrypoints.http.back_pressure import LONGEST_WAIT, WAITED
+from allocation.entrypoints.http.input import TWO_KEYS
 from allocation.entrypoints.http.routes import LARGEST_BODY, declarations
 from allocation.entrypoints.v1 import queries
 from allocation.validation import BadInput, Text
@@ -653,6 +654,8 @@ def test_what_is_no_json_or_too_large_or_of_another_type_is_said_so(api: Api) ->
     post = api.client.post
     is_problem(post("/v1/batches", data="{", content_type="application/json"), problems.INVALID_REQUEST)
     is_problem(post("/v1/batches", json=BATCH, headers={"Idempotency-Key": ""}), problems.INVALID_REQUEST)
+    two = post("/v1/batches", json=BATCH, headers={"Idempotency-Key": "k1,k2"}, environ_base={TWO_KEYS: True})
+    assert "more than once" in is_problem(two, problems.INVALID_REQUEST)["detail"]
     is_problem(post("/v1/batches", data="a=1"), problems.UNSUPPORTED_MEDIA_TYPE)
     large = post("/v1/batches", data=b" " * (LARGEST_BODY + 1), content_type="application/json")
     is_problem(large, problems.TOO_LARGE)

@@ -47,9 +47,9 @@ schema of every version that was ever published is in `src/allocation/catalogue/
 * **When Redis loses its data** your group is gone too, and `XREADGROUP` answers `NOGROUP`. Make it again, from 0. The
   relay fills the stream from the log, as far back as an entry stays, so events come again.
 * **Without a group**, by `XREAD` and the last id: an id says how far you are only as long as the stream is the same. A
-  stream that was lost and is filled again may have ids below yours, even within the same millisecond. So `GET
-  {allocation.events}.incarnation` after each `XREAD`. Is it not what it was, read again from `0`; the `sequence` tells
-  what you have. The same goes for ids that you keep.
+  stream that was lost and is filled again may have ids below yours, even within the same millisecond, and so may one
+  whose Redis has restarted. So `GET {allocation.events}.incarnation` after each `XREAD`. Is it not what it was, read
+  again from `0`; the `sequence` tells what you have. The same goes for ids that you keep.
 * **After a restore** of the service's database forget what you have kept, and begin as at first. Whoever runs the
   service [has to tell you](operations.md#to-restore). You notice it yourself only where a `sequence` that you have
   comes with another `id`.

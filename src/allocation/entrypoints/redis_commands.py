@@ -299,10 +299,10 @@ def _seems_handled(service: Service, entry: Entry) -> bool:
 
 
 def _read(service: Service, entry: Entry) -> Request:
-    if entry.body is None:
-        raise UnreadableMessage("the entry was deleted, or has no field `command`")
     if near := _near_miss(entry):
         raise UnreadableMessage(f"{near[0]}: is no known field; did you mean {near[1]}?")
+    if entry.body is None:
+        raise UnreadableMessage("the entry was deleted, or has no field `command`")
     if _is_dry_run(entry):
         return replace(read(redis_channels.COMMANDS, entry.body), message_id=None)
     if _DRY_RUN in entry.others:

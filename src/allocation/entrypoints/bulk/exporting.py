@@ -87,7 +87,7 @@ def _opened(path: Path) -> Iterator[IO[str]]:
             raw = stack.enter_context(path.open("wb"))
         else:
             raw = stack.enter_context(replacing(path))
-        packed = stack.enter_context(gzip.open(raw, "wb", compresslevel=6)) if path.suffix == ".gz" else raw
+        packed = stack.enter_context(gzip.open(raw, "wb", compresslevel=6)) if path.suffix.lower() == ".gz" else raw
         text = io.TextIOWrapper(packed, encoding="utf-8", newline="")
         try:
             yield text

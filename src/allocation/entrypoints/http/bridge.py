@@ -24,6 +24,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 from granian.rsgi import HTTPProtocol, ProtocolClosed, Scope  # type: ignore[attr-defined]  # as documented
 
 from allocation.entrypoints.http.back_pressure import WAITED
+from allocation.entrypoints.http.input import TWO_KEYS
 
 log = logging.getLogger(__name__)
 
@@ -255,6 +256,7 @@ def _environ(request: _Request) -> WSGIEnvironment:
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
         WAITED: time.monotonic() - request.arrived,
+        TWO_KEYS: len(headers.get_all("idempotency-key")) > 1,
     }
     environ["CONTENT_LENGTH"] = _MORE_THAN_ANYBODY_TAKES if request.body is None else str(len(request.body))
     environ.pop("HTTP_TRANSFER_ENCODING", None)

@@ -17,6 +17,9 @@ from messaging.envelope import LONGEST_TEXT, MessageId, Metadata, usable_id
 
 C = TypeVar("C")
 
+TWO_KEYS = "allocation.two_keys"
+"""In the environ: whether there is more than one header Idempotency-Key."""
+
 _QUOTED = re.compile(r'"([^"\\]+)"')
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
@@ -59,6 +62,8 @@ def message_id() -> str | None:
     given = request.headers.get("Idempotency-Key")
     if given is None:
         return None
+    if request.environ.get(TWO_KEYS):  # in one line they would be another key than either
+        raise BadInput("Idempotency-Key: must be given once, and is given more than once")
     key = quoted[1] if (quoted := _QUOTED.fullmatch(given)) else given
     if not usable_id(key) or key == '""':
         raise BadInput(f"Idempotency-Key: must be 1 to {LONGEST_TEXT} printable ASCII characters")
