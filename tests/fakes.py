@@ -19,7 +19,7 @@ from allocation.domain.holds import Holds
 from allocation.domain.lines import LineKey, Lines, PlacedLine
 from allocation.domain.product import Product
 from allocation.service_layer import messages
-from allocation.service_layer.ports import UnitOfWork
+from allocation.service_layer.ports import Mail, UnitOfWork
 from allocation.service_layer.routing import routes
 from messaging.bus import MessageBus
 from messaging.envelope import Delivery, NewEvent, Recorded
@@ -189,21 +189,12 @@ class FakePublisher:
         return self.failures
 
 
-@dataclass(frozen=True)
-class Mail:
-    message_id: str
-    correlation_id: str
-    to: str
-    subject: str
-    body: str
-
-
 @dataclass
 class FakeNotifications:
     sent: list[Mail] = field(default_factory=list)
 
-    def send(self, *, message_id: str, correlation_id: str, to: str, subject: str, body: str) -> None:
-        self.sent.append(Mail(message_id, correlation_id, to, subject, body))
+    def send(self, mail: Mail) -> None:
+        self.sent.append(mail)
 
 
 class Service:

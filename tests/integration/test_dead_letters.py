@@ -19,6 +19,7 @@ from allocation.domain import commands
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.command_line import dead_letters as dead_letters_command
 from allocation.entrypoints.redis_eventconsumer import handle
+from allocation.service_layer.ports import Mail
 from messaging.outbox.delivery import RetryPolicy
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -32,10 +33,10 @@ class Refusing:
         self.broken = True
         self.sent: list[str] = []
 
-    def send(self, *, message_id: str, correlation_id: str, to: str, subject: str, body: str) -> None:
+    def send(self, mail: Mail) -> None:
         if self.broken:
             raise ValueError("no such mailbox")
-        self.sent.append(body.splitlines()[2])
+        self.sent.append(mail.body.splitlines()[2])
 
 
 @pytest.fixture

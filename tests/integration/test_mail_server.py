@@ -82,10 +82,10 @@ def test_a_mail_goes_by_tls_where_there_is_tls(scheme: str, authority: trustme.C
     inbox = Inbox()
 
     with locked_server(scheme, authority, inbox) as url:
-        SmtpNotifications(url, SENDER).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(MAIL)
 
     [mail] = inbox.mails
-    assert mail["Subject"] == MAIL["subject"]
+    assert mail["Subject"] == MAIL.subject
 
 
 @either_way
@@ -97,7 +97,7 @@ def test_a_server_whose_certificate_nobody_vouches_for_hears_neither_mail_nor_pa
         locked_server(scheme, trustme.CA(), inbox, login=LOGIN, authenticator=accounts) as url,
         pytest.raises(Unavailable, match=r"certificate verify failed: .* name it in SSL_CERT_FILE"),
     ):
-        SmtpNotifications(url, SENDER).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(MAIL)
 
     assert not inbox.envelopes
     assert not accounts.logins
@@ -111,7 +111,7 @@ def test_a_server_with_the_certificate_of_another_is_refused(scheme: str, author
         locked_server(scheme, authority, inbox, login=LOGIN, host="127.0.0.2", authenticator=accounts) as url,
         pytest.raises(Unavailable, match=r"certificate is not valid for '127\.0\.0\.1'"),
     ):
-        SmtpNotifications(url, SENDER).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(MAIL)
 
     assert not inbox.envelopes
     assert not accounts.logins
@@ -119,7 +119,7 @@ def test_a_server_with_the_certificate_of_another_is_refused(scheme: str, author
 
 def test_a_server_without_tls_where_the_url_wants_it_is_worth_another_try() -> None:
     with mail_server(Inbox()) as url, pytest.raises(Unavailable, match="mail server"):
-        SmtpNotifications(url.replace("smtp://", "smtps://"), SENDER).send(**MAIL)
+        SmtpNotifications(url.replace("smtp://", "smtps://"), SENDER).send(MAIL)
 
 
 # --- a login -------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_logs_in_with_the_password_in_the_url(scheme: str, authority: trustme.CA
     inbox, accounts = Inbox(), Accounts()
 
     with locked_server(scheme, authority, inbox, login=LOGIN, authenticator=accounts) as url:
-        SmtpNotifications(url, SENDER).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(MAIL)
 
     assert len(inbox.mails) == 1
     assert accounts.logins == [(USER.encode(), PASSWORD.encode())]
@@ -142,7 +142,7 @@ def test_a_password_is_never_sent_in_the_clear() -> None:
     with mail_server(inbox, authenticator=accounts, auth_require_tls=False) as url:
         notifications = SmtpNotifications(url.replace("smtp://", f"smtp://{LOGIN}"), SENDER)
         with pytest.raises(Unavailable, match=r"offers no STARTTLS, and a password is not sent without$"):
-            notifications.send(**MAIL)
+            notifications.send(MAIL)
 
     assert not inbox.envelopes
     assert not accounts.logins
@@ -165,7 +165,7 @@ def test_a_login_that_is_refused_is_worth_another_try_and_the_log_says_what_to_d
     with locked_server("smtp", authority, inbox, login=LOGIN, authenticator=accounts) as url:
         where = url.rpartition("@")[2]
         with pytest.raises(Unavailable) as error:
-            SmtpNotifications(url, SENDER).send(**MAIL)
+            SmtpNotifications(url, SENDER).send(MAIL)
 
     assert str(error.value) == f"mail server {where} refuses the login of '{USER}': {answer}"
     [said] = [record for record in caplog.records if record.levelno == logging.ERROR and "allocation" in record.name]
@@ -186,7 +186,7 @@ def test_a_login_that_is_refused_is_tried_again_only_now_and_then(authority: tru
         def tries() -> int:
             before = len(accounts.logins)
             with pytest.raises(Unavailable, match="refuses the login"):
-                notifications.send(**MAIL)
+                notifications.send(MAIL)
             return len(accounts.logins) - before
 
         of_a_login = tries()  # by each mechanism that both sides know
@@ -199,8 +199,8 @@ def test_a_login_that_is_refused_is_tried_again_only_now_and_then(authority: tru
 
         accounts.password = PASSWORD
         now[0] += 31
-        notifications.send(**MAIL)
-        notifications.send(**MAIL)
+        notifications.send(MAIL)
+        notifications.send(MAIL)
 
     assert len(inbox.mails) == 2
 
@@ -212,7 +212,7 @@ def test_a_server_that_wants_a_login_we_do_not_have_is_worth_another_try(authori
         locked_server("smtp", authority, inbox, authenticator=Accounts(), auth_required=True) as url,
         pytest.raises(Unavailable, match=r"530.*Authentication required"),
     ):
-        SmtpNotifications(url, SENDER).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(MAIL)
 
 
 def test_a_server_that_knows_no_login_is_worth_another_try(authority: trustme.CA) -> None:
@@ -220,7 +220,7 @@ def test_a_server_that_knows_no_login_is_worth_another_try(authority: trustme.CA
         locked_server("smtp", authority, Inbox(), login=LOGIN, auth_exclude_mechanism=["PLAIN", "LOGIN"]) as url,
         pytest.raises(Unavailable, match="mail server"),
     ):
-        SmtpNotifications(url, SENDER).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(MAIL)
 
 
 def test_mails_wait_for_the_right_password_and_are_not_given_up(

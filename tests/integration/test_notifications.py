@@ -24,6 +24,7 @@ from allocation.adapters.notifications import FileNotifications, SmtpNotificatio
 from allocation.bootstrap import bootstrap
 from allocation.config import Settings
 from allocation.domain import commands
+from allocation.service_layer.ports import Mail
 from allocation.service_layer.routing import SEND_OUT_OF_STOCK_NOTIFICATION
 from embedded.endpoint import PORTS, is_free
 from messaging.errors import Unavailable
@@ -31,13 +32,7 @@ from messaging.errors import Unavailable
 Sql = Callable[..., list[tuple[Any, ...]]]
 
 SENDER = "shop@example.com"
-MAIL = {
-    "message_id": "m-1",
-    "correlation_id": "till-5/4711",
-    "to": "stock@made.com",
-    "subject": "Out of stock for LAMP",
-    "body": "Out of stock for LAMP\n",
-}
+MAIL = Mail("m-1", "till-5/4711", "stock@made.com", "Out of stock for LAMP", "Out of stock for LAMP\n")
 _chance = random.Random(1)
 LONGEST = "".join(chr(_chance.randrange(0x1F300, 0x1FAF0)) for _ in range(255))
 
@@ -113,7 +108,7 @@ def test_a_mail_that_was_taken_is_sent_whatever_the_server_says_at_the_end(answe
     inbox = Inbox(to_quit=answer)
 
     with mail_server(inbox) as url:
-        SmtpNotifications(url, SENDER).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(MAIL)
 
     assert len(inbox.mails) == 1
 
@@ -124,13 +119,8 @@ def test_any_sku_arrives_at_any_server(abilities: dict[str, bool], sku: str) -> 
     inbox = Inbox()
 
     with mail_server(inbox, **abilities) as url:
-        SmtpNotifications(url, SENDER).send(
-            message_id="m-1",
-            correlation_id="c-1",
-            to="team@example.com",
-            subject=f"Out of stock for {sku}",
-            body=f"Out of stock for {sku}\n\nOrder o1\n",
-        )
+        about = f"Out of stock for {sku}"
+        SmtpNotifications(url, SENDER).send(Mail("m-1", "c-1", "team@example.com", about, f"{about}\n\nOrder o1\n"))
 
     [envelope], [mail] = inbox.envelopes, inbox.mails
     assert (envelope.mail_from, envelope.rcpt_tos) == (SENDER, ["team@example.com"])
@@ -144,7 +134,7 @@ def test_a_repeat_has_the_same_message_id_and_another_mail_another() -> None:
 
     with mail_server(inbox) as url:
         for message_id in ("m-1", "m-1", "m-2"):
-            SmtpNotifications(url, SENDER).send(**(MAIL | {"message_id": message_id}))
+            SmtpNotifications(url, SENDER).send(replace(MAIL, message_id=message_id))
 
     first, second, third = (mail["Message-ID"] for mail in inbox.mails)
     assert first == second == "<m-1@allocation.example.com>"
@@ -156,7 +146,7 @@ def test_a_repeat_has_the_same_message_id_and_another_mail_another() -> None:
 
 def test_a_server_that_is_down_is_worth_another_try() -> None:
     with pytest.raises(Unavailable, match=r"mail server 127\.0\.0\.1"):
-        SmtpNotifications(f"smtp://127.0.0.1:{free_port()}", SENDER).send(**MAIL)
+        SmtpNotifications(f"smtp://127.0.0.1:{free_port()}", SENDER).send(MAIL)
 
 
 def test_a_server_that_takes_nobody_in_is_worth_another_try() -> None:
@@ -171,7 +161,7 @@ def test_a_server_that_takes_nobody_in_is_worth_another_try() -> None:
         refusing = Thread(target=refuse)
         refusing.start()
         with pytest.raises(Unavailable, match=r"mail server 127\.0\.0\.1:\d+: .*no service here"):
-            SmtpNotifications(f"smtp://127.0.0.1:{unkind.getsockname()[1]}", SENDER).send(**MAIL)
+            SmtpNotifications(f"smtp://127.0.0.1:{unkind.getsockname()[1]}", SENDER).send(MAIL)
         refusing.join()
 
 
@@ -181,7 +171,7 @@ def test_a_server_that_hangs_is_given_up_within_the_timeout() -> None:
         begun = time.monotonic()
 
         with pytest.raises(Unavailable, match="mail server"):
-            notifications.send(**MAIL)
+            notifications.send(MAIL)
 
         assert time.monotonic() - begun < 3
 
@@ -198,7 +188,7 @@ def test_a_server_that_hangs_is_given_up_within_the_timeout() -> None:
 )
 def test_a_refusal_for_now_is_worth_another_try(answers: dict[str, Any]) -> None:
     with mail_server(Inbox(**answers)) as url, pytest.raises(Unavailable, match="mail server"):
-        SmtpNotifications(url, SENDER).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(MAIL)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +202,7 @@ def test_a_refusal_for_now_is_worth_another_try(answers: dict[str, Any]) -> None
 )
 def test_a_refusal_for_good_is_no_fault_of_the_surroundings(answers: dict[str, Any], error: type[Exception]) -> None:
     with mail_server(Inbox(**answers)) as url, pytest.raises(error) as refused:
-        SmtpNotifications(url, SENDER).send(**MAIL)
+        SmtpNotifications(url, SENDER).send(MAIL)
 
     assert not isinstance(refused.value, Unavailable)
 
@@ -269,7 +259,7 @@ def test_a_mail_in_a_file_can_be_read_back_and_a_repeat_replaces_it(tmp_path: Pa
     notifications = FileNotifications(tmp_path / "not" / "there" / "yet", SENDER)
 
     for qty in (1, 2):
-        notifications.send(**(MAIL | {"body": f"Out of stock for {sku}\n{qty}\n"}))
+        notifications.send(replace(MAIL, body=f"Out of stock for {sku}\n{qty}\n"))
 
     [file] = (tmp_path / "not" / "there" / "yet").iterdir()
     mail = message_from_bytes(file.read_bytes(), policy=default)

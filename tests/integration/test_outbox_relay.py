@@ -26,7 +26,7 @@ from allocation.domain.events import Allocated, OutOfStock
 from allocation.domain.events import Event as DomainEvent
 from allocation.domain.lines import OrderLine
 from allocation.service_layer.mails import SendOutOfStockNotification
-from allocation.service_layer.ports import Notifications
+from allocation.service_layer.ports import Mail, Notifications
 from allocation.service_layer.routing import PUBLISH_EVENT, SEND_OUT_OF_STOCK_NOTIFICATION
 from embedded.waiting import wait_for
 from messaging.codec import Codec
@@ -90,7 +90,7 @@ class Publisher:
 
 
 class MailServerDown:
-    def send(self, *, message_id: str, correlation_id: str, to: str, subject: str, body: str) -> None:
+    def send(self, mail: Mail) -> None:
         raise Unavailable("no mail today")
 
 

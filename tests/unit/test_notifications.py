@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.test_validation import allowed
 
 from allocation.adapters.notifications import FileNotifications, compose
+from allocation.service_layer.ports import Mail
 from messaging.errors import Unavailable
 
 skus = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=255).filter(allowed)
@@ -22,12 +23,7 @@ skus = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_s
 @given(skus)
 def test_any_sku_survives_the_way(sku: str) -> None:
     mail = compose(
-        message_id="m1",
-        correlation_id="c1",
-        sender="shop@example.com",
-        to="team@example.com",
-        subject=f"Out of stock for {sku}",
-        body=f"Out of stock for {sku}\n",
+        Mail("m1", "c1", "team@example.com", f"Out of stock for {sku}", f"Out of stock for {sku}\n"), "shop@example.com"
     )
 
     read = message_from_bytes(mail.as_bytes(), policy=default)
@@ -44,14 +40,7 @@ def test_a_plain_sku_can_be_found_in_the_raw_mail() -> None:
     """The book's own test looks there."""
     sku = "x" * 255
 
-    mail = compose(
-        message_id="m1",
-        correlation_id="c1",
-        sender="a@b",
-        to="stock@made.com",
-        subject="news",
-        body=f"Out of stock for {sku}\n",
-    )
+    mail = compose(Mail("m1", "c1", "stock@made.com", "news", f"Out of stock for {sku}\n"), "a@b")
 
     assert f"Out of stock for {sku}".encode() in mail.as_bytes()
 
@@ -60,9 +49,7 @@ def test_writes_each_mail_to_a_file_once(tmp_path: Path) -> None:
     notifications = FileNotifications(tmp_path / "mail", "shop@example.com")
 
     for _ in range(2):
-        notifications.send(
-            message_id="m1", correlation_id="c1", to="stock@made.com", subject="news", body="Out of stock for TÅBLE\n"
-        )
+        notifications.send(Mail("m1", "c1", "stock@made.com", "news", "Out of stock for TÅBLE\n"))
 
     [file] = (tmp_path / "mail").iterdir()
     assert file.name == "m1.eml"
@@ -76,7 +63,7 @@ def test_mails_in_files_are_their_owners_to_read(tmp_path: Path, is_there: bool)
     if is_there:
         folder.mkdir(mode=0o755)
 
-    FileNotifications(folder, "a@b").send(message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b")
+    FileNotifications(folder, "a@b").send(Mail("m1", "c1", "a@b", "s", "b"))
 
     assert (folder.stat().st_mode & 0o777, (folder / "m1.eml").stat().st_mode & 0o777) == (0o700, 0o600)
 
@@ -85,9 +72,7 @@ def test_a_folder_that_cannot_be_written_is_a_fault_of_the_surroundings(tmp_path
     (tmp_path / "mail").write_text("in the way")
 
     with pytest.raises(Unavailable, match="mail folder"):
-        FileNotifications(tmp_path / "mail", "a@b").send(
-            message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b"
-        )
+        FileNotifications(tmp_path / "mail", "a@b").send(Mail("m1", "c1", "a@b", "s", "b"))
 
 
 def test_a_mail_that_a_full_disk_cuts_short_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -96,7 +81,7 @@ def test_a_mail_that_a_full_disk_cuts_short_leaves_nothing_behind(tmp_path: Path
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hardest))
     try:
         with pytest.raises(Unavailable, match="mail folder"):
-            FileNotifications(folder, "a@b").send(message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b")
+            FileNotifications(folder, "a@b").send(Mail("m1", "c1", "a@b", "s", "b"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, hardest))
 
@@ -113,20 +98,18 @@ def test_mails_go_through_no_link_of_another_and_through_our_own(
 
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)  # so what is ours is another's
     with pytest.raises(Unavailable, match="mail: it is a link that somebody else"):
-        notifications.send(message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b")
+        notifications.send(Mail("m1", "c1", "a@b", "s", "b"))
     assert victim.stat().st_mode & 0o777 == 0o755
     assert list(victim.iterdir()) == []
 
     monkeypatch.undo()
-    notifications.send(message_id="m1", correlation_id="c1", to="a@b", subject="s", body="b")
+    notifications.send(Mail("m1", "c1", "a@b", "s", "b"))
     assert [file.name for file in victim.iterdir()] == ["m1.eml"]
 
 
 @given(skus)
 def test_the_request_that_a_mail_follows_from_can_be_found_in_it(correlation_id: str) -> None:
-    mail = compose(
-        message_id="m1", correlation_id=correlation_id, sender="a@b", to="a@b", subject="news", body="body\n"
-    )
+    mail = compose(Mail("m1", correlation_id, "a@b", "news", "body\n"), "a@b")
 
     read = message_from_bytes(mail.as_bytes(), policy=default)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from allocation.adapters.mail_sessions import MailSessions
 from allocation.mail_settings import MailServer
+from allocation.service_layer.ports import Mail
 from allocation.whole_files import is_link_of_another, replacing
 from messaging.errors import Unavailable
 
@@ -24,17 +25,16 @@ log = logging.getLogger(__name__)
 _POLICY = SMTP.clone(cte_type="8bit", max_line_length=998)
 
 
-def compose(*, message_id: str, correlation_id: str, sender: str, to: str, subject: str, body: str) -> EmailMessage:
-    """The mail; the same `message_id` gives the same Message-ID, by which a repeat is known."""
-    mail = EmailMessage(policy=_POLICY)
-    mail["From"] = sender
-    mail["To"] = to
-    mail["Subject"] = " ".join(subject.splitlines())  # Unicode has line breaks that a header can't bear
-    mail["Message-ID"] = f"<{message_id}@allocation.example.com>"
-    mail["X-Correlation-ID"] = " ".join(correlation_id.splitlines())
-    mail["Date"] = format_datetime(datetime.now(UTC))
-    mail.set_content(body)
-    return mail
+def compose(mail: Mail, sender: str) -> EmailMessage:
+    message = EmailMessage(policy=_POLICY)
+    message["From"] = sender
+    message["To"] = mail.to
+    message["Subject"] = " ".join(mail.subject.splitlines())  # Unicode has line breaks that a header can't bear
+    message["Message-ID"] = f"<{mail.message_id}@allocation.example.com>"
+    message["X-Correlation-ID"] = " ".join(mail.correlation_id.splitlines())
+    message["Date"] = format_datetime(datetime.now(UTC))
+    message.set_content(mail.body)
+    return message
 
 
 class SmtpNotifications:
@@ -48,21 +48,14 @@ class SmtpNotifications:
         self._sessions = MailSessions(self._server, timeout, clock)
         self._sender = sender
 
-    def send(self, *, message_id: str, correlation_id: str, to: str, subject: str, body: str) -> None:
-        mail = compose(
-            message_id=message_id,
-            correlation_id=correlation_id,
-            sender=self._sender,
-            to=to,
-            subject=subject,
-            body=body,
-        )
+    def send(self, mail: Mail) -> None:
+        message = compose(mail, self._sender)
         try:
             with closing(self._sessions.open()) as session:
                 if session.has_extn("8bitmime"):
-                    session.sendmail(self._sender, [to], mail.as_bytes(), mail_options=["BODY=8BITMIME"])
+                    session.sendmail(self._sender, [mail.to], message.as_bytes(), mail_options=["BODY=8BITMIME"])
                 else:
-                    session.send_message(_seven_bits(mail))
+                    session.send_message(_seven_bits(message))
                 with suppress(OSError, smtplib.SMTPException):  # it has been taken, however the session ends
                     session.quit()
         except smtplib.SMTPResponseException as error:
@@ -75,7 +68,7 @@ class SmtpNotifications:
             raise Unavailable(f"mail server {self._server}: {error}") from error
         except (OSError, smtplib.SMTPException) as error:
             raise Unavailable(f"mail server {self._server}: {error}") from error
-        log.info("mailed", extra={"to": to, "subject": subject})
+        log.info("mailed", extra={"to": mail.to, "subject": mail.subject})
 
 
 class FileNotifications:
@@ -85,25 +78,18 @@ class FileNotifications:
         self._folder = folder
         self._sender = sender
 
-    def send(self, *, message_id: str, correlation_id: str, to: str, subject: str, body: str) -> None:
-        mail = compose(
-            message_id=message_id,
-            correlation_id=correlation_id,
-            sender=self._sender,
-            to=to,
-            subject=subject,
-            body=body,
-        )
+    def send(self, mail: Mail) -> None:
+        message = compose(mail, self._sender)
         if is_link_of_another(self._folder):
             raise Unavailable(f"mail folder {self._folder}: it is a link that somebody else has made; remove it")
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder.chmod(0o700)  # an order is nobody else's to read, whoever has made the folder
-            with replacing(self._folder / f"{message_id}.eml", mode=0o600) as file:
-                file.write(mail.as_bytes())
+            with replacing(self._folder / f"{mail.message_id}.eml", mode=0o600) as file:
+                file.write(message.as_bytes())
         except OSError as error:
             raise Unavailable(f"mail folder: {error}") from error
-        log.info("mailed", extra={"to": to, "subject": subject})
+        log.info("mailed", extra={"to": mail.to, "subject": mail.subject})
 
 
 def _is_for_good(code: int) -> bool:
@@ -111,8 +97,8 @@ def _is_for_good(code: int) -> bool:
     return code >= 500 and code != 530
 
 
-def _seven_bits(mail: EmailMessage) -> EmailMessage:
-    """The same mail for a server that takes no eight-bit text."""
-    body = mail.get_content()
-    mail.set_content(body, cte="base64")
-    return mail
+def _seven_bits(message: EmailMessage) -> EmailMessage:
+    """The same for a server that takes no eight-bit text."""
+    body = message.get_content()
+    message.set_content(body, cte="base64")
+    return message

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from allocation.domain import events
-from allocation.service_layer.ports import Notifications
+from allocation.service_layer.ports import Mail, Notifications
 from messaging.envelope import Delivery
 
 IMPORT = "import"
@@ -21,13 +21,10 @@ class SendOutOfStockNotification:
         event, metadata = delivery.recorded.event, delivery.recorded.metadata
         if metadata.source == IMPORT and metadata.principal:  # a sender over Redis may call itself that, and has none
             return
+        about = f"Out of stock for {event.sku}"
+        line = f"Order {event.orderid}, line {event.lineid}, asked for {event.qty}; no batch has that many available."
         self.notifications.send(
-            message_id=metadata.id,
-            correlation_id=metadata.correlation_id,
-            to=self.stock_team,
-            subject=f"Out of stock for {event.sku}",
-            body=f"Out of stock for {event.sku}\n\n"
-            f"Order {event.orderid}, line {event.lineid}, asked for {event.qty}; no batch has that many available.\n",
+            Mail(metadata.id, metadata.correlation_id, self.stock_team, about, f"{about}\n\n{line}\n")
         )
 
 
@@ -37,15 +34,10 @@ class SendShortagesNotification:
     stock_team: str
 
     def __call__(self, delivery: Delivery[events.ShortagesReported]) -> None:
-        event = delivery.recorded.event
+        event, metadata = delivery.recorded.event, delivery.recorded.metadata
         others, unlisted = event.lines - 1, event.lines - len(event.listed)
         lines = [f"Out of stock for {line}" for line in event.listed] + [f"and {unlisted:,} more"] * (unlisted > 0)
         also = f" and {others:,} more line{'s' * (others > 1)}" if others else ""
-        self.notifications.send(
-            message_id=delivery.recorded.metadata.id,
-            correlation_id=delivery.recorded.metadata.correlation_id,
-            to=self.stock_team,
-            subject=f"Out of stock for {event.sku}{also}",
-            body="An import has ended, and no batch has that many available:\n\n"
-            + "".join(f"{line}\n" for line in lines),
-        )
+        about = f"Out of stock for {event.sku}{also}"
+        body = "\n".join(["An import has ended, and no batch has that many available:", "", *lines, ""])
+        self.notifications.send(Mail(metadata.id, metadata.correlation_id, self.stock_team, about, body))

@@ -74,9 +74,20 @@ class UnitOfWork(unit_of_work.UnitOfWork, Protocol):
     def allocations_view(self) -> AllocationsView: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One that is sent again has the same `message_id`, by which the repeat is known."""
+
+    message_id: str
+    correlation_id: str
+    to: str
+    subject: str
+    body: str
+
+
 class Notifications(Protocol):
-    def send(self, *, message_id: str, correlation_id: str, to: str, subject: str, body: str) -> None:
-        """Send a mail; the same id on a repeat. Raises Unavailable."""
+    def send(self, mail: Mail) -> None:
+        """Raises Unavailable."""
         ...
 
 
