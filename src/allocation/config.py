@@ -75,28 +75,29 @@ class Settings:
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Read the settings; the book's own variables count where the URL is not given. Raises SettingError."""
         given = {name: value.strip() for name, value in env.items() if value.strip()}
+        usual = cls()
         return cls(
             database_url=_database_url(given),
             database_pooler_url=_pooler_url(given),
             pooler_prepares=_one_of(given, "DATABASE_POOLER_PREPARES", ("yes", "no"), default="no") == "yes",
             redis_url=_redis_url(given),
-            events_stay=_time_to_stay(given, "EVENTS_STAY", default=EVENTS_STAY),
+            events_stay=_time_to_stay(given, "EVENTS_STAY", default=usual.events_stay),
             smtp_url=_smtp_url(given),
-            mail_from=_mail_address(given, "MAIL_FROM", default="allocations@example.com"),
-            mail_to=_mail_address(given, "MAIL_TO", default="stock@made.com"),
-            time_zone=_time_zone(given, "TIME_ZONE", default="UTC"),
-            reply_streams=tuple(given.get("REPLY_STREAMS", "*.replies").replace(",", " ").split()),
-            home=Path(given.get("ALLOCATION_HOME", "var")).absolute(),
-            host=_host(given),
-            port=_number(given, "PORT", default=5005, most=65535),
+            mail_from=_mail_address(given, "MAIL_FROM", default=usual.mail_from),
+            mail_to=_mail_address(given, "MAIL_TO", default=usual.mail_to),
+            time_zone=_time_zone(given, "TIME_ZONE", default=usual.time_zone),
+            reply_streams=_words(given, "REPLY_STREAMS", default=usual.reply_streams),
+            home=Path(given.get("ALLOCATION_HOME", usual.home)).absolute(),
+            host=_host(given, default=usual.host),
+            port=_number(given, "PORT", default=usual.port, most=65535),
             tls_certificate=_file(given, "TLS_CERTIFICATE", beside="TLS_KEY"),
             tls_key=_file(given, "TLS_KEY", beside="TLS_CERTIFICATE"),
-            trusted_proxies=_networks(given, "FORWARDED_ALLOW_IPS", default=THIS_MACHINE),
-            workers=_number(given, "WEB_CONCURRENCY", default=2, most=1000),
-            api_keys=_one_of(given, "API_KEYS", WHO_IS_ASKED, default=""),
-            rate_limit=_number(given, "RATE_LIMIT", default=0, most=1_000_000),
-            log_level=_one_of(given, "LOG_LEVEL", LOG_LEVELS, default="INFO"),
-            log_format=_one_of(given, "LOG_FORMAT", LOG_FORMATS, default=""),
+            trusted_proxies=_networks(given, "FORWARDED_ALLOW_IPS", default=usual.trusted_proxies),
+            workers=_number(given, "WEB_CONCURRENCY", default=usual.workers, most=1000),
+            api_keys=_one_of(given, "API_KEYS", WHO_IS_ASKED, default=usual.api_keys),
+            rate_limit=_number(given, "RATE_LIMIT", default=usual.rate_limit, most=1_000_000),
+            log_level=_one_of(given, "LOG_LEVEL", LOG_LEVELS, default=usual.log_level),
+            log_format=_one_of(given, "LOG_FORMAT", LOG_FORMATS, default=usual.log_format),
             traces_to=_traces_to(given),
         )
 
@@ -338,9 +339,13 @@ def _networks(env: Mapping[str, str], name: str, default: tuple[Network, ...]) -
         raise SettingError(f"{name} is {given!r}; expected {expected}") from None
 
 
-def _host(env: Mapping[str, str]) -> str:
+def _words(env: Mapping[str, str], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(env[name].replace(",", " ").split()) if name in env else default
+
+
+def _host(env: Mapping[str, str], default: str) -> str:
     """What is there already is replaced by a socket, so it must be one."""
-    host = env.get("HOST") or env.get("API_HOST") or "127.0.0.1"
+    host = env.get("HOST") or env.get("API_HOST") or default
     if host.startswith(UNIX):
         path = host.removeprefix(UNIX)
         if not path or (os.path.lexists(path) and not Path(path).is_socket()):
