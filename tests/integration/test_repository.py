@@ -82,6 +82,25 @@ def test_batches_come_back_in_the_order_of_preference(service: Service) -> None:
     assert [batch.reference for batch in loaded_batches(service, "LAMP")] == ["first", "second", "early", "late"]
 
 
+def test_batches_are_preferred_in_one_order_wherever_they_are_sorted(service: Service) -> None:
+    days = [None, tomorrow, later]
+    made = [(eta, expires) for eta in days for expires in days] * 3
+    random.Random(1).shuffle(made)
+    given(service, *(commands.CreateBatch(f"b{n}", "LAMP", 1, *terms) for n, terms in enumerate(made)))
+    with service.bus.unit_of_work() as uow:
+        every = [uow.products.get_by_batchref(f"b{n}").batches[f"b{n}"] for n in range(len(made))]
+    expected = [batch.reference for batch in sorted(every, key=lambda batch: batch.preference)]
+
+    assert len(every) > AT_HAND, "so some are loaded later"
+    with service.bus.unit_of_work() as uow:
+        assert [batch.reference for batch in uow.products.get("LAMP").batches.preferred("LAMP")] == expected
+    assert [batch.ref for batch in service.views.batches("LAMP", None, 100)] == expected
+    pages = [service.views.batches("LAMP", after, 1) for after in expected[:-1]]
+    assert [batch.ref for [batch] in pages] == expected[1:]
+    [shelf] = service.views.stock_list("LAMP", "", 10).shelves
+    assert [batch.ref for batch in shelf.batches] == expected[: len(shelf.batches)]
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_of_more_batches_than_a_product_is_loaded_with_the_preferred_is_found(
     service: Service, *, together: bool
