@@ -12,6 +12,7 @@ MessagingError
 ├── ClaimLost                    another relay has taken the stream over; what is left of it is no longer ours to do
 └── Unavailable                  database, broker or mail server can't be used now; the same later may succeed
     ├── ConflictRetriesExhausted ... or others were faster, for as long as we tried
+    ├── BrokerUnavailable        ... and it is the broker
     ├── NotAllowed               ... or the database answers, and a right is missing
     ├── Disconnected             ... before anything was committed: running again is safe
     └── OutcomeUnknown           ... while committing: the log tells, once it can be read again
@@ -79,6 +80,10 @@ class Unavailable(MessagingError):
 
 
 class ConflictRetriesExhausted(Unavailable):
+    pass
+
+
+class BrokerUnavailable(Unavailable):
     pass
 
 

@@ -28,7 +28,7 @@ from allocation.entrypoints.command_line.addresses import api_url, without_passw
 from allocation.entrypoints.command_line.group import SECTIONS, CommandLine
 from allocation.entrypoints.command_line.processes import Part, Processes
 from allocation.entrypoints.command_line.watch import watch
-from messaging.errors import Disconnected, Unavailable
+from messaging.errors import BrokerUnavailable, Disconnected, Unavailable
 
 ORDERS = "orders.csv"
 WITHOUT_RESULT = {"serve", "relay", "consume", "completion"}
@@ -176,7 +176,7 @@ ELSEWHERE = Settings(database_url="postgresql://db/stock", redis_url="redis://ca
 UNREACHABLE = [
     (given_up(OperationalError("refused")), "given up after 3 tries: refused; see DATABASE_URL"),
     (given_up(DBAPIError("", {}, OperationalError("refused"))), "; see DATABASE_URL"),
-    (Unavailable("redis: Connection refused."), "redis: Connection refused; see REDIS_URL"),
+    (BrokerUnavailable("redis: Connection refused."), "redis: Connection refused; see REDIS_URL"),
     (given_up(DiskFull("disk full")), "given up after 3 tries: disk full"),
     (Unavailable("the schema is old; migrate it first"), "the schema is old; migrate it first"),
 ]

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from messaging.errors import Unavailable
+from messaging.errors import BrokerUnavailable
 
 SENTINEL = "redis+sentinel"
 
@@ -75,8 +75,8 @@ def run_of(client: redis.Redis, server: Mapping[str, Any] | None = None) -> str 
 
 @contextmanager
 def redis_faults() -> Iterator[None]:
-    """Raises Unavailable for whatever Redis or the way to it does wrong."""
+    """Raises BrokerUnavailable for whatever Redis or the way to it does wrong."""
     try:
         yield
     except redis.RedisError as error:
-        raise Unavailable(f"redis: {error}") from error
+        raise BrokerUnavailable(f"redis: {error}") from error

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import redis
 
-from messaging.errors import ClaimLost, MessagingError, Unavailable
+from messaging.errors import BrokerUnavailable, ClaimLost, MessagingError, Unavailable
 from messaging.redis.client import redis_faults
 
 # All scripts have KEYS: the stream, the hash, the key of the incarnation. In the hash the field '' is run_id:replid of
@@ -297,10 +297,10 @@ class EventStream:
         try:
             with redis_faults():
                 yield
-        except Unavailable as error:
+        except BrokerUnavailable as error:
             if "WRONGTYPE" in str(error):  # of a script, Redis does not say of which key
                 advice = f"one of these keys is not ours and must be deleted: {', '.join(self._keys)}"
-                raise Unavailable(f"{error}; {advice}") from error
+                raise BrokerUnavailable(f"{error}; {advice}") from error
             raise
 
     def _arguments(self, append: Append) -> list[bytes | str | int]:
@@ -337,4 +337,4 @@ def _refusal(answer: object, append: Append) -> MessagingError | None:
         return ClaimLost(f"another relay has published {append.subject} meanwhile", token)
     if answer == b"gap":
         return Unavailable(f"redis has lost what came before version {append.after + 1} of {append.subject}")
-    return Unavailable(f"redis: {answer}")
+    return BrokerUnavailable(f"redis: {answer}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 
 from allocation.config import Settings, whichever_is_set
-from messaging.errors import Unavailable
+from messaging.errors import BrokerUnavailable, Unavailable
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as of shells."""
@@ -38,7 +38,7 @@ def exit_status(run: Callable[[], object]) -> int:
 def with_setting(error: Unavailable, settings: Settings | None) -> str:
     """What is unavailable, and by which setting we looked for it, if that is where it may be wrong."""
     text = str(error)
-    if settings and settings.redis_url and text.startswith("redis: "):
+    if settings and settings.redis_url and isinstance(error, BrokerUnavailable):
         return f"{text.rstrip('.')}; see {whichever_is_set('REDIS_URL', 'REDIS_HOST')}"
     if settings and settings.database_url and _is_no_connection(error):
         return f"{text}; see {whichever_is_set('DATABASE_URL', 'DB_HOST')}"
