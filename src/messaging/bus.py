@@ -56,7 +56,7 @@ class MessageBus(Generic[U]):
         )
 
     def handle(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Any:
-        """Do what was asked and return the handler's answer.
+        """Handle the command and return the handler's answer.
 
         Raises the domain's refusal (nothing changed), MessageIdReused, RequestInProgress, or Unavailable (try later).
         """
@@ -79,7 +79,7 @@ class MessageBus(Generic[U]):
             return self.apart.outcome(command, request.metadata, message_id)
 
     def handle_together(self, requests: Sequence[Request]) -> list[Outcome]:
-        """Do all that was asked, in this order, in one transaction; a refused request changes nothing.
+        """Handle all of them, in this order, in one transaction; a refused request changes nothing.
 
         Raises MessageIdReused, RequestInProgress and Unavailable for all of them.
         """

@@ -36,7 +36,7 @@ def read_traceparent(text: str | None) -> SpanRef | None:
 
 def sent_in(metadata: Metadata, traceparent: str) -> Metadata:
     """Of a message whose sender names its span: that is the cause, and the correlation is its trace unless another was
-    given. What can't be read is as good as not said."""
+    given. What can't be read counts as not given."""
     place = read_traceparent(traceparent)
     if place is None:
         return metadata

@@ -93,7 +93,7 @@ class FileNotifications:
 
 
 def _is_for_good(code: int) -> bool:
-    """Trying for ever would not help. But that it wants a login or TLS first (530) is said of us, not of the mail."""
+    """Trying for ever would not help. But that it wants a login or TLS first (530) is about us, not about the mail."""
     return code >= 500 and code != 530
 
 

@@ -1,4 +1,4 @@
-"""What is said over Redis, in both directions: every message, its fields and limits, read off the code that says it.
+"""The catalogue of messages over Redis, in both directions: names, fields and limits, derived from the code.
 
 The schema of every version that was ever published is kept in `published/`, one file each.
 """

@@ -1,7 +1,7 @@
 """The catalogue as an AsyncAPI 3.0 document, for tools that read such.
 
 Source: the AsyncAPI specification 3.0.0. Its bindings for Redis have no fields yet, so what is a stream and what is a
-pub/sub channel is said under `x-redis`.
+pub/sub channel is named under `x-redis`.
 """
 
 from __future__ import annotations

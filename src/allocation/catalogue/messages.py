@@ -71,7 +71,7 @@ _NUMBERS = {
 
 @cache
 def messages() -> tuple[Message, ...]:
-    """All that is said today, channel by channel."""
+    """Those of today, channel by channel."""
     return (*_events(), *_commands(), _outcome(), _line_allocated(), _batch_quantity())
 
 

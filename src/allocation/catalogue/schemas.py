@@ -99,7 +99,7 @@ def _within(schema: JsonObject, meanings: Fields) -> JsonObject:
 
 
 def _plain(schema: JsonObject) -> JsonObject:
-    """Without pydantic's titles, and what is said to those who read the code."""
+    """Without pydantic's titles, and the docstrings of the code."""
     properties = {
         name: {key: value for key, value in field.items() if key not in ("title", "description")}
         for name, field in schema["properties"].items()

@@ -23,7 +23,7 @@ _COUNTS = text("""
     ORDER BY sku
 """)
 
-# Where it depends on the time zone whether a batch is past its day or comes too late, nothing is said.
+# Where it depends on the time zone whether a batch is past its day or comes too late, neither is reported.
 _TOMORROW = "CAST(statement_timestamp() AT TIME ZONE 'UTC' AS date) + 1"
 _FITS = text(f"""
     SELECT waiting.orderid, waiting.lineid, waiting.needs, batches.sku, reference,

@@ -37,7 +37,7 @@ def run(service: Service, stop: Event) -> None:
 
 
 def listen(service: Service, stop: Event) -> None:
-    """Handle what is said over pub/sub, one message after another, in the order sent.
+    """Handle what is published over pub/sub, one message after another, in the order sent.
 
     Of several consumers one has the bridge and listens; when it is gone another has it within a second.
     """

@@ -1,4 +1,4 @@
-"""What can be asked, in one place: each question on a connection of its own, and again when that was cut."""
+"""Queries, in one place: each on a connection of its own, and tried again when that was lost."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Place:
 
     @property
     def is_intact(self) -> bool:
-        """Whether this is the stream of which it is said, as far as that can be known: its entry may be gone."""
+        """Whether this is the stream that was handled so far, as far as that can be known: its entry may be gone."""
         return self.entry is not None and self.entry.fingerprint == self.handled.fingerprint
 
     @property

@@ -17,7 +17,7 @@ from uuid import uuid4
 import redis
 
 _ANSWER = 2.0
-"""Seconds for Redis to confirm a subscription, or to bring us what we said ourselves."""
+"""Seconds for Redis to confirm a subscription, or to bring us what we published ourselves."""
 
 Heard: TypeAlias = tuple[Literal["message", "ours", "another"], bytes]
 _ANOTHER: Heard = "another", b""
@@ -28,7 +28,7 @@ class Superseded(Exception):
 
 
 class Listening:
-    """A subscription. What is said from its beginning on is heard. All of it raises redis.RedisError."""
+    """A subscription. What is published from its beginning on is heard. All of it raises redis.RedisError."""
 
     def __init__(self, client: redis.Redis, channel: str) -> None:
         self._client = client
@@ -58,7 +58,7 @@ class Listening:
         return bool(self._kept)
 
     def begin(self) -> None:
-        """Tell who listened before that what is said from now on is ours; what was said until now is theirs, if anybody
+        """Tell who listened before that what is published from now on is ours; what was until now is theirs, if anybody
         still hears it."""
         word, hearers = self._say_so()
         until_now = [*self._kept, *self._hear_until(word)]
@@ -78,7 +78,7 @@ class Listening:
         return _ANOTHER in self._kept
 
     def hear_out(self) -> None:
-        """Keep for `next` what was said until now; where Redis does not bring it, another counts as having begun."""
+        """Keep for `next` what was published until now; where Redis does not bring it, another seems to have begun."""
         try:
             word, _ = self._say_so()
             self._kept.extend(self._hear_until(word))
@@ -86,7 +86,7 @@ class Listening:
             self._kept.append(_ANOTHER)
 
     def _await_confirmation(self) -> None:
-        """What is said before Redis has confirmed both is perhaps not heard."""
+        """What is published before Redis has confirmed both is perhaps not heard."""
         missing, give_up = 2, time.monotonic() + _ANSWER
         while missing:
             if time.monotonic() > give_up:
@@ -123,6 +123,6 @@ class Listening:
 
 
 def beginnings_of(channel: str, number: int) -> str:
-    """Where it is said who listens. A channel is the same in all databases of a Redis, those who listen for one are
-    nobody's successors in another."""
+    """Where a listener says that it listens. A channel is the same in all databases of a Redis; those who listen for one
+    are nobody's successors in another."""
     return f"{channel}.listener.{number}"

@@ -55,7 +55,7 @@ _MESSAGES = text("SELECT count(*) FROM (SELECT FROM dead_letters ORDER BY id LIM
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits of one effect: nothing, unless more is said.
+    """What waits of one effect: nothing, by default.
 
     `waiting`: events, with those that are dead and those behind them; `streams`: how many they are of; `failing`:
     streams whose first message was tried in vain and will be again; `oldest`: seconds since the oldest event happened,

@@ -80,7 +80,7 @@ class ExclusiveBus(MessageBus[U]):
         return self.retry(ask)
 
     def advance(self, position: Position) -> None:
-        """Keep how far a stream is handled, where nothing was asked. Raises Unavailable."""
+        """Keep how far a stream is handled, where no command is. Raises Unavailable."""
 
         def write() -> None:
             with self.unit_of_work() as uow:

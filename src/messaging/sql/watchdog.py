@@ -61,7 +61,7 @@ class Watchdog:
         self._back = Condition()
         self._away: tuple[float, str] | None = None  # since when, and how it was noticed
         self._connect: Callable[[], Driver] | None = None
-        self._answered = 0.0  # when it was last asked anew
+        self._answered = 0.0  # when the server last answered, or did not
         self._turn = 0  # of several hosts, which one to try first
         self._start = Lock()
         self._stop: Event | None = None

@@ -1,4 +1,4 @@
-"""`allocation catalogue`: what is said over Redis, for people and for programs."""
+"""`allocation catalogue`: the messages over Redis, for people and for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends: what is said of a failure, in one line, and the exit status."""
+"""How a command ends: the message of a failure, in one line, and the exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes declare themselves: what a route takes, answers and needs is said once, where its function stands.
+"""Routes declare themselves: what a route takes, answers and needs stands where its function stands.
 
 Access control, the reading of commands and the OpenAPI document are derived from these declarations.
 """

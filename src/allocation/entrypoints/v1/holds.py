@@ -32,7 +32,7 @@ class Holds:
 
 _HOLD = Hold("cart-9", "RED-CHAIR", 2, "batch-1", datetime(2031, 1, 1, 10, 10, tzinfo=UTC))
 _PLACED = Answer("Held.", _HOLD, has_location=True)
-_THERE = Answer("It was held before, until the instant that was said then.", _HOLD, has_location=True)
+_THERE = Answer("It was held before, until the instant of then.", _HOLD, has_location=True)
 _EXTENDED = Answer("What is held, until when.", _HOLD)
 _LISTED = Answer("A page.", Holds([_HOLD], cursor_at("RED-CHAIR", "cart-9")))
 _LINE = Line("line-1", "RED-CHAIR", 2, "batch-1", None, [Promise("batch-1", 2, None, 0)])

@@ -84,7 +84,7 @@ Qty = Annotated[
 NeededBy = Annotated[Day, Field(description="the last day on which it is any use")]
 Truth = Annotated[bool, BeforeValidator(_truth)]
 Limit = Annotated[int, Field(ge=1, le=HIGHEST_LIMIT, description="at most so many items"), BeforeValidator(_number)]
-Cursor = Annotated[str, Field(min_length=1, description="what `next` said on the page before")]
+Cursor = Annotated[str, Field(min_length=1, description="the `next` of the page before")]
 MaySplit = Annotated[Truth, Field(description="whether it takes parts of several batches")]
 Locations = Annotated[
     list[Annotated[Name, Field(max_length=LOCATIONS.longest)]],

@@ -1,4 +1,4 @@
-"""The table of messages: every command and event, with all that is said of it in one place.
+"""The table of messages: every command and event, each described in one place.
 
 What travels, is stored, validated, prefetched, documented and shown is read off this table. A test demands a row for
 each member of the unions `Command` and `Event`.

@@ -185,7 +185,7 @@ DISPATCH = CommandRow(
     "until the rest fits. The same parcel again gives nothing. What is not promised, or not here, is refused.",
     fields={
         "orderid": ORDERID,
-        "dispatch_id": Field(DOCUMENT, "The number of the parcel: said twice for a line, it counts once."),
+        "dispatch_id": Field(DOCUMENT, "The number of the parcel: sent twice for a line, it counts once."),
         "lines": Field(
             Several(
                 Record(
@@ -234,7 +234,7 @@ RETURN_LINE = CommandRow(
         "orderid": ORDERID,
         "lineid": LINEID,
         "qty": Field(QUANTITY, "How much came back."),
-        "return_id": Field(DOCUMENT, "The number of the return: said twice for a line, it counts once."),
+        "return_id": Field(DOCUMENT, "The number of the return: sent twice for a line, it counts once."),
         "condition": Field(CONDITION, "For sale at once, or into quarantine to be looked at."),
         "batchref": Field(Text(), "The batch it belongs to; null for the one that left last."),
     },

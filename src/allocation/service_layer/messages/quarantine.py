@@ -11,7 +11,7 @@ from allocation.service_layer.messages.stock import DOCUMENT, REASON, REFERENCE,
 from allocation.service_layer.messages.table import Choice, CommandRow, EventRow, Field, Fields, StockChange
 from allocation.service_layer.ports import Lookups
 
-_NUMBER = "The number of the document: said twice for a batch, it counts once."
+_NUMBER = "The number of the document: sent twice for a batch, it counts once."
 
 
 def _of(quantity: str, document: str = _NUMBER) -> Fields:

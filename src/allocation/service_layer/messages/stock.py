@@ -24,7 +24,7 @@ SKU = Field(Text(), "The stock keeping unit: what is purchased and sold.")
 ETA = Field(Day(), "The day on which the batch is expected; null when it is in the warehouse.")
 QUANTITY = Whole(0, 1_000_000_000)
 SOME = Whole(1, 1_000_000_000)
-LOCATION = Field(Text(64), "Where it lies; when it is not given, where all does of which none is said.")
+LOCATION = Field(Text(64), "Where it lies; when it is not given, at the location that has no name.")
 EXPIRES = Field(Day(), "The last day on which it can be sold; null when it keeps.")
 DOCUMENT = Text(64)
 REASON = Field(Choice(get_args(events.Reason)), "Why.")
@@ -99,7 +99,7 @@ RECEIVE_BATCH = CommandRow(
     "again gives nothing; with other contents it is refused.",
     fields={
         "ref": REFERENCE,
-        "receipt_id": Field(DOCUMENT, "The number of the receipt: said twice for a batch, it counts once."),
+        "receipt_id": Field(DOCUMENT, "The number of the receipt: sent twice for a batch, it counts once."),
         "received": Field(QUANTITY, "How much arrived, what is damaged included."),
         "damaged": Field(QUANTITY, "How much of that goes into quarantine."),
         "expires": Field(Day(), "The last day on which it can be sold; null when that is as it was."),
@@ -140,7 +140,7 @@ COUNT_BATCH = CommandRow(
         "ref": REFERENCE,
         "counted": Field(QUANTITY, "How much was found, what is in quarantine left out."),
         "expected": Field(QUANTITY, "How much there was by the books when the count began."),
-        "count_id": Field(DOCUMENT, "The number of the count: said twice for a batch, it counts once."),
+        "count_id": Field(DOCUMENT, "The number of the count: sent twice for a batch, it counts once."),
         "reason": Field(REASON.limit, "Why it differs, if it does."),
     },
     example={"ref": "batch-1", "counted": 10, "expected": 13, "count_id": "count-1", "reason": "lost"},

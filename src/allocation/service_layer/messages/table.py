@@ -1,4 +1,4 @@
-"""The shape of the table of messages: what is said once of each command and event, and read by everybody else."""
+"""The shape of the table of messages: what describes a command or an event, from which all else is derived."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class EventRow(Generic[M]):
 
 @dataclass(frozen=True, slots=True)
 class Impossible:
-    """Values of fields that contradict each other. The rule is said of the last of them."""
+    """Values of fields that contradict each other. The rule names the last of them."""
 
     values: Mapping[str, object]
     rule: str
