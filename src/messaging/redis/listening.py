@@ -123,6 +123,6 @@ class Listening:
 
 
 def beginnings_of(channel: str, number: int) -> str:
-    """Where a listener says that it listens. A channel is the same in all databases of a Redis; those who listen for one
-    are nobody's successors in another."""
+    """Where a listener says that it listens. A channel is the same in all databases of a Redis; who listens for one is
+    nobody's successor in another."""
     return f"{channel}.listener.{number}"
