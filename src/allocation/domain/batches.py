@@ -34,14 +34,14 @@ class Batch:
     initial_eta: date | None
     initial_expires: date | None
     purchased_quantity: int
-    taken_quantity: int
-    held_quantity: int
-    dispatched_quantity: int
-    quarantined_quantity: int
     added: int
     location: str
-    overdue: bool
-    expired: bool
+    taken_quantity: int = 0
+    held_quantity: int = 0
+    dispatched_quantity: int = 0
+    quarantined_quantity: int = 0
+    overdue: bool = False
+    expired: bool = False
 
     @classmethod
     def created(cls, event: BatchCreated, added: int) -> Batch:
@@ -54,14 +54,8 @@ class Batch:
             initial_eta=event.eta,
             initial_expires=event.expires,
             purchased_quantity=event.qty,
-            taken_quantity=0,
-            held_quantity=0,
-            dispatched_quantity=0,
-            quarantined_quantity=0,
             added=added,
             location=event.location,
-            overdue=False,
-            expired=False,
         )
 
     @property

@@ -124,8 +124,8 @@ def _batch(  # noqa: PLR0917 - as the statement has them
     """As the rule of choice looks at it: of what is taken it does not ask what it is."""
     comes, last = (day_from(day) if day else None for day in (eta, expires))
     initially = purchased, comes, last
-    parts = purchased, purchased - available, 0, 0, 0
-    return domain.Batch(ref, sku, comes, last, *initially, *parts, added, location, overdue=False, expired=False)
+    taken = purchased - available
+    return domain.Batch(ref, sku, comes, last, *initially, purchased, added, location, taken_quantity=taken)
 
 
 _AVAILABILITY = text(f"""
