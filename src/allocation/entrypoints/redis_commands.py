@@ -1,8 +1,14 @@
 """Takes in commands from the Redis stream `allocation.commands`, in its order, each once.
 
-Of several consumers one is at work; when it is gone another takes over, with what was read and not acknowledged. How
-far the stream is handled is kept in the database, with what was handled, so that a group which Redis has lost, or that
-somebody has moved or reads in, has nothing take effect again and passes nothing over.
+Of several consumers one is at work; when it is gone another takes over, with what was read and not acknowledged.
+
+An entry is *handled* when it has taken effect, was refused or is a dead letter; the position is the last that was. That
+is kept in the database, with what was handled, so that a group which Redis has lost, or that somebody has moved or
+reads in, has nothing take effect again and passes nothing over. An entry is *answered* when the outcome is on the
+stream that its sender named.
+
+The stream is *intact* as long as the entry at the position is in it, as it was. Else what it holds is *in doubt*: it
+may have been handled under other ids. Then each entry is handled by itself, after a look into the inbox.
 """
 
 from __future__ import annotations
