@@ -766,6 +766,16 @@ def test_sees_effects_delivered_for_a_product_without_history(ledger: Ledger) ->
     ]
 
 
+def test_sees_a_token_that_no_clock_has_given(ledger: Ledger) -> None:
+    """One that is years ahead is from a clock that was, or damaged."""
+    token = 9_223_372_036_854_775_807
+    ledger.falsify(f"UPDATE deliveries SET token = {token} WHERE effect = '{PUBLISH}' AND stream = 'TABLE'")
+
+    assert ledger.differences() == [
+        f"effect '{PUBLISH}' of 'TABLE', token: expected a moment in microseconds, found {token}"
+    ]
+
+
 def test_lists_a_hundred_and_says_how_many_more(ledger: Ledger) -> None:
     ledger.falsify("INSERT INTO batch_references (sku, reference) SELECT 'X', 'x' || i FROM generate_series(1, 150) i")
 

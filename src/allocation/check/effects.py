@@ -46,6 +46,12 @@ _AHEAD = text("""
     ORDER BY effect, stream
 """)
 
+_TOKENS = text("""
+    SELECT effect, stream, token FROM deliveries
+    WHERE token NOT BETWEEN 0 AND CAST(extract(epoch FROM now() + interval '10 years') * 1000000 AS bigint)
+    ORDER BY effect, stream
+""")
+
 
 def differences(connection: Connection) -> Iterator[Difference]:
     for row in stream(connection, _EFFECTS):
@@ -56,6 +62,8 @@ def differences(connection: Connection) -> Iterator[Difference]:
     for row in stream(connection, _AHEAD):
         what = f"effect {row.effect!r} of {row.stream!r}, delivered version"
         yield Difference(what, f"at most {row.last_version}, the last event's", row.delivered_version)
+    for row in stream(connection, _TOKENS):
+        yield Difference(f"effect {row.effect!r} of {row.stream!r}, token", "a moment in microseconds", row.token)
 
 
 def _effect_difference(row: Row[Any]) -> Difference:
