@@ -820,6 +820,17 @@ def test_handled_messages_go_after_a_while_and_no_others(
     assert service.command_group.trim() >= 100
 
 
+def test_all_that_is_old_goes_at_once_however_much_it_is(service: Service, redis_server: redis.Redis) -> None:
+    """Redis itself lets go of ten thousand at a time."""
+    with redis_server.pipeline(transaction=False) as pipeline:
+        for number in range(25_000):
+            pipeline.xadd(COMMANDS, {"command": "{}"}, id=f"1-{number + 1}")
+        pipeline.execute()
+    redis_server.xgroup_create(COMMANDS, GROUP, id="$")
+
+    assert service.command_group.trim() > 20_000
+
+
 def test_what_was_handled_last_stays_though_what_follows_has_waited_for_long(
     service: Service, redis_server: redis.Redis
 ) -> None:

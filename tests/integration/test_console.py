@@ -317,6 +317,17 @@ def test_a_key_has_ten_sessions_and_the_newest_are_kept(service: Service) -> Non
     assert sessions.principal("of-ben") == "ben"
 
 
+def test_sessions_of_a_clock_that_was_ahead_keep_nobody_out(service: Service, sql: Sql) -> None:
+    sessions = service.console_sessions
+    for number in range(10):
+        sessions.open(str(number), "anna")
+    sql("UPDATE console_sessions SET ends_at = ends_at + interval '5 minutes'")
+
+    sessions.open("token", "anna")
+
+    assert sessions.principal("token") == "anna"
+
+
 def test_whoever_reads_the_database_learns_no_token(service: Service, sql: Sql) -> None:
     service.console_sessions.open("a-token-that-nobody-knows", "anna")
 

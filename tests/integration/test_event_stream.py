@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from inspect import getsource
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -985,6 +987,31 @@ def test_a_key_of_ours_that_is_of_another_type_is_named(redis_server: redis.Redi
     redis_server.delete(key)
     redis_server.rename("our own", key)
     stream.append_all([Append("LAMP", 1, 1, 2, [Entry(2, b"{}")])])
+
+
+def test_readers_do_not_begin_anew_since_a_redis_has_another_replication_id(
+    settings: Settings, crashing_redis: Redis
+) -> None:
+    """As when its first replica comes: it is what it was."""
+    service = bootstrap(replace(settings, redis_url=crashing_redis.url))
+    try:
+        service.bus.handle(commands.CreateBatch("b1", "LAMP", 10))
+        tell_all(service)
+        service.backfill.fill()
+        home, incarnation = service.backfill.stream.home(), service.redis.get(INCARNATION)
+        where = urlsplit(crashing_redis.url)
+        with socket.create_connection((where.hostname or "", where.port or 0)) as replica:
+            replica.sendall(f"AUTH {where.password}\r\n".encode())
+            assert replica.recv(100) == b"+OK\r\n"
+            replica.sendall(b"SYNC\r\n")
+            assert wait_for(lambda: service.backfill.stream.home() != home, within=10), "or this shows nothing"
+
+        service.backfill.fill()
+
+        assert service.backfill.stream.is_complete(service.backfill.stream.home())
+        assert service.redis.get(INCARNATION) == incarnation
+    finally:
+        service.close()
 
 
 @pytest.mark.parametrize("a_relay_died", ["before it noted what it had published", "with a claim on another SKU"])

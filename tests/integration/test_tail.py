@@ -145,6 +145,25 @@ def test_what_was_published_lately_is_read_to_its_end_though_the_stream_is_lost_
     assert found == ["SPOON:2", "LAMP:3", "LAMP:4", "LAMP:5", "LAMP:6"]
 
 
+def test_who_reads_what_was_there_comes_to_an_end_though_the_stream_is_another_and_grows(client: redis.Redis) -> None:
+    tail = Tail(client, EVENTS, most=2)
+    tell(client, "LAMP", 1, 2, 3, 4)
+    tail.start(timedelta(minutes=5))
+    assert read(tail) == ["LAMP:1", "LAMP:2"]
+
+    stream = event_stream(client, EVENTS_STAY)
+    stream.end_check(stream.begin_check("another home"), "another home")
+    client.set("{allocation.events}.incarnation", "another")
+    found: list[str] = []
+    for version in range(5, 15):
+        tell(client, "LAMP", version)
+        if not tail.is_past_what_was_there:
+            found += read(tail)
+
+    assert found[:2] == ["LAMP:3", "LAMP:4"]
+    assert tail.is_past_what_was_there
+
+
 def test_a_redis_whose_clock_is_behind_is_read_from_its_beginning(client: redis.Redis, tail: Tail) -> None:
     tail.start()
     tell(client, "LAMP", 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from sqlalchemy import Engine, Executable, delete, func, select, text
+from sqlalchemy import Engine, Executable, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from allocation.database.tables import console_sessions
@@ -25,11 +25,13 @@ class SqlConsoleSessions:
         self._retry = retry
 
     def open(self, token: str, principal: str) -> None:
-        """For half a day, or until `principal` has opened ten more; those that have ended are forgotten."""
-        over = delete(console_sessions).where(console_sessions.c.ends_at <= func.now())
+        """For half a day, or until `principal` has opened ten more. Those that have ended are forgotten, and those that
+        were opened by a clock that was ahead: they would be the last of the ten for long."""
+        ends_at = console_sessions.c.ends_at
+        over = delete(console_sessions).where(or_(ends_at <= func.now(), ends_at > _HALF_A_DAY))
         row = insert(console_sessions).values(token=_hash(token), principal=principal, ends_at=_HALF_A_DAY)
         of_them = select(console_sessions.c.token).where(console_sessions.c.principal == principal)
-        too_old = of_them.order_by(console_sessions.c.ends_at.desc()).offset(MOST_SESSIONS)
+        too_old = of_them.order_by(ends_at.desc()).offset(MOST_SESSIONS)
         too_many = delete(console_sessions).where(console_sessions.c.token.in_(too_old))
         self._change(over, row.on_conflict_do_nothing(), too_many)
 

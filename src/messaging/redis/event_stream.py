@@ -23,7 +23,7 @@ from messaging.errors import BrokerUnavailable, ClaimLost, MessagingError, Unava
 from messaging.redis.client import redis_faults
 
 # All scripts have KEYS: the stream, the hash, the key of the incarnation. In the hash the field '' is run_id:replid of
-# the Redis last verified complete; 'checking' and a mark during a refill; absent after a gap. A field that is no
+# the Redis last verified complete; 'checking' and a mark during a refill; 'gap' after one. A field that is no
 # token:version counts as unknown, and so does a token that is years ahead, but not for who has such a one too. ' kept'
 # is how many entries the stream had after our last step, when we last let any go, and the id of our newest; ' removed'
 # how many it had and has no more, where Redis counts what is added (from 7 on). ' lost' is what was noticed and is not
@@ -96,7 +96,7 @@ if not token or tonumber(token) > math.max((time + 10 * year) * 1000000, tonumbe
 end
 if tonumber(ARGV[5]) < tonumber(token) then return 'late:' .. token end
 if tonumber(ARGV[6]) > tonumber(version) then
-    redis.call('HDEL', hash, '')
+    redis.call('HSET', hash, '', 'gap')
     return 'gap'
 end
 redis.call('HSET', hash, ARGV[4], token .. ':' .. version)
@@ -148,16 +148,16 @@ redis.call('HDEL', hash, ' lost')
 return {{redis.call('EXISTS', stream) == 1 and known or '', lost, redis.call('GET', incarnation) or ''}}
 """
 
-# ARGV: the home, how a mark begins there, a new mark, a new incarnation. A check that goes on here is joined: whoever
-# ends first has seen that nothing is missing, and those who always begin before another has ended do not undo each
-# other's. A Redis that was never compared may be a replica, or have come back with less than readers have seen: then it
-# may give their ids again, whether or not anything is missing by now.
+# ARGV: how a home begins that is this Redis, how a mark begins there, a new mark, a new incarnation. A check that goes
+# on here is joined: whoever ends first has seen that nothing is missing, and those who always begin before another has
+# ended do not undo each other's. Another Redis than was compared before may be a replica, or have come back with less
+# than readers have seen: then it may give their ids again, whether or not anything is missing by now.
 _BEGIN_CHECK = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return ARGV[3] end
 local mark = redis.call('HGET', KEYS[2], '') or ''
 if string.sub(mark, 1, #ARGV[2]) == ARGV[2] then return mark end
 redis.call('HSET', KEYS[2], '', ARGV[3])
-if mark ~= ARGV[1] then redis.call('SET', KEYS[3], ARGV[4]) end
+if mark ~= '' and string.sub(mark, 1, #ARGV[1]) ~= ARGV[1] then redis.call('SET', KEYS[3], ARGV[4]) end
 return ARGV[3]
 """
 
@@ -276,9 +276,18 @@ class EventStream:
         """Someone looks whether anything is missing. Returns a mark, which goes with what is lost while they look."""
         begins = f"checking:{home}:"
         with self._faults():
-            arguments = [home, begins, begins + uuid4().hex, uuid4().hex]
-            mark: bytes = self._begin_check(keys=self._keys, args=arguments)
+            run, colon, _ = home.partition(":")
+            ours = home if self._was_promoted() else run + colon
+            mark: bytes = self._begin_check(keys=self._keys, args=[ours, begins, begins + uuid4().hex, uuid4().hex])
         return mark
+
+    def _was_promoted(self) -> bool:
+        """Whether this Redis has been a replica: else it gives itself another replication id now and then, as when the
+        first replica comes, and is what it was."""
+        try:
+            return bool(str(self._client.info("replication").get("master_replid2", "")).strip("0"))
+        except redis.ResponseError:  # some hosts do not tell
+            return False
 
     def is_checked(self, mark: bytes, home: str) -> bool:
         """Whether this is the Redis in which that check was begun, and nothing was seen to be missing since. Another

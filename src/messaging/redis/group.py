@@ -203,7 +203,12 @@ class ConsumerGroup:
                 oldest.append(_id(group["last-delivered-id"]))
                 if pending := self._client.xpending(self.stream, group["name"])["min"]:
                     oldest.append(_id(pending))
-            return int(self._client.xtrim(self.stream, minid="{}-{}".format(*min(oldest)), approximate=True))
+            minid, deleted = "{}-{}".format(*min(oldest)), 0
+            while gone := int(
+                self._client.xtrim(self.stream, minid=minid, approximate=True)
+            ):  # so many at once at most
+                deleted += gone
+            return deleted
 
     def lag(self) -> Lag:
         return lag_of(self._client, self.stream, self._group)

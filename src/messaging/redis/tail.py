@@ -41,6 +41,7 @@ class Tail:
         self._most = most
         self._read_up_to = _BEGINNING
         self._last_old = _BEGINNING
+        self._goal: bytes | None = None
         self._incarnation: object = None
         self._is_at_end = False
         self._since: datetime | None = None
@@ -50,15 +51,14 @@ class Tail:
     @property
     def is_past_what_was_there(self) -> bool:
         """Whether all has been read that the stream held at the start."""
-        return self._is_at_end or _order(self._read_up_to) >= _order(self._last_old) > _order(_BEGINNING)
+        return self._is_at_end or (self._goal is not None and _order(self._read_up_to) >= _order(self._goal))
 
     def start(self, since: timedelta | None = None) -> None:
         """At the end of the stream, or with what was published in this last time, by the clock of Redis."""
         with redis_faults():
             self._incarnation = self._client.get(incarnation_key(self._stream))
             self._told_before = self._told()
-            self._last_old = self._read_up_to = self._last_id()
-            self._is_at_end = self._last_old == _BEGINNING
+            self._last_old = self._read_up_to = self._goal = self._last_id()
             if since is not None:
                 seconds, microseconds = self._client.time()
                 begin = max(timedelta(), timedelta(seconds=int(seconds), microseconds=int(microseconds)) - since)
@@ -72,7 +72,10 @@ class Tail:
             incarnation = self._client.get(incarnation_key(self._stream))  # after it: so what was read is of this one
             if incarnation != self._incarnation:
                 self._incarnation, self._read_up_to, self._last_old = incarnation, _BEGINNING, _BEGINNING
+                self._goal = None
                 answer = self._xread(None)
+            if self._goal is None and self._is_filled():
+                self._goal = self._last_id()
         self._is_at_end = not answer
         entries = []
         for entry_id, fields in answer[0][1] if answer else []:
@@ -81,6 +84,11 @@ class Tail:
             if self._is_wanted(entry) and self._is_new(entry):
                 entries.append(entry)
         return entries
+
+    def _is_filled(self) -> bool:
+        """Whether what was lost is in the stream again, as far as it is kept."""
+        mark: Any = self._client.hget(told_key(self._stream), "")
+        return mark is not None and mark != b"gap" and not mark.startswith(b"checking:")
 
     def _xread(self, block: int | None) -> Any:
         return self._client.xread({self._stream: self._read_up_to}, count=self._most, block=block)

@@ -67,6 +67,7 @@ class Watchdog:
         self._stop: Event | None = None
         self._first = Lock()
         self._has_first = False
+        self._first_was_lost = 0.0  # after a silence
 
     def over(self, engine: Engine) -> Engine:
         """The same engine, watched."""
@@ -98,10 +99,15 @@ class Watchdog:
         if not self._first.acquire(timeout=self._timeouts.outage):
             raise Unavailable("the database has not answered yet")
         try:
+            begun = time.monotonic()
+            if begun - self._first_was_lost < self._timeouts.outage:
+                raise Unavailable("the database has not answered another caller")
             if not self._has_first:
                 make()
                 self._has_first = True
         finally:
+            if not self._has_first and time.monotonic() - begun > self._timeouts.suspect:
+                self._first_was_lost = time.monotonic()
             self._first.release()
 
     def has_cut(self, driver: Driver) -> bool:
