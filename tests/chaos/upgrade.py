@@ -74,7 +74,7 @@ class Upgraded(World):
 def release_before(folder: Path) -> Path | None:
     """Where its modules are, or nothing where there is no history."""
     [newest] = Path(migrations.__file__).parent.glob(f"versions/{REVISION}_*.py")
-    found = _git("log", "--diff-filter=A", "--format=%H", "--", str(newest.relative_to(ROOT)))
+    found = _git("log", "--follow", "--diff-filter=A", "--format=%H", "--", str(newest.relative_to(ROOT)))
     archive = folder.with_suffix(".tar")
     if not found or _git("archive", f"--output={archive}", f"{found.split()[-1]}^", "src") is None:
         return None
