@@ -7,7 +7,7 @@ is. Rows of each table are sorted by key, so that two who write the same rows me
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import reduce
 from operator import attrgetter
 from operator import or_ as or_bits
@@ -38,6 +38,8 @@ Change: TypeAlias = tuple[PlacedLine | None, PlacedLine]
 """A line as it was read, and as it is now."""
 
 _row_of = attrgetter(*BATCH_FIELDS)
+_ALLOCATION_COLUMNS = [column.name for column in ALLOCATION]
+_values_of_allocation = attrgetter(*(field.name for field in fields(Allocation)))
 _COUNTERS = {
     column: BATCH_FIELDS.index(field)
     for column, field in {
@@ -198,8 +200,7 @@ ANYWHERE = 2**62 - 1
 
 
 def _allocation_row(allocation: Allocation) -> Row:
-    row = asdict(allocation)
-    return row | {"qty": row.pop("promised")}
+    return dict(zip(_ALLOCATION_COLUMNS, _values_of_allocation(allocation), strict=True))
 
 
 def _line_row(line: PlacedLine) -> Row:
@@ -235,7 +236,7 @@ _INSERT_ORDER_LINES = insert_rows(order_lines, *_LINE_KEY, *_OF_LINE)
 _UPDATE_ORDER_LINES = update_rows(order_lines, _LINE_KEY, _OF_LINE)
 
 _ALLOCATION_KEY = ("sku", "version")
-_INSERT_ALLOCATIONS = insert_rows(allocations, *(column.name for column in ALLOCATION))
+_INSERT_ALLOCATIONS = insert_rows(allocations, *_ALLOCATION_COLUMNS)
 _UPDATE_ALLOCATIONS = update_rows(allocations, _ALLOCATION_KEY, adds=["qty", "dispatched"])
 _DELETE_ALLOCATIONS = delete_rows(allocations, _ALLOCATION_KEY)
 

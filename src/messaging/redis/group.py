@@ -204,9 +204,8 @@ class ConsumerGroup:
                 if pending := self._client.xpending(self.stream, group["name"])["min"]:
                     oldest.append(_id(pending))
             minid, deleted = "{}-{}".format(*min(oldest)), 0
-            while gone := int(
-                self._client.xtrim(self.stream, minid=minid, approximate=True)
-            ):  # so many at once at most
+            # Redis lets go of ten thousand at a time.
+            while gone := int(self._client.xtrim(self.stream, minid=minid, approximate=True)):
                 deleted += gone
             return deleted
 
