@@ -13,6 +13,7 @@ from shutil import which
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import settings
 from psycopg import sql
 
@@ -49,6 +50,17 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     nowhere = Path(os.devnull)
     real = f"real servers: {Postgres(nowhere).version}, {Redis(nowhere).version}"
     return real if which("pgbouncer") else f"{real}; no pgbouncer on the PATH, so none of its tests"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The log of a test that failed has the extra fields, too: they say why."""
+    if plugin := session.config.pluginmanager.get_plugin("logging-plugin"):
+        plugin.report_handler.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                structlog.dev.ConsoleRenderer(colors=False),
+                foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.ExtraAdder()],
+            )
+        )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
