@@ -57,7 +57,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if plugin := session.config.pluginmanager.get_plugin("logging-plugin"):
         plugin.report_handler.setFormatter(
             structlog.stdlib.ProcessorFormatter(
-                structlog.dev.ConsoleRenderer(colors=False),
+                structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
                 foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.ExtraAdder()],
             )
         )
