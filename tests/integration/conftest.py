@@ -37,6 +37,16 @@ if PARTITIONS:  # the schema itself is another then, and `pg_restore --clean` ca
     collect_ignore += ["test_migrations.py", "test_restore.py"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that share what takes long to make run in one worker, so that it is made once."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            definitions = item._fixtureinfo.name2fixturedefs.values()
+            if any(definition.scope == "module" for [*_, definition] in definitions):
+                item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def template(servers: embedded.Servers) -> Iterator[tuple[Engine, str]]:
     """An engine that creates databases, and the name of the migrated one to copy.
