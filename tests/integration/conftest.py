@@ -37,14 +37,17 @@ if PARTITIONS:  # the schema itself is another then, and `pg_restore --clean` ca
     collect_ignore += ["test_migrations.py", "test_restore.py"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests that share what takes long to make run in one worker, so that it is made once."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """The tests that share what takes long to make run in one worker, so that it is made once. The slow ones begin
+    first, or one worker would be at such a one when all others are done."""
     for item in items:
         if isinstance(item, pytest.Function):
             definitions = item._fixtureinfo.name2fixturedefs.values()
             if any(definition.scope == "module" for [*_, definition] in definitions):
                 item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    yield
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,7 @@ def copy(tmp_path: Path) -> Copy:
     return Copy(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # it runs a part of the suite itself
 def test_the_steps_lead_where_the_page_says(copy: Copy) -> None:
     pytest_quietly = ("pytest", "-q", "-p", "no:cacheprovider")

@@ -455,6 +455,7 @@ _FILL = f"""
 
 
 @pytest.mark.own_database
+@pytest.mark.slow
 def test_pages_are_quick_with_a_hundred_thousand_skus(service: Service, sql: Sql) -> None:
     """Far quicker on any machine that is left alone; the limit is for one that is not."""
     sql(_FILL)

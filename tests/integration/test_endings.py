@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from typing import IO, Any
 from unittest.mock import ANY
 
 import pytest
+from click.testing import CliRunner
 
 from allocation.bootstrap import Service
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, CreateBatch
+from allocation.entrypoints.cli import main
 from embedded.waiting import wait_for
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -82,11 +85,42 @@ def test_a_standard_stream_that_is_closed_changes_no_verdict(
 
     is_read, is_told = " >&-" not in f" {closed}", "2>&-" not in closed
     assert ask("orders", "--json") == (0, ANY if is_read else "", "")
-    assert ask("check")[0] == 0
     code, _, said = ask("orders", "--nonsense")
     assert (code, said.startswith("Error: No such option")) == (2, is_told)
     code, said, _ = ask("export", "allocations", "-")
     assert (code, said != "") == (0, is_read)
+
+
+SECRET = "planted-secret-4711"
+BEFORE_THE_HOST = re.compile(r"(?<=://).*(?=@)")
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [
+        ("serve", "DATABASE_URL", f"postgresql://u:{SECRET}@127.0.0.1:port/x"),
+        ("serve", "DATABASE_POOLER_URL", f"mysql://u:{SECRET}@127.0.0.1/x"),
+        ("serve", "REDIS_URL", f"redis://:{SECRET}@here:x/0"),
+        ("relay", "SMTP_URL", f"smtp://u:{SECRET}@here:x"),
+        ("relay", "SMTP_URL", f"smtps://:{SECRET}@here"),
+        ("migrate", "DATABASE_URL", f"postgresql://u:{SECRET}@127.0.0.1:9/x"),
+        ("check", "DATABASE_URL", ""),
+        ("check", "DATABASE_URL", "?sslmode=nonsense"),
+        ("dead-letters list", "DATABASE_URL", "x"),
+        ("keys list", "DATABASE_URL", f"postgresql://u:{SECRET}@nowhere.invalid/x"),
+    ],
+)
+def test_whoever_is_refused_hears_no_secret(settings: Settings, command: str, name: str, value: str) -> None:
+    """Nor in what is logged at its most talkative. A value that is no URL comes after that of the test's database."""
+    if "://" not in value:
+        value = BEFORE_THE_HOST.sub(f"nobody:{SECRET}", settings.database_url) + value
+    environment = settings.as_environment({}) | {"LOG_LEVEL": "DEBUG", name: value}
+
+    result = CliRunner(env=environment).invoke(main, command.split())
+
+    assert result.exit_code == 1
+    assert "Error: " in result.output
+    assert SECRET not in result.output
 
 
 def test_what_is_not_fine_is_not_though_nobody_reads_it(start: Start, nobody_reads: IO[bytes]) -> None:

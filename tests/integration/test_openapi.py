@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import settings
 from schemathesis import Case, Response
@@ -58,6 +59,7 @@ def is_about_a_name_with_a_slash(failure: Exception, case: Case[Any]) -> bool:
     return isinstance(failure, AllowHeaderMismatch | UnsupportedMethodResponse) and case.path.count("/") > 3
 
 
+@pytest.mark.slow
 def test_every_answer_is_one_that_the_document_allows(service: Service) -> None:
     service.bus.handle(CreateBatch("b1", "LAMP", 10))
     service.bus.handle(Allocate("o1", "LAMP", 3))

@@ -407,6 +407,7 @@ def test_a_cut_of_many_lines_loses_to_no_till(two: list[Service], sql: Sql, diff
     assert differences() == []
 
 
+@pytest.mark.slow
 def test_many_lines_move_over_http(
     settings: Settings, service: Service, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
