@@ -33,7 +33,7 @@ def test_ctrl_c_answers_what_is_in_flight_and_ends_everything_within_5_seconds(s
     with a_request_in_flight(service, api) as answer:
         begin = time.monotonic()
         service.press_ctrl_c()
-        eventually(lambda: not api.takes_connections(), "the API takes no new requests", within=2)
+        eventually(lambda: not api.takes_connections(), "the API takes no new requests")
 
     assert answer.result().status_code == 202
     assert service.until_ended() == 0
@@ -44,7 +44,7 @@ def test_sigterm_to_one_of_several_apis_loses_no_request(service: Service, api: 
     with service.second_api() as (process, second_api):
         with a_request_in_flight(service, second_api) as answer:
             process.terminate()
-            eventually(lambda: not second_api.takes_connections(), "it takes no new requests", within=2)
+            eventually(lambda: not second_api.takes_connections(), "it takes no new requests")
 
         assert answer.result().status_code == 202
         assert process.wait(PATIENCE) == 0
