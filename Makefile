@@ -54,10 +54,10 @@ unit-tests: .venv/ready-to-test ## the rules and the machinery, without any serv
 	@$(BIN)/python -m pytest tests/unit
 
 integration-tests: .venv/ready-to-test ## against a real PostgreSQL and a real Redis-compatible server
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup tests/integration
+	@$(BIN)/python -m pytest --numprocesses 3 tests/integration
 
 partitions: .venv/ready-to-test ## the integration tests once more, on tables that are cut into hash partitions
-	@TESTS_PARTITIONS=8 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/integration
+	@TESTS_PARTITIONS=8 $(BIN)/python -m pytest --numprocesses 2 tests/integration
 
 test-pairs: .venv/ready-to-test ## every two commands at the same moment: all is as if one had come after the other
 	@TESTS_ALL_PAIRS=1 $(BIN)/python -m pytest --numprocesses 2 tests/integration/test_pairs.py

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -20,6 +21,7 @@ import redis
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from tests.integration.databases import OURS, Databases, SharedDatabase
 from tests.integration.partitions import partition
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 import embedded
 from allocation.bootstrap import Service, bootstrap
@@ -37,15 +39,26 @@ if PARTITIONS:  # the schema itself is another then, and `pg_restore --clean` ca
     collect_ignore += ["test_migrations.py", "test_restore.py"]
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+class ModulesThatShareAreWhole(LoadScopeScheduling):  # type: ignore[misc]  # it is not typed
+    """The tests of a module that share what takes long to make run in one worker, so that it is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, *_ = nodeid.split("::")
+        return file if _shares(self.config.rootpath / file) else nodeid
+
+
+@cache
+def _shares(module: Path) -> bool:
+    return 'scope="module"' in module.read_text("utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ModulesThatShareAreWhole:
+    return ModulesThatShareAreWhole(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """The tests that share what takes long to make run in one worker, so that it is made once. The slow ones begin
-    first, or one worker would be at such a one when all others are done."""
-    for item in items:
-        if isinstance(item, pytest.Function):
-            definitions = item._fixtureinfo.name2fixturedefs.values()
-            if any(definition.scope == "module" for [*_, definition] in definitions):
-                item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """The slow ones begin first, or one worker would be at such a one when all others are done."""
     yield
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 

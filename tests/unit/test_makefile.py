@@ -44,7 +44,7 @@ def test_has_something_to_do_for(command: str) -> None:
     assert make("--dry-run", command).strip()
 
 
-INTEGRATION = "python -m pytest --numprocesses 3 --dist loadgroup tests/integration"
+INTEGRATION = "python -m pytest --numprocesses 3 tests/integration"
 OTHERS = [
     "ruff check",
     "ruff format --check",
