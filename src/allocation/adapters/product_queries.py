@@ -57,7 +57,8 @@ STORED_AS: dict[str, ColumnElement[Any]] = {
 _BATCH: list[ColumnElement[Any]] = [
     STORED_AS[name] if name in STORED_AS else batches.c[name] for name in BATCH_FIELDS
 ]  # by position: by name takes three times as long
-ALLOCATION = [allocations.c["qty" if field.name == "promised" else field.name] for field in fields(Allocation)]
+ALLOCATION_COLUMNS = ["qty" if field.name == "promised" else field.name for field in fields(Allocation)]
+ALLOCATION = [allocations.c[name] for name in ALLOCATION_COLUMNS]
 """Selected by position, as batches are."""
 
 

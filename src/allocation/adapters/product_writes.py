@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import or_
 
-from allocation.adapters.product_queries import ALLOCATION, BATCH_FIELDS, DOCUMENT_KEY, TERMS, place_of
+from allocation.adapters.product_queries import ALLOCATION_COLUMNS, BATCH_FIELDS, DOCUMENT_KEY, TERMS, place_of
 from allocation.database.tables import (
     allocations,
     backorders,
@@ -38,7 +38,6 @@ Change: TypeAlias = tuple[PlacedLine | None, PlacedLine]
 """A line as it was read, and as it is now."""
 
 _row_of = attrgetter(*BATCH_FIELDS)
-_ALLOCATION_COLUMNS = [column.name for column in ALLOCATION]
 _values_of_allocation = attrgetter(*(field.name for field in fields(Allocation)))
 _COUNTERS = {
     column: BATCH_FIELDS.index(field)
@@ -200,7 +199,7 @@ ANYWHERE = 2**62 - 1
 
 
 def _allocation_row(allocation: Allocation) -> Row:
-    return dict(zip(_ALLOCATION_COLUMNS, _values_of_allocation(allocation), strict=True))
+    return dict(zip(ALLOCATION_COLUMNS, _values_of_allocation(allocation), strict=True))
 
 
 def _line_row(line: PlacedLine) -> Row:
@@ -236,7 +235,7 @@ _INSERT_ORDER_LINES = insert_rows(order_lines, *_LINE_KEY, *_OF_LINE)
 _UPDATE_ORDER_LINES = update_rows(order_lines, _LINE_KEY, _OF_LINE)
 
 _ALLOCATION_KEY = ("sku", "version")
-_INSERT_ALLOCATIONS = insert_rows(allocations, *_ALLOCATION_COLUMNS)
+_INSERT_ALLOCATIONS = insert_rows(allocations, *ALLOCATION_COLUMNS)
 _UPDATE_ALLOCATIONS = update_rows(allocations, _ALLOCATION_KEY, adds=["qty", "dispatched"])
 _DELETE_ALLOCATIONS = delete_rows(allocations, _ALLOCATION_KEY)
 
