@@ -40,8 +40,8 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
         return self.products.skus
 
     def lock(self, commands: Sequence[object], streams: Collection[str] = (), *, wait: bool) -> None:
-        named = Lookups.of_all([messages.lookups(command).changed for command in commands])
-        changed = Lookups.of_all([named, Lookups(skus=list(streams))])
+        named = (messages.lookups(command).changed for command in commands)
+        changed = Lookups.of_all([*named, Lookups(skus=list(streams))])
         self.lock_first(self.products.locks(changed, wait=wait), wait_for_turn=changed.skus if wait else ())
 
     def collect_new_events(self) -> list[NewEvent[Event]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
+from operator import attrgetter
 from typing import Protocol
 
 from allocation.domain.documents import DocumentKey
@@ -34,8 +36,10 @@ class Lookups:
 
     @classmethod
     def of_all(cls, several: Sequence[Lookups]) -> Lookups:
-        parts = (field.name for field in fields(cls))
-        return cls(*([key for one in several for key in getattr(one, part)] for part in parts))
+        return cls(*(list(chain.from_iterable(parts)) for parts in zip(*map(_parts_of, several), strict=True)))
+
+
+_parts_of = attrgetter(*(field.name for field in fields(Lookups)))
 
 
 class Products(Protocol):

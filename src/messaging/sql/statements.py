@@ -6,7 +6,7 @@ and prepared once a connection. Writes to different tables are joined into one s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
@@ -130,19 +130,19 @@ def as_json(rows: Sequence[Row]) -> bytes:
 def joined(statements: Iterable[Statement]) -> Iterator[tuple[str, list[bytes]]]:
     """As few statements as write no table twice, each with its parameters; those without rows are left out. Of those
     that are joined none sees what another has written."""
-    together: list[Statement] = []
-    for statement in statements:
-        if not statement[1]:
+    together: dict[str, Statement] = {}
+    for write, rows in statements:
+        if not rows:
             continue
-        if any(statement[0].table == earlier.table for earlier, _ in together):
-            yield _as_one(together)
-            together = []
-        together.append(statement)
+        if write.table in together:
+            yield _as_one(together.values())
+            together = {}
+        together[write.table] = write, rows
     if together:
-        yield _as_one(together)
+        yield _as_one(together.values())
 
 
-def _as_one(statements: Sequence[Statement]) -> tuple[str, list[bytes]]:
+def _as_one(statements: Collection[Statement]) -> tuple[str, list[bytes]]:
     return _join(tuple(write for write, _ in statements)), [as_json(rows) for _, rows in statements]
 
 

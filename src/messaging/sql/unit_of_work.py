@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from typing import TypeVar
 
 import psycopg
@@ -76,7 +77,7 @@ class SqlTransaction:
         """Send all that was gathered, and COMMIT, at once."""
         # The aggregate's rows first: who reserved them and who did not meet there, and not in each other's way.
         writers = [*self._writers, self.event_log, self.outbox, self.inbox]
-        statements = joined(statement for writer in writers for statement in writer.statements())
+        statements = joined(chain.from_iterable(writer.statements() for writer in writers))
         try:
             self._go([*statements, _COMMIT])
         except Faults as error:
