@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from allocation.domain.commands import CountBatch, Quarantine, ReceiveBatch, ReleaseQuarantine, ReturnLine, WriteOff
 from allocation.domain.events import (
     BatchCounted,
     BatchReceived,
@@ -54,14 +55,42 @@ class Documents:
             self.new[key].append(Entry(version, event))
 
 
+def receipt(of: ReceiveBatch | BatchReceived) -> DocumentKey:
+    return of.ref, "", "receipt", of.receipt_id
+
+
+def count(of: CountBatch | BatchCounted) -> DocumentKey:
+    return of.ref, "", "count", of.count_id
+
+
+def quarantine(of: Quarantine | Quarantined) -> DocumentKey:
+    return of.ref, "", "quarantine", of.document
+
+
+def quarantine_release(of: ReleaseQuarantine | QuarantineReleased) -> DocumentKey:
+    return of.ref, "", "quarantine_release", of.document
+
+
+def write_off(of: WriteOff | WrittenOff) -> DocumentKey:
+    return of.ref, "", "write_off", of.document
+
+
+def dispatch(orderid: str, lineid: str, dispatch_id: str) -> DocumentKey:
+    return orderid, lineid, "dispatch", dispatch_id
+
+
+def return_of(of: ReturnLine | Returned) -> DocumentKey:
+    return of.orderid, of.lineid, "return", of.return_id
+
+
 _KEYS: dict[type, Callable[[Any], DocumentKey | None]] = {
-    BatchReceived: lambda event: (event.ref, "", "receipt", event.receipt_id),
-    BatchCounted: lambda event: (event.ref, "", "count", event.count_id),
-    Quarantined: lambda event: None if event.came_with else (event.ref, "", "quarantine", event.document),
-    QuarantineReleased: lambda event: (event.ref, "", "quarantine_release", event.document),
-    WrittenOff: lambda event: (event.ref, "", "write_off", event.document),
-    Dispatched: lambda event: (event.orderid, event.lineid, "dispatch", event.dispatch_id),
-    Returned: lambda event: (event.orderid, event.lineid, "return", event.return_id),
+    BatchReceived: receipt,
+    BatchCounted: count,
+    Quarantined: lambda event: None if event.came_with else quarantine(event),
+    QuarantineReleased: quarantine_release,
+    WrittenOff: write_off,
+    Dispatched: lambda event: dispatch(event.orderid, event.lineid, event.dispatch_id),
+    Returned: return_of,
 }
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
+from allocation.domain import documents
 from allocation.domain.allocating import record_allocated, spread
 from allocation.domain.batches import Batch
 from allocation.domain.breaking import break_newest
@@ -123,7 +124,7 @@ def take_back(product: Product, line: PlacedLine, cmd: ReturnLine) -> int:
 
 
 def _known_dispatch(product: Product, line: PlacedLine, dispatch_id: str, part: ParcelLine) -> int | None:
-    entries = product.documents.get((line.orderid, line.lineid, "dispatch", dispatch_id))
+    entries = product.documents.get(documents.dispatch(line.orderid, line.lineid, dispatch_id))
     if not entries:
         return None
     events = [entry.event for entry in entries if isinstance(entry.event, Dispatched)]
@@ -135,7 +136,7 @@ def _known_dispatch(product: Product, line: PlacedLine, dispatch_id: str, part: 
 
 
 def _known_return(product: Product, line: PlacedLine, cmd: ReturnLine) -> int | None:
-    entries = product.documents.get((line.orderid, line.lineid, "return", cmd.return_id))
+    entries = product.documents.get(documents.return_of(cmd))
     if not entries:
         return None
     events = [entry.event for entry in entries if isinstance(entry.event, Returned)]

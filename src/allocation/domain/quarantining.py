@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allocation.domain import documents
 from allocation.domain.batches import Batch
 from allocation.domain.breaking import break_newest
 from allocation.domain.commands import Quarantine, ReleaseQuarantine, WriteOff
@@ -17,7 +18,7 @@ def quarantine(product: Product, cmd: Quarantine) -> int:
     it is recorded. Raises UnknownBatch, DocumentConflict, NotArrived, NotEnough."""
     batch = batch_of(product, cmd.ref)
     event = Quarantined(cmd.ref, product.sku, cmd.qty, cmd.reason, cmd.document)
-    if known := _known(product, (cmd.ref, "", "quarantine", cmd.document), event):
+    if known := _known(product, documents.quarantine(cmd), event):
         return known
     if not batch.is_received:
         raise NotArrived(batch)
@@ -34,7 +35,7 @@ def release(product: Product, cmd: ReleaseQuarantine) -> int:
     BatchIsExpired."""
     batch = batch_of(product, cmd.ref)
     event = QuarantineReleased(cmd.ref, product.sku, cmd.qty, cmd.document)
-    if known := _known(product, (cmd.ref, "", "quarantine_release", cmd.document), event):
+    if known := _known(product, documents.quarantine_release(cmd), event):
         return known
     _require_quarantined(batch, cmd.qty)
     if product.is_expired(batch):
@@ -48,7 +49,7 @@ def write_off(product: Product, cmd: WriteOff) -> int:
     DocumentConflict, NotEnough."""
     batch = batch_of(product, cmd.ref)
     event = WrittenOff(cmd.ref, product.sku, cmd.qty, cmd.reason, cmd.document)
-    if known := _known(product, (cmd.ref, "", "write_off", cmd.document), event):
+    if known := _known(product, documents.write_off(cmd), event):
         return known
     _require_quarantined(batch, cmd.qty)
     product.record(event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import date
 
+from allocation.domain import documents
 from allocation.domain.batches import Batch
 from allocation.domain.breaking import break_newest
 from allocation.domain.commands import CountBatch, ReceiveBatch, Revision
@@ -91,7 +92,7 @@ def receive_batch(product: Product, cmd: ReceiveBatch) -> int:
     """
     batch = batch_of(product, cmd.ref)
     rest = cmd.rest.ref if cmd.rest else None
-    for entry in product.documents.get((cmd.ref, "", "receipt", cmd.receipt_id)):
+    for entry in product.documents.get(documents.receipt(cmd)):
         event = entry.event
         assert isinstance(event, BatchReceived), "a receipt is recorded as such"
         same_expiry = cmd.expires is None or cmd.expires == event.expires
@@ -133,7 +134,7 @@ def count_batch(product: Product, cmd: CountBatch) -> int:
     """Believe whoever counted what is on the shelf, whatever is promised, and return the version at which that is
     recorded. Raises UnknownBatch, DocumentConflict, NotArrived, StaleQuantity."""
     batch = batch_of(product, cmd.ref)
-    for entry in product.documents.get((cmd.ref, "", "count", cmd.count_id)):
+    for entry in product.documents.get(documents.count(cmd)):
         event = entry.event
         assert isinstance(event, BatchCounted), "a count is recorded as such"
         if (event.counted, event.reason) != (cmd.counted, cmd.reason):

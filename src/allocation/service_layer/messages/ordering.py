@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import get_args
 
-from allocation.domain import commands, errors, events
+from allocation.domain import commands, documents, errors, events
 from allocation.domain.lines import OrderLine
 from allocation.service_layer.messages.stock import DOCUMENT, SKU
 from allocation.service_layer.messages.table import (
@@ -213,7 +213,7 @@ DISPATCH = CommandRow(
     lookups=lambda command: Lookups(
         lines=[(command.orderid, line.lineid) for line in command.lines],
         batchrefs=[line.batchref for line in command.lines if line.batchref],
-        documents=[(command.orderid, line.lineid, "dispatch", command.dispatch_id) for line in command.lines],
+        documents=[documents.dispatch(command.orderid, line.lineid, command.dispatch_id) for line in command.lines],
     ),
     refuses=[
         errors.UnknownLine,
@@ -249,7 +249,7 @@ RETURN_LINE = CommandRow(
     lookups=lambda command: Lookups(
         lines=[(command.orderid, command.lineid)],
         batchrefs=[command.batchref] if command.batchref else [],
-        documents=[(command.orderid, command.lineid, "return", command.return_id)],
+        documents=[documents.return_of(command)],
     ),
     refuses=[errors.UnknownLine, errors.UnknownBatch, errors.NotEnough, errors.DocumentConflict],
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from allocation.domain import commands, errors, events
-from allocation.domain.documents import Kind
+from allocation.domain import commands, documents, errors, events
+from allocation.domain.documents import DocumentKey
 from allocation.service_layer.messages.stock import DOCUMENT, REASON, REFERENCE, SKU, SOME
 from allocation.service_layer.messages.table import Choice, CommandRow, EventRow, Field, Fields, StockChange
 from allocation.service_layer.ports import Lookups
@@ -18,8 +18,8 @@ def _of(quantity: str, document: str = _NUMBER) -> Fields:
     return {"ref": REFERENCE, "qty": Field(SOME, quantity), "document": Field(DOCUMENT, document)}
 
 
-def _lookups(kind: Kind) -> Callable[[Any], Lookups]:
-    return lambda command: Lookups(batchrefs=[command.ref], documents=[(command.ref, "", kind, command.document)])
+def _lookups(document: Callable[[Any], DocumentKey]) -> Callable[[Any], Lookups]:
+    return lambda command: Lookups(batchrefs=[command.ref], documents=[document(command)])
 
 
 QUARANTINE = CommandRow(
@@ -30,7 +30,7 @@ QUARANTINE = CommandRow(
     "gives nothing.",
     fields={**_of("How much goes into quarantine."), "reason": REASON},
     example={"ref": "batch-1", "qty": 4, "reason": "damaged", "document": "quarantine-1"},
-    lookups=_lookups("quarantine"),
+    lookups=_lookups(documents.quarantine),
     refuses=[errors.UnknownBatch, errors.NotArrived, errors.NotEnough, errors.DocumentConflict],
     moves_many_lines=lambda _: True,
 )
@@ -41,7 +41,7 @@ RELEASE_QUARANTINE = CommandRow(
     gives="Gives `allocation.quarantine_released.v1`; for the same document again nothing.",
     fields=_of("How much is for sale again."),
     example={"ref": "batch-1", "qty": 3, "document": "release-1"},
-    lookups=_lookups("quarantine_release"),
+    lookups=_lookups(documents.quarantine_release),
     refuses=[errors.UnknownBatch, errors.NotEnough, errors.BatchIsExpired, errors.DocumentConflict],
 )
 WRITE_OFF = CommandRow(
@@ -51,7 +51,7 @@ WRITE_OFF = CommandRow(
     gives="Gives `allocation.written_off.v1`; for the same document again nothing.",
     fields={**_of("How much is gone for good."), "reason": REASON},
     example={"ref": "batch-1", "qty": 1, "reason": "damaged", "document": "write-off-1"},
-    lookups=_lookups("write_off"),
+    lookups=_lookups(documents.write_off),
     refuses=[errors.UnknownBatch, errors.NotEnough, errors.DocumentConflict],
 )
 

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any, get_args
 
 from allocation.domain import commands, errors, events
+from allocation.domain.documents import count, receipt
 from allocation.service_layer.messages.table import (
     Choice,
     CommandRow,
@@ -124,7 +125,7 @@ RECEIVE_BATCH = CommandRow(
     },
     lookups=lambda command: Lookups(
         batchrefs=[command.ref, *([command.rest.ref] if command.rest else [])],
-        documents=[(command.ref, "", "receipt", command.receipt_id)],
+        documents=[receipt(command)],
     ),
     refuses=[errors.UnknownBatch, errors.BatchConflict, errors.DocumentConflict, errors.ImpossibleReceipt],
     moves_many_lines=lambda _: True,
@@ -144,7 +145,7 @@ COUNT_BATCH = CommandRow(
         "reason": Field(REASON.limit, "Why it differs, if it does."),
     },
     example={"ref": "batch-1", "counted": 10, "expected": 13, "count_id": "count-1", "reason": "lost"},
-    lookups=lambda command: Lookups(batchrefs=[command.ref], documents=[(command.ref, "", "count", command.count_id)]),
+    lookups=lambda command: Lookups(batchrefs=[command.ref], documents=[count(command)]),
     refuses=[errors.UnknownBatch, errors.NotArrived, errors.StaleQuantity, errors.DocumentConflict],
     moves_many_lines=lambda _: True,
 )
