@@ -584,15 +584,20 @@ def test_a_gap_is_seen_though_redis_is_the_same(service: Service, redis_server: 
 
 
 def test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it(redis_server: redis.Redis) -> None:
-    stream = EventStream(redis_server, EVENTS, timedelta(days=7))
+    """Nor by another relay, which has compared all there was before."""
+    stream, other = (EventStream(redis_server, EVENTS, timedelta(days=7)) for _ in range(2))
     stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
-    mark = stream.begin_check("home")
+    home = stream.home()
+    other.end_check(other.begin_check(home), home)
+    assert other.is_complete(home)
+    mark = stream.begin_check(home)
     with pytest.raises(Unavailable, match="has lost what came before version 6"):
         stream.append_all([Append("LAMP", 1, 5, 6, [Entry(6, b"{}")])])
 
-    stream.end_check(mark, stream.home())
+    stream.end_check(mark, home)
 
-    assert not stream.is_complete(stream.home())
+    assert not stream.is_complete(home)
+    assert not other.is_complete(home)
 
 
 def test_when_it_is_forgotten_what_was_published_all_is_published_again(

@@ -279,8 +279,8 @@ RETELLING = Part(
             seen_by="test_what_was_dropped_is_not_published_again_and_leaves_no_gap",
         ),
         Mutant(
-            "WHERE time > now()",
-            "WHERE time < now()",
+            "WHERE time > oldest AND (",
+            "WHERE time <= oldest AND (",
             "the old is told again, the young is not",
             seen_by="test_what_is_older_than_the_stream_keeps_is_not_published_again",
         ),
