@@ -50,6 +50,7 @@ from messaging.redis.replies import Replies
 from messaging.retry import Retry
 from messaging.routes import Routes
 from messaging.sql.backlog import Waiting, waiting
+from messaging.sql.connections import Database
 from messaging.sql.dead_letters import SqlDeadLetters
 from messaging.sql.deliveries import SqlDeliveries
 from messaging.sql.exclusive import ExclusiveBus, make_exclusive
@@ -160,6 +161,7 @@ def bootstrap(
     client = redis_client(settings.redis_url)
     observer = observer or Observer()
     retry = Retry(again=observer.again)
+    database = Database(engine, retry)
     cloud_events = replace(CLOUD_EVENTS, traced=observer.keeps_traces)
     events = event_stream(client, settings.events_stay)
     table = routes(
@@ -190,14 +192,14 @@ def bootstrap(
         replies=Replies(client, settings.reply_streams, REPLIES_STAY, observer.reply_given_up),
         relay=Relay(table, deliveries, observer=observer),
         backfill=Backfill(PUBLISH_EVENT, events, deliveries, SqlDelivered(engine, CODEC), cloud_events.encode),
-        views=Views(engine, retry, settings.time_zone),
-        log=SqlLogReader(engine, retry, subject=ORDER_OF_EVENT),
-        dead_letters=SqlDeadLetters(engine, retry),
+        views=Views(database, settings.time_zone),
+        log=SqlLogReader(database, subject=ORDER_OF_EVENT),
+        dead_letters=SqlDeadLetters(database),
         housekeeping=Housekeeping(engine),
         waiting=partial(retry, partial(waiting, engine, list(table.all_effect_names()))),
         looking=unit_of_work(engine, zone),
-        console_sessions=SqlConsoleSessions(engine, retry),
-        keys=ApiKeyCache(SqlKeys(engine, retry).all),
+        console_sessions=SqlConsoleSessions(database),
+        keys=ApiKeyCache(SqlKeys(database).all),
     )
 
 

@@ -29,12 +29,12 @@ from allocation.entrypoints.http.key_check import require_keys
 from allocation.service_layer.routing import PUBLISH_EVENT
 from messaging.envelope import LONGEST_TEXT, Metadata
 from messaging.errors import Unavailable
-from messaging.retry import Retry
+from messaging.sql.connections import Database
 
 
 @pytest.fixture
 def keys(engine: Engine) -> SqlKeys:
-    return SqlKeys(engine, Retry())
+    return SqlKeys(Database(engine))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from allocation.domain import commands
 from allocation.views import Views
 from messaging.envelope import Request
 from messaging.errors import Unavailable
-from messaging.retry import Retry
+from messaging.sql.connections import Database
 
 tomorrow = date(2026, 1, 2)
 
@@ -111,6 +111,6 @@ def test_a_schema_that_is_not_there_is_said_so(unmigrated_url: str) -> None:
     engine = database_engine(unmigrated_url)
 
     with pytest.raises(Unavailable, match="migrate it first"):
-        Views(engine, Retry()).allocations("o1")
+        Views(Database(engine)).allocations("o1")
 
     engine.dispose()

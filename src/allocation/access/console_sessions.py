@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from sqlalchemy import Engine, Executable, delete, func, or_, select, text
+from sqlalchemy import Connection, Executable, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from allocation.database.tables import console_sessions
-from messaging.retry import Retry
-from messaging.sql.connections import connection
+from messaging.sql.connections import Database
 
 MOST_SESSIONS = 10
 """Of one key, at the same time."""
@@ -20,9 +19,8 @@ _HALF_A_DAY = text("now() + interval '12 hours'")
 class SqlConsoleSessions:
     """All of it raises Unavailable."""
 
-    def __init__(self, engine: Engine, retry: Retry) -> None:
-        self._engine = engine
-        self._retry = retry
+    def __init__(self, database: Database) -> None:
+        self._run = database.run
 
     def open(self, token: str, principal: str) -> None:
         """For half a day, or until `principal` has opened ten more. Those that have ended are forgotten, and those that
@@ -41,12 +39,7 @@ class SqlConsoleSessions:
             .where(console_sessions.c.token == _hash(token))
             .where(console_sessions.c.ends_at > func.now())
         )
-
-        def ask() -> str | None:
-            with connection(self._engine) as sessions:
-                return sessions.execute(query).scalar_one_or_none()
-
-        return self._retry(ask)
+        return self._run(lambda sessions: sessions.execute(query).scalar_one_or_none())
 
     def close(self, token: str) -> None:
         self._change(delete(console_sessions).where(console_sessions.c.token == _hash(token)))
@@ -54,12 +47,11 @@ class SqlConsoleSessions:
     def _change(self, *statements: Executable) -> None:
         """Each may be done twice."""
 
-        def change() -> None:
-            with connection(self._engine) as sessions:
-                for statement in statements:
-                    sessions.execute(statement)
+        def change(sessions: Connection) -> None:
+            for statement in statements:
+                sessions.execute(statement)
 
-        self._retry(change)
+        self._run(change)
 
 
 def _hash(token: str) -> bytes:

@@ -6,13 +6,12 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, func, select, text, update
+from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from allocation.access.keys import Scope, StoredKey, hash_of
 from allocation.database.tables import api_keys
-from messaging.retry import Retry
-from messaging.sql.connections import connection
+from messaging.sql.connections import Database, connection
 
 
 class NameTaken(Exception):
@@ -22,9 +21,8 @@ class NameTaken(Exception):
 class SqlKeys:
     """All of it raises Unavailable."""
 
-    def __init__(self, engine: Engine, retry: Retry) -> None:
-        self._engine = engine
-        self._retry = retry
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def create(self, name: str, scopes: Iterable[Scope], *, rate: int | None, by: str) -> tuple[str, StoredKey]:
         """A new key, which nobody can see again, and what is kept of it. Raises NameTaken."""
@@ -39,7 +37,7 @@ class SqlKeys:
             "created_by": by,
         }
         statement = insert(api_keys).values(row).on_conflict_do_nothing(index_elements=["name"]).returning(api_keys)
-        with connection(self._engine) as open_connection:
+        with connection(self._database.engine) as open_connection:
             made = open_connection.execute(statement).one_or_none()
         if made is None:
             raise NameTaken(name)
@@ -47,27 +45,20 @@ class SqlKeys:
 
     def all(self) -> Sequence[StoredKey]:
         """Those that are revoked too, the oldest first."""
-
-        def ask() -> list[StoredKey]:
-            query = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.name)
-            with connection(self._engine) as open_connection:
-                return [_stored(row) for row in open_connection.execute(query)]
-
-        return self._retry(ask)
+        query = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.name)
+        return [_stored(row) for row in self._database.run(lambda keys: keys.execute(query).all())]
 
     def any_holds(self) -> bool:
         """Whether there is a key that was not revoked. Where there is no table yet there is none."""
-
-        def ask() -> bool:
-            with connection(self._engine) as open_connection:
-                return bool(open_connection.scalar(text("SELECT to_regclass('api_keys') IS NOT NULL")))
-
-        return self._retry(ask) and any(key.revoked_at is None for key in self.all())
+        is_there = text("SELECT to_regclass('api_keys') IS NOT NULL")
+        return bool(self._database.run(lambda keys: keys.scalar(is_there))) and any(
+            key.revoked_at is None for key in self.all()
+        )
 
     def revoke(self, name: str, by: str) -> StoredKey | None:
         """The key as it is now, None if there never was one. Whoever revoked it first stays on record."""
         revoke = update(api_keys).where(api_keys.c.name == name, api_keys.c.revoked_at.is_(None))
-        with connection(self._engine) as open_connection:
+        with connection(self._database.engine) as open_connection:
             open_connection.execute(revoke.values(revoked_at=func.now(), revoked_by=by))
             row = open_connection.execute(select(api_keys).where(api_keys.c.name == name)).one_or_none()
         return _stored(row) if row else None

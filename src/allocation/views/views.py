@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from allocation.domain.lines import SINGLE_LINE, LineTerms
 from allocation.domain.names import forms
@@ -35,8 +35,7 @@ from allocation.views.orders import Listed, Order
 from allocation.views.products import Room, Stock
 from allocation.views.stock_history import History
 from allocation.views.stock_list import Page
-from messaging.retry import Retry
-from messaging.sql.connections import connection
+from messaging.sql.connections import Database, connection
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -45,9 +44,9 @@ P = ParamSpec("P")
 class Views:
     """All of it raises Unavailable."""
 
-    def __init__(self, engine: Engine, retry: Retry, time_zone: str = "UTC") -> None:
-        self._engine = engine
-        self._retry = retry
+    def __init__(self, database: Database, time_zone: str = "UTC") -> None:
+        self._database = database
+        self._ask = database.run
         self.time_zone = time_zone
 
     def allocations(self, orderid: str) -> list[dict[str, str]]:
@@ -140,13 +139,13 @@ class Views:
         """The events before the version `before`, or the newest; None for a SKU that was never purchased."""
 
         def ask() -> History | None:
-            with connection(self._engine, "REPEATABLE READ") as open_connection, open_connection.begin():
+            with connection(self._database.engine, "REPEATABLE READ") as open_connection, open_connection.begin():
                 histories = (
                     stock_history.history(open_connection, name, before, most, self.time_zone) for name in forms(sku)
                 )
                 return next(filter(None, histories), None)
 
-        return self._retry(ask)
+        return self._database.retry(ask)
 
     def _ask_of(
         self, question: Callable[Concatenate[Connection, str, P], A], name: str, *about: P.args, **further: P.kwargs
@@ -157,10 +156,3 @@ class Views:
         for form in older:
             answer = answer or self._ask(question, form, *about, **further)
         return answer
-
-    def _ask(self, question: Callable[Concatenate[Connection, P], A], *about: P.args, **further: P.kwargs) -> A:
-        def ask() -> A:
-            with connection(self._engine) as open_connection:
-                return question(open_connection, *about, **further)
-
-        return self._retry(ask)

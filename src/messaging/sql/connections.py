@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 from sqlalchemy import Connection, Engine, event
@@ -15,8 +16,12 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError, 
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from messaging.errors import Disconnected, OutcomeUnknown
+from messaging.retry import Retry
 from messaging.sql.errors import Faults, is_misplaced, is_not_prepared, is_outdated, translated
 from messaging.sql.watchdog import OPTION
+
+A = TypeVar("A")
+P = ParamSpec("P")
 
 _GOOD_AT, _WITH_ALL = "good at", "with all that are as old"
 
@@ -45,6 +50,23 @@ def connection(engine: Engine, isolation_level: IsolationLevel = "AUTOCOMMIT") -
         if meaning:
             raise meaning from error
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """For what may be done twice: each time on a connection of its own, and again when that was lost."""
+
+    engine: Engine
+    retry: Retry = field(default_factory=Retry)
+
+    def run(self, question: Callable[Concatenate[Connection, P], A], *about: P.args, **further: P.kwargs) -> A:
+        """Raises Unavailable."""
+
+        def ask() -> A:
+            with connection(self.engine) as open_connection:
+                return question(open_connection, *about, **further)
+
+        return self.retry(ask)
 
 
 def _connected(engine: Engine) -> Connection:

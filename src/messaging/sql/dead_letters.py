@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, Row, Select, Text, cast, delete, func, select, text, tuple_, update
+from sqlalchemy import Connection, Row, Select, Text, cast, delete, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from messaging.errors import UnreadableMessage
-from messaging.retry import Retry
 from messaging.sql import tables
-from messaging.sql.connections import connection
+from messaging.sql.connections import Database, connection
 from messaging.sql.event_log import data_from, time_from
 
 _letters, _outbox, _log = tables.dead_letters, tables.outbox, tables.event_log
@@ -108,9 +107,8 @@ _EFFECT_ID = re.compile(r"effect:([^:\0\ud800-\udfff]+):(\d{1,18}):([^\0\ud800-\
 class SqlDeadLetters:
     """All of it raises Unavailable."""
 
-    def __init__(self, engine: Engine, retry: Retry) -> None:
-        self._engine = engine
-        self._retry = retry
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def store(self, *, source: str, body: bytes, reason: str, message_id: str | None = None, attempts: int = 1) -> None:
         """Keep a message; one with a `message_id` once, however often it is buried."""
@@ -235,15 +233,11 @@ class SqlDeadLetters:
         ]
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
-        def ask() -> Sequence[Any]:
-            with self._transaction() as transaction:
-                return transaction.execute(query).all()
-
-        return self._retry(ask)
+        return self._database.run(lambda letters: letters.execute(query).all())
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with connection(self._engine, "READ COMMITTED") as open_connection, open_connection.begin():
+        with connection(self._database.engine, "READ COMMITTED") as open_connection, open_connection.begin():
             yield open_connection
 
 

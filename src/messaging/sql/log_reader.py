@@ -14,14 +14,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy import Connection, TextClause, text
 
 from messaging.errors import MessagingError, UnreadableMessage
-from messaging.retry import Retry
-from messaging.sql.connections import connection
+from messaging.sql.connections import Database
 from messaging.sql.event_log import data_from, time_from
 
 _logger = logging.getLogger(__name__)
@@ -77,9 +75,8 @@ class EventFilter:
 class SqlLogReader:
     """`subject` is the SQL of what some events are about; there is an index on it."""
 
-    def __init__(self, engine: Engine, retry: Retry, subject: str) -> None:
-        self._engine = engine
-        self._retry = retry
+    def __init__(self, database: Database, subject: str) -> None:
+        self._ask = database.run
         self._of_subject = f"{subject} = :subject"
         self._knows = text(_KNOWS.format(of_subject=self._of_subject))
 
@@ -88,7 +85,7 @@ class SqlLogReader:
         found: list[LoggedEvent] = []
         while len(found) < most:
             missing = most - len(found)
-            rows = self._retry(partial(self._rows, wanted, after, missing))
+            rows = self._ask(self._rows, wanted, after, missing)
             found += _readable(rows)
             if len(rows) < missing:
                 break
@@ -97,29 +94,18 @@ class SqlLogReader:
 
     def knows(self, subject: str) -> bool:
         """Whether there is anything to `read` about it. Raises Unavailable."""
-
-        def ask() -> bool:
-            with connection(self._engine) as log:
-                return bool(log.execute(self._knows, {"subject": subject}).scalar_one())
-
-        return self._retry(ask)
+        return self._ask(lambda log: bool(log.execute(self._knows, {"subject": subject}).scalar_one()))
 
     def latest(self, most: int) -> list[LoggedEvent]:
         """The newest events that nothing can come before any more, the oldest of them first. Raises Unavailable."""
+        return _readable(self._ask(lambda log: _entries(log, _LATEST, EventFilter(), most=most)))[::-1]
 
-        def ask() -> list[LoggedEvent]:
-            with connection(self._engine) as log:
-                return _readable(_entries(log, _LATEST, EventFilter(), most=most))[::-1]
-
-        return self._retry(ask)
-
-    def _rows(self, wanted: EventFilter, after: LogPosition | None, most: int) -> Sequence[Any]:
-        with connection(self._engine) as log:
-            if wanted.subject is not None:
-                return self._about_subject(log, wanted, after, most)
-            if wanted.stream is not None:
-                return self._of_stream(log, wanted.stream, wanted, after, most)
-            return self._of_all(log, wanted, after, most)
+    def _rows(self, log: Connection, wanted: EventFilter, after: LogPosition | None, most: int) -> Sequence[Any]:
+        if wanted.subject is not None:
+            return self._about_subject(log, wanted, after, most)
+        if wanted.stream is not None:
+            return self._of_stream(log, wanted.stream, wanted, after, most)
+        return self._of_all(log, wanted, after, most)
 
     def _of_stream(
         self, log: Connection, stream: str, wanted: EventFilter, after: LogPosition | None, most: int

@@ -119,10 +119,10 @@ def revoke(settings: Settings, name: str, as_json: bool) -> None:
 @contextmanager
 def _stored_keys(settings: Settings) -> Iterator[SqlKeys]:
     from allocation.access.sql_keys import SqlKeys
-    from messaging.retry import Retry
+    from messaging.sql.connections import Database
 
     with database(settings) as engine:
-        yield SqlKeys(engine, Retry())
+        yield SqlKeys(Database(engine))
 
 
 def _fields(stored: StoredKey) -> dict[str, Any]:

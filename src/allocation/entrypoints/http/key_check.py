@@ -9,7 +9,7 @@ from allocation.config import SettingError, Settings
 from allocation.database import migrations
 from allocation.database.engine import short_lived_engine
 from messaging.errors import Unavailable
-from messaging.retry import Retry
+from messaging.sql.connections import Database
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def require_keys(settings: Settings, *, migrate_first: bool = False) -> None:
         if migrate_first:
             migrations.upgrade(settings.database_url)
         with short_lived_engine(settings.database_url) as engine:
-            has_valid_key = SqlKeys(engine, Retry()).any_holds()
+            has_valid_key = SqlKeys(Database(engine)).any_holds()
     except Unavailable as error:
         log.warning("can't tell whether there are API keys; all requests need one", extra={"error": str(error)})
         return
