@@ -68,7 +68,7 @@ def _option(name: str, field: Field, *, required: bool) -> click.Option:
     further: dict[str, Any] = {}
     match field.limit:
         case Whole(least, most):
-            kind, metavar = Number(), f"{least}..{most:,}"
+            kind, metavar = Number(least, most), "N"
         case Day():
             metavar = "YYYY-MM-DD"
         case Choice(words):
