@@ -121,6 +121,19 @@ def test_two_receipts_of_one_sku_in_one_transaction_each_answer_their_own(servic
     assert sql("SELECT count(DISTINCT transaction_id) FROM event_log WHERE correlation_id = 'same'") == [(1,)]
 
 
+def test_a_line_that_waited_and_is_served_when_others_lose_their_place_has_not_moved(service: Service) -> None:
+    soon, later = date(2031, 1, 1), date(2031, 2, 1)
+    given(service, CreateBatch("w1", "WAX", 10, soon))
+    given(service, commands.PlaceOrder("o1", (commands.OrderedLine("WAX", 7),), "backorder"))
+    given(service, commands.PlaceHold("cart", "WAX", 3, 900))
+    given(service, commands.PlaceOrder("o2", (commands.OrderedLine("WAX", 2),), "backorder"))
+
+    outcome = service.bus.outcome(commands.ReceiveBatch("w1", "r1", 1, rest=commands.Rest("w2", later)))
+
+    assert [line.batchref for order in ("o1", "o2") for line in service.views.order(order).lines] == ["w2", "w2"]  # type: ignore[union-attr]  # they are there
+    assert [move["orderid"] for move in service.views.moved(outcome.unwrap())] == ["o1"]
+
+
 def test_a_parcel_a_return_a_release_and_a_cancellation(
     service: Service, client: FlaskClient, differences: Differences
 ) -> None:

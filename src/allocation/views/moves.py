@@ -49,6 +49,8 @@ def _moved(ask: Asked[Any], sku: str, version: int) -> Iterator[Moved]:
         if isinstance(event, Deallocated):
             lost[row.id] = event
         elif isinstance(event, Allocated | Backordered | OutOfStock) and (before := lost.get(row.causation_id)):
+            if (event.orderid, event.lineid) != (before.orderid, before.lineid):  # one that waited has its turn
+                continue
             to = event.batchref if isinstance(event, Allocated) else None
             if to == before.batchref:  # there was room for it, when larger ones had gone
                 continue
