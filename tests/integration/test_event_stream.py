@@ -1439,6 +1439,19 @@ def test_a_check_does_not_end_with_the_mark_of_another_that_began_after_a_loss(r
     assert not stream.is_complete("home")
 
 
+def test_what_another_relay_has_compared_is_not_taken_for_complete_by_one_that_has_compared_elsewhere(
+    redis_server: redis.Redis,
+) -> None:
+    ours, theirs = one_event(redis_server), EventStream(redis_server, EVENTS, timedelta(days=7))
+    ours.end_check(ours.begin_check("elsewhere"), "elsewhere")
+    assert ours.is_complete("elsewhere")
+
+    theirs.end_check(theirs.begin_check("here"), "here")
+
+    assert theirs.is_complete("here")
+    assert not ours.is_complete("here")
+
+
 def test_of_several_that_check_at_once_the_first_to_end_says_that_all_is_there(redis_server: redis.Redis) -> None:
     """Else those that always begin before another has ended would check for ever."""
     stream = one_event(redis_server)

@@ -30,7 +30,7 @@ EVENT_STREAM = Part(
             " or self._compared != (home, incarnation)",
             "",
             "a Redis is believed that it is complete, though others have published elsewhere meanwhile",
-            seen_by="test_what_was_published_elsewhere_is_published_here_when_the_address_leads_back",
+            seen_by="test_what_another_relay_has_compared_is_not_taken_for_complete_by_one_that_has_compared_elsewhere",
         ),
         Mutant(
             " in {mark, home.encode()}",
