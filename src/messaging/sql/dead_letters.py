@@ -233,7 +233,7 @@ class SqlDeadLetters:
         ]
 
     def _rows(self, query: Select[Any]) -> Sequence[Any]:
-        return self._database.run(lambda letters: letters.execute(query).all())
+        return self._database.run(lambda open_connection: open_connection.execute(query).all())
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
