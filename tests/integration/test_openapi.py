@@ -12,7 +12,12 @@ from schemathesis import Case, Response
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.failures import AcceptedNegativeData
 from schemathesis.engine import StopReason, events, from_schema
-from schemathesis.openapi.checks import AllowHeaderMismatch, RejectedPositiveData, UnsupportedMethodResponse
+from schemathesis.openapi.checks import (
+    AllowHeaderMismatch,
+    RejectedPositiveData,
+    UnsupportedMethodResponse,
+    UseAfterFree,
+)
 
 from allocation.bootstrap import Service
 from allocation.domain.commands import Allocate, CreateBatch
@@ -59,6 +64,11 @@ def is_about_a_name_with_a_slash(failure: Exception, case: Case[Any]) -> bool:
     return isinstance(failure, AllowHeaderMismatch | UnsupportedMethodResponse) and case.path.count("/") > 3
 
 
+def is_about_a_hold_of_another_sku(failure: Exception, case: Case[Any]) -> bool:
+    """One id may hold several SKUs, each by itself: the query says which is voided, and of which one asks."""
+    return isinstance(failure, UseAfterFree) and case.path.startswith("/v1/holds/")
+
+
 @pytest.mark.slow
 def test_every_answer_is_one_that_the_document_allows(service: Service) -> None:
     service.bus.handle(CreateBatch("b1", "LAMP", 10))
@@ -68,6 +78,8 @@ def test_every_answer_is_one_that_the_document_allows(service: Service) -> None:
     @api.hook
     def filter_failure(_: object, failure: Exception, case: Case[Any], response: Response) -> bool:
         if is_about_a_name_with_a_slash(failure, case) or is_refused_in_a_dry_run(failure, response):
+            return False
+        if is_about_a_hold_of_another_sku(failure, case):
             return False
         return not (isinstance(failure, RejectedPositiveData) and is_about_what_no_schema_can_say(response))
 

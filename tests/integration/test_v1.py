@@ -41,6 +41,17 @@ def client(service: Service) -> FlaskClient:
 # --- stock ---------------------------------------------------------------------
 
 
+def test_a_hold_that_is_voided_is_gone_and_the_one_of_another_sku_with_its_id_stays(
+    service: Service, client: FlaskClient
+) -> None:
+    for sku in ("LAMP", "SOFA"):
+        given(service, commands.CreateBatch(f"b-{sku}", sku, 10), commands.PlaceHold("cart", sku, 1, 600))
+
+    assert client.delete("/v1/holds/cart?sku=LAMP").status_code == 204
+
+    assert [client.get(f"/v1/holds/cart?sku={sku}").status_code for sku in ("LAMP", "SOFA")] == [404, 200]
+
+
 def test_a_product_is_what_is_there_and_what_is_to_come_by_day(service: Service) -> None:
     given(
         service,
