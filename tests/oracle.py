@@ -240,17 +240,20 @@ class Oracle:
             if not is_expiry:
                 lot.overdue = True
                 continue
-            lot.expired = True
-            broken = []
-            while self.of(lot.ref, "held") or self.of(lot.ref, "promised"):
-                if lost := self._break_next(lot.ref, len(self.of(lot.ref, "promised"))):
-                    broken.append(lost)
-            for unit in self.of(lot.ref, "available"):
-                unit.state = "quarantined" if lot.eta is None else "available"
-            self._expired_lines.append((lot.ref, broken))
+            self._expired_lines.append((lot.ref, self._expire(lot)))
         for ref, lines in self._expired_lines:
             self._place_again(ref, lines)
         self._expired_lines.clear()
+
+    def _expire(self, lot: Lot) -> list[tuple[Line, int]]:
+        lot.expired = True
+        broken = []
+        while self.of(lot.ref, "held") or self.of(lot.ref, "promised"):
+            if lost := self._break_next(lot.ref, len(self.of(lot.ref, "promised"))):
+                broken.append(lost)
+        for unit in self.of(lot.ref, "available"):
+            unit.state = "quarantined" if lot.eta is None else "available"
+        return broken
 
     def _serve(self) -> None:
         for sku in sorted({lot.sku for lot in self.lots.values()}):
@@ -548,7 +551,14 @@ class Oracle:
         before = self.parts(lot.ref)[0]
         after = asked.received + (before if was_here else 0)
         self.units += [Unit(lot) for _ in range(after - before)]
-        self._lose(lot.ref, max(0, before - after), asked.damaged)
+        gone = max(0, before - after)
+        if not lot.expires or lot.expires >= self.today or lot.expired:
+            self._lose(lot.ref, gone, asked.damaged)
+            return
+        broken = self._expire(lot)
+        for unit in self.of(lot.ref, "quarantined")[:gone]:
+            self.units.remove(unit)
+        self._place_again(lot.ref, broken)
 
     def count_batch(self, asked: Any) -> None:
         lot = self._lot(asked.ref)

@@ -17,7 +17,7 @@ Key = tuple[str, str]
 
 PLACED = "allocated", "backordered", "out_of_stock"
 NOTHING: Mapping[str, int] = MappingProxyType({})
-BREAKING = "hold_ended", "deallocated", "quarantined"
+BREAKING = "hold_ended", "deallocated", "quarantined", "batch_expired"
 
 
 @dataclass(slots=True)
@@ -164,8 +164,6 @@ class Model:
         if not self._due:
             return False
         kind, key = self._due[0]
-        if event.kind in ("batch_overdue", "batch_expired") and kind == "placed" and self._is_of_the_clock():
-            return False  # several days have passed, and all of it is recorded before anything is placed again
         right_kind = event.kind in PLACED if kind == "placed" else event.kind == kind
         if not right_kind or key != _about(event):
             return None
@@ -185,7 +183,7 @@ class Model:
                 yield from self._count(event)
             case "quarantined":
                 self.stock[data["ref"]].quarantined += data["qty"]
-                self._set(data["ref"], self.stock[data["ref"]].holds)
+                self._set(data["ref"], self.stock[data["ref"]].holds, is_receipt=data["came_with"] == "receipt")
             case "quarantine_released":
                 yield from self._for_sale_again(event)
             case "batch_overdue":
@@ -243,7 +241,7 @@ class Model:
             stock.holds = event.data["qty"]
             self._due.append(("quarantined", ("", ref)))
         else:
-            self._set(ref, event.data["qty"])
+            self._set(ref, event.data["qty"], is_receipt=True)
 
     def _count(self, event: Told) -> Iterator[Violation]:
         stock = self.stock[event.data["ref"]]
@@ -252,10 +250,15 @@ class Model:
             yield self._wrong("wrong quantity", event, f"it should hold {expected}, and was expected {stock.eta}")
         self._set(event.data["ref"], event.data["qty"])
 
-    def _set(self, ref: str, qty: int) -> None:
-        """What it holds; what it can't keep by that is due to be broken."""
-        self.stock[ref].holds = qty
-        self._break(ref, self.allocated(ref) - qty)
+    def _set(self, ref: str, qty: int, *, is_receipt: bool = False) -> None:
+        """What it holds; what it can't keep by that is due to be broken. Of what has expired when it is received that
+        is all, with the event that says so."""
+        stock = self.stock[ref]
+        stock.holds = qty
+        if is_receipt and is_past(stock.expires) and not stock.expired:
+            self._due.append(("batch_expired", ("", ref)))
+        else:
+            self._break(ref, self.allocated(ref) - qty)
 
     def _break(self, ref: str, too_much: int) -> None:
         """Holds first, the newest first; then promises, the newest, which are told of the oldest first, and to be
@@ -316,9 +319,6 @@ class Model:
             return None
         of_batch = (one for one in self._since_commit if one.data.get("ref") == event.data["ref"])
         return next((one for one in of_batch if one.kind == "batch_received"), None)
-
-    def _is_of_the_clock(self) -> bool:
-        return any(event.kind == "batch_expired" for event in self._since_commit)
 
     def _hold(self, event: Told) -> Iterator[Violation]:
         hold_id, qty, ref = event.data["hold_id"], event.data["qty"], event.data["batchref"]

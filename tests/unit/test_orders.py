@@ -75,7 +75,7 @@ def test_a_line_of_which_something_has_left_is_not_begun_anew(service: Service) 
 
     unchanged(service, Allocate("o1", "LAMP", 5, "1"), errors.LineConflict, "of which 3 have left: use another lineid")
     service.given(ReturnLine("o1", "1", 3, "r-1", "good"))
-    unchanged(service, Allocate("o1", "LAMP", 3, "1"), errors.LineConflict, "of which 3 have left: use another lineid")
+    unchanged(service, Allocate("o1", "LAMP", 3, "1"), errors.LineConflict, "all 3 of LAMP came back: use another")
 
 
 def test_cancel_after_one_of_three_parcels_releases_two(service: Service) -> None:

@@ -471,7 +471,7 @@ def test_a_line_that_came_back_whole_is_not_placed_again_and_may_grow(five: Serv
     five.given(order("17", "backorder", ("LAMP", 5)), Dispatch("17", "d", (ParcelLine("LAMP", 5),)))
     five.given(ReturnLine("17", "LAMP", 5, "r", "good"))
 
-    unchanged(five, order("17", "backorder", ("LAMP", 5)), errors.LineConflict, "use another lineid")
+    unchanged(five, order("17", "backorder", ("LAMP", 5)), errors.LineConflict, "all 5 of LAMP came back: use another")
     five.given(ChangeLine("17", "LAMP", 8))
 
     assert has(five, "17", "LAMP") == ({"b": 3}, 0)

@@ -168,6 +168,22 @@ def test_a_receipt_whose_numbers_contradict_each_other_is_refused(
     unchanged(ship, receipt, errors.ImpossibleReceipt, says)
 
 
+def test_what_has_expired_when_it_arrives_is_in_quarantine_and_its_promises_go_elsewhere_at_once(ship: Service) -> None:
+    ship.given(CreateBatch("other", "LAMP", 60, FEBRUARY))
+    before = len(ship.history("LAMP"))
+
+    ship.given(ReceiveBatch("by-ship", "r-1", 60, 5, expires=date(2026, 3, 10)))
+
+    assert parts(ship, "by-ship") == (60, 0, 0, 0, 0, 60)
+    assert parts(ship, "other") == (60, 0, 60, 0, 0, 0), "A has 50, C has 10, and B of 20 is out of stock"
+    assert [type(event).__name__ for event in ship.history("LAMP")[before:]] == [
+        *("BatchReceived", "Quarantined", "BatchExpired", "Deallocated", "Deallocated", "Deallocated"),
+        *("Allocated", "OutOfStock", "Allocated"),
+    ]
+    ship.given(ReceiveBatch("by-ship", "r-2", 3))
+    assert parts(ship, "by-ship") == (63, 0, 0, 0, 0, 63)
+
+
 def test_the_rest_needs_a_reference_of_its_own(ship: Service) -> None:
     unchanged(
         ship, ReceiveBatch("by-ship", "r-1", 60, rest=Rest("by-ship", FEBRUARY)), errors.BatchConflict, "rest by-ship"

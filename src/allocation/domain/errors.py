@@ -192,7 +192,9 @@ class LineConflict(DomainError):
         line = f"Line {placed.lineid} of order {placed.orderid}"
         so_far = "waits already for" if placed.waiting == placed.qty else "is allocated already with"
         text = f"{line} {so_far} {placed.qty} of {placed.sku}"
-        if left := placed.dispatched + placed.returned:
+        if placed.returned and not placed.has_pieces:
+            text = f"{line} is over, since all {placed.qty} of {placed.sku} came back: use another lineid"
+        elif left := placed.dispatched + placed.returned:
             text += f", of which {left} have left: use another lineid"
         super().__init__(text)
 

@@ -9,6 +9,7 @@ from allocation.domain import documents
 from allocation.domain.batches import Batch
 from allocation.domain.breaking import break_newest
 from allocation.domain.commands import CountBatch, ReceiveBatch, Revision
+from allocation.domain.due_dates import expire, is_newly_expired
 from allocation.domain.errors import (
     AlreadyArrived,
     BatchConflict,
@@ -86,7 +87,8 @@ def change_eta(product: Product, reference: str, eta: date, seen: Collection[Rev
 
 def receive_batch(product: Product, cmd: ReceiveBatch) -> int:
     """Take in what has arrived, and return the version at which that is recorded. What is damaged goes into
-    quarantine, what is missing is expected as the rest, and promises are broken until the others fit.
+    quarantine, what is missing is expected as the rest, and promises are broken until the others fit. Of what has
+    expired already nothing is for sale.
 
     Raises UnknownBatch, DocumentConflict, BatchConflict, ImpossibleReceipt.
     """
@@ -114,7 +116,10 @@ def receive_batch(product: Product, cmd: ReceiveBatch) -> int:
     product.record(BatchReceived(cmd.ref, product.sku, cmd.receipt_id, cmd.received, cmd.damaged, qty, expires, rest))
     if cmd.damaged:
         product.record(Quarantined(cmd.ref, product.sku, cmd.damaged, "damaged", cmd.receipt_id, "receipt"))
-    break_newest(product, batch)
+    if is_newly_expired(product, batch):
+        expire(product, batch)
+    else:
+        break_newest(product, batch)
     return first
 
 
