@@ -4,6 +4,7 @@ what it costs to ask."""
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import get_args
 
 import pytest
@@ -13,7 +14,16 @@ from tests.integration.plans import explained
 
 from allocation.bootstrap import Service
 from allocation.config import Settings
-from allocation.domain.commands import CreateBatch, OrderedLine, PlaceHold, PlaceOrder
+from allocation.domain.commands import (
+    CreateBatch,
+    Dispatch,
+    OrderedLine,
+    ParcelLine,
+    PlaceHold,
+    PlaceOrder,
+    Quarantine,
+    ReturnLine,
+)
 from allocation.domain.ordering import Status
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.command_line import looking
@@ -64,6 +74,38 @@ def test_what_is_held_is_listed_until_it_runs_out(service: Service, settings: Se
         [f"cart-{number}", "TENT", "1", "t"] for number in range(3)
     ]
     assert ask(settings, "holds", "LAMP").stdout == "Nothing is held.\n"
+
+
+@pytest.mark.usefixtures("pages_of_one")
+def test_batches_are_listed_and_those_that_somebody_must_see_to(service: Service, settings: Settings) -> None:
+    service.bus.handle(CreateBatch("ship", "LAMP", 1, date(2020, 1, 1)))
+    service.bus.handle(Quarantine("b", 1, "damaged", "q"))
+
+    def refs(*options: str) -> list[str]:
+        return [json.loads(line)["ref"] for line in ask(settings, "batches", "--json", *options).stdout.splitlines()]
+
+    assert refs() == ["b", "ship"]
+    assert refs("LAMP") == ["b", "ship"]
+    assert refs("--overdue") == ["ship"]
+    assert refs("--quarantined") == ["b"]
+    assert ask(settings, "batches", "SOFA").stdout == "There is no such batch.\n"
+    table = ask(settings, "batches", "--overdue").stdout.splitlines()
+    assert table[1].split() == ["ship", "LAMP", "overdue", "2020-01-01", "1", "1", "0", "0", "0", "0"]
+
+
+def test_an_order_is_shown_line_by_line(service: Service, settings: Settings) -> None:
+    service.bus.handle(CreateBatch("c", "LAMP", 7))
+    service.bus.handle(PlaceOrder("two", (OrderedLine("LAMP", 4, "1"),), "partial", needed_by=date(2199, 1, 1)))
+    service.bus.handle(Dispatch("two", "d", (ParcelLine("1", 1),)))
+    service.bus.handle(ReturnLine("two", "1", 1, "r", "good"))
+
+    shown = ask(settings, "order", "two").stdout.splitlines()
+
+    assert shown[0] == "Order two is open."
+    assert " ".join(shown[2].split()) == "1 LAMP 4 2 1 of c, 1 of b 1 1 0 1 2199-01-01"
+    assert json.loads(ask(settings, "order", "two", "--json").stdout)["status"] == "open"
+    unknown = ask(settings, "order", "three")
+    assert (unknown.exit_code, unknown.stderr) == (1, "Error: no line of order three was ever allocated, nor waits\n")
 
 
 def test_orders_are_found_by_state_sku_and_age(settings: Settings) -> None:

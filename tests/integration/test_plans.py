@@ -20,7 +20,7 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.database.engine import database_engine
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, OrderedLine, PlaceOrder
-from allocation.views import Missed, Place
+from allocation.views import ListedBatch, Missed, Place
 from allocation.views.stock_totals import stock_totals
 from embedded.waiting import wait_for
 from messaging.envelope import Metadata, Recorded, Request
@@ -74,7 +74,9 @@ def told_over_http(service: Service, wanted: EventFilter, after: LogPosition | N
 def ask_everything(service: Service) -> None:
     views, now = service.views, datetime.now(UTC)
     views.stock_list("", "", 1), views.stock_list("EA", "", 1), views.stock_history("EARLY", None, 1)
-    views.batches("EARLY", None, 1), views.batches("EARLY", "early-1", 1)
+    views.batches("EARLY", None, 1), views.batches("EARLY", ListedBatch("early-1"), 1)
+    views.batches(None, None, 1), views.batches(None, ListedBatch("early-1"), 1, quarantined=True)
+    views.batches(None, ListedBatch("early-1", now.date()), 1, overdue=True)
     views.products("", 1), views.product("EARLY"), views.room("EARLY"), views.batch("early-1"), views.order("early-1")
     views.orders("", 1), views.backorders("EARLY", None, 1), views.backorders(None, Place("EARLY", -5, 1), 1)
     views.availability(["EARLY", "LATE"], 1), views.at_risk(None, None, 1), views.at_risk("EARLY", Missed(), 1)
@@ -338,9 +340,20 @@ def test_a_page_of_a_product_s_many_exhausted_batches(service: Service) -> None:
     first = service.views.batches("HOT", None, 50)
 
     with explained() as plans:
-        assert len(service.views.batches("HOT", first[-1].ref, 50)) == 50
+        assert len(service.views.batches("HOT", ListedBatch(first[-1].ref), 50)) == 50
 
     touches(plans, rows=1 + 1_100, pages=1_200)
+
+
+def test_a_page_of_batches_of_all_products_and_of_the_few_that_somebody_must_see_to(service: Service) -> None:
+    with explained() as plans:
+        assert len(service.views.batches(None, ListedBatch("batch-3"), 50)) == 50
+    touches(plans, rows=50, pages=6 * 50)
+
+    with explained() as plans:
+        assert service.views.batches(None, None, 50, overdue=True) == []
+        assert service.views.batches(None, None, 50, quarantined=True) == []
+    touches(plans, rows=1, pages=10)
 
 
 def test_fifty_products(service: Service) -> None:

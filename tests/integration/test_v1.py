@@ -127,6 +127,59 @@ def test_of_a_product_that_nobody_knows_there_are_no_batches(client: FlaskClient
     assert client.get("/v1/batches?sku=NIX").json == {"items": [], "next": None}
 
 
+def all_pages(client: FlaskClient, path: str) -> list[str]:
+    found: list[str] = []
+    while path:
+        answer = client.get(path)
+        found += (batch["ref"] for batch in (answer.json or {})["items"])
+        path = answer.headers.get("Link", "").removeprefix("<").removesuffix('>; rel="next"')
+    return found
+
+
+@pytest.mark.parametrize("limit", [1, 2, 200])
+def test_batches_of_all_products_are_listed_and_those_that_somebody_must_see_to(
+    service: Service, client: FlaskClient, limit: int
+) -> None:
+    """Whether the clock has recorded that they are overdue or not."""
+    past = datetime.now(UTC).date() - timedelta(days=2)
+    given(
+        service,
+        commands.CreateBatch("b", "LAMP", 3, past),
+        commands.CreateBatch("a", "LAMP", 3, past),
+        commands.CreateBatch("first", "SOFA", 4, past - timedelta(days=9)),
+        commands.CreateBatch("sour", "MILK", 4, past, past),
+        commands.CreateBatch("old", "MILK", 4, None, past),
+        commands.CreateBatch("later", "LAMP", 4, MARCH),
+        commands.CreateBatch("here", "LAMP", 4),
+        commands.Quarantine("here", 1, "damaged", "q"),
+        commands.ApplyDueDates("MILK", ("sour", "old")),
+    )
+
+    def listed(query: str) -> list[str]:
+        return all_pages(client, f"/v1/batches?limit={limit}{query}")
+
+    assert listed("") == ["a", "b", "first", "here", "later", "old", "sour"]
+    for _ in range(2):
+        assert listed("&overdue=true") == ["first", "a", "b"], "what has expired is no use when it comes"
+        assert listed("&overdue=true&sku=LAMP") == ["b", "a"], "in the order of allocation"
+        given(service, commands.ApplyDueDates("LAMP", ("a",)), commands.ApplyDueDates("SOFA", ("first",)))
+    assert listed("&quarantined=true") == ["here", "old"]
+    assert listed("&quarantined=true&sku=LAMP") == ["here"]
+    assert listed("&quarantined=true&overdue=true") == []
+
+
+def test_a_cursor_is_of_the_list_that_gave_it(service: Service, client: FlaskClient) -> None:
+    past = datetime.now(UTC).date() - timedelta(days=2)
+    given(service, *(commands.CreateBatch(ref, "LAMP", 3, past) for ref in ("a", "b")))
+    queries = ("", "&sku=LAMP", "&overdue=true", "&overdue=true&sku=LAMP")
+    cursors = {query: client.get(f"/v1/batches?limit=1{query}").json["next"] for query in queries}  # type: ignore[index]
+
+    for asked in queries:
+        for query, cursor in cursors.items():
+            answer = client.get(f"/v1/batches?limit=1{asked}&cursor={cursor}")
+            assert answer.status_code == (200 if asked == query else 422), (asked, query)
+
+
 def test_room_is_what_all_batches_have_and_at_most_one(service: Service) -> None:
     yesterday = datetime.now(UTC).date() - timedelta(days=2)
     given(

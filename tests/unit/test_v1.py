@@ -614,16 +614,17 @@ def test_what_is_asked_for_wrongly_is_named(api: Api, query: str, name: str) -> 
 @pytest.mark.parametrize(
     ("query", "name"),
     [
-        ("", "sku"),
         ("sku=", "sku"),
         ("sku=A&sku=B", "sku"),
         ("sku=A&ref=b1", "ref"),
         ("sku=A&limit=201", "limit"),
-        (f"sku=A&cursor={queries.cursor_at('B', 'b1')}", "cursor"),
+        (f"sku=A&cursor={queries.cursor_at('B', '', 'b1')}", "cursor"),
         (f"sku=A&cursor={queries.cursor_at('A')}", "cursor"),
+        (f"overdue=true&cursor={queries.cursor_at('', '2031-02-30', 'b1')}", "cursor"),
+        ("overdue=yes", "overdue"),
     ],
 )
-def test_batches_are_asked_for_by_their_sku(api: Api, query: str, name: str) -> None:
+def test_what_batches_are_asked_for_by(api: Api, query: str, name: str) -> None:
     said = is_problem(api.client.get(f"/v1/batches?{query}"), problems.INVALID_VALUES)
 
     assert [error["parameter"] for error in said["errors"]] == [name]
@@ -785,7 +786,7 @@ def test_limits_in_the_document_are_those_that_validate(document: dict[str, Any]
 
 
 def test_the_document_says_which_parameters_must_be_given(document: dict[str, Any]) -> None:
-    asked = document["paths"]["/v1/batches"]["get"]["parameters"]
+    asked = document["paths"]["/v1/availability"]["get"]["parameters"]
 
     assert [parameter["name"] for parameter in asked if parameter.get("required")] == ["sku"]
 

@@ -12,7 +12,7 @@ from messaging.errors import Unavailable
 from messaging.retry import Retry
 from messaging.sql.connections import connection
 
-REVISION = "0019"
+REVISION = "0020"
 
 
 def require_current_schema(engine: Engine) -> None:

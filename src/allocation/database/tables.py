@@ -103,6 +103,7 @@ Index(
     (batches.c.expires + text("1")).label("due"),
     postgresql_where=batches.c.expires.is_not(None) & ~batches.c.expired,
 )
+Index("batches_quarantined", batches.c.reference, postgresql_where=batches.c.quarantined_quantity > text("0"))
 Index("batches_expected", batches.c.sku, batches.c.eta, postgresql_where=batches.c.eta.is_not(None))
 
 batch_references = Table(

@@ -26,7 +26,7 @@ from allocation.entrypoints.command_line.completion import completion
 from allocation.entrypoints.command_line.dead_letters import dead_letters
 from allocation.entrypoints.command_line.group import CommandLine
 from allocation.entrypoints.command_line.keys import keys
-from allocation.entrypoints.command_line.looking import at_risk, backorders, explain, holds, orders
+from allocation.entrypoints.command_line.looking import at_risk, backorders, batches, explain, holds, order, orders
 from allocation.entrypoints.command_line.output import go_on_unheard, in_json, json_option
 from allocation.entrypoints.command_line.parameters import Number
 from allocation.entrypoints.command_line.status import status
@@ -71,6 +71,8 @@ main.add_command(backorders)
 main.add_command(holds)
 main.add_command(at_risk)
 main.add_command(orders)
+main.add_command(order)
+main.add_command(batches)
 main.add_command(demo)
 main.add_command(check)
 main.add_command(completion)

@@ -5,7 +5,7 @@ and of why there are as many as there are from the log.
 from allocation.views.at_risk import AtRisk, Missed
 from allocation.views.availability import Availability, Day, OnHand, Overdue, Waiting
 from allocation.views.backorders import Backorder, Place
-from allocation.views.batches import Batch
+from allocation.views.batches import Batch, ListedBatch
 from allocation.views.holds import Hold
 from allocation.views.moves import Moved
 from allocation.views.orders import Line, Listed, Order, Promise, Summary
@@ -22,6 +22,7 @@ __all__ = [
     "Incoming",
     "Line",
     "Listed",
+    "ListedBatch",
     "Missed",
     "Moved",
     "OnHand",

@@ -1,4 +1,4 @@
-"""A batch as it is now, and the SQL with which others ask for the batches of a SKU."""
+"""Batches as they are now, and the SQL with which others ask for those of a SKU."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ class Batch:
     expires: date | None = None
     state: State = "received"
     location: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBatch:
+    """Where a page ends: the last batch, and its day in a list that is by the days."""
+
+    ref: str
+    eta: date | None = None
 
 
 TODAY = "CAST(statement_timestamp() AT TIME ZONE :zone AS date)"
@@ -74,10 +82,26 @@ def batch(connection: Connection, reference: str, zone: str) -> Batch | None:
     return Batch(*row) if row else None
 
 
-def batches(connection: Connection, sku: str, after: str | None, most: int, zone: str) -> list[Batch]:
-    """The next in the order of allocation, behind the one with the reference `after`; none behind another SKU's."""
-    about = {"sku": sku, "after": after, "most": most, "zone": zone}
-    return [Batch(*row) for row in connection.execute(_BATCHES, about)]
+def batches(
+    connection: Connection,
+    sku: str | None,
+    after: ListedBatch | None,
+    most: int,
+    zone: str,
+    *,
+    overdue: bool = False,
+    quarantined: bool = False,
+) -> list[Batch]:
+    """The next of a SKU in the order of allocation, or of all: those that are overdue by how long they are, others by
+    their references. None behind a batch of another SKU."""
+    last = after or ListedBatch("")
+    about: dict[str, object] = {"after": last.ref, "most": most, "zone": zone, "quarantined": quarantined}
+    if sku is not None:
+        about |= {"sku": sku, "is_first": after is None, "overdue": overdue}
+    elif overdue:
+        about["day"] = last.eta or date.min
+    of_all = _OVERDUE if overdue else _QUARANTINED if quarantined else _ALL
+    return [Batch(*row) for row in connection.execute(of_all if sku is None else _OF_SKU, about)]
 
 
 def all_batches_of(sku: str) -> str:
@@ -102,11 +126,35 @@ _BATCH = text(f"""
     SELECT {COLUMNS} FROM batch_references JOIN batches USING (sku, reference) WHERE reference = :reference
 """)  # noqa: S608 - all of it is our own
 
+_IS_OVERDUE = f"eta < {TODAY} AND {IS_SOLD}"
+_IS_QUARANTINED = "quarantined_quantity > 0"
+
 # They seldom change in a batch, so that a page goes on where the last one ended.
 _PLACE = "coalesce(eta, '-infinity'), coalesce(expires, 'infinity'), added"
-_BATCHES = text(f"""
+_OF_SKU = text(f"""
     SELECT {COLUMNS} FROM {all_batches_of(":sku")} AS every
-    WHERE CAST(:after AS text) IS NULL
-       OR ({_PLACE}) > (SELECT {_PLACE} FROM batches WHERE reference = :after AND sku = :sku)
+    WHERE (CAST(:is_first AS boolean)
+        OR ({_PLACE}) > (SELECT {_PLACE} FROM batches WHERE reference = :after AND sku = :sku))
+      AND (NOT CAST(:overdue AS boolean) OR {_IS_OVERDUE})
+      AND (NOT CAST(:quarantined AS boolean) OR {_IS_QUARANTINED})
     ORDER BY {_PLACE} LIMIT :most
+""")  # noqa: S608 - all of it is our own
+
+_BY_REFERENCE = f"SELECT {COLUMNS} FROM batches WHERE reference > :after {{}} ORDER BY reference LIMIT :most"  # noqa: S608
+_ALL = text(_BY_REFERENCE.format(""))
+_QUARANTINED = text(_BY_REFERENCE.format(f"AND {_IS_QUARANTINED}"))
+
+_LATE = f"""
+    SELECT * FROM batches WHERE {{is_late}} AND ({{day}}, reference) > ({{last}}, :after) AND {IS_SOLD}
+    ORDER BY {{day}}, reference LIMIT :most
+"""  # noqa: S608 - all of it is our own
+_RECORDED_LATE = _LATE.format(is_late="overdue", day="eta", last=":day")
+_NEWLY_LATE = _LATE.format(
+    is_late=f"eta IS NOT NULL AND NOT overdue AND eta + 1 <= {TODAY}", day="eta + 1", last="CAST(:day AS date) + 1"
+)
+# A day that has passed is recorded within a second or so: there is an index of those that it is of, and of the others.
+_OVERDUE = text(f"""
+    SELECT {COLUMNS} FROM (({_RECORDED_LATE}) UNION ALL ({_NEWLY_LATE})) AS late
+    WHERE NOT CAST(:quarantined AS boolean) OR {_IS_QUARANTINED}
+    ORDER BY eta, reference LIMIT :most
 """)  # noqa: S608 - all of it is our own

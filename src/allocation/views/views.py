@@ -27,7 +27,7 @@ from allocation.views import (
 from allocation.views.at_risk import AtRisk, Missed
 from allocation.views.availability import Availability
 from allocation.views.backorders import Backorder, Place
-from allocation.views.batches import Batch
+from allocation.views.batches import Batch, ListedBatch
 from allocation.views.due_dates import Backlog, Due
 from allocation.views.holds import Hold
 from allocation.views.moves import Moved
@@ -103,9 +103,15 @@ class Views:
     def batch(self, reference: str) -> Batch | None:
         return self._ask_of(batches.batch, reference, self.time_zone)
 
-    def batches(self, sku: str, after: str | None, most: int) -> list[Batch]:
-        """The next in the order of allocation, behind the one with the reference `after`."""
-        return self._ask_of(batches.batches, sku, after, most, self.time_zone)
+    def batches(
+        self, sku: str | None, after: ListedBatch | None, most: int, *, overdue: bool = False, quarantined: bool = False
+    ) -> list[Batch]:
+        """The next of a SKU in the order of allocation; of all SKUs those that are `overdue`, the latest first, or by
+        their references. Perhaps only those that are overdue, or have goods in quarantine."""
+        only = {"overdue": overdue, "quarantined": quarantined}
+        if sku is None:
+            return self._ask(batches.batches, None, after, most, self.time_zone, **only)
+        return self._ask_of(batches.batches, sku, after, most, self.time_zone, **only)
 
     def products(self, after: str, most: int) -> list[Stock]:
         """The next SKUs in order."""

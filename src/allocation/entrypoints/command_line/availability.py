@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.command_line.looking import batches, echo_table, line_asked_for, line_options
+from allocation.entrypoints.command_line.looking import echo_table, line_asked_for, line_options, named
 from allocation.entrypoints.command_line.output import echo_json, json_option
 from allocation.entrypoints.command_line.parameters import Name, Number
 from allocation.entrypoints.command_line.sessions import service
@@ -65,7 +65,7 @@ def _in_words(found: Availability, qty: int | None) -> Iterator[str]:
     yield ", ".join([f"{today.cumulative:,} today", *more]) + "."
     if qty is not None and found.earliest:
         when = "today" if found.earliest.date == today.date else f"on {found.earliest.date}"
-        yield f"A line of {qty:,} could have it {when}, from {batches(found.earliest.batchref)}."
+        yield f"A line of {qty:,} could have it {when}, from {named(found.earliest.batchref)}."
     elif qty is not None:
         yield f"No batch fits a line of {qty:,}."
     here = found.on_hand

@@ -28,8 +28,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Orders": ("place-order", "change-line", "allocate", "release-line", "cancel-order", "dispatch", "return-line"),
     "Holds": ("place-hold", "confirm-hold", "extend-hold", "void-hold"),
     "Looking": (
-        *("status", "orders", "backorders", "at-risk", "holds", "availability", "explain", "watch", "demo"),
-        "catalogue",
+        *("status", "batches", "orders", "order", "backorders", "at-risk", "holds", "availability", "explain"),
+        *("watch", "demo", "catalogue"),
     ),
     "Repairing": ("check", "dead-letters"),
     "Authentication": ("keys",),

@@ -1,5 +1,5 @@
-"""`allocation explain`, `backorders`, `at-risk`, `orders` and `holds`: what there is to see of lines, those who wait or
-will be late, of orders, and of what is held."""
+"""`allocation explain`, `backorders`, `at-risk`, `orders`, `order`, `batches` and `holds`: what there is to see of
+lines, those who wait or will be late, of orders, of batches, and of what is held."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from allocation.domain.explaining import Verdict
     from allocation.domain.lines import LineTerms
     from allocation.domain.ordering import Status
-    from allocation.views import AtRisk, Backorder, Hold, Summary, Views
+    from allocation.views import AtRisk, Backorder, Batch, Hold, Line, Summary, Views
 
 Item = TypeVar("Item")
 End = TypeVar("End")
@@ -98,13 +98,13 @@ def explain(  # noqa: PLR0917 - one for each option
     if as_json:
         echo_json(asdict(found))
         return
-    click.echo(f"It would get {batches(found.verdict)}." if found.verdict else "No batch fits.")
+    click.echo(f"It would get {named(found.verdict)}." if found.verdict else "No batch fits.")
     if found.candidates:
         rows = [[one.ref, f"{one.available:,}", one.verdict, one.why] for one in found.candidates]
         echo_table(["batch", "available", "", "why"], rows, numbers={1})
 
 
-def batches(verdict: Verdict) -> str:
+def named(verdict: Verdict) -> str:
     return " and ".join(f"batch {ref}" for ref in ([verdict] if isinstance(verdict, str) else verdict))
 
 
@@ -163,6 +163,57 @@ def orders(  # noqa: PLR0917 - one for each option
     _echo(found, limit, as_json, "There is no such order.", columns, _of_order, numbers={2, 3, 4, 5})
 
 
+@click.command(short_help="One order, line by line.")
+@click.argument("orderid", type=Name())
+@json_option("Print a JSON object.")
+@click.pass_obj
+def order(settings: Settings, orderid: str, as_json: bool) -> None:
+    """Show the lines of ORDERID: what each has of which batch, what has left and what came back, and what waits at
+    which place in the queue of its SKU."""
+    with service(settings, connections=1) as wired:
+        found = wired.views.order(orderid)
+    if found is None:
+        raise click.ClickException(f"no line of order {orderid} was ever allocated, nor waits")
+    if as_json:
+        echo_json(asdict(found))
+        return
+    click.echo(f"Order {found.orderid} is {found.status}.")
+    columns = [
+        "line",
+        "SKU",
+        "qty",
+        "promised",
+        "of batch",
+        "waits for",
+        "place",
+        "dispatched",
+        "returned",
+        "needed by",
+    ]
+    echo_table([*columns, ""], [_of_line(line) for line in found.lines], numbers={2, 3, 5, 6, 7, 8})
+
+
+@click.command(short_help="Batches of a SKU, or those that are overdue or in quarantine.")
+@click.argument("sku", type=Name(), required=False)
+@click.option("--overdue", is_flag=True, help="Only those that should have come, the latest first.")
+@click.option("--quarantined", is_flag=True, help="Only those of which something is in quarantine.")
+@limit_option
+@as_json_option
+@click.pass_obj
+def batches(  # noqa: PLR0917 - one for each option
+    settings: Settings, sku: str | None, overdue: bool, quarantined: bool, limit: int, as_json: bool
+) -> None:
+    """List batches, those of SKU in the order of allocation, or of all SKUs by their references.
+
+    What expired is in quarantine as far as it is here.
+    """
+    with service(settings, connections=1) as wired:
+        found = list(islice(_batches(wired.views, sku, overdue, quarantined), limit + 1))
+    columns = ["batch", "SKU", "state", "eta", "expires", "at"]
+    columns += ["purchased", "available", "allocated", "held", "dispatched", "quarantined"]
+    _echo(found, limit, as_json, "There is no such batch.", columns, _of_batch, numbers=set(range(6, 12)))
+
+
 @click.command(short_help="What is held for nobody's line yet, and until when.")
 @click.argument("sku", type=Name(), required=False)
 @limit_option
@@ -194,6 +245,15 @@ def _held(views: Views, sku: str | None) -> Iterator[Hold]:
         after = some[-1].sku, some[-1].hold_id
 
 
+def _batches(views: Views, sku: str | None, overdue: bool, quarantined: bool) -> Iterator[Batch]:
+    from allocation.views import ListedBatch
+
+    after: ListedBatch | None = None
+    while some := views.batches(sku, after, _A_PAGE, overdue=overdue, quarantined=quarantined):
+        yield from some
+        after = ListedBatch(some[-1].ref, some[-1].eta)
+
+
 def _listed(views: Views, state: Status | None, sku: str | None, since: datetime | None) -> Iterator[Summary]:
     after: str | None = ""
     while after is not None:
@@ -216,6 +276,23 @@ def _of_late(one: AtRisk) -> list[str]:
 def _of_order(one: Summary) -> list[str]:
     figures = (f"{number:,}" for number in (one.lines, one.promised, one.waiting, one.dispatched))
     return [one.orderid, one.status, *figures, _moment(one.placed), ", ".join(one.skus)]
+
+
+def _of_line(one: Line) -> list[str]:
+    promised = [promise for promise in one.promises if promise.qty]
+    of = ", ".join(f"{promise.qty:,} of {promise.batchref}" for promise in promised)
+    of = promised[0].batchref if len(promised) == 1 else of
+    figures = [f"{sum(promise.qty for promise in promised):,}", of, f"{one.waiting:,}"]
+    gone = [f"{sum(promise.dispatched for promise in one.promises):,}", f"{one.returned:,}"]
+    place = "" if one.position is None else f"{one.position:,}"
+    risk = "at risk" if one.at_risk else ""
+    return [one.lineid, one.sku, f"{one.qty:,}", *figures, place, *gone, _day(one.needed_by), risk]
+
+
+def _of_batch(one: Batch) -> list[str]:
+    figures = one.qty, one.available, one.allocated, one.held, one.dispatched, one.quarantined
+    about = [one.ref, one.sku, one.state, _day(one.eta), _day(one.expires), one.location]
+    return [*about, *(f"{number:,}" for number in figures)]
 
 
 def _of_hold(one: Hold) -> list[str]:

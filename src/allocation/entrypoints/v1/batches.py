@@ -1,4 +1,4 @@
-"""Batches of purchased stock: created, changed, and listed in the order of allocation."""
+"""Batches of purchased stock: created, changed, and listed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,15 @@ from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
-from allocation.entrypoints.v1.queries import AT_BATCH, OfBatches, cursor_at, link_to, place_of
+from allocation.entrypoints.v1.queries import (
+    AT_LISTED_BATCH,
+    OfBatches,
+    cursor_at,
+    link_to,
+    place_of,
+)
 from allocation.service_layer.messages import quarantine, stock
-from allocation.views import Batch, Moved
+from allocation.views import Batch, ListedBatch, Moved
 
 CommandAboutBatch: TypeAlias = (
     ChangeBatchQuantity | ReceiveBatch | CountBatch | Quarantine | ReleaseQuarantine | WriteOff
@@ -44,15 +50,14 @@ class ChangedBatch(Batch):
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """A page of the batches of a SKU, in the order of allocation; `next` is the cursor of the next page, null on the
-    last."""
+    """A page of batches; `next` is the cursor of the next page, null on the last."""
 
     items: list[Batch]
     next: str | None
 
 
 _BATCH = Batch("batch-1", "RED-CHAIR", 20, 0, 20, date(2031, 1, 1), state="expected")
-_PAGE = Answer("A page.", Batches([_BATCH], cursor_at("RED-CHAIR", "batch-1")))
+_PAGE = Answer("A page.", Batches([_BATCH], cursor_at("RED-CHAIR", "", "batch-1")))
 _FOUND = Answer("The batch.", _BATCH)
 _CREATED = Answer("Created.", _BATCH, has_location=True)
 _EXISTED = Answer("The identical batch was created before; as it is now.", _BATCH, has_location=True)
@@ -74,6 +79,16 @@ _EXPECTED = Answer(
 )
 
 
+def _end_of_page(query: OfBatches) -> ListedBatch | None:
+    """Raises BadParameter."""
+    if query.cursor is None:
+        return None
+    sku, day, ref = place_of(query.cursor, AT_LISTED_BATCH)
+    if sku != (query.sku or "") or bool(day) != query.overdue:
+        raise queries.unknown_cursor()
+    return ListedBatch(ref, date.fromisoformat(day) if day else None)
+
+
 def add_routes(v1: Blueprint, service: Service) -> None:
     def stored(ref: str) -> Batch:
         return found_or_404(service.views.batch(ref), f"no batch has the reference {ref}")
@@ -87,15 +102,14 @@ def add_routes(v1: Blueprint, service: Service) -> None:
 
     @Route(v1, "GET", "/batches", Scope.READ, {200: _PAGE}, query=OfBatches)
     def batches() -> ResponseReturnValue:
-        """List the batches of a product. In the order of allocation: warehouse first, then the earliest delivery.
-        Exhausted batches are among them."""
+        """List batches. Those of a SKU in the order of allocation: warehouse first, then the earliest delivery; those
+        that are overdue by how long they are; others by their references. Exhausted batches are among them."""
         query = queries.read(OfBatches)
-        sku, after = place_of(query.cursor, AT_BATCH) if query.cursor else (query.sku, None)
-        if sku != query.sku:
-            raise queries.unknown_cursor()
-        found = service.views.batches(query.sku, after, query.limit + 1)
-        items = found[: query.limit]
-        following = cursor_at(sku, items[-1].ref) if len(found) > query.limit else None
+        only = {"overdue": query.overdue, "quarantined": query.quarantined}
+        found = service.views.batches(query.sku, _end_of_page(query), query.limit + 1, **only)
+        items, following = found[: query.limit], None
+        if len(found) > query.limit:
+            following = cursor_at(query.sku or "", str(items[-1].eta) if query.overdue else "", items[-1].ref)
         return answer(Batches(items, following), headers=link_to(following))
 
     @Route(v1, "GET", "/batches/<any_text:ref>", Scope.READ, {200: _FOUND})

@@ -6,7 +6,7 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import date, datetime
-from typing import Annotated, TypeVar, get_origin
+from typing import Annotated, Literal, TypeVar, get_origin
 from urllib.parse import urlencode
 
 from flask import request
@@ -29,14 +29,13 @@ P = TypeVar("P", bound=tuple[str | int, ...])
 
 AT_SKU: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Stored])
 AT_ORDER = AT_SKU
-AT_BATCH: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Stored, Stored])
 _Version = Annotated[int, Field(ge=1, lt=2**63)]
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
 AT_EVENT: TypeAdapter[tuple[str, int, str] | tuple[str, int]] = TypeAdapter(
     tuple[Stored, _Version, _Id] | tuple[Stored, _Version]  # as cursors were before they had an id
 )
 
-AT_HOLD = AT_BATCH
+AT_HOLD: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Stored, Stored])
 AT_BACKORDER: TypeAdapter[tuple[str, int, int]] = TypeAdapter(tuple[Stored, int, _Version])
 
 
@@ -45,8 +44,10 @@ def _day(given: str) -> str:
     return given
 
 
-AT_MISSED: TypeAdapter[tuple[str, str, int, bool]] = TypeAdapter(
-    tuple[Annotated[str, AfterValidator(_day)], Stored, _Version, bool]
+_Day = Annotated[str, AfterValidator(_day)]
+AT_MISSED: TypeAdapter[tuple[str, str, int, bool]] = TypeAdapter(tuple[_Day, Stored, _Version, bool])
+AT_LISTED_BATCH: TypeAdapter[tuple[str, str, str]] = TypeAdapter(
+    tuple[Literal[""] | Stored, Literal[""] | _Day, Stored]
 )
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -112,7 +113,9 @@ class Page(Query):
 
 
 class OfBatches(Page):
-    sku: Annotated[Name, Field(description="batches of this SKU")]
+    sku: Annotated[Name, Field(description="batches of this SKU")] | None = None
+    overdue: Annotated[Truth, Field(description="batches that should have come")] = False
+    quarantined: Annotated[Truth, Field(description="batches of which something is in quarantine")] = False
 
 
 class OfOrders(Page):
