@@ -27,10 +27,10 @@ from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy
-from allocation.views import AtRisk, Backorder, Batch, Line, Missed, Order, Place, Promise
+from allocation.views import AtRisk, AtRiskCursor, Backorder, BackorderCursor, Batch, Line, Order, Promise
 from allocation.views.batches import State
 from allocation.views.stock_history import Balance, History, Step, reckoned
-from allocation.views.stock_list import Page, Shelf
+from allocation.views.stock_list import Shelf, StockPage
 from messaging.envelope import Recorded
 from messaging.errors import Unavailable
 from messaging.sql.backlog import Backlog, Waiting
@@ -137,13 +137,17 @@ class FakeViews:
         is_cancelled = any(product.lines.is_cancelled(orderid) for product, _ in here)
         return Order.of(orderid, lines, is_cancelled=is_cancelled) if lines else None
 
-    def backorders(self, sku: str | None, after: Place | None, most: int) -> tuple[list[Backorder], Place | None]:
-        behind = after or Place("", -100, 0)
+    def backorders(
+        self, sku: str | None, after: BackorderCursor | None, most: int
+    ) -> tuple[list[Backorder], BackorderCursor | None]:
+        behind = after or BackorderCursor("", -100, 0)
         waiting = [one for one in self._waiting() if sku in {None, one[1].sku} and _place(one[1]) > behind]
         end = _place(waiting[most - 1][1]) if len(waiting) > most else None
         return [one for one, _ in waiting[:most]], end
 
-    def at_risk(self, sku: str | None, after: Missed | None, most: int) -> tuple[list[AtRisk], Missed | None]:
+    def at_risk(
+        self, sku: str | None, after: AtRiskCursor | None, most: int
+    ) -> tuple[list[AtRisk], AtRiskCursor | None]:
         late = sorted((one for product in products(self._service) for one in _at_risk(product)), key=itemgetter(0))
         found = [(end, one) for end, one in late if sku in {None, one.sku} and (after is None or end > after)]
         return [one for _, one in found[:most]], found[most - 1][0] if len(found) > most else None
@@ -164,11 +168,11 @@ class FakeViews:
                     return held
         return None
 
-    def stock_list(self, part: str, after: str, most: int) -> Page:
+    def stock_list(self, part: str, after: str, most: int) -> StockPage:
         found = sorted(product.sku for product in products(self._service) if part.lower() in product.sku.lower())
         behind = [sku for sku in found if sku > after]
         shelves = [_shelf(product) for product in products(self._service) if product.sku in behind[:most]]
-        return Page(shelves, behind[most - 1] if len(behind) > most else None)
+        return StockPage(shelves, behind[most - 1] if len(behind) > most else None)
 
     def stock_history(self, sku: str, before: int | None, most: int) -> History | None:
         log = self._service.memory.log.get(sku)
@@ -322,7 +326,7 @@ def _queue(product: Product) -> list[tuple[Backorder, PlacedLine]]:
     return queue
 
 
-def _at_risk(product: Product) -> Iterator[tuple[Missed, AtRisk]]:
+def _at_risk(product: Product) -> Iterator[tuple[AtRiskCursor, AtRisk]]:
     today = fakes.TODAY
     for line in product.lines.of_sku(product.sku).values():
         day, of_line = line.terms.needed_by, (line.orderid, line.lineid, line.sku)
@@ -332,14 +336,14 @@ def _at_risk(product: Product) -> Iterator[tuple[Missed, AtRisk]]:
             eta = product.batches[one.batchref].eta
             if one.promised and is_too_late(eta, day, today):
                 late = AtRisk(*of_line, one.promised, one.batchref, eta, day, (there_on(eta, today) - day).days)
-                yield Missed(day, line.sku, one.version), late
+                yield AtRiskCursor(day, line.sku, one.version), late
         if line.waiting and day < today:
             late = AtRisk(*of_line, line.waiting, None, None, day, (today - day).days)
-            yield Missed(day, line.sku, line.since, waits=True), late
+            yield AtRiskCursor(day, line.sku, line.since, waits=True), late
 
 
-def _place(line: PlacedLine) -> Place:
-    return Place(line.sku, *line.turn)
+def _place(line: PlacedLine) -> BackorderCursor:
+    return BackorderCursor(line.sku, *line.turn)
 
 
 def _promises(product: Product, line: PlacedLine) -> list[Promise]:

@@ -183,7 +183,7 @@ class Model:
                 yield from self._count(event)
             case "quarantined":
                 self.stock[data["ref"]].quarantined += data["qty"]
-                self._set(data["ref"], self.stock[data["ref"]].holds, is_receipt=data["came_with"] == "receipt")
+                self._set(data["ref"], self.stock[data["ref"]].holds, is_receipt=data.get("came_with") == "receipt")
             case "quarantine_released":
                 yield from self._for_sale_again(event)
             case "batch_overdue":

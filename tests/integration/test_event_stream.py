@@ -37,7 +37,7 @@ from messaging.outbox.claims import Claim
 from messaging.outbox.delivery import DeliveryRound, Outage, RetryPolicy
 from messaging.redis import event_stream
 from messaging.redis.client import redis_client
-from messaging.redis.event_stream import Append, Entry, EventStream
+from messaging.redis.event_stream import Append, EventStream, StreamEvent
 from messaging.sql.deliveries import SqlDeliveries
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -117,7 +117,7 @@ def test_what_is_too_old_is_trimmed(redis_server: redis.Redis) -> None:
     for number in range(300):
         redis_server.xadd(EVENTS, {"event": "old"}, id=f"1-{number + 1}")
 
-    EventStream(redis_server, EVENTS, timedelta(days=7)).append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"new")])])
+    EventStream(redis_server, EVENTS, timedelta(days=7)).append_all([Append("LAMP", 1, 0, 1, [StreamEvent(1, b"new")])])
 
     left: Any = redis_server.xrange(EVENTS)
     assert len(left) < 101, "Redis trims whole nodes of a hundred"
@@ -136,7 +136,7 @@ def test_what_is_too_old_by_one_clock_only_stays(redis_server: redis.Redis, ahea
         return int(seconds) + ahead.total_seconds()
 
     stream = EventStream(redis_server, EVENTS, timedelta(days=7), clock)
-    stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"new")])])
+    stream.append_all([Append("LAMP", 1, 0, 1, [StreamEvent(1, b"new")])])
 
     assert redis_server.xlen(EVENTS) == 301
 
@@ -162,7 +162,9 @@ def test_a_step_that_is_refused_leaves_nothing_twice(redis_server: redis.Redis, 
     acl: Any = redis_server.execute_command
     with of_the_relay(redis_server) as client:
         stream = EventStream(client, EVENTS, timedelta(days=7))
-        appends = [Append("LAMP", 1, 0, 2, [Entry(1, b"one", "channel", b"m"), Entry(2, b"two", "channel", b"m")])]
+        appends = [
+            Append("LAMP", 1, 0, 2, [StreamEvent(1, b"one", "channel", b"m"), StreamEvent(2, b"two", "channel", b"m")])
+        ]
         acl("ACL", "SETUSER", "relay", f"-{command}")
         is_told = False
         for _ in range(3):
@@ -182,11 +184,11 @@ def test_a_step_that_is_refused_leaves_nothing_twice(redis_server: redis.Redis, 
 
 def test_a_field_beside_the_stream_that_is_not_ours_is_no_obstacle(redis_server: redis.Redis) -> None:
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
-    stream.append_all([Append("SOFA", 1, 0, 1, [Entry(1, b"{}")])])
+    stream.append_all([Append("SOFA", 1, 0, 1, [StreamEvent(1, b"{}")])])
     redis_server.hset(f"{{{EVENTS}}}.told", "LAMP", "junk")
 
     assert stream.versions(["LAMP", "SOFA"]) == [0, 1]
-    stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
+    stream.append_all([Append("LAMP", 1, 0, 1, [StreamEvent(1, b"{}")])])
 
     assert stream.versions(["LAMP", "SOFA"]) == [1, 1]
 
@@ -376,7 +378,7 @@ def test_what_happens_after_a_restore_is_published(service: Service, redis_serve
     """Redis has heard of versions that the restored database will give to other events."""
     a_history(service)
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
-    stream.append_all([Append("LAMP", 1, 0, 70, [Entry(70, b'{"subject": "LAMP", "sequence": "70"}')])])
+    stream.append_all([Append("LAMP", 1, 0, 70, [StreamEvent(70, b'{"subject": "LAMP", "sequence": "70"}')])])
 
     tell_all(service)
 
@@ -532,7 +534,7 @@ def test_what_was_compared_elsewhere_is_compared_here_too(
         nonlocal lead_back
         if skus == ["B"]:
             lead_back = set_aside(redis_server)
-            stream.append_all([Append("B", 1, 0, 5, [Entry(5, b"{}")])])
+            stream.append_all([Append("B", 1, 0, 5, [StreamEvent(5, b"{}")])])
         elif lead_back:
             lead_back()
         return versions(stream, skus)
@@ -586,13 +588,13 @@ def test_a_gap_is_seen_though_redis_is_the_same(service: Service, redis_server: 
 def test_what_is_seen_missing_during_a_check_is_not_taken_for_complete_after_it(redis_server: redis.Redis) -> None:
     """Nor by another relay, which has compared all there was before."""
     stream, other = (EventStream(redis_server, EVENTS, timedelta(days=7)) for _ in range(2))
-    stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
+    stream.append_all([Append("LAMP", 1, 0, 1, [StreamEvent(1, b"{}")])])
     home = stream.home()
     other.end_check(other.begin_check(home), home)
     assert other.is_complete(home)
     mark = stream.begin_check(home)
     with pytest.raises(Unavailable, match="has lost what came before version 6"):
-        stream.append_all([Append("LAMP", 1, 5, 6, [Entry(6, b"{}")])])
+        stream.append_all([Append("LAMP", 1, 5, 6, [StreamEvent(6, b"{}")])])
 
     stream.end_check(mark, home)
 
@@ -991,7 +993,7 @@ def test_a_key_of_ours_that_is_of_another_type_is_named(redis_server: redis.Redi
 
     redis_server.delete(key)
     redis_server.rename("our own", key)
-    stream.append_all([Append("LAMP", 1, 1, 2, [Entry(2, b"{}")])])
+    stream.append_all([Append("LAMP", 1, 1, 2, [StreamEvent(2, b"{}")])])
 
 
 def test_readers_do_not_begin_anew_since_a_redis_has_another_replication_id(
@@ -1259,13 +1261,13 @@ def test_a_step_that_is_refused_while_what_is_old_is_let_go_is_taken_for_no_loss
     for number in range(300):
         redis_server.xadd(EVENTS, {"event": "old"}, id=f"{old}000-{number + 1}")
     stream = EventStream(redis_server, EVENTS, timedelta(days=9))
-    stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"1")])])
+    stream.append_all([Append("LAMP", 1, 0, 1, [StreamEvent(1, b"1")])])
     check_all(stream)
     incarnation, version = redis_server.get(INCARNATION), 1
 
     def append_the_next(stream: EventStream) -> None:
         nonlocal version
-        entry = Entry(version + 1, str(version + 1).encode(), "channel", b"m")
+        entry = StreamEvent(version + 1, str(version + 1).encode(), "channel", b"m")
         stream.append_all([Append("LAMP", 1, version, version + 1, [entry])])
         version += 1
 
@@ -1289,7 +1291,7 @@ def test_a_step_that_is_refused_while_what_is_old_is_let_go_is_taken_for_no_loss
 
 
 def append_one(stream: EventStream) -> None:
-    stream.append_all([Append("SOFA", 1, 0, 1, [Entry(1, b'{"subject": "SOFA", "sequence": "1"}')])])
+    stream.append_all([Append("SOFA", 1, 0, 1, [StreamEvent(1, b'{"subject": "SOFA", "sequence": "1"}')])])
 
 
 def check_all(stream: EventStream) -> None:
@@ -1330,7 +1332,7 @@ def test_each_incarnation_of_the_stream_has_a_mark(redis_server: redis.Redis) ->
     for forget in (forget_the_stream, forget_everything, lambda server: server.delete(INCARNATION)):
         forget(redis_server)
         for sku in ("LAMP", "SOFA"):
-            stream.append_all([Append(sku, 1, 0, 1, [Entry(1, b"{}")])])
+            stream.append_all([Append(sku, 1, 0, 1, [StreamEvent(1, b"{}")])])
             marks.append(redis_server.get(INCARNATION))
 
     assert [marks.count(mark) for mark in marks] == [2] * 6
@@ -1341,7 +1343,7 @@ def test_a_token_that_nobody_can_have_is_no_obstacle(redis_server: redis.Redis) 
     stream = one_event(redis_server)
     redis_server.hset(TOLD, "LAMP", f"{10**18}:0")
 
-    stream.append_all([Append("LAMP", 2, 0, 1, [Entry(1, b"{}")])])
+    stream.append_all([Append("LAMP", 2, 0, 1, [StreamEvent(1, b"{}")])])
 
     assert redis_server.hget(TOLD, "LAMP") == b"2:1"
 
@@ -1406,7 +1408,7 @@ def test_a_full_redis_lets_go_of_what_is_old_though_nothing_is_published(crashin
             pipeline.execute()
         client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - 100_000)
         stream = EventStream(client, EVENTS, timedelta(days=7))
-        appends = [Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])]
+        appends = [Append("LAMP", 1, 0, 1, [StreamEvent(1, b"{}")])]
         with pytest.raises(Unavailable, match="maxmemory"):
             stream.append_all(appends)
         assert client.xlen(EVENTS) == 6_000
@@ -1423,7 +1425,7 @@ def test_a_full_redis_lets_go_of_what_is_old_though_nothing_is_published(crashin
 
 def one_event(redis_server: redis.Redis) -> EventStream:
     stream = EventStream(redis_server, EVENTS, timedelta(days=7))
-    stream.append_all([Append("LAMP", 1, 0, 1, [Entry(1, b"{}")])])
+    stream.append_all([Append("LAMP", 1, 0, 1, [StreamEvent(1, b"{}")])])
     return stream
 
 
@@ -1508,7 +1510,7 @@ def test_events_of_many_are_published_in_one_round_trip_though_redis_has_forgott
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", note)
 
-    stream.append_all([Append(sku, 1, 0, 1, [Entry(1, b"{}")]) for sku in ("SOFA", "TABLE")])
+    stream.append_all([Append(sku, 1, 0, 1, [StreamEvent(1, b"{}")]) for sku in ("SOFA", "TABLE")])
 
     assert len(sent) == 1
     assert stream.versions(["SOFA", "TABLE"]) == [1, 1]

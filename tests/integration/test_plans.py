@@ -20,7 +20,7 @@ from allocation.bootstrap import Service, bootstrap
 from allocation.config import Settings
 from allocation.database.engine import database_engine
 from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, OrderedLine, PlaceOrder
-from allocation.views import ListedBatch, Missed, Place
+from allocation.views import AtRiskCursor, BackorderCursor, BatchCursor
 from allocation.views.stock_totals import stock_totals
 from embedded.waiting import wait_for
 from messaging.envelope import Metadata, Recorded, Request
@@ -74,12 +74,12 @@ def told_over_http(service: Service, wanted: EventFilter, after: LogPosition | N
 def ask_everything(service: Service) -> None:
     views, now = service.views, datetime.now(UTC)
     views.stock_list("", "", 1), views.stock_list("EA", "", 1), views.stock_history("EARLY", None, 1)
-    views.batches("EARLY", None, 1), views.batches("EARLY", ListedBatch("early-1"), 1)
-    views.batches(None, None, 1), views.batches(None, ListedBatch("early-1"), 1, quarantined=True)
-    views.batches(None, ListedBatch("early-1", now.date()), 1, overdue=True)
+    views.batches("EARLY", None, 1), views.batches("EARLY", BatchCursor("early-1"), 1)
+    views.batches(None, None, 1), views.batches(None, BatchCursor("early-1"), 1, quarantined=True)
+    views.batches(None, BatchCursor("early-1", now.date()), 1, overdue=True)
     views.products("", 1), views.product("EARLY"), views.room("EARLY"), views.batch("early-1"), views.order("early-1")
-    views.orders("", 1), views.backorders("EARLY", None, 1), views.backorders(None, Place("EARLY", -5, 1), 1)
-    views.availability(["EARLY", "LATE"], 1), views.at_risk(None, None, 1), views.at_risk("EARLY", Missed(), 1)
+    views.orders("", 1), views.backorders("EARLY", None, 1), views.backorders(None, BackorderCursor("EARLY", -5, 1), 1)
+    views.availability(["EARLY", "LATE"], 1), views.at_risk(None, None, 1), views.at_risk("EARLY", AtRiskCursor(), 1)
     for wanted in (EventFilter(), EventFilter(stream="EARLY"), EventFilter(subject="early-1")):
         for asked in (wanted, replace(wanted, since=now, until=now)):
             for after in (None, LogPosition("EARLY", 1)):
@@ -272,10 +272,10 @@ def test_a_page_of_those_at_risk(service: Service) -> None:
 
     day = items[0].needed_by
     for sku, behind, batches in (
-        (None, Missed(day, "LATE", 1_960), {"late", None}),
-        ("LATE", Missed(day, "LATE", 1_960), {"late"}),
-        (None, Missed(day, "WANTED", 1_900), {None}),
-        ("WANTED", Missed(day, "WANTED", 1_900), {None}),
+        (None, AtRiskCursor(day, "LATE", 1_960), {"late", None}),
+        ("LATE", AtRiskCursor(day, "LATE", 1_960), {"late"}),
+        (None, AtRiskCursor(day, "WANTED", 1_900), {None}),
+        ("WANTED", AtRiskCursor(day, "WANTED", 1_900), {None}),
     ):
         with explained() as plans:
             found, _ = service.views.at_risk(sku, behind, 50)
@@ -340,14 +340,14 @@ def test_a_page_of_a_product_s_many_exhausted_batches(service: Service) -> None:
     first = service.views.batches("HOT", None, 50)
 
     with explained() as plans:
-        assert len(service.views.batches("HOT", ListedBatch(first[-1].ref), 50)) == 50
+        assert len(service.views.batches("HOT", BatchCursor(first[-1].ref), 50)) == 50
 
     touches(plans, rows=1 + 1_100, pages=1_200)
 
 
 def test_a_page_of_batches_of_all_products_and_of_the_few_that_somebody_must_see_to(service: Service) -> None:
     with explained() as plans:
-        assert len(service.views.batches(None, ListedBatch("batch-3"), 50)) == 50
+        assert len(service.views.batches(None, BatchCursor("batch-3"), 50)) == 50
     touches(plans, rows=50, pages=6 * 50)
 
     with explained() as plans:

@@ -17,7 +17,7 @@ from allocation.domain import allocating, commands, events, receiving
 from allocation.domain.batches import Batch
 from allocation.domain.errors import LineConflict
 from allocation.domain.lines import Allocation, OrderLine, PlacedLine
-from allocation.views import ListedBatch
+from allocation.views import BatchCursor
 from messaging.envelope import Request
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -96,7 +96,7 @@ def test_batches_are_preferred_in_one_order_wherever_they_are_sorted(service: Se
     with service.bus.unit_of_work() as uow:
         assert [batch.reference for batch in uow.products.get("LAMP").batches.preferred("LAMP")] == expected
     assert [batch.ref for batch in service.views.batches("LAMP", None, 100)] == expected
-    pages = [service.views.batches("LAMP", ListedBatch(after), 1) for after in expected[:-1]]
+    pages = [service.views.batches("LAMP", BatchCursor(after), 1) for after in expected[:-1]]
     assert [batch.ref for [batch] in pages] == expected[1:]
     [shelf] = service.views.stock_list("LAMP", "", 10).shelves
     assert [batch.ref for batch in shelf.batches] == expected[: len(shelf.batches)]

@@ -28,7 +28,7 @@ from embedded.valkey import Redis
 from embedded.waiting import wait_for
 from messaging.errors import Unavailable
 from messaging.redis.client import redis_client
-from messaging.redis.event_stream import Append, Entry
+from messaging.redis.event_stream import Append, StreamEvent
 from messaging.redis.tail import Tail
 
 SOON = 0.01
@@ -41,7 +41,7 @@ def tell(client: redis.Redis, subject: str, *versions: int, again: bool = False)
         body |= {"type": "allocation.x.v1", "time": "2031-01-01T00:00:00+00:00", "data": {}}
         after = 0 if again else version - 1
         event_stream(client, EVENTS_STAY).append_all(
-            [Append(subject, 1, after, version, [Entry(version, json.dumps(body).encode())])]
+            [Append(subject, 1, after, version, [StreamEvent(version, json.dumps(body).encode())])]
         )
 
 
@@ -125,7 +125,7 @@ def test_what_was_published_lately_is_read_to_its_end_though_the_stream_is_lost_
     tail = Tail(client, EVENTS, most=2)
     long_ago = datetime(2001, 1, 1, tzinfo=UTC).isoformat()
     old = {"id": "SPOON:1", "subject": "SPOON", "sequence": "1", "time": long_ago}
-    of_spoon = [Append("SPOON", 1, 0, 1, [Entry(1, json.dumps(old).encode())])]
+    of_spoon = [Append("SPOON", 1, 0, 1, [StreamEvent(1, json.dumps(old).encode())])]
     client.xadd(EVENTS, {"event": json.dumps(old)}, id="1-1")
     client.hset("{allocation.events}.told", "SPOON", "1:1")
     tell(client, "LAMP", 1, 2, 3, 4, 5)

@@ -21,7 +21,7 @@ from allocation.entrypoints.bulk.importing import (
     handling,
     whole_orders,
 )
-from allocation.entrypoints.bulk.kinds import Kind, Result
+from allocation.entrypoints.bulk.kinds import FileKind, Result
 from messaging.envelope import Outcome, Request
 from messaging.errors import ConcurrencyConflict, Unavailable
 
@@ -45,12 +45,12 @@ def line(orderid: str, sku: str = "CHAIR", qty: str = "1", lineid: str = "") -> 
     return {"orderid": orderid, "lineid": lineid, "sku": sku, "qty": qty}
 
 
-def results_of(handle_together: HandleTogether, kind: Kind, rows: Iterable[Row]) -> Iterator[RowResult]:
+def results_of(handle_together: HandleTogether, kind: FileKind, rows: Iterable[Row]) -> Iterator[RowResult]:
     run = Import(handle_together, kind, columns={field: field for field in kind.fields})
     return (result for results in run(rows) for result in results)
 
 
-def importing(service: Service, kind: Kind, rows: Iterable[Row]) -> list[tuple[int, Result]]:
+def importing(service: Service, kind: FileKind, rows: Iterable[Row]) -> list[tuple[int, Result]]:
     with handling(service.bus, dry_run=False) as handle_together:
         return [(row.number, row.result) for row in results_of(handle_together, kind, rows)]
 
@@ -87,7 +87,7 @@ def test_allocates_lines_in_the_order_of_the_file(service: Service) -> None:
     ],
 )
 def test_what_a_file_names_twice_is_refused_in_every_run(
-    service: Service, kind: Kind, rows: list[dict[str, str]], refused: str
+    service: Service, kind: FileKind, rows: list[dict[str, str]], refused: str
 ) -> None:
     """It may be the same once more, or as much again."""
     importing(service, BATCHES, file(batch("b1")))

@@ -12,7 +12,7 @@ from redis import Redis
 from allocation.database.schema import REVISION
 from allocation.overview import Api, Overview, Unreachable, glance, problems
 from allocation.overview.diagnosis import LATE, duration_in_words
-from allocation.overview.servers import Broker, Database, Tables
+from allocation.overview.servers import BrokerStatus, DatabaseStatus, Tables
 from allocation.views import due_dates
 from allocation.views.stock_totals import StockTotals
 from messaging.redis.lag import Lag
@@ -22,16 +22,16 @@ from messaging.sql.exclusive import Holder
 SOMEBODY = Holder("10.0.0.7", None)
 STOCK = StockTotals(1, 1, 0, 10, 3, 0, 0, 7, 0, 0, 0, 0, is_complete=True)
 TABLES = Tables(backlogs=[], dead_messages=0, stock=STOCK, bridge=SOMEBODY, command_stream=SOMEBODY)
-DATABASE = Database("18.4", 0.5, REVISION, TABLES)
-BROKER = Broker("Valkey", "9.1.2", 0.1, Lag(0, 0, None, ("host:1",)), 1, "0f3c/0")
+DATABASE = DatabaseStatus("18.4", 0.5, REVISION, TABLES)
+BROKER = BrokerStatus("Valkey", "9.1.2", 0.1, Lag(0, 0, None, ("host:1",)), 1, "0f3c/0")
 URL = "http://127.0.0.1:5005"
 API = Api("ready", 1.5, "0f3c/0")
 PUBLISH = Backlog("publish_event", 5, 2, 0, 0, oldest=1.0, is_complete=True)
 
 
 def seen(
-    database: Database | Unreachable | None = DATABASE,
-    broker: Broker | Unreachable | None = BROKER,
+    database: DatabaseStatus | Unreachable | None = DATABASE,
+    broker: BrokerStatus | Unreachable | None = BROKER,
     api: Api | Unreachable = API,
 ) -> Overview:
     return Overview(database, broker, api, URL)
@@ -180,7 +180,7 @@ def test_a_server_that_takes_the_question_and_says_nothing_is_not_waited_for(mon
 
 
 def test_a_fault_of_ours_is_not_taken_for_one_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_: object) -> Broker:
+    def fails(_: object) -> BrokerStatus:
         raise KeyError("version")
 
     monkeypatch.setattr(glance, "broker", fails)

@@ -26,7 +26,7 @@ from allocation.domain.commands import (
     OrderedLine,
     PlaceOrder,
 )
-from allocation.domain.documents import DocumentKey, Documents, Entry
+from allocation.domain.documents import DocumentedEvent, DocumentKey, Documents
 from allocation.domain.errors import DomainError, InvalidSku, UnknownBatch, UnknownLine
 from allocation.domain.events import Allocated, Backordered, Deallocated, LineReleased, OutOfStock
 from allocation.domain.explaining import Earliest, earliest, explain
@@ -409,7 +409,7 @@ class Stored:
     def read_batches(self, references: Iterable[str]) -> None:
         """All are at hand."""
 
-    def document(self, key: DocumentKey) -> list[Entry]:
+    def document(self, key: DocumentKey) -> list[DocumentedEvent]:
         return list(self._documents.get(key, ()))
 
 

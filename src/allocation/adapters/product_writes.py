@@ -28,7 +28,7 @@ from allocation.database.tables import (
     products,
 )
 from allocation.domain.batches import Batch
-from allocation.domain.documents import DocumentKey, Entry
+from allocation.domain.documents import DocumentedEvent, DocumentKey
 from allocation.domain.holds import Hold, HoldKey
 from allocation.domain.lines import SINGLE_LINE, Allocation, PlacedLine
 from allocation.domain.product import Product
@@ -122,7 +122,7 @@ def of_holds(now: Mapping[HoldKey, Hold | None], before: Mapping[HoldKey, Hold |
     yield _INSERT_HOLDS, new
 
 
-def of_documents(new: Mapping[DocumentKey, Sequence[Entry]]) -> Iterator[Statement]:
+def of_documents(new: Mapping[DocumentKey, Sequence[DocumentedEvent]]) -> Iterator[Statement]:
     rows: list[Row] = [
         dict(zip(DOCUMENT_KEY, key, strict=True)) | {"version": entry.version, "sku": entry.event.sku}
         for key, entries in sorted(new.items())

@@ -13,7 +13,7 @@ from allocation.adapters.wire_names import CLOUD_EVENTS, CODEC
 from allocation.domain.events import Allocated, Event
 from messaging.cloud_events import CloudEvents
 from messaging.envelope import Delivery, Recorded
-from messaging.redis.event_stream import Append, Entry, EventStream
+from messaging.redis.event_stream import Append, EventStream, StreamEvent
 
 LINE_ALLOCATED_FIELDS = ("orderid", "sku", "qty", "batchref", "lineid")
 
@@ -39,12 +39,12 @@ class RedisEventPublisher:
             entries=[self._entry(delivery.recorded) for delivery in deliveries],
         )
 
-    def _entry(self, recorded: Recorded[Event]) -> Entry:
+    def _entry(self, recorded: Recorded[Event]) -> StreamEvent:
         body = self._cloud_events.encode(recorded)
         return (
-            Entry(recorded.version, body, LINE_ALLOCATED, line_allocated_message(recorded))
+            StreamEvent(recorded.version, body, LINE_ALLOCATED, line_allocated_message(recorded))
             if isinstance(recorded.event, Allocated)
-            else Entry(recorded.version, body)
+            else StreamEvent(recorded.version, body)
         )
 
 

@@ -19,7 +19,7 @@ from allocation.adapters.queue_reader import QueueReader
 from allocation.adapters.wire_names import CODEC
 from allocation.domain import holding
 from allocation.domain.batches import Batch, Batches
-from allocation.domain.documents import DocumentKey, Documents, Entry
+from allocation.domain.documents import DocumentedEvent, DocumentKey, Documents
 from allocation.domain.errors import UnknownBatch, UnknownLine
 from allocation.domain.events import Event
 from allocation.domain.holds import Hold, HoldKey, Holds
@@ -51,7 +51,7 @@ class SqlAlchemyProducts:
         self._others: dict[LineKey, list[int]] = {}
         self._orders: dict[str, bool] = {}
         self._whole_orders: set[str] = set()
-        self._documents: dict[DocumentKey, list[Entry]] = {}
+        self._documents: dict[DocumentKey, list[DocumentedEvent]] = {}
         self.locked_elsewhere: set[str] = set()
         # As it is now:
         self._new: list[NewEvent[Event]] = []
@@ -201,7 +201,7 @@ class SqlAlchemyProducts:
         self._take_lines(answers.get(queries.LINES, ()))
         self._take_lines(answers.get(queries.LINES_OF_ORDERS, ()))
         for about, part, kind, number, version, name, data in answers.get(queries.DOCUMENTS, ()):
-            entry = Entry(version, cast(Event, CODEC.decode(name, data)))
+            entry = DocumentedEvent(version, cast(Event, CODEC.decode(name, data)))
             self._documents[about, part, kind, number].append(entry)
         for sku, hold_id, now, *hold in answers.get(queries.HOLDS, ()):
             self._now = self._now or now
@@ -272,7 +272,7 @@ class SqlAlchemyProducts:
             self.read_lines_of(orderid)
         return self._orders[orderid]
 
-    def document(self, key: DocumentKey) -> list[Entry]:
+    def document(self, key: DocumentKey) -> list[DocumentedEvent]:
         if key not in self._documents:
             self.take(self._ask(*self.queries(Lookups(documents=[key]))))
         return self._documents[key]

@@ -19,14 +19,16 @@ from allocation.domain.events import (
     WrittenOff,
 )
 
-Kind: TypeAlias = Literal["receipt", "count", "quarantine", "quarantine_release", "write_off", "dispatch", "return"]
+DocumentKind: TypeAlias = Literal[
+    "receipt", "count", "quarantine", "quarantine_release", "write_off", "dispatch", "return"
+]
 
-DocumentKey: TypeAlias = tuple[str, str, Kind, str]
+DocumentKey: TypeAlias = tuple[str, str, DocumentKind, str]
 """The batch or the order that it is about, the line of that order, its kind and its number."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DocumentedEvent:
     """What a document led to: an event, at this version of its SKU."""
 
     version: int
@@ -34,7 +36,7 @@ class Entry:
 
 
 class StoredDocuments(Protocol):
-    def document(self, key: DocumentKey) -> Sequence[Entry]:
+    def document(self, key: DocumentKey) -> Sequence[DocumentedEvent]:
         """What it led to in earlier transactions, in order."""
         ...
 
@@ -44,15 +46,15 @@ class Documents:
     """Without a `stored` all are in memory."""
 
     stored: StoredDocuments | None = None
-    new: defaultdict[DocumentKey, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    new: defaultdict[DocumentKey, list[DocumentedEvent]] = field(default_factory=lambda: defaultdict(list))
 
-    def get(self, key: DocumentKey) -> list[Entry]:
+    def get(self, key: DocumentKey) -> list[DocumentedEvent]:
         """Nothing for one that was never seen."""
         return [*(self.stored.document(key) if self.stored else ()), *self.new.get(key, ())]
 
     def note(self, event: Event, version: int) -> None:
         if key := key_of(event):
-            self.new[key].append(Entry(version, event))
+            self.new[key].append(DocumentedEvent(version, event))
 
 
 def receipt(of: ReceiveBatch | BatchReceived) -> DocumentKey:

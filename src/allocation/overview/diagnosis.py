@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from allocation.database.schema import REVISION
 from allocation.overview.api import Api
 from allocation.overview.glance import Overview, Unreachable, why
-from allocation.overview.servers import Broker, Database, Tables
+from allocation.overview.servers import BrokerStatus, DatabaseStatus, Tables
 
 LATE = 30.0
 """Seconds. A relay that is there publishes within one, and a consumer reads at once; after an outage both catch up."""
@@ -37,8 +37,8 @@ def problems(overview: Overview) -> list[Problem]:
     return [*_of_database(overview.database), *_of_api(overview), *_of_broker(overview)]
 
 
-def _of_database(database: Database | Unreachable | None) -> Iterator[Problem]:
-    if not isinstance(database, Database):
+def _of_database(database: DatabaseStatus | Unreachable | None) -> Iterator[Problem]:
+    if not isinstance(database, DatabaseStatus):
         yield Problem(f"PostgreSQL: {why(database)}", "bring it back, or start all with `allocation run`")
         return
     if not database.is_current:
@@ -80,7 +80,7 @@ def _of_api(overview: Overview) -> Iterator[Problem]:
     if not isinstance(api, Api):
         elsewhere = "or say where it is with HOST and PORT"
         yield Problem(f"no API at {url} ({api.reason})", f"start it: `allocation serve`, {elsewhere}")
-    elif isinstance(broker, Broker) and broker.run and api.redis_run and api.redis_run != broker.run:
+    elif isinstance(broker, BrokerStatus) and broker.run and api.redis_run and api.redis_run != broker.run:
         yield Problem(f"the API at {url} is that of another service", "say where ours is with HOST and PORT")
     elif api.status != "ready":
         yield Problem(f"the API at {url} is {api.status}", f"see {url}/readyz")
@@ -88,7 +88,7 @@ def _of_api(overview: Overview) -> Iterator[Problem]:
 
 def _of_broker(overview: Overview) -> Iterator[Problem]:
     broker = overview.broker
-    if not isinstance(broker, Broker):
+    if not isinstance(broker, BrokerStatus):
         reason = why(broker).removeprefix("redis: ")
         yield Problem(f"Redis: {reason}", "bring it back; orders are taken meanwhile, and events wait")
     else:

@@ -12,7 +12,7 @@ import redis
 from sqlalchemy import Engine
 
 from allocation.overview.api import Api, api
-from allocation.overview.servers import Broker, Database, broker, database
+from allocation.overview.servers import BrokerStatus, DatabaseStatus, broker, database
 from messaging.errors import Unavailable
 
 T = TypeVar("T")
@@ -33,8 +33,8 @@ class Overview:
     """What the servers answer; None for one that was not asked, since nobody knows where it is. The API was asked at
     `api_url`."""
 
-    database: Database | Unreachable | None
-    broker: Broker | Unreachable | None
+    database: DatabaseStatus | Unreachable | None
+    broker: BrokerStatus | Unreachable | None
     api: Api | Unreachable
     api_url: str
 
@@ -64,14 +64,14 @@ def look(
     )
 
 
-def _ask_database(engine: Engine, time_zone: str) -> Database:
+def _ask_database(engine: Engine, time_zone: str) -> DatabaseStatus:
     try:
         return database(engine, time_zone)
     finally:
         engine.dispose()
 
 
-def _ask_broker(client: redis.Redis) -> Broker:
+def _ask_broker(client: redis.Redis) -> BrokerStatus:
     try:
         return broker(client)
     finally:

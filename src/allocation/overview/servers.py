@@ -42,7 +42,7 @@ class Tables:
 
 
 @dataclass(frozen=True, slots=True)
-class Database:
+class DatabaseStatus:
     """`milliseconds` for one question, on a connection that is open; `tables` only at a revision that we can read.
     `writes`: not a standby, nor one that is set to read only."""
 
@@ -59,7 +59,7 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True)
-class Broker:
+class BrokerStatus:
     """`product` is Redis or Valkey; `run` names this one; `commands`: how far the consumers are behind the command
     stream; `listeners` how many hear quantity changes over pub/sub. `memory_used` is the part of `maxmemory`, None
     where there is no limit, and `policy` what it does at the limit."""
@@ -74,7 +74,7 @@ class Broker:
     policy: str | None = None
 
 
-def database(engine: Engine, zone: str) -> Database:
+def database(engine: Engine, zone: str) -> DatabaseStatus:
     """`zone`: whose day it is by which a batch is overdue. Raises Unavailable."""
     with connection(engine, "REPEATABLE READ") as open_connection, open_connection.begin():
         require_utf8(open_connection)
@@ -82,11 +82,11 @@ def database(engine: Engine, zone: str) -> Database:
         who = open_connection.execute(_WHO).one()
         milliseconds = _milliseconds_since(begun)
         revision = open_connection.execute(_REVISION).scalar() if who.is_migrated else None
-        found = Database(who.version, milliseconds, revision, None, who.writes)
+        found = DatabaseStatus(who.version, milliseconds, revision, None, who.writes)
         return replace(found, tables=_tables(open_connection, zone)) if found.is_current else found
 
 
-def broker(client: redis.Redis) -> Broker:
+def broker(client: redis.Redis) -> BrokerStatus:
     """Raises Unavailable."""
     with redis_faults():
         client.ping()
@@ -96,7 +96,7 @@ def broker(client: redis.Redis) -> Broker:
         server, memory = client.info("server"), client.info("memory")
         [(_, listeners)] = client.pubsub_numsub(CHANGE_BATCH_QUANTITY)
     valkey = server.get("valkey_version")
-    return Broker(
+    return BrokerStatus(
         product="Valkey" if valkey else "Redis",
         version=str(valkey or server.get("redis_version", "")),
         milliseconds=milliseconds,

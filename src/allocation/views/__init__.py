@@ -2,37 +2,37 @@
 and of why there are as many as there are from the log.
 """
 
-from allocation.views.at_risk import AtRisk, Missed
+from allocation.views.at_risk import AtRisk, AtRiskCursor
 from allocation.views.availability import Availability, Day, OnHand, Overdue, Waiting
-from allocation.views.backorders import Backorder, Place
-from allocation.views.batches import Batch, ListedBatch
+from allocation.views.backorders import Backorder, BackorderCursor
+from allocation.views.batches import Batch, BatchCursor
 from allocation.views.holds import Hold
 from allocation.views.moves import Moved
-from allocation.views.orders import Line, Listed, Order, Promise, Summary
+from allocation.views.orders import Line, Order, OrderPage, OrderSummary, Promise
 from allocation.views.products import Incoming, Room, Stock
 from allocation.views.views import Views
 
 __all__ = [
     "AtRisk",
+    "AtRiskCursor",
     "Availability",
     "Backorder",
+    "BackorderCursor",
     "Batch",
+    "BatchCursor",
     "Day",
     "Hold",
     "Incoming",
     "Line",
-    "Listed",
-    "ListedBatch",
-    "Missed",
     "Moved",
     "OnHand",
     "Order",
+    "OrderPage",
+    "OrderSummary",
     "Overdue",
-    "Place",
     "Promise",
     "Room",
     "Stock",
-    "Summary",
     "Views",
     "Waiting",
 ]

@@ -29,7 +29,7 @@ class AtRisk:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Missed:
+class AtRiskCursor:
     """Where a page ends: whose day comes first is first, then by SKU, and then by the version that made the promise, or
     since which the line waits. They may be the same for two parts of a line, and then the one that `waits` is second.
     """
@@ -41,8 +41,8 @@ class Missed:
 
 
 def at_risk(
-    connection: Connection, sku: str | None, after: Missed | None, most: int, zone: str
-) -> tuple[list[AtRisk], Missed | None]:
+    connection: Connection, sku: str | None, after: AtRiskCursor | None, most: int, zone: str
+) -> tuple[list[AtRisk], AtRiskCursor | None]:
     """The next in the order of the days missed, and where they end, if there may be more."""
     about = place(sku, after, most + 1) | {"zone": zone}
     rows = connection.execute(OF_SKU if sku else OF_ALL, about).all()
@@ -50,14 +50,14 @@ def at_risk(
     return [AtRisk(*row[:-1]) for row in rows[:most]], end
 
 
-def place(sku: str | None, after: Missed | None, most: int | None) -> dict[str, object]:
+def place(sku: str | None, after: AtRiskCursor | None, most: int | None) -> dict[str, object]:
     """What the statements want to know, beside the time zone. Without `most` all."""
-    end = asdict(after or Missed())
+    end = asdict(after or AtRiskCursor())
     return end | {"most": most} | ({"skus": forms(sku)} if sku else {})
 
 
-def _end(row: Row[Any]) -> Missed:
-    return Missed(row.needed_by, row.sku, row.version, row.batchref is None)
+def _end(row: Row[Any]) -> AtRiskCursor:
+    return AtRiskCursor(row.needed_by, row.sku, row.version, row.batchref is None)
 
 
 _DAYS = f"least(there_on, date '{LAST}') - greatest(needed_by, date '{FIRST}')"

@@ -30,7 +30,7 @@ class Backorder:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class BackorderCursor:
     """Where a page ends: who is first has the lowest turn."""
 
     sku: str
@@ -39,10 +39,10 @@ class Place:
 
 
 def backorders(
-    connection: Connection, sku: str | None, after: Place | None, most: int, zone: str
-) -> tuple[list[Backorder], Place | None]:
+    connection: Connection, sku: str | None, after: BackorderCursor | None, most: int, zone: str
+) -> tuple[list[Backorder], BackorderCursor | None]:
     """The next by SKU and turn, and where they end, if there may be more."""
-    behind = after or Place("", -100, 0)
+    behind = after or BackorderCursor("", -100, 0)
     about = {"of": sku or behind.sku, "turn": behind.turn, "since": behind.since, "most": most + 1, "zone": zone}
     rows = connection.execute(_OF_SKU if sku else _OF_ALL, about).all()
     found: list[Backorder] = []
@@ -51,7 +51,7 @@ def backorders(
         position = row.position if row.position is not None else position + 1
         found.append(_backorder(row, position))
     last = rows[most - 1] if len(rows) > most else None
-    return found, Place(last.sku, last.turn, last.version) if last else None
+    return found, BackorderCursor(last.sku, last.turn, last.version) if last else None
 
 
 def backorders_of(connection: Connection, orderid: str, zone: str) -> list[Backorder]:

@@ -31,7 +31,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class ListedBatch:
+class BatchCursor:
     """Where a page ends: the last batch, and its day in a list that is by the days."""
 
     ref: str
@@ -85,7 +85,7 @@ def batch(connection: Connection, reference: str, zone: str) -> Batch | None:
 def batches(
     connection: Connection,
     sku: str | None,
-    after: ListedBatch | None,
+    after: BatchCursor | None,
     most: int,
     zone: str,
     *,
@@ -94,7 +94,7 @@ def batches(
 ) -> list[Batch]:
     """The next of a SKU in the order of allocation, or of all: those that are overdue by how long they are, others by
     their references. None behind a batch of another SKU."""
-    last = after or ListedBatch("")
+    last = after or BatchCursor("")
     about: dict[str, object] = {"after": last.ref, "most": most, "zone": zone, "quarantined": quarantined}
     if sku is not None:
         about |= {"sku": sku, "is_first": after is None, "overdue": overdue}

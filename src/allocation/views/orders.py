@@ -139,7 +139,7 @@ _LINES = text(f"""
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class OrderSummary:
     """An order at a glance. `placed` is when it got its first line, null where that was not kept yet."""
 
     orderid: str
@@ -153,18 +153,18 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class OrderPage:
     """`after`: the last order that was looked at; None when there is none behind it."""
 
-    orders: list[Summary]
+    orders: list[OrderSummary]
     after: str | None
 
 
 def listed(  # noqa: PLR0917 - what may be asked
     connection: Connection, after: str, most: int, status: Status | None, sku: str | None, since: datetime | None
-) -> Listed:
+) -> OrderPage:
     """The next orders in the order of their ids, of those that were looked at in one go."""
-    found: list[Summary] = []
+    found: list[OrderSummary] = []
     rows = connection.execute(_ORDERS, {"after": after, "most": LOOKED_AT}).all()
     for row in rows:
         pending, left = row.promised + row.waiting > 0, row.dispatched > 0
@@ -172,10 +172,10 @@ def listed(  # noqa: PLR0917 - what may be asked
         is_late_enough = since is None or (row.placed is not None and row.placed >= since)
         if status in {None, now} and (sku is None or sku in row.skus) and is_late_enough:
             if len(found) == most:
-                return Listed(found, found[-1].orderid)
+                return OrderPage(found, found[-1].orderid)
             figures = int(row.promised), int(row.waiting), int(row.dispatched)
-            found.append(Summary(row.orderid, now, row.placed, row.lines, *figures, row.skus))
-    return Listed(found, rows[-1].orderid if len(rows) == LOOKED_AT else None)
+            found.append(OrderSummary(row.orderid, now, row.placed, row.lines, *figures, row.skus))
+    return OrderPage(found, rows[-1].orderid if len(rows) == LOOKED_AT else None)
 
 
 LOOKED_AT = 1_000

@@ -41,21 +41,21 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class StockPage:
     """`next` is the SKU behind which the next page begins, None for the last."""
 
     shelves: list[Shelf]
     next: str | None
 
 
-def page(connection: Connection, part: str, after: str, most: int, zone: str) -> Page:
+def page(connection: Connection, part: str, after: str, most: int, zone: str) -> StockPage:
     about = {"pattern": _containing(part), "after": after, "most": most + 1, "looked_at": LOOKED_AT}
     found: Sequence[str] = connection.execute(_SKUS if part else _ALL_SKUS, about).scalars().all()
     if len(found) > most:
         behind: str | None = found[most - 1]
     else:
         behind = connection.execute(_LAST_LOOKED_AT, about).scalar() if part else None
-    return Page(list(_shelves(connection, found[:most], zone)), behind)
+    return StockPage(list(_shelves(connection, found[:most], zone)), behind)
 
 
 def _containing(part: str) -> str:

@@ -24,17 +24,17 @@ from allocation.views import (
     stock_history,
     stock_list,
 )
-from allocation.views.at_risk import AtRisk, Missed
+from allocation.views.at_risk import AtRisk, AtRiskCursor
 from allocation.views.availability import Availability
-from allocation.views.backorders import Backorder, Place
-from allocation.views.batches import Batch, ListedBatch
+from allocation.views.backorders import Backorder, BackorderCursor
+from allocation.views.batches import Batch, BatchCursor
 from allocation.views.due_dates import Backlog, Due
 from allocation.views.holds import Hold
 from allocation.views.moves import Moved
-from allocation.views.orders import Listed, Order
+from allocation.views.orders import Order, OrderPage
 from allocation.views.products import Room, Stock
 from allocation.views.stock_history import History
-from allocation.views.stock_list import Page
+from allocation.views.stock_list import StockPage
 from messaging.sql.connections import Database, connection
 
 A = TypeVar("A")
@@ -58,18 +58,22 @@ class Views:
 
     def orders(
         self, after: str, most: int, status: Status | None = None, sku: str | None = None, since: datetime | None = None
-    ) -> Listed:
+    ) -> OrderPage:
         """The next in the order of their ids."""
         return self._ask(orders.listed, after, most, status, sku, since)
 
-    def backorders(self, sku: str | None, after: Place | None, most: int) -> tuple[list[Backorder], Place | None]:
+    def backorders(
+        self, sku: str | None, after: BackorderCursor | None, most: int
+    ) -> tuple[list[Backorder], BackorderCursor | None]:
         """Those who wait, by SKU and turn, behind that place."""
         return self._ask(backorders.backorders, sku, after, most, self.time_zone)
 
     def backorders_of(self, orderid: str) -> list[Backorder]:
         return self._ask_of(backorders.backorders_of, orderid, self.time_zone)
 
-    def at_risk(self, sku: str | None, after: Missed | None, most: int) -> tuple[list[AtRisk], Missed | None]:
+    def at_risk(
+        self, sku: str | None, after: AtRiskCursor | None, most: int
+    ) -> tuple[list[AtRisk], AtRiskCursor | None]:
         """Lines whose day will be missed, in the order of these days, behind that place."""
         return self._ask(at_risk.at_risk, sku, after, most, self.time_zone)
 
@@ -104,7 +108,7 @@ class Views:
         return self._ask_of(batches.batch, reference, self.time_zone)
 
     def batches(
-        self, sku: str | None, after: ListedBatch | None, most: int, *, overdue: bool = False, quarantined: bool = False
+        self, sku: str | None, after: BatchCursor | None, most: int, *, overdue: bool = False, quarantined: bool = False
     ) -> list[Batch]:
         """The next of a SKU in the order of allocation; of all SKUs those that are `overdue`, the latest first, or by
         their references. Perhaps only those that are overdue, or have goods in quarantine."""
@@ -136,7 +140,7 @@ class Views:
         rooms = self.rooms([usual, *older])
         return next((rooms[name] for name in (usual, *older) if rooms[name].purchased), rooms[usual])
 
-    def stock_list(self, part: str, after: str, most: int) -> Page:
+    def stock_list(self, part: str, after: str, most: int) -> StockPage:
         """The next SKUs that have this part in their name, in either case for ASCII letters."""
         pages = [self._ask(stock_list.page, form, after, most, self.time_zone) for form in forms(part)]
         return next((page for page in pages if page.shelves), pages[0])

@@ -17,7 +17,7 @@ from messaging.envelope import Recorded
 from messaging.errors import ClaimLost, Unavailable, UnknownMessage, UnreadableMessage
 from messaging.loops import StatusLog, repeat
 from messaging.outbox.claims import Claim, Deliveries, OutboxMessage
-from messaging.redis.event_stream import Append, Entry, EventStream
+from messaging.redis.event_stream import Append, EventStream, StreamEvent
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class Backfill:
         after = dict(here)  # what Redis has lost since it was compared is a gap, which the next round fills
         messages = self.delivered.messages(self.effect, spans, self.stream.keep)
         for stream, version, body in self._bodies(messages, beyond_us):
-            batch.append(Append(stream, by_stream[stream].token, after[stream], version, [Entry(version, body)]))
+            batch.append(Append(stream, by_stream[stream].token, after[stream], version, [StreamEvent(version, body)]))
             after[stream] = version
             events += 1
             if len(batch) == self.messages_at_once:

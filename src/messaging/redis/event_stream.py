@@ -173,7 +173,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StreamEvent:
     """The `version`-th of its subject. `channel` and `message`: also published, to whoever listens at that moment."""
 
     version: int
@@ -193,7 +193,7 @@ class Append:
     token: int
     after: int
     version: int
-    entries: Sequence[Entry] = ()
+    entries: Sequence[StreamEvent] = ()
 
 
 class EventStream:

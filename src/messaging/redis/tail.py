@@ -23,7 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PublishedEvent:
     """`event` is the CloudEvent in the body, None if it can't be read."""
 
     id: str
@@ -65,7 +65,7 @@ class Tail:
                 self._since = _EPOCH + begin
                 self._read_up_to = min(self._last_old, b"%d-0" % (begin // timedelta(milliseconds=1)), key=_order)
 
-    def read(self, wait: float = 1.0) -> list[Entry]:
+    def read(self, wait: float = 1.0) -> list[PublishedEvent]:
         """What is new, after `wait` seconds at most; nothing then, maybe."""
         with redis_faults():
             answer = self._xread(max(1, int(wait * 1000)))
@@ -93,10 +93,10 @@ class Tail:
     def _xread(self, block: int | None) -> Any:
         return self._client.xread({self._stream: self._read_up_to}, count=self._most, block=block)
 
-    def _is_wanted(self, entry: Entry) -> bool:
+    def _is_wanted(self, entry: PublishedEvent) -> bool:
         return self._subject is None or (entry.event is not None and entry.event.get("subject") == self._subject)
 
-    def _is_new(self, entry: Entry) -> bool:
+    def _is_new(self, entry: PublishedEvent) -> bool:
         try:
             subject, version = str((entry.event or {})["subject"]), int((entry.event or {})["sequence"])
         except (KeyError, ValueError, TypeError):
@@ -107,7 +107,7 @@ class Tail:
             seen = max(seen, self._told_before.get(subject, 0))  # what was published before we came is not new
         return version > seen
 
-    def _is_lately(self, entry: Entry) -> bool:
+    def _is_lately(self, entry: PublishedEvent) -> bool:
         """Whether it happened in the last time that is wanted: that was perhaps not read when the stream was lost."""
         if self._since is None:
             return False
@@ -135,13 +135,13 @@ class Tail:
         return {subject: version for subject, version in found if version is not None}
 
 
-def _entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> PublishedEvent:
     body = (fields or {}).get(b"event", b"")
     try:
         event = json.loads(body)
     except ValueError:
         event = None
-    return Entry(entry_id.decode(), body, event if isinstance(event, dict) else None)
+    return PublishedEvent(entry_id.decode(), body, event if isinstance(event, dict) else None)
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from allocation.domain.commands import Allocate, CreateBatch, Mode, PlaceOrder, 
 from allocation.domain.errors import InvalidSku
 from allocation.domain.lines import OrderLine
 from allocation.entrypoints.bulk.csv_files import BadCsv, Row
-from allocation.entrypoints.bulk.kinds import Kind, Reading, Result
+from allocation.entrypoints.bulk.kinds import FileKind, Reading, Result
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.service_layer.mails import IMPORT
 from allocation.validation import ALLOCATE, CREATE_BATCH
@@ -94,14 +94,14 @@ def _in_words(line: OrderLine) -> str:
     return f"order {line.orderid}, line {line.lineid}, {line.qty:,} of {line.sku}"
 
 
-BATCHES = Kind(
+BATCHES = FileKind(
     schema=CREATE_BATCH,
     required=("ref", "sku", "qty"),
     optional=("eta", "expires", "location"),
     results=(Result.ADDED, Result.ALREADY_THERE, Result.REFUSED),
     result_of=_result_of_batch,
 )
-ORDERS = Kind(
+ORDERS = FileKind(
     schema=ALLOCATE,
     required=("orderid", "sku", "qty"),
     optional=("lineid",),
@@ -110,7 +110,7 @@ ORDERS = Kind(
 )
 
 
-def whole_orders(mode: Mode) -> Kind:
+def whole_orders(mode: Mode) -> FileKind:
     """Neighbouring rows of one order are placed together."""
     results = (Result.ALLOCATED, Result.PARTLY_ALLOCATED, Result.WAITING, *ORDERS.results[1:])
     return replace(ORDERS, results=results, result_of=_result_of_order, mode=mode)
@@ -149,7 +149,7 @@ class Import:
     """
 
     handle_together: Callable[[Sequence[Request]], list[Outcome]]
-    kind: Kind
+    kind: FileKind
     columns: Mapping[str, str]
     shortages: Shortages = field(default_factory=Shortages)
 

@@ -40,7 +40,7 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FileKind:
     """What a file may hold: its fields, and the results that its rows may have, as they are counted."""
 
     schema: Schema[Any]

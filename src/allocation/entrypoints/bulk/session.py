@@ -16,7 +16,7 @@ from allocation.config import Settings
 from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
 from allocation.entrypoints.bulk.exporting import STDOUT, Export, write
 from allocation.entrypoints.bulk.importing import BATCHES, Import, RowResult, Shortages, handling
-from allocation.entrypoints.bulk.kinds import Kind, Result
+from allocation.entrypoints.bulk.kinds import FileKind, Result
 from allocation.entrypoints.bulk.progress import Show, progress
 from allocation.entrypoints.command_line.failures import INTERRUPTED
 from allocation.entrypoints.command_line.output import echo_json, in_json
@@ -44,7 +44,7 @@ _SIMPLY_CALLED = {
 
 def import_file(
     settings: Settings,
-    kind: Kind,
+    kind: FileKind,
     *,
     file: Path,
     mapped: dict[str, str],
@@ -116,7 +116,7 @@ def export_file(settings: Settings, export: Export, file: Path, *, as_json: bool
 class Report:
     """Refused rows, or all of them, how far it is, and the counts."""
 
-    def __init__(self, kind: Kind, file: CsvFile, *, verbose: bool, as_json: bool) -> None:
+    def __init__(self, kind: FileKind, file: CsvFile, *, verbose: bool, as_json: bool) -> None:
         self._kind = kind
         self._file = file
         self._verbose = verbose
@@ -212,7 +212,7 @@ class _DoesNotFit(click.ClickException):
     exit_code = 2
 
 
-def _columns(kind: Kind, mapped: dict[str, str], where: list[Condition], file: CsvFile) -> dict[str, str]:
+def _columns(kind: FileKind, mapped: dict[str, str], where: list[Condition], file: CsvFile) -> dict[str, str]:
     for field, column in mapped.items():
         if field not in kind.fields:
             raise click.UsageError(f"there is no field {field!r} to map; there are {', '.join(kind.fields)}")
@@ -234,7 +234,7 @@ def _columns(kind: Kind, mapped: dict[str, str], where: list[Condition], file: C
     return columns
 
 
-def _require_no_near_miss(kind: Kind, field: str, others: Iterable[str], *, is_there: bool) -> None:
+def _require_no_near_miss(kind: FileKind, field: str, others: Iterable[str], *, is_there: bool) -> None:
     """What is left out in silence for a slip of the pen changes what a row means."""
     is_meant, beside = (is_spelled_like, "beside") if is_there else (_is_nearly, "but none")
     or_none = f", or with --map {field}= that there is none" if field in kind.optional else ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from allocation.domain.explaining import Verdict
     from allocation.domain.lines import LineTerms
     from allocation.domain.ordering import Status
-    from allocation.views import AtRisk, Backorder, Batch, Hold, Line, Summary, Views
+    from allocation.views import AtRisk, Backorder, Batch, Hold, Line, OrderSummary, Views
 
 Item = TypeVar("Item")
 End = TypeVar("End")
@@ -246,15 +246,15 @@ def _held(views: Views, sku: str | None) -> Iterator[Hold]:
 
 
 def _batches(views: Views, sku: str | None, overdue: bool, quarantined: bool) -> Iterator[Batch]:
-    from allocation.views import ListedBatch
+    from allocation.views import BatchCursor
 
-    after: ListedBatch | None = None
+    after: BatchCursor | None = None
     while some := views.batches(sku, after, _A_PAGE, overdue=overdue, quarantined=quarantined):
         yield from some
-        after = ListedBatch(some[-1].ref, some[-1].eta)
+        after = BatchCursor(some[-1].ref, some[-1].eta)
 
 
-def _listed(views: Views, state: Status | None, sku: str | None, since: datetime | None) -> Iterator[Summary]:
+def _listed(views: Views, state: Status | None, sku: str | None, since: datetime | None) -> Iterator[OrderSummary]:
     after: str | None = ""
     while after is not None:
         page = views.orders(after, _A_PAGE, state, sku, since)
@@ -273,7 +273,7 @@ def _of_late(one: AtRisk) -> list[str]:
     return [_day(one.needed_by), f"{one.days:,}", *of_line, one.batchref or "waits", _day(one.eta)]
 
 
-def _of_order(one: Summary) -> list[str]:
+def _of_order(one: OrderSummary) -> list[str]:
     figures = (f"{number:,}" for number in (one.lines, one.promised, one.waiting, one.dispatched))
     return [one.orderid, one.status, *figures, _moment(one.placed), ", ".join(one.skus)]
 

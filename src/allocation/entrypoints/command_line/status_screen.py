@@ -17,7 +17,7 @@ from allocation.database.schema import REVISION
 from allocation.entrypoints.command_line.addresses import without_password
 from allocation.overview import Api, Overview, Problem, Unreachable, why
 from allocation.overview.diagnosis import duration_in_words
-from allocation.overview.servers import Broker, Database, Tables
+from allocation.overview.servers import BrokerStatus, DatabaseStatus, Tables
 from allocation.views.stock_totals import MOST
 from messaging.redis.lag import Lag
 from messaging.sql.exclusive import Holder
@@ -35,13 +35,13 @@ def as_object(settings: Settings, overview: Overview, problems: list[Problem]) -
         "database": {"where": without_password(settings.database_url) or None, **_of_database(database)},
         "redis": {"where": without_password(settings.redis_url) or None, **_of_broker(broker)},
         "api": {"where": overview.api_url, **_of_api(overview.api)},
-        **_of_tables(database.tables if isinstance(database, Database) else None),
+        **_of_tables(database.tables if isinstance(database, DatabaseStatus) else None),
     }
 
 
 def screen(settings: Settings, overview: Overview, problems: list[Problem]) -> Iterator[RenderableType]:
     yield _servers(settings, overview)
-    if isinstance(overview.database, Database) and overview.database.tables:
+    if isinstance(overview.database, DatabaseStatus) and overview.database.tables:
         tables = overview.database.tables
         yield _effects(tables)
         yield _commands(tables, overview.broker)
@@ -52,8 +52,8 @@ def screen(settings: Settings, overview: Overview, problems: list[Problem]) -> I
         yield Text.assemble((f"{problem.what}", "bold red"), ": ", problem.helps)
 
 
-def _of_database(database: Database | Unreachable | None) -> dict[str, Any]:
-    if not isinstance(database, Database):
+def _of_database(database: DatabaseStatus | Unreachable | None) -> dict[str, Any]:
+    if not isinstance(database, DatabaseStatus):
         return {"answers": False, "error": why(database)}
     return {
         "answers": True,
@@ -65,8 +65,8 @@ def _of_database(database: Database | Unreachable | None) -> dict[str, Any]:
     }
 
 
-def _of_broker(broker: Broker | Unreachable | None) -> dict[str, Any]:
-    if not isinstance(broker, Broker):
+def _of_broker(broker: BrokerStatus | Unreachable | None) -> dict[str, Any]:
+    if not isinstance(broker, BrokerStatus):
         return {"answers": False, "error": why(broker)}
     return {"answers": True, **asdict(broker)}
 
@@ -98,14 +98,14 @@ def _servers(settings: Settings, overview: Overview) -> Table:
     table = _table("Servers", "", "", "")
     database, broker = overview.database, overview.broker
     where = without_password(settings.database_url) or f"embedded in {settings.home}"
-    if not isinstance(database, Database):
+    if not isinstance(database, DatabaseStatus):
         table.add_row("PostgreSQL", where, Text(why(database), "red"))
     else:
         revision = f"schema {database.revision or 'missing'}" + ("" if database.is_current else f", not {REVISION}")
         text = f"answers in {database.milliseconds:g} ms, {revision}"
         table.add_row(f"PostgreSQL {database.version}", where, Text(text, "" if database.is_current else "red"))
     where = without_password(settings.redis_url) or f"embedded in {settings.home}"
-    if not isinstance(broker, Broker):
+    if not isinstance(broker, BrokerStatus):
         table.add_row("Redis", where, Text(why(broker), "red"))
     else:
         table.add_row(f"{broker.product} {broker.version}", where, f"answers in {broker.milliseconds:g} ms")
@@ -136,10 +136,10 @@ def _effects(tables: Tables) -> Table:
     return table
 
 
-def _commands(tables: Tables, broker: Broker | Unreachable | None) -> Table:
+def _commands(tables: Tables, broker: BrokerStatus | Unreachable | None) -> Table:
     table = _table("Inbound over Redis", "", "")
     behind, listened = "", ""
-    if isinstance(broker, Broker):
+    if isinstance(broker, BrokerStatus):
         behind, listened = "; ".join(_behind(broker.commands)), f"{broker.listeners} listening"
     table.add_row(f"stream {COMMANDS}", _held(tables.command_stream), behind)
     table.add_row(f"channel {CHANGE_BATCH_QUANTITY}", _held(tables.bridge), listened)

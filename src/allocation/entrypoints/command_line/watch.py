@@ -19,7 +19,7 @@ from allocation.entrypoints.command_line.output import echo_json, in_json, json_
 from allocation.entrypoints.command_line.parameters import Name, Number
 
 if TYPE_CHECKING:
-    from messaging.redis.tail import Entry, Tail
+    from messaging.redis.tail import PublishedEvent, Tail
 
 _PAUSE = 0.5
 _EVER = timedelta(days=100_000)
@@ -85,7 +85,9 @@ def watch(
         return
 
 
-def _entries(settings: Settings, skus: list[str] | None, since: timedelta | None, *, follow: bool) -> Iterator[Entry]:
+def _entries(
+    settings: Settings, skus: list[str] | None, since: timedelta | None, *, follow: bool
+) -> Iterator[PublishedEvent]:
     """Until nobody reads what we print, or, unless we `follow`, up to what was there.
 
     Raises Unavailable when Redis is not there at first.
@@ -106,7 +108,7 @@ def _entries(settings: Settings, skus: list[str] | None, since: timedelta | None
         yield from _read(tail)
 
 
-def _read(tail: Tail) -> list[Entry]:
+def _read(tail: Tail) -> list[PublishedEvent]:
     from messaging.errors import Unavailable
 
     try:
@@ -123,7 +125,9 @@ def _read(tail: Tail) -> list[Entry]:
         return entries
 
 
-def _wanted(entries: Iterator[Entry], skus: list[str] | None, orderids: list[str] | None) -> Iterator[Entry]:
+def _wanted(
+    entries: Iterator[PublishedEvent], skus: list[str] | None, orderids: list[str] | None
+) -> Iterator[PublishedEvent]:
     for entry in entries:
         event = entry.event or {}
         data = event.get("data")
@@ -132,14 +136,14 @@ def _wanted(entries: Iterator[Entry], skus: list[str] | None, orderids: list[str
             yield entry
 
 
-def _limited(entries: Iterator[Entry], limit: int | None) -> Iterator[Entry]:
+def _limited(entries: Iterator[PublishedEvent], limit: int | None) -> Iterator[PublishedEvent]:
     for number, entry in enumerate(entries, start=1):
         yield entry
         if number == limit:
             return
 
 
-def _print(entry: Entry, as_json: bool) -> None:
+def _print(entry: PublishedEvent, as_json: bool) -> None:
     if not as_json:
         click.echo(_line(entry), color=False if os.environ.get("NO_COLOR") else None)
     elif entry.event is None:
@@ -149,7 +153,7 @@ def _print(entry: Entry, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: PublishedEvent) -> str:
     from allocation.entrypoints.command_line.event_lines import colour_of, event_in, in_a_line, moment_of, printable
 
     if entry.event is None:

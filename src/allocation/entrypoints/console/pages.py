@@ -18,7 +18,7 @@ from allocation.entrypoints.console.feed import NEWEST, Streams, newer, shown, s
 from allocation.entrypoints.console.page_setup import add_errors, add_looks
 from allocation.entrypoints.console.sign_in import add_sign_in
 from allocation.entrypoints.console.visitors import Visitors
-from allocation.views import Missed, Place
+from allocation.views import AtRiskCursor, BackorderCursor
 from messaging.envelope import LONGEST_TEXT
 from messaging.sql.log_reader import EventFilter
 
@@ -112,15 +112,15 @@ def _add_stock(console: Blueprint, service: Service) -> None:
         )
 
 
-def _place() -> Place | None:
+def _place() -> BackorderCursor | None:
     """Where the page before ended."""
     turn, since = request.args.get("turn", type=int), request.args.get("since", type=int)
     if turn is None or since is None or not (-9 <= turn <= 0 < since < 2**63):
         return None
-    return Place(_text("of"), turn, since)
+    return BackorderCursor(_text("of"), turn, since)
 
 
-def _missed() -> Missed | None:
+def _missed() -> AtRiskCursor | None:
     """Where the page before ended."""
     version = request.args.get("version", type=int)
     try:
@@ -129,7 +129,7 @@ def _missed() -> Missed | None:
         return None
     if version is None or not (0 < version < 2**63):
         return None
-    return Missed(day, _text("of"), version, bool(_text("waits")))
+    return AtRiskCursor(day, _text("of"), version, bool(_text("waits")))
 
 
 def _text(name: str) -> str:

@@ -14,7 +14,7 @@ from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer
 from allocation.entrypoints.v1.queries import AT_MISSED, OfAtRisk, cursor_at, link_to, place_of
-from allocation.views import AtRisk, Missed
+from allocation.views import AtRisk, AtRiskCursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         return answer(LinesAtRisk(items, following), headers=link_to(following))
 
 
-def _missed(cursor: str | None) -> Missed | None:
+def _missed(cursor: str | None) -> AtRiskCursor | None:
     """Raises BadParameter."""
     if cursor is None:
         return None
     day, sku, version, waits = place_of(cursor, AT_MISSED)
-    return Missed(date.fromisoformat(day), sku, version, waits)
+    return AtRiskCursor(date.fromisoformat(day), sku, version, waits)

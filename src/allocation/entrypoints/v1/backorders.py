@@ -14,7 +14,7 @@ from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer
 from allocation.entrypoints.v1.queries import AT_BACKORDER, OfBackorders, cursor_at, link_to, place_of
-from allocation.views import Backorder, Place
+from allocation.views import Backorder, BackorderCursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         """List the lines that wait. By SKU, in the turn in which they are served, each with what it needs of one batch
         and the largest room there is."""
         query = queries.read(OfBackorders)
-        place = Place(*place_of(query.cursor, AT_BACKORDER)) if query.cursor else None
+        place = BackorderCursor(*place_of(query.cursor, AT_BACKORDER)) if query.cursor else None
         if place and query.sku not in {None, place.sku}:
             raise queries.unknown_cursor()
         items, end = service.views.backorders(query.sku, place, query.limit)

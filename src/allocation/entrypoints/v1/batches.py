@@ -34,7 +34,7 @@ from allocation.entrypoints.v1.queries import (
     place_of,
 )
 from allocation.service_layer.messages import quarantine, stock
-from allocation.views import Batch, ListedBatch, Moved
+from allocation.views import Batch, BatchCursor, Moved
 
 CommandAboutBatch: TypeAlias = (
     ChangeBatchQuantity | ReceiveBatch | CountBatch | Quarantine | ReleaseQuarantine | WriteOff
@@ -79,14 +79,14 @@ _EXPECTED = Answer(
 )
 
 
-def _end_of_page(query: OfBatches) -> ListedBatch | None:
+def _end_of_page(query: OfBatches) -> BatchCursor | None:
     """Raises BadParameter."""
     if query.cursor is None:
         return None
     sku, day, ref = place_of(query.cursor, AT_LISTED_BATCH)
     if sku != (query.sku or "") or bool(day) != query.overdue:
         raise queries.unknown_cursor()
-    return ListedBatch(ref, date.fromisoformat(day) if day else None)
+    return BatchCursor(ref, date.fromisoformat(day) if day else None)
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:

@@ -27,7 +27,7 @@ from allocation.entrypoints.v1.queries import (
     place_of,
 )
 from allocation.service_layer.messages import ordering
-from allocation.views import Line, Moved, Order, Promise, Summary
+from allocation.views import Line, Moved, Order, OrderSummary, Promise
 from messaging.envelope import Outcome
 
 CommandAboutOrder: TypeAlias = ChangeLine | ReleaseLine | CancelOrder | Dispatch | ReturnLine
@@ -62,7 +62,7 @@ class Orders:
     """A page of orders, in the order of their ids; `next` is the cursor of the next page, null on the last. Few or none
     may be on a page that has one behind it."""
 
-    items: list[Summary]
+    items: list[OrderSummary]
     next: str | None
 
 
@@ -89,7 +89,7 @@ _PLACED = Answer(
 )
 _AGAIN = Answer("It was placed before: the order as it is now.", _PLACED.example, has_location=True)
 _MOMENT = datetime(2030, 12, 1, 12, tzinfo=UTC)
-_SUMMARY = Summary("order-1", "open", _MOMENT, 2, 7, 1, 5, ["RED-CHAIR", "TABLE"])
+_SUMMARY = OrderSummary("order-1", "open", _MOMENT, 2, 7, 1, 5, ["RED-CHAIR", "TABLE"])
 _LISTED = Answer("A page.", Orders([_SUMMARY], cursor_at("order-1")))
 _CHANGED = Answer("The order as it is now, and the lines that lost their place.", _example("open", 7, 5))
 _CANCELLED = Answer("The order as it is now.", _example("cancelled", 0, 5))
