@@ -107,7 +107,7 @@ class Service:
         def ask() -> Explanation:
             with self.looking() as uow:
                 products = [uow.products.get(form) for form in forms(sku)]
-                known = next((product for product in products if product.version_number), products[0])
+                known = next((product for product in products if product.is_known), products[0])
                 return explaining.explain(known, qty, terms)
 
         return self.bus.retry(ask)

@@ -34,8 +34,7 @@ class MessageBus(Generic[U]):
     """`refusals` are the errors by which the domain says no.
 
     `streams` gives those that a command changes, if it names them: then it shares a transaction with the commands that
-    wait beside it, in at most `transactions` at once. `name_of` a command is what its fingerprints are made with.
-    Those that are long at work go `apart`.
+    wait beside it. `name_of` a command is what its fingerprints are made with. Those that are long at work go `apart`.
     """
 
     routes: Routes[U]
@@ -45,14 +44,13 @@ class MessageBus(Generic[U]):
     observer: Observer = field(default_factory=Observer)
     streams: Callable[[object], Collection[str]] = lambda _: ()
     name_of: Callable[[object], str] = lambda command: type(command).__name__
-    transactions: int = 1
     apart: Apart[U] | None = None
 
     def __post_init__(self) -> None:
         self._contention = Contention()
         self._brief_retry = replace(self.retry, conflict_deadline=min(self.retry.conflict_deadline, 0.1))
         self._coalescer: Coalescer[Request, Outcome] = Coalescer(
-            partial(self._handle, independent=True), LEFT_OUT, self._contention.is_fresh, at_once=self.transactions
+            partial(self._handle, independent=True), LEFT_OUT, self._contention.is_fresh
         )
 
     def handle(self, command: object, metadata: Metadata | None = None, message_id: str | None = None) -> Any:
@@ -174,22 +172,23 @@ class MessageBus(Generic[U]):
                     group.met_at |= set(uow.streams)
                     raise
         except ConcurrencyConflict as conflict:
-            if self._may_come_again(group):
+            if self._gives_back(group):
                 guarded(self.retry.again, conflict)
                 return [LEFT_OUT for _ in group.requests]
             raise
         guarded(self.observer.happened, log)
         return outcomes
 
-    def _may_come_again(self, group: _Group) -> bool:
-        """Whether a group that has lost is left for a transaction that waits for a lock; else it runs again, and waits
-        unless its streams are together by chance."""
+    def _gives_back(self, group: _Group) -> bool:
+        """Note that a group was slower than others, and have its next attempt wait for locks, unless its streams are
+        together by chance. True: its requests go back to the queue, for a group of their own; False: it runs again."""
         streams = self._streams_of(group.requests)
         if len(streams) > 1 and group.independent:
             return False
         self._contention.note(streams)
-        may_come_again, group.lock = group.lock == "skip" and not group.unanswered, "wait"
-        return may_come_again
+        gives_back = group.lock == "skip" and not group.unanswered
+        group.lock = "wait"
+        return gives_back
 
     def _streams_of(self, requests: Sequence[Request]) -> set[str]:
         return {stream for request in requests for stream in self.streams(request.command)}

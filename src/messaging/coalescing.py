@@ -1,7 +1,7 @@
 """Group commit: commands that wait at the same time share one transaction, whatever they are about.
 
-A command that finds nobody waiting runs at once, in its own thread. While as many transactions are in flight as may
-be, others queue up; when one ends, the first of the queue takes those behind it along. Each keeps its own answer.
+A command that finds nobody waiting runs at once, in its own thread. While a transaction is in flight, others queue up;
+when it ends, the first of the queue takes those behind it along. Each keeps its own answer.
 
 Commands of one stream run in the order in which they came. A stream that is in flight, or that another process has
 locked, holds up its own commands only: they are passed over. A stream for which processes contend has groups of its
@@ -18,6 +18,8 @@ from threading import Event, Lock
 from typing import Generic, Protocol, TypeVar
 
 from messaging.errors import ConflictRetriesExhausted, Unavailable
+
+_MOST_AT_LOCKS = 4
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,7 +50,7 @@ class _Waiter(Generic[T, R]):
 
 class Coalescer(Generic[T, R]):
     """`run_together` is called with at most `most` items, at most `at_once` times at once. `contended` tells whether
-    processes have just met at a stream: for such, it is called at most `at_locks` times at once besides."""
+    processes have just met at a stream: for such, it is called a few times at once besides."""
 
     def __init__(
         self,
@@ -57,13 +59,12 @@ class Coalescer(Generic[T, R]):
         contended: Callable[[Collection[str]], bool] = lambda _: False,
         *,
         at_once: int = 1,
-        at_locks: int = 4,
         most: int = 50,
     ) -> None:
         self._run_together = run_together
         self._left_out = left_out
         self._contended = contended
-        self._room = {False: at_once, True: at_locks}  # for groups that wait for a lock, and for others
+        self._room = {False: at_once, True: _MOST_AT_LOCKS}  # by whether the group waits for a lock
         self._most = most
         self._lock = Lock()
         self._waiting: deque[_Waiter[T, R]] = deque()

@@ -318,7 +318,7 @@ def test_a_product_that_another_process_has_locked_holds_up_its_own_commands_onl
     """Both come while another transaction is in flight, so they begin in one group."""
     for sku in ("HOT", "LAMP", "TABLE"):
         service.bus.handle(commands.CreateBatch(f"of-{sku}", sku, 100))
-    bus = replace(service.bus, transactions=1)
+    bus = service.bus
     of_other_process = text("SELECT FROM products WHERE sku = :sku FOR UPDATE")
 
     with ThreadPoolExecutor(3) as pool, connection(engine, "READ COMMITTED") as other:

@@ -162,6 +162,7 @@ def test_batches_of_all_products_are_listed_and_those_that_somebody_must_see_to(
     for _ in range(2):
         assert listed("&overdue=true") == ["first", "a", "b"], "what has expired is no use when it comes"
         assert listed("&overdue=true&sku=LAMP") == ["b", "a"], "in the order of allocation"
+        assert service.views.due_dates().overdue_batches == 3, "the metric and the status count what is listed"
         given(service, commands.ApplyDueDates("LAMP", ("a",)), commands.ApplyDueDates("SOFA", ("first",)))
     assert listed("&quarantined=true") == ["here", "old"]
     assert listed("&quarantined=true&sku=LAMP") == ["here"]

@@ -458,7 +458,7 @@ def test_commands_that_wait_at_the_same_time_share_a_transaction_whatever_their_
     world = World()
     table: Routes[Talk] = Routes()
     table.command(Say, say_slowly)
-    bus = MessageBus(table, world.unit_of_work, TooLoudError, streams=lambda cmd: [cmd.word], transactions=1)  # type: ignore[attr-defined]  # it is Say
+    bus = MessageBus(table, world.unit_of_work, TooLoudError, streams=lambda cmd: [cmd.word])  # type: ignore[attr-defined]  # it is Say
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(bus.handle, Say("first"))]
         assert entered.wait(10)

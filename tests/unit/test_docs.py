@@ -281,6 +281,8 @@ def test_the_map_of_the_house_shows_what_is_there() -> None:
         depth = (len(line) - len(line.lstrip())) // 2
         above[depth:] = [line.split()[0]]
         assert (ROOT / "".join(above)).exists(), "".join(above)
+    modules = {file.name for file in (ROOT / "src/allocation/domain").glob("*.py")} - {"__init__.py"}
+    assert modules <= set(house.split()), "of the rules, all are there"
 
 
 def test_the_list_of_decisions_is_complete() -> None:

@@ -315,5 +315,5 @@ def test_a_promise_that_was_broken_in_this_transaction_is_not_broken_again() -> 
     ],
 )
 def test_a_refusal_can_be_copied_and_sent_to_another_process(refusal: DomainError) -> None:
-    for other in (copy(refusal), pickle.loads(pickle.dumps(refusal)), type(refusal).restored(str(refusal))):
-        assert (type(other), str(other)) == (type(refusal), str(refusal))
+    for other in (copy(refusal), pickle.loads(pickle.dumps(refusal))):
+        assert (type(other), str(other), other.numbers) == (type(refusal), str(refusal), refusal.numbers)

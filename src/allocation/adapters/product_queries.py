@@ -44,7 +44,7 @@ from messaging.sql.moments import moment_from
 from messaging.sql.statements import compiled, rows_of
 from messaging.sql.tables import event_log
 
-TERMS = TypeAdapter(LineTerms)
+LINE_TERMS = TypeAdapter(LineTerms)
 
 AT_HAND = 20
 """Of so many open batches a product is loaded with, the preferred ones: mostly the first has room."""
@@ -76,10 +76,10 @@ def holds_from(sku: str, found: list[Any]) -> list[Hold]:
 
 
 def terms_from(stored: dict[str, Any] | None) -> LineTerms:
-    return SINGLE_LINE if stored is None else TERMS.validate_python(stored)
+    return SINGLE_LINE if stored is None else LINE_TERMS.validate_python(stored)
 
 
-def place_of(location: str) -> int:
+def location_bit(location: str) -> int:
     """A bit, by which a line that wants none of it is passed over in the index. Two locations may share one: then the
     rule passes it over."""
     return 1 << crc32(location.encode()) % 62
@@ -237,7 +237,7 @@ _NEVER: ColumnElement[Any] = literal_column("CAST('-infinity' AS date)")
 _EVER: ColumnElement[Any] = literal_column("CAST('infinity' AS date)")
 
 
-def _place_of(of: Any) -> ColumnElement[Any]:
+def _preference(of: Any) -> ColumnElement[Any]:
     """Batch.preference"""
     return tuple_(func.coalesce(of.eta, _NEVER), func.coalesce(of.expires, _EVER), of.added)
 
@@ -250,7 +250,7 @@ _promised_later = (
         allocations.c.sku == _onward.c.sku,
         allocations.c.qty > literal_column("0"),
         allocations.c.qty <= _onward.c.room,
-        _place_of(batches.c) > _place_of(_onward.c),
+        _preference(batches.c) > _preference(_onward.c),
         _keeps > tuple_(_onward.c.keeps, _onward.c.version),
     )
     .order_by(-allocations.c.priority, allocations.c.version)

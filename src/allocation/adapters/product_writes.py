@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import or_
 
-from allocation.adapters.product_queries import ALLOCATION_COLUMNS, BATCH_FIELDS, DOCUMENT_KEY, TERMS, place_of
+from allocation.adapters.product_queries import ALLOCATION_COLUMNS, BATCH_FIELDS, DOCUMENT_KEY, LINE_TERMS, location_bit
 from allocation.database.tables import (
     allocations,
     backorders,
@@ -49,9 +49,9 @@ _COUNTERS = {
         "quarantined_quantity": "quarantined_quantity",
     }.items()
 }
-_TERMS = ("eta", "expires", "initial_eta", "initial_expires", "added", "overdue", "expired")
-_terms_of = attrgetter(*_TERMS)
-_PLACES_OF_TERMS = [BATCH_FIELDS.index(name) for name in _TERMS]
+_DATES = ("eta", "expires", "initial_eta", "initial_expires", "added", "overdue", "expired")
+_dates_of = attrgetter(*_DATES)
+_PLACES_OF_DATES = [BATCH_FIELDS.index(name) for name in _DATES]
 
 
 def of_products(now: Iterable[Product], versions: Mapping[str, int]) -> Iterator[Statement]:
@@ -81,14 +81,14 @@ def of_batches(now: Iterable[Batch], rows: Mapping[str, tuple[Any, ...] | None])
         if after == before:
             continue
         key: Row = {"sku": batch.sku, "reference": batch.reference}
-        if tuple(before[place] for place in _PLACES_OF_TERMS) != _terms_of(batch):
-            moved.append(key | {name: getattr(batch, name) for name in _TERMS})
+        if tuple(before[place] for place in _PLACES_OF_DATES) != _dates_of(batch):
+            moved.append(key | {name: getattr(batch, name) for name in _DATES})
         by: Row = {column: after[place] - before[place] for column, place in _COUNTERS.items()}
         if any(by.values()):
             differing.append(key | by)
     yield _INSERT_BATCH_REFERENCES, created
     yield _INSERT_BATCHES, created
-    yield _UPDATE_TERMS, moved  # first, since nothing is dispatched of a batch that is expected
+    yield _UPDATE_DATES, moved  # first, since nothing is dispatched of a batch that is expected
     yield _UPDATE_BATCHES, differing
 
 
@@ -191,7 +191,7 @@ def backorder_row(line: PlacedLine) -> Row:
         "needs": 1 if line.terms.may_split else line.waiting,
         "turn": -line.terms.priority,
         "needed_by": line.terms.needed_by,
-        "places": reduce(or_bits, map(place_of, line.terms.locations)) if line.terms.locations else ANYWHERE,
+        "places": reduce(or_bits, map(location_bit, line.terms.locations)) if line.terms.locations else ANYWHERE,
     }
 
 
@@ -212,7 +212,7 @@ def _line_row(line: PlacedLine) -> Row:
         "others": versions[1:] or None,
         "returned": line.returned,
         "since": line.since or None,
-        "terms": None if line.terms is SINGLE_LINE else TERMS.dump_python(line.terms, mode="json"),
+        "terms": None if line.terms is SINGLE_LINE else LINE_TERMS.dump_python(line.terms, mode="json"),
     }
 
 
@@ -222,9 +222,9 @@ _UPDATE_PRODUCTS = update_rows(products, ["sku"], _COUNTS)
 
 _BATCH_KEY = ("sku", "reference")
 _INSERT_BATCH_REFERENCES = insert_rows(batch_references, "reference", "sku")
-_INSERT_BATCHES = insert_rows(batches, *_BATCH_KEY, "initial_quantity", "location", *_TERMS, *_COUNTERS)
+_INSERT_BATCHES = insert_rows(batches, *_BATCH_KEY, "initial_quantity", "location", *_DATES, *_COUNTERS)
 _UPDATE_BATCHES = update_rows(batches, _BATCH_KEY, adds=tuple(_COUNTERS))
-_UPDATE_TERMS = update_rows(batches, _BATCH_KEY, _TERMS)
+_UPDATE_DATES = update_rows(batches, _BATCH_KEY, _DATES)
 
 _TOUCH_ORDERS = insert_or_update_rows(
     orders, ["orderid"], ["cancelled"], lambda given: {"cancelled": or_(orders.c.cancelled, given.cancelled)}

@@ -34,7 +34,7 @@ class QueueReader:
 
     @classmethod
     def of(cls, ask: Ask, batch: Batch, day: date | None) -> QueueReader:
-        return cls(ask, {"sku": batch.sku, "day": day, "place": queries.place_of(batch.location)})
+        return cls(ask, {"sku": batch.sku, "day": day, "place": queries.location_bit(batch.location)})
 
     def pages(self, room: Callable[[], int], served: Container[LineKey]) -> Iterator[list[LineKey]]:
         """Who may be served, in turn, as far as they fit the room that there is by then; of those who are `served` only

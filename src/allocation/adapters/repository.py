@@ -44,14 +44,14 @@ class SqlAlchemyProducts:
         self._versions: dict[str, int] = {}
         self._counts: dict[str, tuple[int, int]] = {}
         self._due: dict[str, list[Hold]] = {}
-        self._holds: dict[HoldKey, Hold | None] = {}
+        self._holds_read: dict[HoldKey, Hold | None] = {}
         self._open: defaultdict[str, list[str]] = defaultdict(list)
         self._rows: dict[str, tuple[Any, ...] | None] = {}
-        self._lines: dict[LineKey, PlacedLine | None] = {}
+        self._lines_read: dict[LineKey, PlacedLine | None] = {}
         self._others: dict[LineKey, list[int]] = {}
         self._orders: dict[str, bool] = {}
         self._whole_orders: set[str] = set()
-        self._documents: dict[DocumentKey, list[DocumentedEvent]] = {}
+        self._documents_read: dict[DocumentKey, list[DocumentedEvent]] = {}
         self.locked_elsewhere: set[str] = set()
         # As it is now:
         self._new: list[NewEvent[Event]] = []
@@ -75,18 +75,18 @@ class SqlAlchemyProducts:
         """As it was read."""
         if sku not in self._loaded:
             if sku not in self._versions:
-                those_of_lines = (line.sku for line in self._lines.values() if line)
+                those_of_lines = (line.sku for line in self._lines_read.values() if line)
                 self.take(self._ask(*self.queries(Lookups(skus=[sku, *those_of_lines]))))
             at_hand = [Batch(*self._rows[reference]) for reference in self._open[sku]]  # type: ignore[misc]  # these are there
             horizon = at_hand[-1].preference if len(at_hand) == queries.AT_HAND else None
             self._batches.load(sku, at_hand, horizon)
-            together = self._batches, self.lines, self._document_store
+            together = self._batches, self.lines, self._documents
             waiting, held = self._counts[sku]
             self._loaded[sku] = Product(
                 sku,
                 self._versions[sku],
                 *together,
-                holds=self._hold_store,
+                holds=self._holds,
                 waiting=waiting,
                 hold_count=held,
                 now=self.now,
@@ -96,7 +96,7 @@ class SqlAlchemyProducts:
         return self._loaded[sku]
 
     def _end_due(self, product: Product) -> None:
-        due = [hold for hold in self._due[product.sku] if self._hold_store.get(hold.key) == hold]
+        due = [hold for hold in self._due[product.sku] if self._holds.get(hold.key) == hold]
         if self._most_events and len(due) > self._most_events:
             raise IsLong(f"{len(due)} holds have run out at once")
         self._batches.prefetch(hold.batchref for hold in due)
@@ -122,7 +122,7 @@ class SqlAlchemyProducts:
 
     def stored_quantities(self, key: LineKey) -> Mapping[str, int]:
         """What a line had of each batch when it was read."""
-        line = self._lines.get(key)
+        line = self._lines_read.get(key)
         return line.batch_quantities if line else {}
 
     def now(self) -> datetime:
@@ -153,8 +153,8 @@ class SqlAlchemyProducts:
     def _start_from_what_was_read(self) -> None:
         self._batches = Batches(self)
         self.lines = Lines(self)
-        self._document_store = Documents(self)
-        self._hold_store = Holds(self)
+        self._documents = Documents(self)
+        self._holds = Holds(self)
         self._loaded: dict[str, Product] = {}
         self._queues: dict[tuple[str, date | None, str], QueueReader] = {}
 
@@ -172,16 +172,16 @@ class SqlAlchemyProducts:
         if references := [one for one in dict.fromkeys(lookups.batchrefs) if one not in self._rows]:
             self._rows |= dict.fromkeys(references)
             yield Query(queries.BATCHES, [{"reference": reference} for reference in references])
-        if keys := [key for key in dict.fromkeys(lookups.lines) if key not in self._lines]:
-            self._lines |= dict.fromkeys(keys)
+        if keys := [key for key in dict.fromkeys(lookups.lines) if key not in self._lines_read]:
+            self._lines_read |= dict.fromkeys(keys)
             yield Query(queries.LINES, [{"orderid": orderid, "lineid": lineid} for orderid, lineid in keys])
         if wanted := [orderid for orderid in dict.fromkeys(lookups.orders) if orderid not in self._whole_orders]:
             self._whole_orders.update(wanted)
             yield Query(queries.LINES_OF_ORDERS, [{"orderid": orderid} for orderid in wanted])
-        if numbers := [key for key in dict.fromkeys(lookups.documents) if key not in self._documents]:
-            self._documents |= {key: [] for key in numbers}
+        if numbers := [key for key in dict.fromkeys(lookups.documents) if key not in self._documents_read]:
+            self._documents_read |= {key: [] for key in numbers}
             yield Query(queries.DOCUMENTS, [dict(zip(queries.DOCUMENT_KEY, key, strict=True)) for key in numbers])
-        if held := [key for key in dict.fromkeys(lookups.holds) if key not in self._holds]:
+        if held := [key for key in dict.fromkeys(lookups.holds) if key not in self._holds_read]:
             yield Query(queries.HOLDS, [{"sku": sku, "hold_id": hold_id} for sku, hold_id in held])
 
     def take(self, answers: Mapping[str, Rows]) -> None:
@@ -192,7 +192,7 @@ class SqlAlchemyProducts:
             self._counts[sku] = waiting or 0, held or 0
             if due and sku not in self._due:
                 self._due[sku] = queries.holds_from(sku, due)
-                self._holds |= {hold.key: hold for hold in self._due[sku]}
+                self._holds_read |= {hold.key: hold for hold in self._due[sku]}
             self._now = self._now or now
             if reference is not None:
                 self._rows[reference] = tuple(batch)
@@ -202,11 +202,11 @@ class SqlAlchemyProducts:
         self._take_lines(answers.get(queries.LINES_OF_ORDERS, ()))
         for about, part, kind, number, version, name, data in answers.get(queries.DOCUMENTS, ()):
             entry = DocumentedEvent(version, cast(Event, CODEC.decode(name, data)))
-            self._documents[about, part, kind, number].append(entry)
+            self._documents_read[about, part, kind, number].append(entry)
         for sku, hold_id, now, *hold in answers.get(queries.HOLDS, ()):
             self._now = self._now or now
             known = queries.hold_of(sku, hold_id, *hold) if hold[0] is not None else None
-            self._holds.setdefault((sku, hold_id), known)
+            self._holds_read.setdefault((sku, hold_id), known)
         if queries.LOCK_FREE in answers:
             ours = {sku for (sku,) in answers[queries.LOCK_FREE]}
             self.locked_elsewhere = {sku for sku, version in self._versions.items() if version and sku not in ours}
@@ -219,7 +219,7 @@ class SqlAlchemyProducts:
             key = orderid, lineid
             has = () if version is None else (Allocation(sku, version, orderid, lineid, *allocated),)
             waits = queries.terms_from(terms), since or 0, waiting or 0
-            self._lines[key] = PlacedLine(orderid, lineid, sku, has, returned, *waits)
+            self._lines_read[key] = PlacedLine(orderid, lineid, sku, has, returned, *waits)
             if others:
                 self._others[key] = others
 
@@ -227,15 +227,15 @@ class SqlAlchemyProducts:
         """Of lines that have something of several batches, what was not read with the first."""
         if not self._others:
             return
-        wanted = [(self._lines[key], version) for key, versions in self._others.items() for version in versions]
+        wanted = [(self._lines_read[key], version) for key, versions in self._others.items() for version in versions]
         places: list[Row] = [{"sku": line.sku, "version": version} for line, version in wanted if line]
         rows = self._ask(Query(queries.ALLOCATIONS, places))[queries.ALLOCATIONS]
         found = {(allocation.sku, allocation.version): allocation for allocation in starmap(Allocation, rows)}
         for key, versions in self._others.items():
-            line = self._lines[key]
+            line = self._lines_read[key]
             assert line, "others are of lines that are there"
             others = (found[line.sku, version] for version in versions)
-            self._lines[key] = replace(line, allocations=(*line.allocations, *others))
+            self._lines_read[key] = replace(line, allocations=(*line.allocations, *others))
         self._others.clear()
 
     def batch(self, reference: str) -> Batch | None:
@@ -253,16 +253,16 @@ class SqlAlchemyProducts:
         return [Batch(*row) for row in rows]
 
     def read_line(self, key: LineKey) -> PlacedLine | None:
-        if key not in self._lines:
+        if key not in self._lines_read:
             self.take(self._ask(*self.queries(Lookups(lines=[key]))))
         if key in self._others:
             self._take_others()
-        return self._lines[key]
+        return self._lines_read[key]
 
     def read_lines_of(self, orderid: str) -> list[PlacedLine]:
         self.take(self._ask(*self.queries(Lookups(orders=[orderid]))))
         self._take_others()
-        return [line for key, line in self._lines.items() if line and key[0] == orderid]
+        return [line for key, line in self._lines_read.items() if line and key[0] == orderid]
 
     def read_lines(self, keys: Sequence[LineKey]) -> None:
         self.take(self._ask(*self.queries(Lookups(lines=keys))))
@@ -273,9 +273,9 @@ class SqlAlchemyProducts:
         return self._orders[orderid]
 
     def document(self, key: DocumentKey) -> list[DocumentedEvent]:
-        if key not in self._documents:
+        if key not in self._documents_read:
             self.take(self._ask(*self.queries(Lookups(documents=[key]))))
-        return self._documents[key]
+        return self._documents_read[key]
 
     def first_to_break(self, batch: Batch) -> Iterator[Allocation]:
         place: Row = {"priority": -1, "newest": 0}
@@ -290,9 +290,9 @@ class SqlAlchemyProducts:
                 yield allocation
 
     def read_hold(self, key: HoldKey) -> Hold | None:
-        if key not in self._holds:
+        if key not in self._holds_read:
             self.take(self._ask(*self.queries(Lookups(holds=[key]))))
-        return self._holds[key]
+        return self._holds_read[key]
 
     def holds_to_break(self, batch: Batch) -> Iterator[Hold]:
         before = 2**62
@@ -303,7 +303,7 @@ class SqlAlchemyProducts:
                 return
             for hold in starmap(queries.hold_of, rows):
                 before = hold.version
-                yield self._holds.setdefault(hold.key, hold) or hold
+                yield self._holds_read.setdefault(hold.key, hold) or hold
 
     def promised_later(self, batch: Batch) -> Iterator[Allocation]:
         about: Row = {"sku": batch.sku, "eta": batch.eta, "expires": batch.expires, "added": batch.added}
@@ -352,7 +352,8 @@ class SqlAlchemyProducts:
         yield from product_writes.of_products(changed, self._versions)
         yield from product_writes.of_batches(sorted(now, key=lambda batch: batch.reference), self._rows)
         lines = sorted((key, line) for key, line in self.lines.changed.items() if line.sku in skus)
-        yield from product_writes.of_lines([(self._lines.get(key), line) for key, line in lines], self.lines.cancelled)
-        holds = {key: hold for key, hold in self._hold_store.changed.items() if key[0] in skus}
-        yield from product_writes.of_holds(holds, self._holds)
-        yield from product_writes.of_documents(self._document_store.new)
+        before_and_now = [(self._lines_read.get(key), line) for key, line in lines]
+        yield from product_writes.of_lines(before_and_now, self.lines.cancelled)
+        holds = {key: hold for key, hold in self._holds.changed.items() if key[0] in skus}
+        yield from product_writes.of_holds(holds, self._holds_read)
+        yield from product_writes.of_documents(self._documents.new)

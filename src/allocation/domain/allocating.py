@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
 from allocation.domain.batches import Batch
-from allocation.domain.errors import InvalidSku, LineConflict, OrderIsCancelled
+from allocation.domain.errors import LineConflict, OrderIsCancelled
 from allocation.domain.events import Allocated, Backordered, OutOfStock
 from allocation.domain.lines import SINGLE_LINE, LineTerms, OrderLine, PlacedLine, is_too_late
 from allocation.domain.product import Product
@@ -39,13 +39,12 @@ def allocate(product: Product, line: OrderLine) -> str | None:
     A line that is allocated already keeps its batch, and nothing changes. Raises InvalidSku, OrderIsCancelled,
     LineConflict.
     """
-    if not product.version_number:
-        raise InvalidSku(product.sku)
+    product.require_known()
     if product.lines.is_cancelled(line.orderid):
         raise OrderIsCancelled(line.orderid)
     placed = product.lines.get(line.key)
     if placed and placed.qty:
-        if (placed.sku, placed.qty) != (line.sku, line.qty) or not placed.has_pieces:
+        if not placed.is_same(line.sku, line.qty):
             raise LineConflict(placed)
         return placed.allocations[0].batchref if placed.allocations else None
     pieces = choose(product, line.qty)
@@ -55,14 +54,14 @@ def allocate(product: Product, line: OrderLine) -> str | None:
 
 def place_again(product: Product, line: OrderLine) -> None:
     """Promise what was lost from other batches. A line that waits goes back to its old place in the queue for what fits
-    nowhere; another is out of stock."""
+    nowhere; one that does not wait is out of stock."""
     known = product.lines[line.key]
     promise(product, line, known.terms, choose(product, line.qty, known.terms), known.since)
 
 
 def promise(product: Product, line: OrderLine, terms: LineTerms, pieces: Pieces, since: int = 0) -> None:
-    """Promise these pieces to the line. What is missing is backordered, or out of stock. A line that is not known yet
-    waits `since` now."""
+    """Promise these pieces to the line. What is missing is backordered, or out of stock. `since` is its turn; 0 for a
+    new line, whose turn is the version that is recorded next."""
     since = since or product.version_number + 1
     left = line.qty
     for batch, qty in pieces:
@@ -155,7 +154,7 @@ def largest_room(product: Product, terms: LineTerms = SINGLE_LINE) -> int:
 
 def objection_to(product: Product, batch: Batch, terms: LineTerms) -> Objection | None:
     """Why nothing of it may go to such a line, whatever room it has. What has expired is not for sale."""
-    if batch.expires is not None and product.is_expired(batch):
+    if product.is_expired(batch):
         return Objection.EXPIRED
     if terms.locations and batch.location not in terms.locations:
         return Objection.ELSEWHERE

@@ -50,8 +50,8 @@ class DomainError(Exception):
     """A rule refused the command; the same again will not help.
 
     The `code` is stored with a message's outcome, so it never changes. `title`, `example` and the class's docstring
-    explain the refusal to whoever sent the command. A subclass makes its text of what it is given; copies, and those
-    that were stored, have the text as it was (`restored`).
+    explain the refusal to whoever sent the command. A subclass makes its text of what it is given; copies have the
+    text as it was.
     """
 
     code: ClassVar[str]
@@ -61,14 +61,8 @@ class DomainError(Exception):
     numbers: Mapping[str, int] = MappingProxyType({})
     """Those in its text, by name, for programs."""
 
-    @classmethod
-    def restored(cls, text: str, numbers: Mapping[str, int] | None = None) -> DomainError:
-        refusal = cls.__new__(cls, text)
-        refusal.numbers = dict(numbers or {})
-        return refusal
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).restored, (str(self), dict(self.numbers))
+        return type(self).__new__, (type(self), str(self)), {"numbers": dict(self.numbers)}
 
 
 class InvalidSku(DomainError):
@@ -129,7 +123,7 @@ class BatchConflict(DomainError):
     example = "Batch b-17 exists already, created with 20 of RED-CHAIR, eta none (in the warehouse); asked for: qty 25"
 
     def __init__(self, batch: Batch, **given: object) -> None:
-        """`asked`: what it was to have and has not."""
+        """`given`: what was asked for and differs."""
         created = f"{batch.initial_quantity} of {batch.sku}, eta {batch.initial_eta or 'none (in the warehouse)'}"
         if batch.expires or batch.initial_expires or "expires" in given:
             created += f", expires {batch.initial_expires or 'never'}"
@@ -280,6 +274,10 @@ class NotEnough(DomainError):
     def __init__(self, text: str, possible: int) -> None:
         super().__init__(text)
         self.numbers = {"possible": possible}
+
+    @classmethod
+    def on_shelf(cls, batch: Batch, qty: int) -> NotEnough:
+        return cls(f"{qty} of batch {batch.reference}: {batch.on_shelf} are on the shelf", batch.on_shelf)
 
 
 class BelowDispatched(DomainError):

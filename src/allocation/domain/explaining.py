@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias, assert_never
 
 from allocation.domain.allocating import Objection, choose, examine
 from allocation.domain.batches import Batch
-from allocation.domain.errors import InvalidSku
 from allocation.domain.lines import LineTerms, there_on
 from allocation.domain.product import Product
 
@@ -45,8 +44,7 @@ class Earliest:
 
 def explain(product: Product, qty: int, terms: LineTerms) -> Explanation:
     """Raises InvalidSku. A batch that has nothing left is not among the candidates."""
-    if not product.version_number:
-        raise InvalidSku(product.sku)
+    product.require_known()
     pieces = {batch.reference: taken for batch, taken in choose(product, qty, terms)}
     candidates = []
     for batch, room, objection in examine(product, qty, terms):

@@ -12,7 +12,6 @@ from allocation.domain.commands import ConfirmHold, ExtendHold, PlaceHold, VoidH
 from allocation.domain.errors import (
     HoldConflict,
     HoldIsOver,
-    InvalidSku,
     LineConflict,
     NoRoom,
     NotEnough,
@@ -32,8 +31,7 @@ def place(product: Product, cmd: PlaceHold) -> Hold:
 
     Raises InvalidSku, HoldConflict, NoRoom.
     """
-    if not product.version_number:
-        raise InvalidSku(product.sku)
+    product.require_known()
     if there := product.holds.get((product.sku, cmd.hold_id)):
         if there.qty != cmd.qty:
             raise HoldConflict(there)
@@ -72,8 +70,7 @@ def confirm(product: Product, cmd: ConfirmHold) -> None:
     placed = product.lines.get(line.key)
     waits = placed is not None and placed.waiting > 0
     if placed and placed.qty:
-        is_other = (placed.sku, placed.qty) != (line.sku, line.qty) or placed.waiting not in {0, line.qty}
-        if is_other or not placed.has_pieces:
+        if not placed.is_same(line.sku, line.qty) or placed.waiting not in {0, line.qty}:
             raise LineConflict(placed)
         if not waits:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from operator import attrgetter
@@ -65,6 +65,12 @@ def there_on(eta: date | None, today: date) -> date:
 def is_too_late(eta: date | None, needed_by: date | None, today: date) -> bool:
     """Whether goods that are expected miss that day; what is in the warehouse never does."""
     return eta is not None and needed_by is not None and there_on(eta, today) > needed_by
+
+
+def is_at_risk(etas: Iterable[date | None], waits: bool, needed_by: date | None, today: date) -> bool:
+    """Whether something that is promised comes after the day on which it is needed, or that is past while the line
+    waits. `etas`: of its promises, None for what is here."""
+    return any(is_too_late(eta, needed_by, today) for eta in [*etas, *([today] if waits else [])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +155,18 @@ class PlacedLine:
         return self.waiting + self.promised + self.dispatched + self.returned
 
     @property
+    def is_pending(self) -> bool:
+        """Whether something is promised to it, or it waits."""
+        return bool(self.waiting or self.promised)
+
+    @property
     def has_pieces(self) -> bool:
         """Whether it has anything, or waits for it."""
         return bool(self.allocations or self.waiting)
+
+    def is_same(self, sku: str, qty: int) -> bool:
+        """Whether this is what is asked for again: so much of that SKU, of which not all came back."""
+        return (self.sku, self.qty) == (sku, qty) and self.has_pieces
 
     @property
     def turn(self) -> tuple[int, int]:
@@ -308,6 +323,21 @@ class Lines:
     def is_cancelled(self, orderid: str) -> bool:
         return orderid in self.cancelled or bool(self.stored and self.stored.is_cancelled(orderid))
 
+    def dispatch(self, event: Dispatched) -> None:
+        line = self[event.orderid, event.lineid].dispatch(event.batchref, event.qty)
+        self.changed[line.key] = line
+
+    def take_back(self, event: Returned) -> None:
+        line = self[event.orderid, event.lineid].take_back(event.batchref, event.qty)
+        self.changed[line.key] = line
+
+    def no_longer_broken(self, event: Allocated | Backordered | OutOfStock) -> None:
+        """So much of what was broken has found its place, if it is of that."""
+        key = event.orderid, event.lineid
+        left = self.broken.pop(key, 0) - event.qty
+        if left > 0:
+            self.broken[key] = left
+
     # Each of these returns the change in the number of lines that wait: -1, 0 or 1.
 
     def promise(self, event: Allocated, version: int) -> int:
@@ -330,21 +360,6 @@ class Lines:
         if isinstance(event, Deallocated) or event.why == "moved":
             self.broken[line.key] = self.broken.get(line.key, 0) + event.qty
         return self._set(line, line.give_back(event.batchref, event.qty))
-
-    def dispatch(self, event: Dispatched) -> int:
-        line = self[event.orderid, event.lineid]
-        return self._set(line, line.dispatch(event.batchref, event.qty))
-
-    def take_back(self, event: Returned) -> int:
-        line = self[event.orderid, event.lineid]
-        return self._set(line, line.take_back(event.batchref, event.qty))
-
-    def no_longer_broken(self, event: Allocated | Backordered | OutOfStock) -> None:
-        """So much of what was broken has found its place, if it is of that."""
-        key = event.orderid, event.lineid
-        left = self.broken.pop(key, 0) - event.qty
-        if left > 0:
-            self.broken[key] = left
 
     def _placed(self, event: Allocated | Backordered, since: int) -> tuple[PlacedLine | None, PlacedLine]:
         """The line as it was, and as it is before it gets more: begun anew, when nothing is left of it."""

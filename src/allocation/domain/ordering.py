@@ -20,7 +20,7 @@ from allocation.domain.events import (
     Returned,
     WhyReleased,
 )
-from allocation.domain.lines import Allocation, PlacedLine, is_too_late
+from allocation.domain.lines import Allocation, PlacedLine
 from allocation.domain.product import Product
 from allocation.domain.receiving import batch_of
 
@@ -47,9 +47,8 @@ def cancel(orderid: str, lines: Sequence[PlacedLine], product_of: Callable[[str]
     products = {sku: product_of(sku) for sku in sorted({line.sku for line in lines})}
     if next(iter(products.values())).lines.is_cancelled(orderid):
         return {}
-    dispatched = sum(line.dispatched for line in lines)
-    if dispatched and not any(line.promised or line.waiting for line in lines):
-        raise OrderIsComplete(orderid, dispatched)
+    if status_of_lines(lines) == "complete":
+        raise OrderIsComplete(orderid, sum(line.dispatched for line in lines))
     places = {sku: product.version_number + 1 for sku, product in products.items()}
     for sku, product in products.items():
         product.record(OrderCancelled(orderid, sku))
@@ -174,8 +173,7 @@ def _require_on_shelf(picked: Sequence[tuple[Batch, int]]) -> None:
     for batch, qty in picked:
         leaving[batch.reference] += qty
         if leaving[batch.reference] > batch.on_shelf:
-            shelf = f"{batch.on_shelf} are on the shelf"
-            raise NotEnough(f"{leaving[batch.reference]} of batch {batch.reference}: {shelf}", batch.on_shelf)
+            raise NotEnough.on_shelf(batch, leaving[batch.reference])
 
 
 def _move_promise(product: Product, line: PlacedLine, batch: Batch, qty: int) -> None:
@@ -206,11 +204,10 @@ def status_of(*, is_cancelled: bool, is_pending: bool, has_left: bool) -> Status
     return "open" if is_pending else "complete" if has_left else "empty"
 
 
-def is_at_risk(product: Product, line: PlacedLine) -> bool:
-    """Whether something that is promised comes after the day on which it is needed, or that is past while it waits."""
-    needed_by = line.terms.needed_by
-    if needed_by is None or not (line.waiting or line.promised):
-        return False
-    etas = [product.batches[one.batchref].eta for one in line.promises]
-    today = product.today()
-    return any(is_too_late(eta, needed_by, today) for eta in [*etas, *([today] if line.waiting else [])])
+def status_of_lines(lines: Sequence[PlacedLine]) -> Status:
+    """Of an order that is not cancelled."""
+    return status_of(
+        is_cancelled=False,
+        is_pending=any(line.is_pending for line in lines),
+        has_left=any(line.dispatched for line in lines),
+    )

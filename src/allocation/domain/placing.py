@@ -14,7 +14,6 @@ from allocation.domain.batches import Batch
 from allocation.domain.commands import ChangeLine, PlaceOrder
 from allocation.domain.errors import (
     BelowDispatched,
-    InvalidSku,
     LineConflict,
     NoRoom,
     OrderIsCancelled,
@@ -51,9 +50,8 @@ def place_order(cmd: PlaceOrder, known: Sequence[PlacedLine], product_of: Callab
     Raises InvalidSku, LineConflict, OrderIsCancelled; then nothing has changed.
     """
     products = {sku: product_of(sku) for sku in sorted({line.sku for line in cmd.lines})}
-    for sku, product in products.items():
-        if not product.version_number:
-            raise InvalidSku(sku)
+    for product in products.values():
+        product.require_known()
     if next(iter(products.values())).lines.is_cancelled(cmd.orderid):
         raise OrderIsCancelled(cmd.orderid)
     terms = LineTerms.of_order(cmd)
@@ -80,7 +78,7 @@ def _new_among(cmd: PlaceOrder, known: Sequence[PlacedLine]) -> Iterator[tuple[O
         placed = by_id.get(ordered.lineid)
         if placed is None:
             yield OrderLine(cmd.orderid, ordered.sku, ordered.qty, ordered.lineid), ordered.hold
-        elif (placed.sku, placed.qty) != (ordered.sku, ordered.qty) or not placed.has_pieces:
+        elif not placed.is_same(ordered.sku, ordered.qty):
             raise LineConflict(placed)
 
 

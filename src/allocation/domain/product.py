@@ -10,6 +10,7 @@ from typing import assert_never
 from allocation.domain.batches import Batch, Batches
 from allocation.domain.commands import Revision
 from allocation.domain.documents import Documents
+from allocation.domain.errors import InvalidSku
 from allocation.domain.events import (
     Allocated,
     Backordered,
@@ -92,6 +93,16 @@ class Product:
             product.apply(event)
         product.freed_batches.clear()
         return product
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any of it was ever purchased."""
+        return self.version_number > 0
+
+    def require_known(self) -> None:
+        """Raises InvalidSku."""
+        if not self.is_known:
+            raise InvalidSku(self.sku)
 
     def record(self, event: Event) -> None:
         self.apply(event)

@@ -23,7 +23,7 @@ def quarantine(product: Product, cmd: Quarantine) -> int:
     if not batch.is_received:
         raise NotArrived(batch)
     if cmd.qty > batch.on_shelf:
-        raise NotEnough(f"{cmd.qty} of batch {batch.reference}: {batch.on_shelf} are on the shelf", batch.on_shelf)
+        raise NotEnough.on_shelf(batch, cmd.qty)
     first = product.version_number + 1
     product.record(event)
     break_newest(product, batch)

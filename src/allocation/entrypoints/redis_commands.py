@@ -62,13 +62,18 @@ def run(service: Service, stop: Event) -> None:
         status(logging.INFO, "reading", stream=redis_channels.COMMANDS)
         _work(service, stop, handled)
 
-    run_as_leader(service.command_bus, "the command stream", work, stop, status)
+    run_as_leader(service.command_bus, redis_channels.COMMAND_STREAM_LOCK, work, stop, status)
+
+
+def _handled(service: Service) -> Position | None:
+    """How far the stream is handled, by what is stored."""
+    return service.command_bus.position(redis_channels.COMMANDS)
 
 
 def _take_over(service: Service) -> Position | None:
     """Returns how far the stream is handled."""
     group = service.command_group
-    handled = service.command_bus.position(redis_channels.COMMANDS)
+    handled = _handled(service)
     for entry in group.take_over(handled):
         if not is_at_or_before(entry, handled):
             _store(service, entry, "deleted from the stream before it was handled")
@@ -128,7 +133,7 @@ def _handle_first_pending(service: Service, handled: Position | None, stop: Even
     elif not _handle_one(service, entry, stop):
         stop.wait(_PAUSE_AFTER_A_FAULT)
     elif place and place.is_in_doubt:
-        handled = service.command_bus.position(redis_channels.COMMANDS)
+        handled = _handled(service)
     elif place:
         handled = group.position_of(entry)
     return handled, True
@@ -216,7 +221,7 @@ def _handle_one(service: Service, entry: Entry, stop: Event) -> bool:
 
 
 def _settle(service: Service, entry: Entry) -> None:
-    if entry.body is None and not entry.others and _seems_handled(service, entry):
+    if entry.body is None and not entry.others and is_at_or_before(entry, _handled(service)):
         return  # and was deleted since
     metadata = None
     try:
@@ -234,7 +239,7 @@ def _settle(service: Service, entry: Entry) -> None:
 
 def _outcome(service: Service, entry: Entry, request: Request) -> Outcome | None:
     """How the command ends, or has ended; None where nobody can know."""
-    handled = service.command_bus.position(redis_channels.COMMANDS)
+    handled = _handled(service)
     place = service.command_group.look_at(handled) if handled else None
     seems_handled = is_at_or_before(entry, handled)
     is_in_doubt = seems_handled or (place is not None and place.is_in_doubt)
@@ -277,7 +282,7 @@ def _answer(service: Service, entry: Entry, metadata: Metadata | None, outcome: 
         try:
             service.replies.send(stream, outcome_message(entry.id, metadata, outcome))
         except Unavailable:  # maybe for want of room
-            service.command_group.trim(service.command_bus.position(redis_channels.COMMANDS))
+            service.command_group.trim(_handled(service))
             raise
 
 
@@ -291,17 +296,13 @@ def _finish(service: Service, entry: Entry, metadata: Metadata | None, outcome: 
 def _note_handled(service: Service, entry: Entry) -> None:
     """What had no effect too, so that it stays so when the group is lost."""
     group = service.command_group
-    handled = service.command_bus.position(redis_channels.COMMANDS)
+    handled = _handled(service)
     if is_at_or_before(entry, handled):
         return
     position = group.position_of(entry)
     if handled and group.look_at(handled).is_in_doubt:  # those after it are too, until a new one has taken effect
         position = replace(position, fingerprint="")
     service.command_bus.advance(position)
-
-
-def _seems_handled(service: Service, entry: Entry) -> bool:
-    return is_at_or_before(entry, service.command_bus.position(redis_channels.COMMANDS))
 
 
 def _read(service: Service, entry: Entry) -> Request:
@@ -318,8 +319,8 @@ def _read(service: Service, entry: Entry) -> Request:
 
 
 def _near_miss(entry: Entry) -> tuple[str, str] | None:
-    """A field that is nearly one of ours, and which. Who misspells `dry_run` would have done what they only asked of.
-    Other fields are the sender's own."""
+    """A field that looks like one of ours misspelt, and which one is meant: a misspelt `dry_run` must not have the
+    command done. Other fields are the sender's own."""
     others = [other for other in map(_text, entry.others) if other not in _FIELDS]
     return next(((other, name) for other in others for name in _FIELDS if is_near(other, name)), None)
 
@@ -340,8 +341,8 @@ def _store(service: Service, entry: Entry, reason: str) -> None:
 
 
 def _content(entry: Entry) -> bytes:
-    """All that a person may want to see of it. Of a dry run too, also of one that is misspelt, or who retries it would
-    have the command done."""
+    """What is kept of it as a dead letter: the command alone, where a retry may carry it out. Else all fields as JSON,
+    which no retry can read: of a dry run, even of one that was misspelt, a retry must change nothing."""
     may_be_done = _DRY_RUN not in entry.others and not _near_miss(entry)
     if may_be_done and (entry.body is not None or not entry.others):
         return entry.body or b""

@@ -47,7 +47,7 @@ def listen(service: Service, stop: Event) -> None:
         with redis_faults():
             _listen_while_ours(service, stop, status)
 
-    run_as_leader(service.pubsub_bus, "the bridge", work, stop, status)
+    run_as_leader(service.pubsub_bus, redis_channels.BRIDGE_LOCK, work, stop, status)
 
 
 def _listen_while_ours(service: Service, stop: Event, status: StatusLog) -> None:

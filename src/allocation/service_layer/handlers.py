@@ -17,11 +17,10 @@ from allocation.domain import (
     quarantining,
     receiving,
 )
-from allocation.domain.holds import Hold
 from allocation.domain.lines import OrderLine
 from allocation.domain.product import Product
-from allocation.service_layer import order_answers
-from allocation.service_layer.order_answers import JsonObject
+from allocation.service_layer import answers
+from allocation.service_layer.answers import JsonObject
 from allocation.service_layer.ports import UnitOfWork
 
 RecordedAt: TypeAlias = dict[str, int]
@@ -44,8 +43,8 @@ def place_order(cmd: commands.PlaceOrder, uow: UnitOfWork) -> JsonObject:
     """The order as it is now, or what is short of it."""
     short = placing.place_order(cmd, uow.products.lines_of(cmd.orderid), uow.products.get)
     if short:
-        return order_answers.out_of_stock(cmd, short)
-    return order_answers.placed(cmd, uow.products.lines_of(cmd.orderid), uow.products.get(cmd.lines[0].sku))
+        return answers.out_of_stock(cmd, short)
+    return answers.placed(cmd, uow.products.lines_of(cmd.orderid), uow.products.get(cmd.lines[0].sku))
 
 
 def change_line(cmd: commands.ChangeLine, uow: UnitOfWork) -> RecordedAt:
@@ -89,7 +88,7 @@ def write_off(cmd: commands.WriteOff, uow: UnitOfWork) -> RecordedAt:
 
 
 def place_hold(cmd: commands.PlaceHold, uow: UnitOfWork) -> JsonObject:
-    return _held(holding.place(uow.products.get(cmd.sku), cmd))
+    return answers.held(holding.place(uow.products.get(cmd.sku), cmd))
 
 
 def confirm_hold(cmd: commands.ConfirmHold, uow: UnitOfWork) -> None:
@@ -97,35 +96,15 @@ def confirm_hold(cmd: commands.ConfirmHold, uow: UnitOfWork) -> None:
 
 
 def extend_hold(cmd: commands.ExtendHold, uow: UnitOfWork) -> JsonObject:
-    return _held(holding.extend(uow.products.get(cmd.sku), cmd))
+    return answers.held(holding.extend(uow.products.get(cmd.sku), cmd))
 
 
 def void_hold(cmd: commands.VoidHold, uow: UnitOfWork) -> None:
     holding.void(uow.products.get(cmd.sku), cmd)
 
 
-def _held(hold: Hold) -> JsonObject:
-    until = hold.until.isoformat().replace("+00:00", "Z")
-    return {"hold_id": hold.hold_id, "sku": hold.sku, "qty": hold.qty, "batchref": hold.batchref, "until": until}
-
-
 def pull_forward(cmd: commands.PullForward, uow: UnitOfWork) -> JsonObject:
-    """Which promises have moved."""
-    moved = pulling.pull_forward(uow.products.get(cmd.sku), cmd)
-    return {
-        "moved": [
-            {
-                "orderid": one.orderid,
-                "lineid": one.lineid,
-                "sku": cmd.sku,
-                "qty": one.promised,
-                "from": one.batchref,
-                "to": cmd.ref,
-                "outcome": "moved",
-            }
-            for one in moved
-        ]
-    }
+    return answers.pulled_forward(cmd, pulling.pull_forward(uow.products.get(cmd.sku), cmd))
 
 
 def apply_due_dates(cmd: commands.ApplyDueDates, uow: UnitOfWork) -> None:

@@ -52,8 +52,7 @@ def routes(notifications: Notifications, publisher: Publisher, stock_team: str) 
     publish = Effect(PUBLISH_EVENT, publisher.publish, batch=500)
     send_mail = one_by_one(mails.SendOutOfStockNotification(notifications, stock_team))
     for row in EVENTS:
-        if row.published:
-            route.effect(row.kind, publish)
+        route.effect(row.kind, publish)
     route.effect(events.OutOfStock, Effect(SEND_OUT_OF_STOCK_NOTIFICATION, send_mail, workers=4))
 
     send_report = one_by_one(mails.SendShortagesNotification(notifications, stock_team))

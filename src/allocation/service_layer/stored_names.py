@@ -73,7 +73,7 @@ def _is_line(products: Products, orderid: str, lineid: str) -> bool:
 
 
 def _is_product(products: Products, sku: str) -> bool:
-    return products.get(sku).version_number > 0
+    return products.get(sku).is_known
 
 
 def _is_batch(products: Products, ref: str) -> bool:

@@ -44,6 +44,9 @@ TODAY = "CAST(statement_timestamp() AT TIME ZONE :zone AS date)"
 IS_SOLD = f"coalesce(expires >= {TODAY}, true)"
 """That it has not expired: what has is in no number of what there is."""
 
+NEWLY_OVERDUE = f"eta IS NOT NULL AND NOT overdue AND eta + 1 <= {TODAY}"
+"""That its day has passed, and it is not recorded yet. Written so that there is an index for it."""
+
 # Columns have other names here, so that those of the batch need none of its table's.
 _RUN_OUT = """
     CASE WHEN held_quantity > 0 THEN coalesce((
@@ -149,9 +152,7 @@ _LATE = f"""
     ORDER BY {{day}}, reference LIMIT :most
 """  # noqa: S608 - all of it is our own
 _RECORDED_LATE = _LATE.format(is_late="overdue", day="eta", last=":day")
-_NEWLY_LATE = _LATE.format(
-    is_late=f"eta IS NOT NULL AND NOT overdue AND eta + 1 <= {TODAY}", day="eta + 1", last="CAST(:day AS date) + 1"
-)
+_NEWLY_LATE = _LATE.format(is_late=NEWLY_OVERDUE, day="eta + 1", last="CAST(:day AS date) + 1")
 # A day that has passed is recorded within a second or so: there is an index of those that it is of, and of the others.
 _OVERDUE = text(f"""
     SELECT {COLUMNS} FROM (({_RECORDED_LATE}) UNION ALL ({_NEWLY_LATE})) AS late

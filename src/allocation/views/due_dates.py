@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from allocation.views.batches import TODAY
+from allocation.views.batches import IS_SOLD, NEWLY_OVERDUE, TODAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def due(connection: Connection, most: int, zone: str, others_than: Sequence[str]
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """For how many seconds the first of what has come due is not recorded, 0 when all is; and how many batches were
-    expected on a day that has passed."""
+    expected on a day that has passed, and have not expired since."""
 
     lag: float
     overdue_batches: int
@@ -68,8 +68,8 @@ _LONGEST = text(f"""
 
 _OVERDUE = text(f"""
     SELECT count(*) FROM (
-        (SELECT FROM batches WHERE overdue LIMIT :most)
+        (SELECT FROM batches WHERE overdue AND {IS_SOLD} LIMIT :most)
         UNION ALL
-        (SELECT FROM batches WHERE eta IS NOT NULL AND NOT overdue AND eta + 1 <= {TODAY} LIMIT :most)
+        (SELECT FROM batches WHERE {NEWLY_OVERDUE} AND {IS_SOLD} LIMIT :most)
     ) AS few
 """)  # noqa: S608 - all of it is our own

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text
 
-from allocation.adapters.product_queries import TERMS
+from allocation.adapters.product_queries import terms_from
 from allocation.database.tables import allocations_view
 from allocation.domain.events import USUAL_PRIORITY
-from allocation.domain.lines import SINGLE_LINE, is_too_late
+from allocation.domain.lines import is_at_risk
 from allocation.domain.ordering import Status, status_of
 from allocation.views.backorders import QUEUES_OF_ORDER
 from allocation.views.batches import TODAY
@@ -31,7 +31,7 @@ class Promise:
 class Line:
     """An order line, with what it has of each batch. `qty` is what is promised, dispatched, or was `returned`, and what
     it waits for, at the `position` in the queue of its SKU; `batchref` and `eta` are of the first promise. At risk:
-    some of it comes after the day `needed_by`."""
+    some of it comes after the day `needed_by`, or that is past while it waits."""
 
     lineid: str
     sku: str
@@ -98,8 +98,8 @@ def order(connection: Connection, orderid: str, zone: str) -> Order | None:
 
 
 def _line(row: Any, promises: list[Promise]) -> Line:
-    terms = TERMS.validate_python(row.terms) if row.terms else SINGLE_LINE
-    etas = [one.eta for one in promises if one.qty] + ([row.today] if row.waiting else [])
+    terms = terms_from(row.terms)
+    etas = [one.eta for one in promises if one.qty]
     return Line.of(
         row.lineid,
         row.sku,
@@ -109,7 +109,7 @@ def _line(row: Any, promises: list[Promise]) -> Line:
         position=row.position,
         priority=terms.priority,
         needed_by=terms.needed_by,
-        at_risk=any(is_too_late(eta, terms.needed_by, row.today) for eta in etas),
+        at_risk=is_at_risk(etas, row.waiting > 0, terms.needed_by, row.today),
     )
 
 

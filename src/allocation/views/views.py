@@ -110,8 +110,8 @@ class Views:
     def batches(
         self, sku: str | None, after: BatchCursor | None, most: int, *, overdue: bool = False, quarantined: bool = False
     ) -> list[Batch]:
-        """The next of a SKU in the order of allocation; of all SKUs those that are `overdue`, the latest first, or by
-        their references. Perhaps only those that are overdue, or have goods in quarantine."""
+        """The next of a SKU in the order of allocation; of all SKUs by their references, or with `overdue` the one that
+        is overdue for longest first. With `overdue` or `quarantined` only those that are, or have goods in it."""
         only = {"overdue": overdue, "quarantined": quarantined}
         if sku is None:
             return self._ask(batches.batches, None, after, most, self.time_zone, **only)

@@ -34,6 +34,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.types import TypeEngine
 
+_DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
+
 Row: TypeAlias = dict[str, Any]
 Rows: TypeAlias = list[tuple[Any, ...]]
 """As they are read: tuples cost least."""
@@ -118,7 +120,7 @@ def _is_row(table: Table, rows: FromClause, key: Sequence[str]) -> ColumnElement
 
 def compiled(statement: ClauseElement) -> str:
     """The text that libpq takes, with the rows as `$1`."""
-    done = statement.compile(dialect=PGDialect_psycopg(paramstyle="numeric_dollar"))  # type: ignore[no-untyped-call]  # as SQLAlchemy has it
+    done = statement.compile(dialect=_DIALECT)
     assert set(done.params) == {"rows"}, f"values are written into the text, not given: {done.params}"
     return str(done)
 

@@ -105,9 +105,9 @@ def batches(settings: Settings, **options: Any) -> None:
     do not fit and nothing was done.
     """
     from allocation.entrypoints.bulk.importing import BATCHES
-    from allocation.entrypoints.bulk.session import import_file
+    from allocation.entrypoints.bulk.session import ImportOptions, import_file
 
-    import_file(settings, BATCHES, **options)
+    import_file(settings, BATCHES, ImportOptions(**options))
 
 
 @import_.command(short_help="Allocate the order lines of a CSV file.")
@@ -137,9 +137,9 @@ def orders(settings: Settings, mode: Mode | None, **options: Any) -> None:
     do not fit and nothing was done. Out of stock is not a failure.
     """
     from allocation.entrypoints.bulk.importing import ORDERS, whole_orders
-    from allocation.entrypoints.bulk.session import import_file
+    from allocation.entrypoints.bulk.session import ImportOptions, import_file
 
-    import_file(settings, whole_orders(mode) if mode else ORDERS, **options)
+    import_file(settings, whole_orders(mode) if mode else ORDERS, ImportOptions(**options))
 
 
 def _named(_: click.Context, __: click.Parameter, file: Path) -> Path:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from sqlalchemy import Engine
 
+from allocation.bootstrap import Service
 from allocation.config import Settings
-from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, UnfitColumns, opened
+from allocation.entrypoints.bulk.csv_files import BadCsv, Condition, CsvFile, Row, UnfitColumns, opened
 from allocation.entrypoints.bulk.exporting import STDOUT, Export, write
 from allocation.entrypoints.bulk.importing import BATCHES, Import, RowResult, Shortages, handling
 from allocation.entrypoints.bulk.kinds import FileKind, Result
@@ -42,43 +44,36 @@ _SIMPLY_CALLED = {
 """Among other words they say something else: `line total`."""
 
 
-def import_file(
-    settings: Settings,
-    kind: FileKind,
-    *,
-    file: Path,
-    mapped: dict[str, str],
-    where: list[Condition],
-    limit: int | None,
-    dry_run: bool,
-    verbose: bool,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """What is typed beside the kind of the file."""
+
+    file: Path
+    mapped: dict[str, str]
+    where: list[Condition]
+    limit: int | None
+    dry_run: bool
+    verbose: bool
+    as_json: bool
+
+
+def import_file(settings: Settings, kind: FileKind, options: ImportOptions) -> None:
     """Exit with 0 if every row was taken. Raises ClickException, Unavailable."""
+    where = options.where
     fault, mend, is_interrupted = "", "import the file again for the rest", False
     report: Report | None = None
     try:
         with ExitStack() as stack:
-            rows = stack.enter_context(_readable(file))
-            columns = _columns(kind, mapped, where, rows)
+            rows = stack.enter_context(_readable(options.file))
+            columns = _columns(kind, options.mapped, where, rows)
             wired = stack.enter_context(service(settings))
             wanted = (row for row in rows if all(condition.holds(row) for condition in where))
             settle_memory()
-            report = Report(kind, rows, verbose=verbose, as_json=as_json)
+            report = Report(kind, rows, verbose=options.verbose, as_json=options.as_json)
             used = {*columns.values(), *(condition.column for condition in where)}
             report.passed_over = [column for column in rows.columns if column and column not in used]
             try:
-                with handling(wired.bus, dry_run=dry_run) as handle_together:
-                    shortages = Shortages()
-                    try:
-                        report.follow(
-                            Import(handle_together, kind, columns, shortages)(kind.first(wanted, limit, columns))
-                        )
-                    finally:
-                        if not (dry_run or isinstance(sys.exception(), Unavailable)):
-                            shortages.report(wired.bus)
-                if kind is BATCHES:
-                    report.overdue = wired.views.due_dates().overdue_batches
+                _import(wired, kind, kind.first(wanted, options.limit, columns), columns, report, options.dry_run)
             except BadCsv as error:
                 fault, mend = str(error), error.mend
             except Unavailable as error:
@@ -87,16 +82,31 @@ def import_file(
         fault, is_interrupted = "interrupted", True
         if report is None:
             raise _Interrupted("interrupted before the first row. Nothing is done.") from None
-    report.tell_counts(dry_run=dry_run)
+    report.tell_counts(dry_run=options.dry_run)
     if where and not (report.last_row or fault):
         click.echo(f"None of {report.rows_read - 1:,} rows is one that --where asks for.", err=True)
     if fault:
         how_far = f"Rows up to {report.last_row} are done" if report.last_row else "Nothing is done"
         stop = "" if fault.endswith("?") else "."
-        text = fault if dry_run else f"{fault}{stop} {how_far}; {mend}."
+        text = fault if options.dry_run else f"{fault}{stop} {how_far}; {mend}."
         raise _Interrupted(text) if is_interrupted else click.ClickException(text)
     if report.any_refused:
         raise SystemExit(1)
+
+
+def _import(  # noqa: PLR0917 - what an import consists of
+    wired: Service, kind: FileKind, rows: Iterable[Row], columns: Mapping[str, str], report: Report, dry_run: bool
+) -> None:
+    """Also of what was done before a fault it is reported which lines are short. Raises BadCsv, Unavailable."""
+    shortages = Shortages()
+    with handling(wired.bus, dry_run=dry_run) as handle_together:
+        try:
+            report.follow(Import(handle_together, kind, columns, shortages)(rows))
+        finally:
+            if not (dry_run or isinstance(sys.exception(), Unavailable)):
+                shortages.report(wired.bus)
+    if kind is BATCHES:
+        report.overdue = wired.views.due_dates().overdue_batches
 
 
 def export_file(settings: Settings, export: Export, file: Path, *, as_json: bool) -> None:

@@ -195,7 +195,7 @@ def order(settings: Settings, orderid: str, as_json: bool) -> None:
 
 @click.command(short_help="Batches of a SKU, or those that are overdue or in quarantine.")
 @click.argument("sku", type=Name(), required=False)
-@click.option("--overdue", is_flag=True, help="Only those that should have come, the latest first.")
+@click.option("--overdue", is_flag=True, help="Only those that should have come, the longest overdue first.")
 @click.option("--quarantined", is_flag=True, help="Only those of which something is in quarantine.")
 @limit_option
 @as_json_option

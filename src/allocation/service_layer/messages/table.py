@@ -138,7 +138,6 @@ class EventRow(Generic[M]):
     tone: Tone
     sentence: str | Callable[[M], str]
     stock: StockChange | None = None
-    published: bool = True
 
     def __post_init__(self) -> None:
         _require_all_fields(self.kind, self.fields, ())

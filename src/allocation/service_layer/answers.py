@@ -1,4 +1,4 @@
-"""What is answered to a whole order: plain JSON, since it is kept for whoever asks the same again."""
+"""What is answered to orders and holds: plain JSON, since it is kept for whoever asks the same again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from allocation.domain import ordering
-from allocation.domain.commands import PlaceOrder
-from allocation.domain.lines import PlacedLine
+from allocation.domain.commands import PlaceOrder, PullForward
+from allocation.domain.holds import Hold
+from allocation.domain.lines import Allocation, PlacedLine, is_at_risk
 from allocation.domain.placing import Planned
 from allocation.domain.product import Product
 
@@ -35,19 +36,38 @@ def placed(cmd: PlaceOrder, lines: Sequence[PlacedLine], product: Product) -> Js
     waiting = [line.waiting for line in lines if line.lineid in asked_for]
     has = [line.promised + line.dispatched for line in lines if line.lineid in asked_for]
     outcome = "allocated" if not any(waiting) else "partly_allocated" if any(has) else "waiting"
-    is_pending = any(line.promised or line.waiting for line in lines)
-    status = ordering.status_of(
-        is_cancelled=False, is_pending=is_pending, has_left=any(line.dispatched for line in lines)
-    )
     return {
         "orderid": cmd.orderid,
-        "status": status,
+        "status": ordering.status_of_lines(lines),
         "outcome": outcome,
         "lines": [_line(line, product) for line in lines],
     }
 
 
+def held(hold: Hold) -> JsonObject:
+    until = hold.until.isoformat().replace("+00:00", "Z")
+    return {"hold_id": hold.hold_id, "sku": hold.sku, "qty": hold.qty, "batchref": hold.batchref, "until": until}
+
+
+def pulled_forward(cmd: PullForward, promises: Sequence[Allocation]) -> JsonObject:
+    """Where they went: promises as they were before."""
+    moved = [
+        {
+            "orderid": one.orderid,
+            "lineid": one.lineid,
+            "sku": cmd.sku,
+            "qty": one.promised,
+            "from": one.batchref,
+            "to": cmd.ref,
+            "outcome": "moved",
+        }
+        for one in promises
+    ]
+    return {"moved": moved}
+
+
 def _line(line: PlacedLine, product: Product) -> JsonObject:
+    etas = [product.batches[one.batchref].eta for one in line.promises]
     promises = [
         {
             "batchref": one.batchref,
@@ -66,5 +86,5 @@ def _line(line: PlacedLine, product: Product) -> JsonObject:
         "priority": line.terms.priority,
         "needed_by": needed_by.isoformat() if (needed_by := line.terms.needed_by) else None,
         "returned": line.returned,
-        "at_risk": ordering.is_at_risk(product, line),
+        "at_risk": is_at_risk(etas, line.waiting > 0, line.terms.needed_by, product.today()),
     }
