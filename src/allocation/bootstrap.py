@@ -87,8 +87,8 @@ class Service:
     dead_letters: SqlDeadLetters
     housekeeping: Housekeeping
     waiting: Callable[[], Waiting]
-    looking: Callable[[], AbstractContextManager[UnitOfWork]]
-    """What is decided there is never committed, however much it is."""
+    unlimited: Callable[[], AbstractContextManager[UnitOfWork]]
+    """Without the limit on events that callers have; what is decided there is never committed."""
     console_sessions: SqlConsoleSessions
     keys: ApiKeyCache
 
@@ -105,7 +105,7 @@ class Service:
         """Which batch a line would get now, and why. Raises InvalidSku, Unavailable."""
 
         def ask() -> Explanation:
-            with self.looking() as uow:
+            with self.unlimited() as uow:
                 products = [uow.products.get(form) for form in forms(sku)]
                 known = next((product for product in products if product.is_known), products[0])
                 return explaining.explain(known, qty, terms)
@@ -151,13 +151,7 @@ def bootstrap(
     When `callers_wait`, whatever the database can't do within a second and a half raises Unavailable; commands that
     move many lines have longer, one at a time.
     """
-    long_engine = None
-    if callers_wait:
-        engine = Watchdog().over(engine_for_callers(settings, connections))
-        alone = database_engine(settings.database_url, connections=1, limits=FOR_WORK)
-        long_engine = Watchdog(Timeouts(longest=CALLERS_WAIT)).over(alone)
-    else:
-        engine = database_engine(settings.database_url, connections, limits=FOR_WORK)
+    engine, long_engine = engines(settings, connections, callers_wait=callers_wait)
     client = redis_client(settings.redis_url)
     observer = observer or Observer()
     retry = Retry(again=observer.again)
@@ -197,7 +191,7 @@ def bootstrap(
         dead_letters=SqlDeadLetters(database),
         housekeeping=Housekeeping(engine),
         waiting=partial(retry, partial(waiting, engine, list(table.all_effect_names()))),
-        looking=unit_of_work(engine, zone),
+        unlimited=unit_of_work(engine, zone),
         console_sessions=SqlConsoleSessions(database),
         keys=ApiKeyCache(SqlKeys(database).all),
     )
@@ -220,6 +214,15 @@ def exclusive_bus(
         messages.fingerprint_name,
         engine=engine,
     )
+
+
+def engines(settings: Settings, connections: int, *, callers_wait: bool) -> tuple[Engine, Engine | None]:
+    """And where callers wait, one for commands that move many lines."""
+    if not callers_wait:
+        return database_engine(settings.database_url, connections, limits=FOR_WORK), None
+    alone = database_engine(settings.database_url, connections=1, limits=FOR_WORK)
+    long_engine = Watchdog(Timeouts(longest=CALLERS_WAIT)).over(alone)
+    return Watchdog().over(engine_for_callers(settings, connections)), long_engine
 
 
 def engine_for_callers(settings: Settings, connections: int) -> Engine:

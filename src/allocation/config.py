@@ -117,7 +117,7 @@ class Settings:
             return self.host == "localhost"
 
     def trusts_proxy(self, address: str) -> bool:
-        """Whether a client at this address is believed how it was reached; one at a Unix socket has none, and is."""
+        """Whether X-Forwarded-Proto of a client at this address is believed. One at a Unix socket has none, and is."""
         if not address:
             return True
         ip = ipaddress.ip_address(address.partition("%")[0])

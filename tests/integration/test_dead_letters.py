@@ -68,6 +68,14 @@ def test_a_refused_message_is_listed_and_shown_whole(service: Service, command: 
     assert "body             {" in command("show", "message:2").output
 
 
+def test_what_a_stranger_has_sent_can_not_clear_the_screen(service: Service, command: Command) -> None:
+    handle(service, b'\x1b[2J{"batchref": "b1"}')
+
+    for shown in (command("list"), command("show", "message:1"), command("retry", "message:1")):
+        assert "\x1b" not in shown.output
+    assert "\\x1b[2J" in command("show", "message:1").output
+
+
 def test_a_message_that_is_refused_again_stays_and_one_that_is_not_has_its_effect_once(
     service: Service, command: Command, sql: Sql
 ) -> None:

@@ -25,7 +25,8 @@ from allocation.domain.events import (
     Returned,
     WrittenOff,
 )
-from allocation.entrypoints.command_line.event_lines import event_in, in_a_line, moment_of, printable
+from allocation.entrypoints.command_line.event_lines import event_in, in_a_line, moment_of
+from allocation.entrypoints.command_line.output import printable
 
 NOW = datetime(2026, 11, 21, 18, 0, tzinfo=UTC)
 

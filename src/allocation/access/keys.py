@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +18,17 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """What a key may be called. It becomes part of log lines, headers and the event log."""
 
 _KEY = re.compile(r"alk_([0-9a-f]{12})_[0-9a-f]{64}")
+
+
+def new_key() -> tuple[str, str]:
+    """An id, and a key with it."""
+    key_id = secrets.token_hex(6)
+    return key_id, f"{beginning(key_id)}_{secrets.token_hex(32)}"
+
+
+def beginning(key_id: str) -> str:
+    """Of a key: no secret, so it may be shown."""
+    return f"alk_{key_id}"
 
 
 class Scope(StrEnum):

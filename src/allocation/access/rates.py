@@ -15,7 +15,7 @@ _NOTHING = 1e-6  # seconds; sums of fractions are not exact
 
 @dataclass(slots=True)
 class Rates:
-    """The generic cell rate algorithm of ITU-T I.371: a moment for each key at which it has no more credit to pay back.
+    """The generic cell rate algorithm of ITU-T I.371: for each key the moment from which it has its whole burst again.
 
     Threads may share it.
     """

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from allocation.access.keys import Scope, StoredKey, hash_of
+from allocation.access.keys import Scope, StoredKey, hash_of, new_key
 from allocation.database.tables import api_keys
 from messaging.sql.connections import Database, connection
 
@@ -26,8 +25,7 @@ class SqlKeys:
 
     def create(self, name: str, scopes: Iterable[Scope], *, rate: int | None, by: str) -> tuple[str, StoredKey]:
         """A new key, which nobody can see again, and what is kept of it. Raises NameTaken."""
-        key_id = secrets.token_hex(6)
-        key = f"alk_{key_id}_{secrets.token_hex(32)}"
+        key_id, key = new_key()
         row = {
             "name": name,
             "id": key_id,

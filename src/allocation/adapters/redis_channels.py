@@ -14,6 +14,7 @@ from messaging.redis.group import ConsumerGroup
 EVENTS = "allocation.events"
 LINE_ALLOCATED = "line_allocated"
 COMMANDS = "allocation.commands"
+COMMAND_FIELD = "command"
 REPLIES = "name.replies"
 """With a name that whoever sends a command chooses."""
 CHANGE_BATCH_QUANTITY = "change_batch_quantity"
@@ -33,4 +34,6 @@ def event_stream(client: redis.Redis, keep: timedelta) -> EventStream:
 
 def command_group(client: redis.Redis) -> ConsumerGroup:
     consumer = f"{socket.gethostname()}:{os.getpid()}"
-    return ConsumerGroup(client, stream=COMMANDS, field="command", group=GROUP, consumer=consumer, keep=COMMANDS_STAY)
+    return ConsumerGroup(
+        client, stream=COMMANDS, field=COMMAND_FIELD, group=GROUP, consumer=consumer, keep=COMMANDS_STAY
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from allocation.adapters.redis_channels import REPLIES_STAY
 from allocation.config import EVENTS_STAY
 
 EVENT_STREAM = (
@@ -26,8 +29,8 @@ REPLIES = (
     "How a command from the stream `allocation.commands` has ended, for whoever put the name of such a stream, which "
     "ends with `.replies`, into the field `replyto` of its entry. It is a CloudEvent 1.0 in JSON, in the one field "
     "`event`. The setting REPLY_STREAMS says which names are allowed. It comes after the commit, at least once, with "
-    "the same `id` on a repeat, and stays for 12 hours. What can't be sent there is given up. The answer to a dry run "
-    "says how the command would have ended at that moment."
+    f"the same `id` on a repeat, and stays for {REPLIES_STAY // timedelta(hours=1)} hours. What can't be sent there is "
+    "given up. The answer to a dry run says how the command would have ended at that moment."
 )
 LINE_ALLOCATED = (
     "The book's message about each allocation, over pub/sub: it reaches those who listen at that moment, and nobody "

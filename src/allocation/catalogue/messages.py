@@ -11,6 +11,7 @@ from inspect import getdoc
 from typing import Any, Literal, TypeAlias
 
 from allocation.adapters import outcome_messages, redis_channels
+from allocation.adapters.redis_channels import COMMAND_FIELD
 from allocation.adapters.redis_eventpublisher import line_allocated_message
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.catalogue import descriptions, schemas
@@ -20,6 +21,7 @@ from allocation.service_layer.messages import COMMANDS, EVENTS, ordering, stock
 from allocation.service_layer.messages.table import EventRow
 from messaging.codec import JsonObject
 from messaging.envelope import Metadata, Outcome, Recorded
+from messaging.redis.event_stream import FIELD
 
 Direction: TypeAlias = Literal["sent", "accepted"]
 SENT: Direction = "sent"
@@ -49,9 +51,9 @@ class Message:
     example: JsonObject
 
 
-EVENT_STREAM = Channel(redis_channels.EVENTS, SENT, descriptions.EVENT_STREAM, field="event")
-COMMAND_STREAM = Channel(redis_channels.COMMANDS, ACCEPTED, descriptions.COMMAND_STREAM, field="command")
-REPLIES = Channel(redis_channels.REPLIES, SENT, descriptions.REPLIES, field="event")
+EVENT_STREAM = Channel(redis_channels.EVENTS, SENT, descriptions.EVENT_STREAM, FIELD)
+COMMAND_STREAM = Channel(redis_channels.COMMANDS, ACCEPTED, descriptions.COMMAND_STREAM, COMMAND_FIELD)
+REPLIES = Channel(redis_channels.REPLIES, SENT, descriptions.REPLIES, FIELD)
 LINE_ALLOCATED = Channel(redis_channels.LINE_ALLOCATED, SENT, descriptions.LINE_ALLOCATED)
 BATCH_QUANTITY = Channel(redis_channels.CHANGE_BATCH_QUANTITY, ACCEPTED, descriptions.CHANGE_BATCH_QUANTITY)
 

@@ -105,7 +105,7 @@ def run(settings: Settings, port: int | None, workers: int | None, threads: int,
 
     click.get_current_context().with_resource(metrics_folder())
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
-    _look_at_address(settings)
+    _require_free_address(settings)
     stop = _stop_on_signals()
     with backing_services(settings) as around:
         settings = around.settings
@@ -138,7 +138,7 @@ def serve(settings: Settings, port: int | None, workers: int | None, threads: in
     from allocation.entrypoints.http.key_check import require_keys
 
     settings = replace(settings, port=port or settings.port, workers=workers or settings.workers)
-    _look_at_address(settings)
+    _require_free_address(settings)
     with backing_services(settings) as around:
         require_keys(around.settings)
         api_server.serve(around.settings, threads)
@@ -189,7 +189,7 @@ def _stop_on_signals() -> Event:
     return stop
 
 
-def _look_at_address(settings: Settings) -> None:
+def _require_free_address(settings: Settings) -> None:
     """Raises ClickException when the API could not listen there, or not with that certificate."""
     if settings.tls_certificate and settings.tls_key:
         try:
@@ -199,7 +199,7 @@ def _look_at_address(settings: Settings) -> None:
                 f"TLS_CERTIFICATE and TLS_KEY can't be used: {error.strerror or error}"
             ) from error
     if settings.socket:
-        _look_at_socket(settings.socket)
+        _clear_socket(settings.socket)
         return
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -212,8 +212,8 @@ def _look_at_address(settings: Settings) -> None:
             raise click.ClickException(message) from error
 
 
-def _look_at_socket(path: Path) -> None:
-    """One that was left by a process that was killed is in the way."""
+def _clear_socket(path: Path) -> None:
+    """Removes one that a killed process has left. Raises ClickException when another process listens there."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))

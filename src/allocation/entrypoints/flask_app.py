@@ -109,11 +109,10 @@ def _add_routes_of_the_book(app: Flask, service: Service) -> None:
     @Route(app, "GET", "/allocations/<any_text:orderid>", Scope.READ, {200: _LINES, 404: _NO_LINES}, tag=_BOOK)
     def allocations(orderid: str) -> ResponseReturnValue:
         """List the allocated lines of an order, as in the book. In the order of allocation."""
-        if "\0" not in orderid and (
-            found := service.views.allocations(normal(orderid))
-        ):  # which no text in the database has
-            return jsonify(found)
-        return _text("not found", 404)
+        if "\0" in orderid:  # which no text in the database has
+            return _text("not found", 404)
+        found = service.views.allocations(normal(orderid))
+        return jsonify(found) if found else _text("not found", 404)
 
 
 def _text(body: str, status: int) -> Response:

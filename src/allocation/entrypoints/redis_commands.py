@@ -46,7 +46,7 @@ products for long loses to those who hold one for a moment."""
 
 _REPLY_TO = b"replyto"
 _DRY_RUN = b"dry_run"
-_FIELDS = ("command", "replyto", "dry_run")
+_FIELDS = (redis_channels.COMMAND_FIELD, "replyto", "dry_run")
 _AT_FIRST = 8
 _LISTEN = 0.5
 _PAUSE_AFTER_A_FAULT = 0.2

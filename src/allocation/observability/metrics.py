@@ -122,7 +122,7 @@ class Metrics(Observer):
         )
         self._most_connections = Gauge(
             "allocation_db_connections_limit",
-            "Database connections that the pools may have.",
+            "Database connections that the pool may have, but for the one of commands that move many lines.",
             multiprocess_mode="livesum",
             registry=registry,
         )

@@ -26,6 +26,10 @@ class Api:
     milliseconds: float
     redis_run: str | None = None
 
+    def speaks_to_another(self, run: str | None) -> bool:
+        """Than the Redis of this `run`. Where one of the two is not told, nobody can say so."""
+        return bool(run and self.redis_run and run != self.redis_run)
+
 
 class AnotherProgram(Unavailable):
     """What answers is no allocation service."""

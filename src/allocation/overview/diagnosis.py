@@ -80,7 +80,7 @@ def _of_api(overview: Overview) -> Iterator[Problem]:
     if not isinstance(api, Api):
         elsewhere = "or say where it is with HOST and PORT"
         yield Problem(f"no API at {url} ({api.reason})", f"start it: `allocation serve`, {elsewhere}")
-    elif isinstance(broker, BrokerStatus) and broker.run and api.redis_run and api.redis_run != broker.run:
+    elif isinstance(broker, BrokerStatus) and api.speaks_to_another(broker.run):
         yield Problem(f"the API at {url} is that of another service", "say where ours is with HOST and PORT")
     elif api.status != "ready":
         yield Problem(f"the API at {url} is {api.status}", f"see {url}/readyz")

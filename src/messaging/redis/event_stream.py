@@ -171,6 +171,9 @@ return {mark == ARGV[1] or mark == ARGV[2], redis.call('GET', KEYS[3]) or ''}
 
 log = logging.getLogger(__name__)
 
+FIELD = "event"
+"""The one field of an entry; the scripts have its name too."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:

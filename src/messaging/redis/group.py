@@ -19,6 +19,7 @@ import redis
 
 from messaging.envelope import Position
 from messaging.redis.client import redis_faults
+from messaging.redis.entry_ids import oldest_kept, order_of
 from messaging.redis.lag import Lag, lag_of
 
 _PAGE = 1_000
@@ -83,7 +84,7 @@ class Place:
     def has_skipped(self, read: Sequence[Entry]) -> bool:
         """Whether anything stands between what was handled and what was `read` next or, if nothing was, behind it:
         the group was moved ahead, or somebody else reads in it. Or it has just come."""
-        return self.next_id is not None and (not read or _id(self.next_id) < _id(read[0].id))
+        return self.next_id is not None and (not read or order_of(self.next_id) < order_of(read[0].id))
 
 
 class ConsumerGroup:
@@ -124,7 +125,7 @@ class ConsumerGroup:
         with redis_faults():
             found: Any = self._client.xrange(self.stream, handled.entry_id, "+", 2)
         entries = [self._entry(_text(one), fields) for one, fields in found]
-        entry = entries.pop(0) if entries and _id(entries[0].id) == _id(handled.entry_id) else None
+        entry = entries.pop(0) if entries and order_of(entries[0].id) == order_of(handled.entry_id) else None
         return Place(handled, entry, entries[0].id if entries else None)
 
     def go_back_to(self, handled: Position) -> None:
@@ -133,11 +134,13 @@ class ConsumerGroup:
         with redis_faults():
             last = _answered(handled)
             pending = {
-                later: one["consumer"] for one in self._pending() if (later := _id(one["message_id"])) > _id(last)
+                later: one["consumer"]
+                for one in self._pending()
+                if (later := order_of(one["message_id"])) > order_of(last)
             }
-            while found := self._after(last, max([*pending, _id(handled.entry_id)])):
+            while found := self._after(last, max([*pending, order_of(handled.entry_id)])):
                 last = found[-1]
-                others: list[Any] = [one for one in found if pending.get(_id(one)) != self._consumer.encode()]
+                others: list[Any] = [one for one in found if pending.get(order_of(one)) != self._consumer.encode()]
                 if others:
                     self._client.xclaim(self.stream, self._group, self._consumer, 0, others, force=True, justid=True)
             self._xgroup(keys=[self.stream], args=[self._group, "SETID", last])
@@ -164,7 +167,7 @@ class ConsumerGroup:
         """Whether it was sent so long ago that, once handled, it need not be here any more: by the clock of Redis, from
         which it has its id."""
         with redis_faults():
-            return _id(entry.id) < self._oldest()
+            return order_of(entry.id) < (oldest_kept(self._client, self._keep), 0)
 
     def has_others_pending(self, read: Sequence[Entry] = ()) -> bool:
         """Whether anything is pending beside what was `read`: who was replaced and does not know it yet may read on,
@@ -196,13 +199,13 @@ class ConsumerGroup:
         """Delete what every group has acknowledged and is old enough, and comes before what was `handled` last; returns
         how many entries."""
         with redis_faults():
-            oldest = [self._oldest()]
+            oldest = [(oldest_kept(self._client, self._keep), 0)]
             if handled:
-                oldest.append(_id(handled.entry_id))
+                oldest.append(order_of(handled.entry_id))
             for group in self._client.xinfo_groups(self.stream):
-                oldest.append(_id(group["last-delivered-id"]))
+                oldest.append(order_of(group["last-delivered-id"]))
                 if pending := self._client.xpending(self.stream, group["name"])["min"]:
-                    oldest.append(_id(pending))
+                    oldest.append(order_of(pending))
             minid, deleted = "{}-{}".format(*min(oldest)), 0
             # Redis lets go of ten thousand at a time.
             while gone := int(self._client.xtrim(self.stream, minid=minid, approximate=True)):
@@ -211,10 +214,6 @@ class ConsumerGroup:
 
     def lag(self) -> Lag:
         return lag_of(self._client, self.stream, self._group)
-
-    def _oldest(self) -> tuple[int, int]:
-        seconds, _ = self._client.time()
-        return int(seconds - self._keep.total_seconds()) * 1000, 0
 
     def _make_group(self) -> None:
         """If it is not there."""
@@ -231,13 +230,13 @@ class ConsumerGroup:
         """Whether what it has given out is what was handled, and what is pending: all of that, and nothing else; and
         what may not be answered is pending. Where the entry that was handled is gone the stream may be another one,
         with lower ids: then it may be behind."""
-        at, last = _id(handled.entry_id), self._last_read()
+        at, last = order_of(handled.entry_id), self._last_read()
         beyond = _answered(handled)
-        pending = {later for one in self._pending() if (later := _id(one["message_id"])) > _id(beyond)}
+        pending = {later for one in self._pending() if (later := order_of(one["message_id"])) > order_of(beyond)}
         if last != max(at, *pending, (0, 0)) and self.look_at(handled).is_intact:
             return False
         while found := self._after(beyond, last):
-            if not pending.issuperset(map(_id, found)):
+            if not pending.issuperset(map(order_of, found)):
                 return False
             beyond = found[-1]
         return True
@@ -249,7 +248,7 @@ class ConsumerGroup:
 
     def _last_read(self) -> tuple[int, int]:
         groups = self._client.xinfo_groups(self.stream)
-        return next(_id(group["last-delivered-id"]) for group in groups if group["name"] == self._group.encode())
+        return next(order_of(group["last-delivered-id"]) for group in groups if group["name"] == self._group.encode())
 
     def _pending(self) -> Iterator[dict[str, Any]]:
         beyond = "-"
@@ -269,20 +268,15 @@ class ConsumerGroup:
 
 def is_at_or_before(entry: Entry, position: Position | None) -> bool:
     """By their ids, which say it only within one stream. Before no position there is nothing."""
-    return position is not None and _id(entry.id) <= _id(position.entry_id)
+    return position is not None and order_of(entry.id) <= order_of(position.entry_id)
 
 
 def _answered(position: Position) -> str:
     """The one before may have been of another stream, with higher ids."""
-    if position.answered is None or _id(position.answered) > _id(position.entry_id):
+    if position.answered is None or order_of(position.answered) > order_of(position.entry_id):
         return position.entry_id
     return position.answered
 
 
 def _text(entry_id: object) -> str:
     return entry_id.decode() if isinstance(entry_id, bytes) else str(entry_id)
-
-
-def _id(entry_id: object) -> tuple[int, int]:
-    moment, _, number = _text(entry_id).partition("-")
-    return int(moment), int(number)

@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from messaging.redis.client import redis_faults
+from messaging.redis.entry_ids import order_of
 
 _MOST_COUNTED = 1_000
 """Entries, where the server keeps no count: before Redis 7, or when some were deleted from the middle."""
@@ -64,4 +65,4 @@ def _oldest(client: redis.Redis, stream: str, group: str, ours: Mapping[str, Any
         return None
     seconds, microseconds = client.time()
     now = int(seconds) + int(microseconds) / 1_000_000
-    return max(0.0, now - min(int(one.partition(b"-")[0]) for one in ids) / 1000)
+    return max(0.0, now - min(order_of(one)[0] for one in ids) / 1000)

@@ -11,13 +11,13 @@ from fnmatch import fnmatchcase
 import redis
 
 from messaging.redis.client import redis_faults
+from messaging.redis.entry_ids import oldest_kept
+from messaging.redis.event_stream import FIELD
 
 log = logging.getLogger(__name__)
 
 PATTERN = r"[a-z0-9_.-]{1,80}\.replies"
 """What a stream of replies may be called: never what has another use."""
-
-FIELD = "event"
 
 _FITS = re.compile(PATTERN)
 
@@ -49,8 +49,7 @@ class Replies:
             return
         with redis_faults():
             try:
-                seconds, _ = self._client.time()
-                oldest = int(seconds - self._keep.total_seconds()) * 1000
+                oldest = oldest_kept(self._client, self._keep)
                 with self._client.pipeline(transaction=False) as pipeline:
                     pipeline.xtrim(name, minid=str(oldest), approximate=True)  # else there may be no room
                     pipeline.xadd(name, {FIELD: body})

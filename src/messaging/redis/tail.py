@@ -16,7 +16,8 @@ from typing import Any
 import redis
 
 from messaging.redis.client import redis_faults
-from messaging.redis.event_stream import incarnation_key, told_key, version_in
+from messaging.redis.entry_ids import order_of
+from messaging.redis.event_stream import FIELD, incarnation_key, told_key, version_in
 
 _BEGINNING = b"0-0"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,7 +52,7 @@ class Tail:
     @property
     def is_past_what_was_there(self) -> bool:
         """Whether all has been read that the stream held at the start."""
-        return self._is_at_end or (self._goal is not None and _order(self._read_up_to) >= _order(self._goal))
+        return self._is_at_end or (self._goal is not None and order_of(self._read_up_to) >= order_of(self._goal))
 
     def start(self, since: timedelta | None = None) -> None:
         """At the end of the stream, or with what was published in this last time, by the clock of Redis."""
@@ -63,7 +64,7 @@ class Tail:
                 seconds, microseconds = self._client.time()
                 begin = max(timedelta(), timedelta(seconds=int(seconds), microseconds=int(microseconds)) - since)
                 self._since = _EPOCH + begin
-                self._read_up_to = min(self._last_old, b"%d-0" % (begin // timedelta(milliseconds=1)), key=_order)
+                self._read_up_to = min(self._last_old, b"%d-0" % (begin // timedelta(milliseconds=1)), key=order_of)
 
     def read(self, wait: float = 1.0) -> list[PublishedEvent]:
         """What is new, after `wait` seconds at most; nothing then, maybe."""
@@ -103,12 +104,12 @@ class Tail:
             return True  # nobody knows
         seen = self._seen.get(subject, 0)
         self._seen[subject] = max(seen, version)
-        if _order(entry.id.encode()) > _order(self._last_old) and not self._is_lately(entry):
+        if order_of(entry.id) > order_of(self._last_old) and not self._is_young(entry):
             seen = max(seen, self._told_before.get(subject, 0))  # what was published before we came is not new
         return version > seen
 
-    def _is_lately(self, entry: PublishedEvent) -> bool:
-        """Whether it happened in the last time that is wanted: that was perhaps not read when the stream was lost."""
+    def _is_young(self, entry: PublishedEvent) -> bool:
+        """Whether it is young enough for `since`: such an event may not have been read before the stream was lost."""
         if self._since is None:
             return False
         try:
@@ -136,14 +137,9 @@ class Tail:
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes] | None) -> PublishedEvent:
-    body = (fields or {}).get(b"event", b"")
+    body = (fields or {}).get(FIELD.encode(), b"")
     try:
         event = json.loads(body)
     except ValueError:
         event = None
     return PublishedEvent(entry_id.decode(), body, event if isinstance(event, dict) else None)
-
-
-def _order(entry_id: bytes) -> tuple[int, int]:
-    moment, _, number = entry_id.partition(b"-")
-    return int(moment), int(number)

@@ -8,14 +8,14 @@ import psycopg
 from sqlalchemy import Engine, event
 
 # In one round trip. What was set for us on purpose wins: in the URL, for the role, for the database. Of a setting that
-# this server does not know yet (transaction_timeout before 17) there is no row.
+# this server does not know yet (transaction_timeout before 17) there is no row. Those in FORCED are set in any case.
 _SET = """
     SELECT set_config(name, value, false)
     FROM unnest(%s::text[], %s::text[]) AS wanted(name, value) JOIN pg_settings USING (name)
     WHERE name = ANY(%s) OR source NOT IN ('client', 'user', 'database', 'database user')
 """
 
-WHOEVER_SET_THEM = {
+FORCED = {
     "DateStyle": "ISO",  # the driver reads no other dates
     "TimeZone": "UTC",  # moments are read in it, and shown as they are read
     "row_security": "off",  # rows that we may not see are an error, and not rows that are not there
@@ -46,12 +46,12 @@ class Limits:
     def on(self, engine: Engine) -> Engine:
         """The same engine, with these limits on each of its connections."""
         limits = {name: str(value) for name, value in asdict(self).items() if value}
-        wanted = WHOEVER_SET_THEM | limits | (BY_KEY if limits else {})
+        wanted = FORCED | limits | (BY_KEY if limits else {})
 
         @event.listens_for(engine, "connect")
         def set_them(driver: psycopg.Connection[tuple[str]], _: object) -> None:
             try:
-                driver.execute(_SET, (list(wanted), list(wanted.values()), list(WHOEVER_SET_THEM)))
+                driver.execute(_SET, (list(wanted), list(wanted.values()), list(FORCED)))
                 driver.commit()
             except psycopg.Error:
                 driver.close()  # the pool would only forget it

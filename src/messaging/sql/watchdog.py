@@ -126,7 +126,7 @@ class Watchdog:
         except psycopg.Error as error:
             self._turn += 1
             if self._is_away(error):
-                self._close(begun, " ".join(str(error).split()))
+                self._note_away(begun, " ".join(str(error).split()))
             raise
 
     def _is_away(self, error: psycopg.Error) -> bool:
@@ -170,7 +170,7 @@ class Watchdog:
             if self._stop:
                 self._stop.set()
             self._stop = None
-        self._open()
+        self._note_back()
 
     def _look_until(self, stop: Event) -> None:
         while not stop.wait(self._timeouts.look):
@@ -185,12 +185,12 @@ class Watchdog:
             if (error := self._probe()) and self._is_away(error):
                 self._abort(older_than=self._timeouts.suspect)
             elif not stop.is_set():
-                self._open()
+                self._note_back()
             return
         oldest = min(self._out.copy().values(), default=now)
         if now - oldest > self._timeouts.suspect and now - self._answered > 1.0:
             if isinstance(error := self._probe(), ConnectionTimeout):
-                self._close(oldest, str(error))
+                self._note_away(oldest, str(error))
                 self._abort(older_than=0.0)
             self._answered = time.monotonic()
         self._abort(older_than=self._timeouts.longest)
@@ -214,11 +214,11 @@ class Watchdog:
                 with suppress(OSError):
                     line.shutdown(socket.SHUT_RDWR)
 
-    def _close(self, since: float, reason: str) -> None:
+    def _note_away(self, since: float, reason: str) -> None:
         with self._back:
             self._away = self._away or (since, reason)
 
-    def _open(self) -> None:
+    def _note_back(self) -> None:
         with self._back:
             self._away = None
             self._back.notify_all()

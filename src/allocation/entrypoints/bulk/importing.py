@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, TypeVar, cast
-from uuid import uuid4
 
 from allocation.domain.commands import Allocate, CreateBatch, Mode, PlaceOrder, ReportShortages
 from allocation.domain.errors import InvalidSku
@@ -123,7 +122,7 @@ class Shortages:
     lines: int = 0
     first: OrderLine | None = None
     listed: list[str] = field(default_factory=list)
-    metadata: Metadata | None = None
+    metadata: Metadata = field(default_factory=lambda: Metadata.first(IMPORT, principal=user_principal()))
     _hash: Any = field(default_factory=sha256)
 
     def add(self, line: OrderLine) -> None:
@@ -158,8 +157,6 @@ class Import:
 
         Raises BadCsv after the rows before the bad one are done, and Unavailable after those that could be done.
         """
-        correlation_id, principal = str(uuid4()), user_principal()
-        self.shortages.metadata = Metadata.first(IMPORT, correlation_id, principal)
         readings = self.kind.readings(rows, self.columns)
         size = MOST_ROWS_TOGETHER
         setbacks = 0
@@ -168,7 +165,7 @@ class Import:
             while done < len(chunk):
                 some = chunk[done : done + size]
                 try:
-                    results = self._settle(some, correlation_id, principal)
+                    results = self._settle(some)
                 except Unavailable as error:
                     setbacks += 1
                     if setbacks > MOST_SETBACKS or not isinstance(error.__cause__, ConcurrencyConflict):
@@ -180,9 +177,10 @@ class Import:
                     size = min(size + size // 8 + 1, MOST_ROWS_TOGETHER)
                     setbacks = 0
 
-    def _settle(self, chunk: Sequence[Reading], correlation_id: str, principal: str) -> list[RowResult]:
+    def _settle(self, chunk: Sequence[Reading]) -> list[RowResult]:
+        of = self.shortages.metadata
         requests = [
-            Request(reading.command, Metadata.first(IMPORT, correlation_id, principal))
+            Request(reading.command, Metadata.first(IMPORT, of.correlation_id, of.principal))
             for reading in chunk
             if not reading.refused
         ]
@@ -192,13 +190,13 @@ class Import:
     def _results(self, reading: Reading, outcomes: Iterator[Outcome]) -> list[RowResult]:
         if reading.refused:
             return _with_reasons(reading.numbers, Result.REFUSED, reading.refused)
-        command, outcome = cast("Allocate | PlaceOrder", reading.command), next(outcomes)
+        command, outcome = cast("CreateBatch | Allocate | PlaceOrder", reading.command), next(outcomes)
         if outcome.refusal:  # where nothing of a SKU was ever purchased: no stock, or a slip of the pen
             is_short = isinstance(outcome.refusal, InvalidSku) and not self.kind.mode
             result = Result.OUT_OF_STOCK if is_short else Result.REFUSED
             return _with_reasons(reading.numbers, result, [str(outcome.refusal)] * len(reading.numbers))
         found = self.kind.result_of(command, outcome)
-        if found[0][0] is Result.OUT_OF_STOCK:
+        if found[0][0] is Result.OUT_OF_STOCK and not isinstance(command, CreateBatch):
             for line in _short_of(command, outcome):
                 self.shortages.add(line)
         rows = zip(reading.numbers, found, strict=True)

@@ -58,8 +58,9 @@ class FileKind:
 
     def columns(self, mapped: Mapping[str, str], found: Iterable[str]) -> dict[str, str]:
         """Where each field is taken from; an optional one that is mapped to nothing, or not found, is left out."""
-        there = {*self.required, *found}
-        return {field: mapped.get(field, field) for field in self.fields if mapped.get(field, field in there)}
+        columns = dict.fromkeys(self.optional, "") | {field: field for field in (*self.required, *found)}
+        columns |= mapped
+        return {field: column for field in self.fields if (column := columns[field])}
 
     def first(self, rows: Iterable[Row], limit: int | None, columns: Mapping[str, str]) -> Iterator[Row]:
         """At most so many; but the last order is whole."""

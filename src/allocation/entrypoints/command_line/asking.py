@@ -14,7 +14,7 @@ from allocation.domain.commands import Allocate, ExtendHold, PlaceHold, PlaceOrd
 from allocation.domain.events import Event
 from allocation.entrypoints.command_line import sessions
 from allocation.entrypoints.command_line.os_user import user_principal
-from allocation.entrypoints.command_line.output import echo_json, json_option
+from allocation.entrypoints.command_line.output import echo_json, json_option, printable
 from allocation.entrypoints.command_line.parameters import Number
 from allocation.service_layer.messages import COMMANDS
 from allocation.service_layer.messages.table import (
@@ -138,7 +138,7 @@ def _ask(settings: Settings, row: CommandRow[Any], given: Mapping[str, Any], *, 
 
 def _echo_dry_run(found: DryRun, text: str, *, as_json: bool) -> None:
     from allocation.adapters.wire_names import CLOUD_EVENTS
-    from allocation.entrypoints.command_line.event_lines import in_a_line, printable
+    from allocation.entrypoints.command_line.event_lines import in_a_line
 
     if as_json:
         events = [CLOUD_EVENTS.bare(recorded.event) for recorded in found.events]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.command_line.looking import echo_table, line_asked_for, line_options, named
-from allocation.entrypoints.command_line.output import echo_json, json_option
+from allocation.entrypoints.command_line.looking import line_asked_for, line_options, named
+from allocation.entrypoints.command_line.output import echo_json, echo_table, json_option
 from allocation.entrypoints.command_line.parameters import Name, Number
 from allocation.entrypoints.command_line.sessions import service
 

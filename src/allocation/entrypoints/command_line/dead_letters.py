@@ -11,7 +11,7 @@ import click
 from allocation.config import Settings
 from allocation.entrypoints.command_line import sessions
 from allocation.entrypoints.command_line.os_user import login_name, user_principal
-from allocation.entrypoints.command_line.output import echo_json, echo_tables, in_json, json_option
+from allocation.entrypoints.command_line.output import echo_json, echo_table, in_json, json_option, printable
 from allocation.entrypoints.command_line.parameters import Group
 
 if TYPE_CHECKING:
@@ -44,14 +44,8 @@ def list_letters(settings: Settings, as_json: bool) -> None:
         for letter in letters:
             echo_json(_fields(letter))
     elif letters:
-        from rich.table import Table
-
-        from allocation.entrypoints.command_line.event_lines import printable
-
-        table = Table("id", "attempts", "last failed", "reason", box=None, pad_edge=False)
-        for letter in letters:
-            table.add_row(letter.id, str(letter.attempts), _second(letter.last_failed_at), printable(letter.reason))
-        echo_tables(table)
+        rows = ([one.id, str(one.attempts), _second(one.last_failed_at), one.reason] for one in letters)
+        echo_table(["id", "attempts", "last failed", "reason"], rows)
     else:
         click.echo("There are no dead letters.")
 
@@ -68,7 +62,7 @@ def show(settings: Settings, letter_id: str, as_json: bool) -> None:
         echo_json(_fields(letter))
         return
     for name, value in _fields(letter).items():
-        click.echo(f"{name.replace('_', ' '):16} {value}")
+        click.echo(f"{name.replace('_', ' '):16} {printable(str(value))}")
 
 
 @dead_letters.command()
@@ -127,7 +121,7 @@ def _ask(letters: list[DeadLetter]) -> None:
 
 def _say(letter: DeadLetter, outcome: str, as_json: bool) -> None:
     row = {"id": letter.id, "outcome": outcome}
-    click.echo(in_json(row) if as_json else f"{letter.id}: {outcome}")
+    click.echo(in_json(row) if as_json else printable(f"{letter.id}: {outcome}"))
 
 
 def _all(service: Service) -> list[DeadLetter]:

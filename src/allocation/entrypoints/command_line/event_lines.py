@@ -47,8 +47,3 @@ def moment_of(cloud_event: Mapping[str, Any], today: datetime) -> str:
     except ValueError:
         return "--:--:--"
     return f"{moment:%H:%M:%S}" if moment.date() == today.date() else f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
-def printable(text: str) -> str:
-    """What could move the cursor or clear the screen is shown as what it is."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

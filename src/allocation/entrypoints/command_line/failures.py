@@ -45,7 +45,7 @@ def with_setting(error: Unavailable, settings: Settings | None) -> str:
     return text
 
 
-def in_a_line(error: Exception) -> str:
+def fault_in_a_line(error: Exception) -> str:
     from sqlalchemy.exc import DBAPIError
 
     if isinstance(error, DBAPIError):

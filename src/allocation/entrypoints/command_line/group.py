@@ -88,7 +88,7 @@ class CommandLine(Group):
             if ctx.invoked_subcommand in SECTIONS["Running"]:
                 raise
             log.debug("a fault", exc_info=True)
-            text = without_secrets(failures.in_a_line(error))
+            text = without_secrets(failures.fault_in_a_line(error))
             raise click.ClickException(f"{text} (LOG_LEVEL=DEBUG shows where)") from error
 
     def _context_of_subcommand(self, ctx: click.Context) -> click.Context:

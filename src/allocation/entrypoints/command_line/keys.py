@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allocation.access.keys import NAME, Scope, StoredKey
+from allocation.access.keys import NAME, Scope, StoredKey, beginning
 from allocation.config import Settings
 from allocation.entrypoints.command_line.os_user import login_name
-from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
+from allocation.entrypoints.command_line.output import echo_json, echo_table, json_option
 from allocation.entrypoints.command_line.parameters import Group, Number
 from allocation.entrypoints.command_line.sessions import database
 
@@ -79,21 +79,7 @@ def list_keys(settings: Settings, as_json: bool) -> None:
         for stored in found:
             echo_json(_fields(stored))
     elif found:
-        from rich.table import Column, Table
-
-        begins_with = Column("begins with", no_wrap=True)
-        table = Table("name", begins_with, "scopes", "rate", "created", "by", "revoked", box=None, pad_edge=False)
-        for stored in found:
-            table.add_row(
-                stored.name,
-                f"alk_{stored.id}",
-                ", ".join(stored.scopes),
-                f"{stored.rate}/s" if stored.rate else "",
-                _day(stored.created_at),
-                stored.created_by,
-                _day(stored.revoked_at) if stored.revoked_at else "",
-            )
-        echo_tables(table)
+        echo_table(["name", "begins with", "scopes", "rate", "created", "by", "revoked"], map(_cells, found))
     else:
         click.echo("There are no keys.")
 
@@ -123,6 +109,13 @@ def _stored_keys(settings: Settings) -> Iterator[SqlKeys]:
 
     with database(settings) as engine:
         yield SqlKeys(Database(engine))
+
+
+def _cells(stored: StoredKey) -> list[str]:
+    rate = f"{stored.rate}/s" if stored.rate else ""
+    revoked = _day(stored.revoked_at) if stored.revoked_at else ""
+    scopes = ", ".join(stored.scopes)
+    return [stored.name, beginning(stored.id), scopes, rate, _day(stored.created_at), stored.created_by, revoked]
 
 
 def _fields(stored: StoredKey) -> dict[str, Any]:

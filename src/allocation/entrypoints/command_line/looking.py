@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from allocation.config import Settings
-from allocation.entrypoints.command_line.output import echo_json, echo_tables, json_option
+from allocation.entrypoints.command_line.output import echo_json, echo_table, json_option
 from allocation.entrypoints.command_line.parameters import Name, Number
 from allocation.entrypoints.command_line.sessions import service
 from allocation.entrypoints.command_line.watch import Duration
@@ -325,16 +325,3 @@ def _echo(  # noqa: PLR0917 - what a list consists of
         click.echo(none)
     if len(found) > limit:
         click.echo(f"There are more than {limit:,}; see --limit.", err=True)
-
-
-def echo_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[int]) -> None:
-    from rich.table import Table
-
-    from allocation.entrypoints.command_line.event_lines import printable
-
-    table = Table(box=None, pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place in numbers else "left")
-    for row in rows:
-        table.add_row(*map(printable, row))
-    echo_tables(table)

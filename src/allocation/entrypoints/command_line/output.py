@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,6 +50,23 @@ def echo_tables(*tables: RenderableType, width: int | None = None) -> None:
             console.print(table)
     lines = _AT_THE_END.sub(lambda end: end[0].replace(" ", ""), captured.get())
     click.echo(lines, nl=False)
+
+
+def echo_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()) -> None:
+    """Cells that are `numbers`, by their places, end at the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place in numbers else "left")
+    for row in rows:
+        table.add_row(*map(printable, row))
+    echo_tables(table)
+
+
+def printable(text: str) -> str:
+    """What could move the cursor or clear the screen is shown as what it is."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def go_on_unheard() -> None:

@@ -15,7 +15,7 @@ import click
 from allocation.config import Settings
 from allocation.durations import duration, in_short
 from allocation.entrypoints.command_line.backing_services import running_services
-from allocation.entrypoints.command_line.output import echo_json, in_json, json_option
+from allocation.entrypoints.command_line.output import echo_json, in_json, json_option, printable
 from allocation.entrypoints.command_line.parameters import Name, Number
 
 if TYPE_CHECKING:
@@ -79,8 +79,6 @@ def watch(
     try:
         for entry in _limited(_wanted(_entries(settings, skus, since, follow=follow), skus, orderids), limit):
             _print(entry, as_json)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed into it at the end
     except KeyboardInterrupt:
         return
 
@@ -154,7 +152,7 @@ def _print(entry: PublishedEvent, as_json: bool) -> None:
 
 
 def _line(entry: PublishedEvent) -> str:
-    from allocation.entrypoints.command_line.event_lines import colour_of, event_in, in_a_line, moment_of, printable
+    from allocation.entrypoints.command_line.event_lines import colour_of, event_in, in_a_line, moment_of
 
     if entry.event is None:
         return f"--:--:-- {printable(entry.body.decode(errors='backslashreplace'))}, which is no CloudEvent"

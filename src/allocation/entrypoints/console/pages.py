@@ -84,13 +84,13 @@ def _add_stock(console: Blueprint, service: Service) -> None:
 
     @console.get("/backorders")
     def backorders() -> ResponseReturnValue:
-        sku, after = normal(_text("sku")), _place()
+        sku, after = normal(_text("sku")), _backorder_cursor()
         found, end = service.views.backorders(sku or None, after, BACKORDERS_A_PAGE)
         return render_template("console/backorders.html", sku=sku, after=after, backorders=found, end=end)
 
     @console.get("/at-risk")
     def at_risk() -> ResponseReturnValue:
-        sku, after = normal(_text("sku")), _missed()
+        sku, after = normal(_text("sku")), _at_risk_cursor()
         found, end = service.views.at_risk(sku or None, after, AT_RISK_A_PAGE)
         return render_template("console/at_risk.html", sku=sku, after=after, lines=found, end=end)
 
@@ -112,7 +112,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
         )
 
 
-def _place() -> BackorderCursor | None:
+def _backorder_cursor() -> BackorderCursor | None:
     """Where the page before ended."""
     turn, since = request.args.get("turn", type=int), request.args.get("since", type=int)
     if turn is None or since is None or not (-9 <= turn <= 0 < since < 2**63):
@@ -120,7 +120,7 @@ def _place() -> BackorderCursor | None:
     return BackorderCursor(_text("of"), turn, since)
 
 
-def _missed() -> AtRiskCursor | None:
+def _at_risk_cursor() -> AtRiskCursor | None:
     """Where the page before ended."""
     version = request.args.get("version", type=int)
     try:

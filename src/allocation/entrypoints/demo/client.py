@@ -55,7 +55,7 @@ class DemoClient:
         """
         with redis_faults():
             ours = run_of(self.broker)
-        if ours and found.redis_run and ours != found.redis_run:
+        if found.speaks_to_another(ours):
             raise click.ClickException(
                 f"the service at {self.url} speaks to another Redis than the one we listen to: "
                 "name ours with --url or PORT, or its Redis in REDIS_URL"

@@ -12,7 +12,7 @@ from flask import Flask, g, request
 from werkzeug.exceptions import Forbidden, HTTPException, TooManyRequests, Unauthorized
 
 from allocation.access.key_cache import ApiKeyCache
-from allocation.access.keys import Principal, Scope, id_of
+from allocation.access.keys import Principal, Scope, beginning, id_of
 from allocation.access.rates import Rates
 from allocation.config import Settings
 from allocation.entrypoints.http.routes import PUBLIC, Declarations, NotDeclared, declarations
@@ -68,7 +68,7 @@ class AccessPolicy:
         assert self.keys, "authorizes only where keys are required"
         principal = self.keys.principal_of(key.strip())
         if principal is None:
-            which = f" alk_{key_id}" if (key_id := id_of(key.strip())) else ""
+            which = f" {beginning(key_id)}" if (key_id := id_of(key.strip())) else ""
             raise _InvalidKey(f"unknown or revoked API key{which}", error="invalid_token")
         return principal
 
@@ -101,15 +101,12 @@ def add_access_control(app: Flask, policy: AccessPolicy) -> None:
             g.metadata = replace(g.metadata, principal=str(g.principal))
 
 
-Header = tuple[str, str]
-
-
 class _Challenge(HTTPException):
     """With the header by which RFC 6750 says what is wrong with a key."""
 
     challenge = ""
 
-    def get_headers(self, *arguments: Any, **further: Any) -> list[Header]:
+    def get_headers(self, *arguments: Any, **further: Any) -> list[tuple[str, str]]:
         return [*super().get_headers(*arguments, **further), ("WWW-Authenticate", f"Bearer {self.challenge}")]
 
 

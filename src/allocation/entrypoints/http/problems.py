@@ -164,7 +164,7 @@ TOO_LARGE = Problem(
     "too-large",
     413,
     "Payload too large",
-    "A body may have 64 KiB.",
+    "A body may have 64 KiB, that of an order or a parcel 512 KiB.",
     "the body is larger than 65536 bytes",
 )
 UNSUPPORTED_MEDIA_TYPE = Problem(
