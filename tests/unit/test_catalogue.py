@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
-from tests.catalogue import expected
+from tests.catalogue import broken_promises, document, expected
 from tests.fakes import Service
 from tests.unit import asyncapi_3_0
 
@@ -368,7 +368,7 @@ def test_what_is_generated_is_what_the_code_says(path: Path) -> None:
 
 
 def test_nothing_that_was_published_is_broken() -> None:
-    assert list(history.broken_promises(history.published(), messages())) == []
+    assert list(broken_promises(history.published(), messages())) == []
 
 
 def test_every_published_version_is_a_schema_with_examples_of_it() -> None:
@@ -401,7 +401,7 @@ OLD: JsonObject = {
 
 
 def broken(published: dict[str, JsonObject], *today: Message, codec: Codec | None = None) -> list[str]:
-    return list(history.broken_promises(published, today, CloudEvents(codec or Codec({}), "/shop", "allocation")))
+    return list(broken_promises(published, today, CloudEvents(codec or Codec({}), "/shop", "allocation")))
 
 
 def test_an_old_version_of_an_event_needs_an_upcaster() -> None:
@@ -423,7 +423,7 @@ def test_a_version_that_was_changed_though_it_was_published_is_named() -> None:
     del other["properties"]["data"]["properties"]["batchref"]
     today = Message(allocated.name, allocated.channel, "", "", other, allocated.example)
 
-    [reason] = history.broken_promises({allocated.name: history.published()[allocated.name]}, [today])
+    [reason] = broken_promises({allocated.name: history.published()[allocated.name]}, [today])
 
     assert reason.startswith("allocation.allocated.v1: data.batchref: is gone; give what changes a new version")
 
@@ -456,9 +456,9 @@ def test_an_example_that_was_ever_given_is_kept() -> None:
     message = BY_NAME["change_batch_quantity"]
     earlier = {"batchref": "b", "qty": 1}
 
-    document = history.document(message, {"examples": [earlier, message.example]})
+    now = document(message, {"examples": [earlier, message.example]})
 
-    assert document["examples"] == [message.example, earlier]
+    assert now["examples"] == [message.example, earlier]
 
 
 # --- the command ---------------------------------------------------------------

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from tests.compatibility import breaks
 
 from allocation.catalogue import ACCEPTED, SENT, messages
-from allocation.catalogue.compatibility import breaks
 from messaging.codec import JsonObject
 
 BASE: JsonObject = {

@@ -81,20 +81,20 @@ class Backfill:
             return 0
         mark = self.stream.begin_check(home)
         events, complete, beyond = 0, self._is_written_down(stop), ""
-        beyond_us: dict[str, UnknownMessage] = {}
+        too_new: dict[str, UnknownMessage] = {}
         while not stop.is_set() and (
             last_versions := self.delivered.last_versions(self.effect, beyond, self.streams_at_once)
         ):
             beyond = max(last_versions)
-            here = dict(zip(last_versions, self.stream.versions(list(last_versions)), strict=True))
-            behind = {stream: here[stream] for stream, last in last_versions.items() if here[stream] < last}
+            in_redis = dict(zip(last_versions, self.stream.versions(list(last_versions)), strict=True))
+            behind = {stream: in_redis[stream] for stream, last in last_versions.items() if in_redis[stream] < last}
             if behind:
                 if complete and not events:  # a replica or a dump may give ids again that readers have seen
                     self.stream.begin_anew()
                 claims = self.deliveries.claim_these(self.effect, behind)
                 complete = complete and len(claims) == len(behind)
                 try:
-                    events += self._append_again(claims, behind, beyond_us, stop)
+                    events += self._append_again(claims, behind, too_new, stop)
                 except ClaimLost as error:
                     complete = False
                     for claim in claims:
@@ -102,11 +102,9 @@ class Backfill:
                 finally:
                     self.deliveries.settle(self.effect, claims)
             complete = complete and self.stream.is_checked(mark, home)
-        if beyond_us:
-            stream, reason = next(iter(beyond_us.items()))
-            raise Unavailable(
-                f"a relay of a newer release must publish {len(beyond_us)} streams, as {stream}: {reason}"
-            )
+        if too_new:
+            stream, reason = next(iter(too_new.items()))
+            raise Unavailable(f"a relay of a newer release must publish {len(too_new)} streams, as {stream}: {reason}")
         if complete and not stop.is_set():
             self.stream.end_check(mark, home)
         return events
@@ -124,15 +122,15 @@ class Backfill:
         return not at_work
 
     def _append_again(
-        self, claims: Sequence[Claim], here: Mapping[str, int], beyond_us: dict[str, UnknownMessage], stop: Event
+        self, claims: Sequence[Claim], in_redis: Mapping[str, int], too_new: dict[str, UnknownMessage], stop: Event
     ) -> int:
-        """`beyond_us` takes in the streams whose rest is left to a newer release, so that nothing is passed over."""
+        """`too_new` takes in the streams whose rest is left to a newer release, so that nothing is passed over."""
         by_stream = {claim.stream: claim for claim in claims}
-        spans = {claim.stream: (here[claim.stream], claim.after) for claim in claims}
+        spans = {claim.stream: (in_redis[claim.stream], claim.after) for claim in claims}
         events, batch = 0, list[Append]()
-        after = dict(here)  # what Redis has lost since it was compared is a gap, which the next round fills
+        after = dict(in_redis)  # what Redis has lost since it was compared is a gap, which the next round fills
         messages = self.delivered.messages(self.effect, spans, self.stream.keep)
-        for stream, version, body in self._bodies(messages, beyond_us):
+        for stream, version, body in self._bodies(messages, too_new):
             batch.append(Append(stream, by_stream[stream].token, after[stream], version, [StreamEvent(version, body)]))
             after[stream] = version
             events += 1
@@ -142,21 +140,21 @@ class Backfill:
                 batch.clear()
                 if stop.is_set():
                     return events
-        finished = [claim for claim in claims if claim.stream not in beyond_us]
+        finished = [claim for claim in claims if claim.stream not in too_new]
         caught_up = [Append(claim.stream, claim.token, after[claim.stream], claim.after) for claim in finished]
         self.stream.append_all([*batch, *caught_up])
         return events
 
     def _bodies(
-        self, messages: Iterator[tuple[str, OutboxMessage]], beyond_us: dict[str, UnknownMessage]
+        self, messages: Iterator[tuple[str, OutboxMessage]], too_new: dict[str, UnknownMessage]
     ) -> Iterator[tuple[str, int, bytes]]:
         """Stream, version and body of each that can be published."""
         for stream, message in messages:
-            if stream not in beyond_us:
+            if stream not in too_new:
                 try:
                     yield stream, message.version, self.encode(message.read())
                 except UnknownMessage as error:
-                    beyond_us[stream] = error
+                    too_new[stream] = error
                 except UnreadableMessage as error:
                     about = {"stream": stream, "version": message.version, "error": str(error)}
                     log.error("the log holds what can't be published again", extra=about)  # noqa: TRY400 - it says all

@@ -14,7 +14,7 @@ from redis.sentinel import Sentinel
 
 from messaging.errors import BrokerUnavailable
 
-SENTINEL = "redis+sentinel"
+_SENTINEL = "redis+sentinel"
 
 # Retrying is left to those who know what is safe to repeat. The driver's own would wait for seconds in between.
 _NO_RETRY: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
@@ -44,7 +44,7 @@ def redis_probe(url: str) -> redis.Redis:
 
 
 def _client(url: str, limits: dict[str, Any], of_a_sentinel: dict[str, Any]) -> redis.Redis:
-    if url.startswith(f"{SENTINEL}://"):
+    if url.startswith(f"{_SENTINEL}://"):
         return _of_sentinels(url, limits, of_a_sentinel | _NO_RETRY)
     return redis.Redis.from_url(url, **limits)
 

@@ -263,7 +263,7 @@ class EventStream:
         address led elsewhere, others may have published there.
         """
         with self._faults():
-            mark, lost, incarnation = self._look(keys=self._keys, args=[*self._to_keep(), ""])
+            mark, lost, incarnation = self._look(keys=self._keys, args=[*self._first_arguments(), ""])
         if lost:
             log.warning("the stream is emptied and filled again", extra={"reason": lost.decode()})
         if mark != home.encode() or self._compared != (home, incarnation):
@@ -316,12 +316,13 @@ class EventStream:
             raise
 
     def _arguments(self, append: Append) -> list[bytes | str | int]:
-        arguments = [*self._to_keep(), append.subject, append.token, append.after, append.version]
+        arguments = [*self._first_arguments(), append.subject, append.token, append.after, append.version]
         for entry in append.entries:
             arguments += entry.version, entry.body, entry.channel, entry.message
         return arguments
 
-    def _to_keep(self) -> list[bytes | str | int]:
+    def _first_arguments(self) -> list[bytes | str | int]:
+        """ARGV 1 to 3 of each script: a new incarnation, seconds to keep, our time."""
         return [uuid4().hex, int(self.keep.total_seconds()), int(self._clock())]
 
 
