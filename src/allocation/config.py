@@ -258,8 +258,7 @@ def _smtp_url(env: Mapping[str, str]) -> str:
 
 
 _NOT_THE_SAME = {"localtime", "posix", "posixrules", "right", "CET", "EET", "MET", "WET"}
-"""Files beside those of time zones, which a database knows nothing of; and names that it takes for a time without
-summer."""
+"""Files beside those of time zones, which a database knows nothing of; and names for which it knows no summer time."""
 
 
 def _time_zone(given: Mapping[str, str], name: str, default: str) -> str:

@@ -53,7 +53,8 @@ class Position:
     """How far a stream from outside was handled. The `fingerprint` of that entry tells whether a stream that has such
     an id is the same one, or was made anew.
 
-    What came after the entry `answered` took effect, and may not be answered yet; without it all is."""
+    Up to the entry `answered` nothing is left to do. Later ones, up to `entry_id`, have been handled, and their senders
+    may still wait for an answer; None: nobody does."""
 
     stream: str
     entry_id: str

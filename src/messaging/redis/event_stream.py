@@ -24,7 +24,7 @@ from messaging.redis.client import redis_faults
 
 # All scripts have KEYS: the stream, the hash, the key of the incarnation. In the hash the field '' is run_id:replid of
 # the Redis last verified complete; 'checking' and a mark during a refill; 'gap' after one. A field that is no
-# token:version counts as unknown, and so does a token that is years ahead, but not for who has such a one too. ' kept'
+# token:version counts as unknown, and so does a token that is years ahead, unless ours is as well. ' kept'
 # is how many entries the stream had after our last step, when we last let any go, and the id of our newest; ' removed'
 # how many it had and has no more, where Redis counts what is added (from 7 on). ' lost' is what was noticed and is not
 # logged yet.

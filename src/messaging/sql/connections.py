@@ -117,11 +117,11 @@ def replaced_one_by_one(engine: Engine) -> Engine:
 
 
 def _let_the_pool_know(open_connection: Connection, error: Exception) -> None:
-    """A broken connection, one to the wrong server, or one whose prepared statements are stale: of the last two the
-    pool replaces those at rest that are as old, too. What the server has only forgotten a round trip prepares anew by
-    itself.
+    """Of a connection that is broken, leads to the wrong server, or has stale prepared statements. In the last two
+    cases the pool also replaces all idle ones that are as old. What the server has merely forgotten, a round trip
+    prepares anew by itself.
 
-    It hears of it only through SQLAlchemy, and a round trip's errors come from the driver.
+    The pool hears of errors through SQLAlchemy only, and those of a round trip come from the driver.
     """
     if open_connection.closed or open_connection.invalidated:
         return

@@ -78,7 +78,7 @@ def is_not_prepared(error: Exception) -> bool:
 
 
 def is_outdated(error: Exception) -> bool:
-    """Whether that is so on each connection that is as old."""
+    """Whether every connection that is as old has the same stale plan, since a column has another type now."""
     original = _of_the_driver(error)
     return original is not None and original.diag.source_function == _CHANGES_ITS_PLAN
 

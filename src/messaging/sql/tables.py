@@ -127,6 +127,7 @@ dead_letters = Table(
     comment="Messages from outside that could not be read or were refused, as they came.",
 )
 
+# In the database they have the name that they were given at first.
 stripes = [
     Table(f"lane_{number:02}", metadata, comment="Nobody's rows: a queue for those who write hot streams.")
     for number in range(16)

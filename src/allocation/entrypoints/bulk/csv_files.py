@@ -20,7 +20,7 @@ LONGEST_ROW = 1024 * 1024
 STDIN = Path("-")
 
 MOST_CLEARED = 1_048_576
-"""Rows without a single cell, one after another: so many has a whole sheet."""
+"""Empty rows in a row after which no more is read: the sheets of a spreadsheet have no more rows than this."""
 
 _LONGEST_SHOWN = 60
 _SEPARATORS = ",;\t"

@@ -30,7 +30,8 @@ MOST_LISTED = 100
 """Lines in the mail about what is out of stock."""
 
 MOST_SETBACKS = 60
-"""One after another, of a tenth of a second each; all but the first few are those of a single row."""
+"""Conflicts in a row after which an import gives up. Each takes a tenth of a second; after the first few only one row
+is tried."""
 
 T = TypeVar("T")
 U = TypeVar("U", bound=UnitOfWork)

@@ -22,8 +22,8 @@ def status(settings: Settings, as_json: bool) -> None:
     """Show servers, lag, stock and dead letters on one screen, and whether a person is needed.
 
     The API is looked for where `allocation run` says that it is, or else at HOST and PORT. Nothing is started or
-    changed, and little is read, so it may be asked every few seconds. Counts stop at 200,000; what is not counted to
-    its end is marked with a +.
+    changed, and little is read, so it may be asked every few seconds. Counts stop at 200,000, those of SKUs in the
+    outbox at 20,000; what is not counted to its end is marked with a +.
 
     Exit status: 0 when all is fine, 1 when something needs a person. Then the last lines say what, and what helps.
     """

@@ -128,8 +128,8 @@ def _effects(tables: Tables) -> Table:
             f"{one.waiting:,}{plus}",
             f"{one.streams:,}{plus}",
             "" if one.oldest is None else duration_in_words(one.oldest),
-            f"{one.failing:,}",
-            Text(f"{one.dead:,}", "red" if one.dead else ""),
+            f"{one.failing:,}{plus}",
+            Text(f"{one.dead:,}{plus}", "red" if one.dead else ""),
         )
     if not tables.backlogs:
         table.add_row("nothing", "0", "0", "", "0", "0")
@@ -153,13 +153,12 @@ def _stock(tables: Tables) -> Table:
         "Available stock", "batches", "pieces", "allocated", "held", "quarantined", "available", numbers=True
     )
     here = stock.open_batches - stock.incoming_batches
-    promised_here, promised = (
-        (stock.on_hand_allocated, stock.on_hand_held),
-        (stock.incoming_allocated, stock.incoming_held),
-    )
-    on_hand = here, stock.on_hand, *promised_here, stock.on_hand_quarantined, stock.on_hand_available
-    incoming = stock.incoming_batches, stock.incoming, *promised, 0, stock.incoming_available
-    for name, figures in (("on hand", on_hand), ("incoming", incoming)):
+    on_hand = here, stock.on_hand, stock.on_hand_allocated, stock.on_hand_held, stock.on_hand_quarantined
+    incoming = stock.incoming_batches, stock.incoming, stock.incoming_allocated, stock.incoming_held, 0
+    for name, figures in (
+        ("on hand", (*on_hand, stock.on_hand_available)),
+        ("incoming", (*incoming, stock.incoming_available)),
+    ):
         table.add_row(name, *(f"{figure:,}{plus}" for figure in figures))
     table.add_row(f"of {stock.skus:,}{plus} SKUs")
     if overdue := tables.due_dates.overdue_batches:
