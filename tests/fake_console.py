@@ -27,7 +27,7 @@ from allocation.entrypoints.console.feed import Streams
 from allocation.entrypoints.console.visitors import COOKIE, Visitor
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy
-from allocation.views import AtRisk, AtRiskCursor, Backorder, BackorderCursor, Batch, Line, Order, Promise
+from allocation.views import AtRisk, AtRiskCursor, Backorder, BackorderCursor, Batch, BatchCursor, Line, Order, Promise
 from allocation.views.batches import State
 from allocation.views.stock_history import Balance, History, Step, reckoned
 from allocation.views.stock_list import Shelf, StockPage
@@ -151,6 +151,15 @@ class FakeViews:
         late = sorted((one for product in products(self._service) for one in _at_risk(product)), key=itemgetter(0))
         found = [(end, one) for end, one in late if sku in {None, one.sku} and (after is None or end > after)]
         return [one for _, one in found[:most]], found[most - 1][0] if len(found) > most else None
+
+    def batches(
+        self, sku: None, after: BatchCursor | None, most: int, *, overdue: bool, quarantined: bool
+    ) -> list[Batch]:
+        every = [batch for product in products(self._service) for batch in held_by(product)]
+        wanted = [one for one in every if (one.state == "overdue" if overdue else one.quarantined)]
+        listed = sorted((one.eta if overdue and one.eta else date.min, one.ref, one) for one in wanted)
+        last = (after.eta or date.min, after.ref) if after else (date.min, "")
+        return [one for day, ref, one in listed if (day, ref) > last][:most]
 
     def waiting_lines(self) -> int:
         return len(self._waiting())

@@ -148,6 +148,7 @@ def main() -> None:
         take(browser, f"{console}/order?id=web-1042", "order")
         take(browser, f"{console}/backorders", "backorders")
         take(browser, f"{console}/at-risk", "at-risk")
+        take(browser, f"{console}/batches", "batches")
         take(browser, f"{console}/dead-letters", "dead-letters")
 
 

@@ -217,7 +217,8 @@ def test_no_rule_of_accessibility_is_broken(
             f"/backorders?sku={sku}",
             f"/at-risk?sku={sku}",
         )
-        for path in ("", *of_sku, "/backorders", "/at-risk", "/dead-letters", "/sign-in", "/nix"):
+        lists = "/backorders", "/at-risk", "/batches", "/batches?quarantined=1"
+        for path in ("", *of_sku, *lists, "/dead-letters", "/sign-in", "/nix"):
             page.goto(f"{api.url}/console{path}")
             found = Axe().run(page)
             assert found.violations_count == 0, f"{path}: {found.generate_report()}"

@@ -30,6 +30,7 @@ from allocation.domain.commands import (
     ParcelLine,
     PlaceHold,
     PlaceOrder,
+    Quarantine,
     ReceiveBatch,
     ReleaseLine,
     ReturnLine,
@@ -402,6 +403,27 @@ def test_a_long_list_of_lines_at_risk_goes_on_at_its_place(console: Console) -> 
         assert "o-00" in console.look("/at-risk", of="SOFA", **nowhere).text
 
 
+def test_batches_are_listed_that_are_overdue_and_those_of_which_something_is_in_quarantine(console: Console) -> None:
+    assert "No batch is overdue." in said(console.look("/batches").text)
+    assert "Nothing is in quarantine." in said(console.look("/batches", quarantined="1").text)
+    console.given(
+        *(CreateBatch(f"b-{number:02}", "LAMP", 5, TODAY - timedelta(days=1)) for number in range(51)),
+        CreateBatch("longest", "SOFA", 7, TODAY - timedelta(days=9)),
+        CreateBatch("here", "SOFA", 4),
+        Quarantine("here", 3, "damaged", "q"),
+    )
+
+    first = console.look("/batches").text
+    second = console.browser.get(unescape(re.findall(r'rel="next" href="([^"]+)"', first)[0])).text
+    quarantined = said(console.look("/batches", quarantined="1").text)
+
+    assert said(first).index("longest overdue, expected 2026-03-02 SOFA 7 0") < said(first).index("b-00")
+    assert ("b-48" in first, "b-49" in first) == (True, False)
+    assert ("b-48" in second, "b-49" in second, 'rel="next"' in second) == (False, True, False)
+    assert "here in the warehouse SOFA 3 0 1" in quarantined
+    assert "b-00" in console.look("/batches", of="b-00", day="2026-02-31").text
+
+
 # --- dead letters ----------------------------------------------------------------
 
 
@@ -496,6 +518,8 @@ def pages(console: Console, sku: str) -> Iterator[tuple[str, str]]:
         ("/backorders", {}),
         ("/backorders", {"sku": sku, "of": sku, "turn": sku, "since": sku}),
         ("/at-risk", {}),
+        ("/batches", {"of": sku, "day": sku}),
+        ("/batches", {"of": sku, "quarantined": sku}),
         ("/at-risk", {"sku": sku, "day": "2031-01-01", "of": sku, "version": "1", "waits": sku}),
         ("/dead-letters", {}),
         ("/dead-letters", {"outcome": sku}),
@@ -556,6 +580,7 @@ def test_every_page_forbids_what_it_does_not_need_and_is_kept_nowhere(console: C
         "/order?id=ben-2",
         "/backorders",
         "/at-risk",
+        "/batches",
         "/dead-letters",
         "/sign-in",
         "/nix",

@@ -18,7 +18,7 @@ from allocation.entrypoints.console.feed import NEWEST, Streams, newer, shown, s
 from allocation.entrypoints.console.page_setup import add_errors, add_looks
 from allocation.entrypoints.console.sign_in import add_sign_in
 from allocation.entrypoints.console.visitors import Visitors
-from allocation.views import AtRiskCursor, BackorderCursor
+from allocation.views import AtRiskCursor, BackorderCursor, BatchCursor
 from messaging.envelope import LONGEST_TEXT
 from messaging.sql.log_reader import EventFilter
 
@@ -28,6 +28,7 @@ BATCHES_A_PAGE = 100
 BACKORDERS_A_PAGE = 50
 BACKORDERS_OF_PRODUCT = 5
 AT_RISK_A_PAGE = 50
+BATCHES_OF_LIST = 50
 
 
 def blueprint(service: Service, visitors: Visitors, streams: Streams) -> Blueprint:
@@ -94,6 +95,18 @@ def _add_stock(console: Blueprint, service: Service) -> None:
         found, end = service.views.at_risk(sku or None, after, AT_RISK_A_PAGE)
         return render_template("console/at_risk.html", sku=sku, after=after, lines=found, end=end)
 
+    @console.get("/batches")
+    def batches() -> ResponseReturnValue:
+        quarantined, after = bool(_text("quarantined")), _batch_cursor()
+        found = service.views.batches(
+            None, after, BATCHES_OF_LIST + 1, overdue=not quarantined, quarantined=quarantined
+        )
+        shown_here, has_more = found[:BATCHES_OF_LIST], len(found) > BATCHES_OF_LIST
+        end = shown_here[-1] if has_more else None
+        return render_template(
+            "console/batches.html", quarantined=quarantined, after=after, batches=shown_here, end=end
+        )
+
     @console.get("/order")
     def order() -> ResponseReturnValue:
         orderid = normal(_text("id"))
@@ -110,6 +123,15 @@ def _add_stock(console: Blueprint, service: Service) -> None:
             events=[shown(entry) for entry in events[:EVENTS_A_PAGE]],
             has_more=len(events) > EVENTS_A_PAGE,
         )
+
+
+def _batch_cursor() -> BatchCursor | None:
+    """Where the page before ended."""
+    try:
+        day = date.fromisoformat(day) if (day := _text("day")) else None
+    except ValueError:
+        return None
+    return BatchCursor(ref, day) if (ref := _text("of")) else None
 
 
 def _backorder_cursor() -> BackorderCursor | None:
