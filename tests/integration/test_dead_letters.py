@@ -69,10 +69,13 @@ def test_a_refused_message_is_listed_and_shown_whole(service: Service, command: 
 
 
 def test_what_a_stranger_has_sent_can_not_clear_the_screen(service: Service, command: Command) -> None:
-    handle(service, b'\x1b[2J{"batchref": "b1"}')
+    handle(service, b'\x1b[2J\xc2\x9b{"batchref": "b1"}')
 
     for shown in (command("list"), command("show", "message:1"), command("retry", "message:1")):
         assert "\x1b" not in shown.output
+    in_json = command("show", "message:1", "--json").output
+    assert in_json.rstrip("\n").isprintable()
+    assert json.loads(in_json)["body"].startswith("\x1b[2J\x9b{")
     assert "\\x1b[2J" in command("show", "message:1").output
 
 

@@ -122,7 +122,7 @@ def test_a_receipt_sent_twice_counts_once_and_with_other_numbers_it_is_refused(s
             ship,
             other,
             errors.DocumentConflict,
-            "Receipt r-1 of batch by-ship exists already: 60 received, 5 damaged, rest by-ship-2",
+            "Receipt r-1 of batch by-ship exists already: 60 received, 5 damaged, rest by-ship-2 on 2031-02-01",
         )
 
 

@@ -104,6 +104,8 @@ def receive_batch(product: Product, cmd: ReceiveBatch) -> int:
             same = product.batches[cmd.rest.ref].initial_eta == cmd.rest.eta
         if not same:
             what = f"{event.received} received, {event.damaged} damaged, rest {event.rest or 'none'}"
+            what += f" on {product.batches[event.rest].initial_eta}" if event.rest else ""
+            what += f", expires {event.expires or 'never'}" if cmd.expires else ""
             raise DocumentConflict(f"Receipt {cmd.receipt_id} of batch {cmd.ref}", what)
         return entry.version
     missing = 0 if batch.is_received else batch.purchased_quantity - cmd.received

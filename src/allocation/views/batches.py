@@ -156,6 +156,6 @@ _NEWLY_LATE = _LATE.format(is_late=NEWLY_OVERDUE, day="eta + 1", last="CAST(:day
 # A day that has passed is recorded within a second or so: there is an index of those that it is of, and of the others.
 _OVERDUE = text(f"""
     SELECT {COLUMNS} FROM (({_RECORDED_LATE}) UNION ALL ({_NEWLY_LATE})) AS late
-    WHERE NOT CAST(:quarantined AS boolean) OR {_IS_QUARANTINED}
+    WHERE eta < {TODAY} AND (NOT CAST(:quarantined AS boolean) OR {_IS_QUARANTINED})
     ORDER BY eta, reference LIMIT :most
 """)  # noqa: S608 - all of it is our own

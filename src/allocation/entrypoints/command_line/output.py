@@ -35,8 +35,11 @@ def echo_json(value: object) -> None:
 
 
 def in_json(value: object) -> str:
-    """In one line, in which a person can read all letters; a date is text, as ISO 8601 has it."""
-    return json.dumps(value, ensure_ascii=False, default=_as_text)
+    """In one line, in which a person can read all letters and nothing moves the cursor; a date is text, by ISO 8601."""
+    text = json.dumps(value, ensure_ascii=False, default=_as_text)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def echo_tables(*tables: RenderableType, width: int | None = None) -> None:
@@ -58,7 +61,7 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: C
 
     table = Table(box=None, pad_edge=False)
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place in numbers else "left")
+        table.add_column(column, justify="right" if place in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(printable, row))
     echo_tables(table)
