@@ -187,9 +187,10 @@ class LineConflict(DomainError):
         so_far = "waits already for" if placed.waiting == placed.qty else "is allocated already with"
         text = f"{line} {so_far} {placed.qty} of {placed.sku}"
         if placed.returned and not placed.has_pieces:
-            text = f"{line} is over, since all {placed.qty} of {placed.sku} came back: use another lineid"
-        elif left := placed.dispatched + placed.returned:
-            text += f", of which {left} have left: use another lineid"
+            text = f"{line} is not placed again, since all {placed.qty} of {placed.sku} came back: use another lineid"
+        elif placed.dispatched or placed.returned:
+            came_back = f", {placed.returned} came back" if placed.returned else ""
+            text += f", of which {placed.dispatched} have left{came_back}: use another lineid"
         super().__init__(text)
 
 
