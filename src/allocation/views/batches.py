@@ -95,16 +95,19 @@ def batches(
     overdue: bool = False,
     quarantined: bool = False,
 ) -> list[Batch]:
-    """The next of a SKU in the order of allocation, or of all: those that are overdue by how long they are, others by
-    their references. None behind a batch of another SKU."""
+    """The next of a SKU in the order of allocation, or of all by their references; those that are overdue by how long
+    they are. None behind a batch of another SKU."""
     last = after or BatchCursor("")
-    about: dict[str, object] = {"after": last.ref, "most": most, "zone": zone, "quarantined": quarantined}
-    if sku is not None:
-        about |= {"sku": sku, "is_first": after is None, "overdue": overdue}
-    elif overdue:
+    about: dict[str, object] = {"sku": sku, "after": last.ref, "most": most, "zone": zone, "quarantined": quarantined}
+    if overdue:
+        statement = _OVERDUE
         about["day"] = last.eta or date.min
-    of_all = _OVERDUE if overdue else _QUARANTINED if quarantined else _ALL
-    return [Batch(*row) for row in connection.execute(of_all if sku is None else _OF_SKU, about)]
+    elif sku is not None:
+        statement = _OF_SKU
+        about["is_first"] = after is None
+    else:
+        statement = _QUARANTINED if quarantined else _ALL
+    return [Batch(*row) for row in connection.execute(statement, about)]
 
 
 def all_batches_of(sku: str) -> str:
@@ -129,7 +132,6 @@ _BATCH = text(f"""
     SELECT {COLUMNS} FROM batch_references JOIN batches USING (sku, reference) WHERE reference = :reference
 """)  # noqa: S608 - all of it is our own
 
-_IS_OVERDUE = f"eta < {TODAY} AND {IS_SOLD}"
 _IS_QUARANTINED = "quarantined_quantity > 0"
 
 # They seldom change in a batch, so that a page goes on where the last one ended.
@@ -138,7 +140,6 @@ _OF_SKU = text(f"""
     SELECT {COLUMNS} FROM {all_batches_of(":sku")} AS every
     WHERE (CAST(:is_first AS boolean)
         OR ({_PLACE}) > (SELECT {_PLACE} FROM batches WHERE reference = :after AND sku = :sku))
-      AND (NOT CAST(:overdue AS boolean) OR {_IS_OVERDUE})
       AND (NOT CAST(:quarantined AS boolean) OR {_IS_QUARANTINED})
     ORDER BY {_PLACE} LIMIT :most
 """)  # noqa: S608 - all of it is our own
@@ -149,6 +150,7 @@ _QUARANTINED = text(_BY_REFERENCE.format(f"AND {_IS_QUARANTINED}"))
 
 _LATE = f"""
     SELECT * FROM batches WHERE {{is_late}} AND ({{day}}, reference) > ({{last}}, :after) AND {IS_SOLD}
+      AND (CAST(:sku AS text) IS NULL OR sku = :sku)
     ORDER BY {{day}}, reference LIMIT :most
 """  # noqa: S608 - all of it is our own
 _RECORDED_LATE = _LATE.format(is_late="overdue", day="eta", last=":day")

@@ -110,8 +110,8 @@ class Views:
     def batches(
         self, sku: str | None, after: BatchCursor | None, most: int, *, overdue: bool = False, quarantined: bool = False
     ) -> list[Batch]:
-        """The next of a SKU in the order of allocation; of all SKUs by their references, or with `overdue` the one that
-        is overdue for longest first. With `overdue` or `quarantined` only those that are, or have goods in it."""
+        """The next of a SKU in the order of allocation, or of all by their references. With `overdue` those that are,
+        the longest overdue first; with `quarantined` those that have goods there."""
         only = {"overdue": overdue, "quarantined": quarantined}
         if sku is None:
             return self._ask(batches.batches, None, after, most, self.time_zone, **only)
