@@ -27,7 +27,7 @@ class Api:
     redis_run: str | None = None
 
     def speaks_to_another(self, run: str | None) -> bool:
-        """Than the Redis of this `run`. Where one of the two is not told, nobody can say so."""
+        """Than the Redis of this `run`. Where one of the two is not known, nobody can say so."""
         return bool(run and self.redis_run and run != self.redis_run)
 
 

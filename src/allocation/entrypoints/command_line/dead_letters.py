@@ -39,12 +39,12 @@ def dead_letters() -> None:
 def list_letters(settings: Settings, as_json: bool) -> None:
     """List them, the oldest first."""
     with sessions.service(settings, connections=2) as service:
-        letters = _all(service)
+        found = _all(service)
     if as_json:
-        for letter in letters:
+        for letter in found:
             echo_json(_fields(letter))
-    elif letters:
-        rows = ([one.id, str(one.attempts), _second(one.last_failed_at), one.reason] for one in letters)
+    elif found:
+        rows = ([one.id, str(one.attempts), _second(one.last_failed_at), one.reason] for one in found)
         echo_table(["id", "attempts", "last failed", "reason"], rows)
     else:
         click.echo("There are no dead letters.")

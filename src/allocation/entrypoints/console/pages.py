@@ -125,8 +125,10 @@ def _add_stock(console: Blueprint, service: Service) -> None:
         )
 
 
+# Where the page before ended:
+
+
 def _batch_cursor() -> BatchCursor | None:
-    """Where the page before ended."""
     try:
         day = date.fromisoformat(day) if (day := _text("day")) else None
     except ValueError:
@@ -135,7 +137,6 @@ def _batch_cursor() -> BatchCursor | None:
 
 
 def _backorder_cursor() -> BackorderCursor | None:
-    """Where the page before ended."""
     turn, since = request.args.get("turn", type=int), request.args.get("since", type=int)
     if turn is None or since is None or not (-9 <= turn <= 0 < since < 2**63):
         return None
@@ -143,7 +144,6 @@ def _backorder_cursor() -> BackorderCursor | None:
 
 
 def _at_risk_cursor() -> AtRiskCursor | None:
-    """Where the page before ended."""
     version = request.args.get("version", type=int)
     try:
         day = date.fromisoformat(_text("day"))
