@@ -1,7 +1,11 @@
-"""Real servers for the layers that need them: embedded ones, named in the header, started when a test first asks."""
+"""Real servers for the layers that need them: embedded ones, named in the header, started when a test first asks.
+
+Garbage is collected seldom: to look through all that was imported, again and again, is a fifth of the work.
+"""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -39,6 +43,8 @@ if "TMPDIR" not in os.environ and MEMORY.is_dir():
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+gc.set_threshold(50_000)
+
 SERVERS = pytest.StashKey[embedded.Servers]()
 CLEAN_UP = pytest.StashKey[ExitStack]()
 
@@ -50,6 +56,11 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     nowhere = Path(os.devnull)
     real = f"real servers: {Postgres(nowhere).version}, {Redis(nowhere).version}"
     return real if which("pgbouncer") else f"{real}; no pgbouncer on the PATH, so none of its tests"
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage."""
+    gc.freeze()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
