@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from unittest.mock import Mock
 
 import click
@@ -348,20 +349,66 @@ def test_an_import_that_is_interrupted_before_its_first_row_says_so(
     assert (result.exit_code, result.output) == (130, "Error: interrupted before the first row. Nothing is done.\n")
 
 
-def test_an_import_that_is_interrupted_later_says_how_far_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def decide(_: object) -> Iterator[list[RowResult]]:
-        yield [RowResult(2, RowOutcome.ALLOCATED, "o1")]
-        raise KeyboardInterrupt
+ImportOf: TypeAlias = Callable[[Iterator[list[RowResult]]], Result]
 
+
+@pytest.fixture
+def import_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImportOf:
+    """Imports two orders, of which these are the results."""
     (tmp_path / ORDERS).write_text("orderid,sku,qty\no1,LAMP,1\no2,LAMP,1\n")
     monkeypatch.setattr(session, "service", lambda _: nullcontext(Mock()))
     monkeypatch.setattr(session, "handling", lambda *_, **__: nullcontext(Mock()))
-    monkeypatch.setattr(session, "Import", lambda *_: decide)
 
-    result = ask("import", "orders", str(tmp_path / ORDERS))
+    def run(results: Iterator[list[RowResult]]) -> Result:
+        monkeypatch.setattr(session, "Import", lambda *_: lambda _: results)
+        return ask("import", "orders", str(tmp_path / ORDERS))
+
+    return run
+
+
+FIRST, SECOND = ([RowResult(row, RowOutcome.ALLOCATED, f"o{row - 1}")] for row in (2, 3))
+INTERRUPTED = "Error: interrupted. Rows up to 2 are done; import the file again for the rest.\n"
+
+
+def test_an_import_that_is_interrupted_later_says_how_far_it_is(import_of: ImportOf) -> None:
+    def results() -> Iterator[list[RowResult]]:
+        yield FIRST
+        raise KeyboardInterrupt
+
+    result = import_of(results())
 
     assert (result.exit_code, result.stdout.split(",")[0]) == (130, "1 allocated")
-    said = "interrupted. Rows up to 2 are done; import the file again for the rest."
-    assert result.stderr.endswith(f"Error: {said}\n")
+    assert result.stderr.endswith(INTERRUPTED)
+
+
+class PressesCtrlC:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_ends_an_import_though_python_swallows_it_in_a_finalizer(import_of: ImportOf) -> None:
+    def results() -> Iterator[list[RowResult]]:
+        PressesCtrlC()
+        yield FIRST
+        yield SECOND
+
+    result = import_of(results())
+
+    assert (result.exit_code, result.stdout.split(",")[0]) == (130, "1 allocated")
+    assert result.stderr.endswith(INTERRUPTED)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_import_whose_shell_has_ctrl_c_ignored_goes_on(import_of: ImportOf) -> None:
+    def results() -> Iterator[list[RowResult]]:
+        signal.raise_signal(signal.SIGINT)
+        yield FIRST
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = import_of(results())
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert (result.exit_code, result.stdout.split(",")[0]) == (0, "1 allocated")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from allocation.entrypoints.bulk.exporting import STDOUT, Export, write
 from allocation.entrypoints.bulk.importing import BATCHES, Import, RowResult, Shortages, handling
 from allocation.entrypoints.bulk.kinds import FileKind, Result
 from allocation.entrypoints.bulk.progress import Show, progress
-from allocation.entrypoints.command_line.failures import INTERRUPTED
+from allocation.entrypoints.command_line.failures import INTERRUPTED, interruptible
 from allocation.entrypoints.command_line.output import echo_json, in_json
 from allocation.entrypoints.command_line.sessions import database, service
 from allocation.entrypoints.memory import settle_memory
@@ -64,12 +64,13 @@ def import_file(settings: Settings, kind: FileKind, options: ImportOptions) -> N
     report: Report | None = None
     try:
         with ExitStack() as stack:
+            go_on = stack.enter_context(interruptible())
             rows = stack.enter_context(_readable(options.file))
             columns = _columns(kind, options.mapped, where, rows)
             wired = stack.enter_context(service(settings))
             wanted = (row for row in rows if all(condition.holds(row) for condition in where))
             settle_memory()
-            report = Report(kind, rows, verbose=options.verbose, as_json=options.as_json)
+            report = Report(kind, rows, go_on, verbose=options.verbose, as_json=options.as_json)
             used = {*columns.values(), *(condition.column for condition in where)}
             report.passed_over = [column for column in rows.columns if column and column not in used]
             try:
@@ -111,10 +112,15 @@ def _import(  # noqa: PLR0917 - what an import consists of
 
 def export_file(settings: Settings, export: Export, file: Path, *, as_json: bool) -> None:
     """Raises ClickException, Unavailable."""
-    with database(settings) as engine:
+    with interruptible() as go_on, database(settings) as engine:
+
+        def follow(count: int, text: str) -> None:
+            show(count, text)
+            go_on()
+
         try:
             with _progress_of(engine, export, file) as show:
-                count = write(export, engine, file, show)
+                count = write(export, engine, file, follow)
         except BrokenPipeError:  # whoever read it has had enough
             raise
         except OSError as error:
@@ -126,9 +132,12 @@ def export_file(settings: Settings, export: Export, file: Path, *, as_json: bool
 class Report:
     """Refused rows, or all of them, how far it is, and the counts."""
 
-    def __init__(self, kind: FileKind, file: CsvFile, *, verbose: bool, as_json: bool) -> None:
+    def __init__(
+        self, kind: FileKind, file: CsvFile, go_on: Callable[[], None], *, verbose: bool, as_json: bool
+    ) -> None:
         self._kind = kind
         self._file = file
+        self._go_on = go_on
         self._verbose = verbose
         self._as_json = as_json
         self._counts: Counter[Result] = Counter()
@@ -181,6 +190,7 @@ class Report:
                         sys.stdout.write(f"{_json(row) if self._as_json else row}\n")
                 sys.stdout.flush()
                 show(self._file.bytes_read, self.counts)
+                self._go_on()
 
 
 def _json(row: RowResult) -> str:

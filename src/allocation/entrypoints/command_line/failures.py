@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import click
 
@@ -33,6 +36,33 @@ def exit_status(run: Callable[[], object]) -> int:
     finally:
         _drop_what_can_not_be_written()
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Gives what raises KeyboardInterrupt, between two steps, if Ctrl-C was pressed before.
+
+    Python raises it at once, but where that is in a finalizer or in a weak reference's callback it is swallowed.
+    """
+    is_pressed = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal is_pressed
+        is_pressed = True
+        signal.default_int_handler(number, frame)
+
+    def go_on() -> None:
+        if is_pressed:
+            raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # a shell may have it ignored
+        yield go_on
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield go_on
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def with_setting(error: Unavailable, settings: Settings | None) -> str:
