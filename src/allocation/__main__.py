@@ -15,6 +15,9 @@ def main() -> None:
     is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a shell may have it ignored
     if is_heard:
         signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    from allocation.entrypoints.memory import collect_seldom
+
+    collect_seldom()
     from allocation.entrypoints.cli import main as allocation
 
     if is_heard:

@@ -32,7 +32,6 @@ from allocation.entrypoints.command_line.parameters import Number
 from allocation.entrypoints.command_line.status import status
 from allocation.entrypoints.command_line.watch import watch
 from allocation.entrypoints.demo.command import demo
-from allocation.observability.logs import configure_logging
 from allocation.observability.metrics_folder import metrics_folder
 
 
@@ -52,6 +51,8 @@ def main(ctx: click.Context) -> None:
     all is done or fine, 1 when something failed or needs a person, 2 when a command or option is not understood, 130
     after Ctrl-C; that of run, serve, relay, consume and watch, which go on until then, is 0.
     """
+    from allocation.observability.logs import configure_logging
+
     atexit.register(gc.freeze)  # a process that has nothing to collect at its end is gone in a tenth of the time
     settings = Settings.from_env(os.environ)
     configure_logging(settings.log_level, settings.log_format)
