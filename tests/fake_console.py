@@ -29,6 +29,7 @@ from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED, AccessPolicy
 from allocation.views import AtRisk, AtRiskCursor, Backorder, BackorderCursor, Batch, BatchCursor, Line, Order, Promise
 from allocation.views.batches import State
+from allocation.views.pages import Page, cut
 from allocation.views.stock_history import Balance, History, Step, reckoned
 from allocation.views.stock_list import Shelf, StockPage
 from messaging.envelope import Recorded
@@ -137,29 +138,26 @@ class FakeViews:
         is_cancelled = any(product.lines.is_cancelled(orderid) for product, _ in here)
         return Order.of(orderid, lines, is_cancelled=is_cancelled) if lines else None
 
-    def backorders(
-        self, sku: str | None, after: BackorderCursor | None, most: int
-    ) -> tuple[list[Backorder], BackorderCursor | None]:
+    def backorders(self, sku: str | None, after: BackorderCursor | None, most: int) -> Page[Backorder, BackorderCursor]:
         behind = after or BackorderCursor("", -100, 0)
         waiting = [one for one in self._waiting() if sku in {None, one[1].sku} and _place(one[1]) > behind]
         end = _place(waiting[most - 1][1]) if len(waiting) > most else None
         return [one for one, _ in waiting[:most]], end
 
-    def at_risk(
-        self, sku: str | None, after: AtRiskCursor | None, most: int
-    ) -> tuple[list[AtRisk], AtRiskCursor | None]:
+    def at_risk(self, sku: str | None, after: AtRiskCursor | None, most: int) -> Page[AtRisk, AtRiskCursor]:
         late = sorted((one for product in products(self._service) for one in _at_risk(product)), key=itemgetter(0))
         found = [(end, one) for end, one in late if sku in {None, one.sku} and (after is None or end > after)]
         return [one for _, one in found[:most]], found[most - 1][0] if len(found) > most else None
 
     def batches(
         self, sku: None, after: BatchCursor | None, most: int, *, overdue: bool, quarantined: bool
-    ) -> list[Batch]:
+    ) -> Page[Batch, BatchCursor]:
         every = [batch for product in products(self._service) for batch in held_by(product)]
         wanted = [one for one in every if (one.state == "overdue" if overdue else one.quarantined)]
         listed = sorted((one.eta if overdue and one.eta else date.min, one.ref, one) for one in wanted)
         last = (after.eta or date.min, after.ref) if after else (date.min, "")
-        return [one for day, ref, one in listed if (day, ref) > last][:most]
+        found = [one for day, ref, one in listed if (day, ref) > last]
+        return cut(found, most, lambda one: BatchCursor(one.ref, one.eta if overdue else None))
 
     def waiting_lines(self) -> int:
         return len(self._waiting())

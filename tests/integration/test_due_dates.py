@@ -95,7 +95,7 @@ def test_a_hold_is_free_at_its_instant_with_nobody_to_sweep_it(
     given(service, CreateBatch("b", "LAMP", 1), PlaceHold("cart-9", "LAMP", 1, 1))
     assert service.bus.handle(Allocate("early", "LAMP", 1)) is None
 
-    assert wait_for(lambda: not service.views.holds("LAMP", ("", ""), 1), within=10)
+    assert wait_for(lambda: not service.views.holds("LAMP", None, 1)[0], within=10)
     [(over_by,)] = sql("SELECT extract(epoch FROM statement_timestamp() - until) FROM holds")
     assert 0 <= over_by < 1
     assert service.bus.handle(Allocate("late", "LAMP", 1)) == "b"

@@ -226,7 +226,7 @@ def test_whatever_time_zone_is_there_by_default_moments_are_in_utc(
         service.bus.handle(commands.CreateBatch("b", "LAMP", 5))
         service.bus.handle(commands.PlaceOrder("o", (commands.OrderedLine("LAMP", 9),), "backorder"))
 
-        [order] = service.views.orders("", 9).orders
+        [order], _ = service.views.orders(None, 9)
         [waiting], _ = service.views.backorders(None, None, 9)
 
     assert [moment and moment.utcoffset() for moment in (order.placed, waiting.since)] == [timedelta()] * 2

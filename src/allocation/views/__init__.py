@@ -6,10 +6,10 @@ from allocation.views.at_risk import AtRisk, AtRiskCursor
 from allocation.views.availability import Availability, Day, OnHand, Overdue, Waiting
 from allocation.views.backorders import Backorder, BackorderCursor
 from allocation.views.batches import Batch, BatchCursor
-from allocation.views.holds import Hold
+from allocation.views.holds import Hold, HoldCursor
 from allocation.views.moves import Moved
-from allocation.views.orders import Line, Order, OrderPage, OrderSummary, Promise
-from allocation.views.products import Incoming, Room, Stock
+from allocation.views.orders import Line, Order, OrderCursor, OrderSummary, Promise
+from allocation.views.products import Incoming, ProductCursor, Room, Stock
 from allocation.views.views import Views
 
 __all__ = [
@@ -22,14 +22,16 @@ __all__ = [
     "BatchCursor",
     "Day",
     "Hold",
+    "HoldCursor",
     "Incoming",
     "Line",
     "Moved",
     "OnHand",
     "Order",
-    "OrderPage",
+    "OrderCursor",
     "OrderSummary",
     "Overdue",
+    "ProductCursor",
     "Promise",
     "Room",
     "Stock",

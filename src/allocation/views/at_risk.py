@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, TextClause, text
 
 from allocation.domain.names import forms
 from allocation.views.batches import PROMISED, TODAY
+from allocation.views.pages import Page
 from messaging.sql.moments import FIRST, LAST
 
 
@@ -28,8 +29,7 @@ class AtRisk:
     days: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class AtRiskCursor:
+class AtRiskCursor(NamedTuple):
     """Where a page ends: whose day comes first is first, then by SKU, and then by the version that made the promise, or
     since which the line waits. They may be the same for two parts of a line, and then the one that `waits` is second.
     """
@@ -42,7 +42,7 @@ class AtRiskCursor:
 
 def at_risk(
     connection: Connection, sku: str | None, after: AtRiskCursor | None, most: int, zone: str
-) -> tuple[list[AtRisk], AtRiskCursor | None]:
+) -> Page[AtRisk, AtRiskCursor]:
     """The next in the order of the days missed, and where they end, if there may be more."""
     about = place(sku, after, most + 1) | {"zone": zone}
     rows = connection.execute(OF_SKU if sku else OF_ALL, about).all()
@@ -52,8 +52,8 @@ def at_risk(
 
 def place(sku: str | None, after: AtRiskCursor | None, most: int | None) -> dict[str, object]:
     """What the statements want to know, beside the time zone. Without `most` all."""
-    end = asdict(after or AtRiskCursor())
-    return end | {"most": most} | ({"skus": forms(sku)} if sku else {})
+    end = after or AtRiskCursor()
+    return end._asdict() | {"most": most} | ({"skus": forms(sku)} if sku else {})
 
 
 def _end(row: Row[Any]) -> AtRiskCursor:

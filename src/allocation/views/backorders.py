@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
 from allocation.views.batches import AVAILABLE, IS_SOLD
+from allocation.views.pages import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,7 @@ class Backorder:
     locations: list[str] | None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class BackorderCursor:
+class BackorderCursor(NamedTuple):
     """Where a page ends: who is first has the lowest turn."""
 
     sku: str
@@ -40,7 +40,7 @@ class BackorderCursor:
 
 def backorders(
     connection: Connection, sku: str | None, after: BackorderCursor | None, most: int, zone: str
-) -> tuple[list[Backorder], BackorderCursor | None]:
+) -> Page[Backorder, BackorderCursor]:
     """The next by SKU and turn, and where they end, if there may be more."""
     behind = after or BackorderCursor("", -100, 0)
     about = {"of": sku or behind.sku, "turn": behind.turn, "since": behind.since, "most": most + 1, "zone": zone}

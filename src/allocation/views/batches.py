@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, text
+
+from allocation.views.pages import Page, cut
 
 State: TypeAlias = Literal["expected", "overdue", "received", "expired"]
 
@@ -30,12 +32,12 @@ class Batch:
     location: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchCursor:
-    """Where a page ends: the last batch, and its day in a list that is by the days."""
+class BatchCursor(NamedTuple):
+    """Where a page ends: the last batch, with its day in a list that is by the days, and the SKU in one of a SKU."""
 
     ref: str
     eta: date | None = None
+    sku: str | None = None
 
 
 TODAY = "CAST(statement_timestamp() AT TIME ZONE :zone AS date)"
@@ -94,11 +96,12 @@ def batches(
     *,
     overdue: bool = False,
     quarantined: bool = False,
-) -> list[Batch]:
+) -> Page[Batch, BatchCursor]:
     """The next of a SKU in the order of allocation, or of all by their references; those that are overdue by how long
     they are. None behind a batch of another SKU."""
     last = after or BatchCursor("")
-    about: dict[str, object] = {"sku": sku, "after": last.ref, "most": most, "zone": zone, "quarantined": quarantined}
+    about: dict[str, object] = {"sku": sku, "after": last.ref, "most": most + 1, "zone": zone}
+    about["quarantined"] = quarantined
     if overdue:
         statement = _OVERDUE
         about["day"] = last.eta or date.min
@@ -107,7 +110,8 @@ def batches(
         about["is_first"] = after is None
     else:
         statement = _QUARANTINED if quarantined else _ALL
-    return [Batch(*row) for row in connection.execute(statement, about)]
+    found = [Batch(*row) for row in connection.execute(statement, about)]
+    return cut(found, most, lambda last: BatchCursor(last.ref, last.eta if overdue else None, sku))
 
 
 def all_batches_of(sku: str) -> str:

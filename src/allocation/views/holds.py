@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
+
+from allocation.views.pages import Page, cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +22,24 @@ class Hold:
     until: datetime
 
 
+class HoldCursor(NamedTuple):
+    """Where a page ends."""
+
+    sku: str
+    hold_id: str
+
+
 def hold(connection: Connection, hold_id: str, sku: str) -> Hold | None:
     row = connection.execute(_ONE, {"hold_id": hold_id, "sku": sku}).one_or_none()
     return _hold(*row) if row else None
 
 
-def holds(connection: Connection, sku: str | None, after: tuple[str, str], most: int) -> list[Hold]:
+def holds(connection: Connection, sku: str | None, after: HoldCursor | None, most: int) -> Page[Hold, HoldCursor]:
     """The next by SKU and id."""
-    about = {"sku": sku, "after_sku": after[0], "after": after[1], "most": most}
-    return [_hold(*row) for row in connection.execute(_OF_SKU if sku is not None else _OF_ALL, about)]
+    last = after or HoldCursor("", "")
+    about = {"sku": sku, "after_sku": last.sku, "after": last.hold_id, "most": most + 1}
+    found = [_hold(*row) for row in connection.execute(_OF_SKU if sku is not None else _OF_ALL, about)]
+    return cut(found, most, lambda one: HoldCursor(one.sku, one.hold_id))
 
 
 def _hold(hold_id: str, sku: str, qty: int, batchref: str, until: datetime) -> Hold:

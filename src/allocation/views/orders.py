@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, text
 
@@ -15,6 +15,7 @@ from allocation.domain.lines import is_at_risk
 from allocation.domain.ordering import Status, status_of
 from allocation.views.backorders import QUEUES_OF_ORDER
 from allocation.views.batches import TODAY
+from allocation.views.pages import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,30 +153,33 @@ class OrderSummary:
     skus: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class OrderPage:
-    """`after`: the last order that was looked at; None when there is none behind it."""
+class OrderCursor(NamedTuple):
+    """Where a page ends: the last order that was looked at."""
 
-    orders: list[OrderSummary]
-    after: str | None
+    orderid: str
 
 
 def listed(  # noqa: PLR0917 - what may be asked
-    connection: Connection, after: str, most: int, status: Status | None, sku: str | None, since: datetime | None
-) -> OrderPage:
+    connection: Connection,
+    after: OrderCursor | None,
+    most: int,
+    status: Status | None,
+    sku: str | None,
+    since: datetime | None,
+) -> Page[OrderSummary, OrderCursor]:
     """The next orders in the order of their ids, of those that were looked at in one go."""
     found: list[OrderSummary] = []
-    rows = connection.execute(_ORDERS, {"after": after, "most": LOOKED_AT}).all()
+    rows = connection.execute(_ORDERS, {"after": after.orderid if after else "", "most": LOOKED_AT}).all()
     for row in rows:
         pending, left = row.promised + row.waiting > 0, row.dispatched > 0
         now = status_of(is_cancelled=row.cancelled, is_pending=pending, has_left=left)
         is_late_enough = since is None or (row.placed is not None and row.placed >= since)
         if status in {None, now} and (sku is None or sku in row.skus) and is_late_enough:
             if len(found) == most:
-                return OrderPage(found, found[-1].orderid)
+                return found, OrderCursor(found[-1].orderid)
             figures = int(row.promised), int(row.waiting), int(row.dispatched)
             found.append(OrderSummary(row.orderid, now, row.placed, row.lines, *figures, row.skus))
-    return OrderPage(found, rows[-1].orderid if len(rows) == LOOKED_AT else None)
+    return found, OrderCursor(rows[-1].orderid) if len(rows) == LOOKED_AT else None
 
 
 LOOKED_AT = 1_000

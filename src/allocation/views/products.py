@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
 from allocation.views.batches import AVAILABLE, HELD, IS_SOLD, PROMISED, TODAY, all_batches_of
+from allocation.views.pages import Page, cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,12 @@ class Incoming:
     purchased: int
     allocated: int
     available: int
+
+
+class ProductCursor(NamedTuple):
+    """Where a page ends."""
+
+    sku: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +77,11 @@ class Room:
         return f"{text} − {taken} for lines before it = {max(self.available - taken, 0)}" if taken else text
 
 
-def products(connection: Connection, after: str, most: int, zone: str) -> list[Stock]:
+def products(connection: Connection, after: ProductCursor | None, most: int, zone: str) -> Page[Stock, ProductCursor]:
     """The next SKUs in order."""
-    return list(_stocks(connection.execute(_PRODUCTS, {"after": after, "most": most, "zone": zone}).all()))
+    about = {"after": after.sku if after else "", "most": most + 1, "zone": zone}
+    found = list(_stocks(connection.execute(_PRODUCTS, about).all()))
+    return cut(found, most, lambda last: ProductCursor(last.sku))
 
 
 def product(connection: Connection, sku: str, zone: str) -> Stock | None:

@@ -29,10 +29,11 @@ from allocation.views.availability import Availability
 from allocation.views.backorders import Backorder, BackorderCursor
 from allocation.views.batches import Batch, BatchCursor
 from allocation.views.due_dates import Backlog, Due
-from allocation.views.holds import Hold
+from allocation.views.holds import Hold, HoldCursor
 from allocation.views.moves import Moved
-from allocation.views.orders import Order, OrderPage
-from allocation.views.products import Room, Stock
+from allocation.views.orders import Order, OrderCursor, OrderSummary
+from allocation.views.pages import Page
+from allocation.views.products import ProductCursor, Room, Stock
 from allocation.views.stock_history import History
 from allocation.views.stock_list import StockPage
 from messaging.sql.connections import Database, connection
@@ -57,30 +58,31 @@ class Views:
         return self._ask_of(orders.order, orderid, self.time_zone)
 
     def orders(
-        self, after: str, most: int, status: Status | None = None, sku: str | None = None, since: datetime | None = None
-    ) -> OrderPage:
+        self,
+        after: OrderCursor | None,
+        most: int,
+        status: Status | None = None,
+        sku: str | None = None,
+        since: datetime | None = None,
+    ) -> Page[OrderSummary, OrderCursor]:
         """The next in the order of their ids."""
         return self._ask(orders.listed, after, most, status, sku, since)
 
-    def backorders(
-        self, sku: str | None, after: BackorderCursor | None, most: int
-    ) -> tuple[list[Backorder], BackorderCursor | None]:
+    def backorders(self, sku: str | None, after: BackorderCursor | None, most: int) -> Page[Backorder, BackorderCursor]:
         """Those who wait, by SKU and turn, behind that place."""
         return self._ask(backorders.backorders, sku, after, most, self.time_zone)
 
     def backorders_of(self, orderid: str) -> list[Backorder]:
         return self._ask_of(backorders.backorders_of, orderid, self.time_zone)
 
-    def at_risk(
-        self, sku: str | None, after: AtRiskCursor | None, most: int
-    ) -> tuple[list[AtRisk], AtRiskCursor | None]:
+    def at_risk(self, sku: str | None, after: AtRiskCursor | None, most: int) -> Page[AtRisk, AtRiskCursor]:
         """Lines whose day will be missed, in the order of these days, behind that place."""
         return self._ask(at_risk.at_risk, sku, after, most, self.time_zone)
 
     def hold(self, hold_id: str, sku: str) -> Hold | None:
         return self._ask_of(lambda open_connection, name: holds.hold(open_connection, hold_id, name), sku)
 
-    def holds(self, sku: str | None, after: tuple[str, str], most: int) -> list[Hold]:
+    def holds(self, sku: str | None, after: HoldCursor | None, most: int) -> Page[Hold, HoldCursor]:
         """The next by SKU and id, of those that have not run out."""
         return self._ask(holds.holds, sku, after, most)
 
@@ -109,15 +111,17 @@ class Views:
 
     def batches(
         self, sku: str | None, after: BatchCursor | None, most: int, *, overdue: bool = False, quarantined: bool = False
-    ) -> list[Batch]:
+    ) -> Page[Batch, BatchCursor]:
         """The next of a SKU in the order of allocation, or of all by their references. With `overdue` those that are,
         the longest overdue first; with `quarantined` those that have goods there."""
         only = {"overdue": overdue, "quarantined": quarantined}
-        if sku is None:
-            return self._ask(batches.batches, None, after, most, self.time_zone, **only)
-        return self._ask_of(batches.batches, sku, after, most, self.time_zone, **only)
+        pages = [
+            self._ask(batches.batches, form, after, most, self.time_zone, **only)
+            for form in ([None] if sku is None else forms(sku))
+        ]
+        return next((page for page in pages if page[0]), pages[0])
 
-    def products(self, after: str, most: int) -> list[Stock]:
+    def products(self, after: ProductCursor | None, most: int) -> Page[Stock, ProductCursor]:
         """The next SKUs in order."""
         return self._ask(products.products, after, most, self.time_zone)
 

@@ -3,10 +3,10 @@ lines, those who wait or will be late, of orders, of batches, and of what is hel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from allocation.domain.explaining import Verdict
     from allocation.domain.lines import LineTerms
     from allocation.domain.ordering import Status
-    from allocation.views import AtRisk, Backorder, Batch, Hold, Line, OrderSummary, Views
+    from allocation.views import AtRisk, Backorder, Batch, Hold, Line, OrderSummary
+    from allocation.views.pages import Page
 
 Item = TypeVar("Item")
 End = TypeVar("End")
@@ -119,7 +120,7 @@ def backorders(settings: Settings, sku: str | None, limit: int, as_json: bool) -
     Each needs so much of one batch: all that it waits for, or 1 if it may be split. `room` is the most that one has.
     """
     with service(settings, connections=1) as wired:
-        found = list(islice(_pages(wired.views.backorders, sku), limit + 1))
+        found = _first(limit, partial(wired.views.backorders, sku))
     columns = ["place", "order", "line", "SKU", "waits for", "needs", "room", "priority", "needed by", "at", "since"]
     _echo(found, limit, as_json, "No line waits.", columns, _of_backorder, numbers={0, 4, 5, 6, 7})
 
@@ -136,7 +137,7 @@ def at_risk(settings: Settings, sku: str | None, limit: int, as_json: bool) -> N
     What is overdue comes today at the earliest. What is in the warehouse is not at risk.
     """
     with service(settings, connections=1) as wired:
-        found = list(islice(_pages(wired.views.at_risk, sku), limit + 1))
+        found = _first(limit, partial(wired.views.at_risk, sku))
     columns = ["needed by", "days late", "order", "line", "SKU", "qty", "batch", "eta"]
     _echo(found, limit, as_json, "No line is at risk.", columns, _of_late, numbers={1, 5})
 
@@ -158,7 +159,7 @@ def orders(  # noqa: PLR0917 - one for each option
     """
     placed_since = datetime.now(UTC) - since if since else None
     with service(settings, connections=1) as wired:
-        found = list(islice(_listed(wired.views, state, sku, placed_since), limit + 1))
+        found = _first(limit, partial(wired.views.orders, status=state, sku=sku, since=placed_since))
     columns = ["order", "state", "lines", "promised", "waiting", "dispatched", "placed", "SKUs"]
     _echo(found, limit, as_json, "There is no such order.", columns, _of_order, numbers={2, 3, 4, 5})
 
@@ -208,7 +209,7 @@ def batches(  # noqa: PLR0917 - one for each option
     What expired is in quarantine as far as it is here.
     """
     with service(settings, connections=1) as wired:
-        found = list(islice(_batches(wired.views, sku, overdue, quarantined), limit + 1))
+        found = _first(limit, partial(wired.views.batches, sku, overdue=overdue, quarantined=quarantined))
     columns = ["batch", "SKU", "state", "eta", "expires", "at"]
     columns += ["purchased", "available", "allocated", "held", "dispatched", "quarantined"]
     _echo(found, limit, as_json, "There is no such batch.", columns, _of_batch, numbers=set(range(6, 12)))
@@ -222,44 +223,18 @@ def batches(  # noqa: PLR0917 - one for each option
 def holds(settings: Settings, sku: str | None, limit: int, as_json: bool) -> None:
     """List what is held now, of SKU or of all, by SKU and id. What has run out is free, and not listed."""
     with service(settings, connections=1) as wired:
-        found = list(islice(_held(wired.views, sku), limit + 1))
+        found = _first(limit, partial(wired.views.holds, sku))
     columns = ["hold", "SKU", "qty", "batch", "until"]
     _echo(found, limit, as_json, "Nothing is held.", columns, _of_hold, numbers={2})
 
 
-def _pages(
-    view: Callable[[str | None, End | None, int], tuple[Sequence[Item], End | None]], sku: str | None
-) -> Iterator[Item]:
-    end: End | None = None
-    while True:
-        some, end = view(sku, end, _A_PAGE)
-        yield from some
-        if end is None:
-            return
-
-
-def _held(views: Views, sku: str | None) -> Iterator[Hold]:
-    after = ("", "")
-    while some := views.holds(sku, after, _A_PAGE):
-        yield from some
-        after = some[-1].sku, some[-1].hold_id
-
-
-def _batches(views: Views, sku: str | None, overdue: bool, quarantined: bool) -> Iterator[Batch]:
-    from allocation.views import BatchCursor
-
-    after: BatchCursor | None = None
-    while some := views.batches(sku, after, _A_PAGE, overdue=overdue, quarantined=quarantined):
-        yield from some
-        after = BatchCursor(some[-1].ref, some[-1].eta)
-
-
-def _listed(views: Views, state: Status | None, sku: str | None, since: datetime | None) -> Iterator[OrderSummary]:
-    after: str | None = ""
-    while after is not None:
-        page = views.orders(after, _A_PAGE, state, sku, since)
-        yield from page.orders
-        after = page.after
+def _first(limit: int, view: Callable[[End | None, int], Page[Item, End]]) -> list[Item]:
+    """So many, and one more if there is one."""
+    found, end = view(None, _A_PAGE)
+    while end is not None and len(found) <= limit:
+        some, end = view(end, _A_PAGE)
+        found += some
+    return found[: limit + 1]
 
 
 def _of_backorder(one: Backorder) -> list[str]:

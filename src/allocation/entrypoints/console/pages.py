@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
 from http import HTTPStatus
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from pydantic import TypeAdapter
 from werkzeug.exceptions import NotFound
 
 from allocation.access.keys import Scope
@@ -18,9 +19,12 @@ from allocation.entrypoints.console.feed import NEWEST, Streams, newer, shown, s
 from allocation.entrypoints.console.page_setup import add_errors, add_looks
 from allocation.entrypoints.console.sign_in import add_sign_in
 from allocation.entrypoints.console.visitors import Visitors
-from allocation.views import AtRiskCursor, BackorderCursor, BatchCursor
+from allocation.entrypoints.http import cursors
+from allocation.entrypoints.http.cursors import cursor_at
 from messaging.envelope import LONGEST_TEXT
 from messaging.sql.log_reader import EventFilter
+
+C = TypeVar("C", bound=tuple[Any, ...])
 
 SKUS_A_PAGE = 25
 EVENTS_A_PAGE = 50
@@ -85,26 +89,24 @@ def _add_stock(console: Blueprint, service: Service) -> None:
 
     @console.get("/backorders")
     def backorders() -> ResponseReturnValue:
-        sku, after = normal(_text("sku")), _backorder_cursor()
+        sku, after = normal(_text("sku")), _end_of_page_before(cursors.BACKORDER)
         found, end = service.views.backorders(sku or None, after, BACKORDERS_A_PAGE)
-        return render_template("console/backorders.html", sku=sku, after=after, backorders=found, end=end)
+        return render_template("console/backorders.html", sku=sku, after=after, backorders=found, end=cursor_at(end))
 
     @console.get("/at-risk")
     def at_risk() -> ResponseReturnValue:
-        sku, after = normal(_text("sku")), _at_risk_cursor()
+        sku, after = normal(_text("sku")), _end_of_page_before(cursors.AT_RISK)
         found, end = service.views.at_risk(sku or None, after, AT_RISK_A_PAGE)
-        return render_template("console/at_risk.html", sku=sku, after=after, lines=found, end=end)
+        return render_template("console/at_risk.html", sku=sku, after=after, lines=found, end=cursor_at(end))
 
     @console.get("/batches")
     def batches() -> ResponseReturnValue:
-        quarantined, after = bool(_text("quarantined")), _batch_cursor()
-        found = service.views.batches(
-            None, after, BATCHES_OF_LIST + 1, overdue=not quarantined, quarantined=quarantined
+        quarantined, after = _text("quarantined") == "1", _end_of_page_before(cursors.BATCH)
+        found, end = service.views.batches(
+            None, after, BATCHES_OF_LIST, overdue=not quarantined, quarantined=quarantined
         )
-        shown_here, has_more = found[:BATCHES_OF_LIST], len(found) > BATCHES_OF_LIST
-        end = shown_here[-1] if has_more else None
         return render_template(
-            "console/batches.html", quarantined=quarantined, after=after, batches=shown_here, end=end
+            "console/batches.html", quarantined=quarantined, after=after, batches=found, end=cursor_at(end)
         )
 
     @console.get("/order")
@@ -125,33 +127,12 @@ def _add_stock(console: Blueprint, service: Service) -> None:
         )
 
 
-# Where the page before ended:
-
-
-def _batch_cursor() -> BatchCursor | None:
+def _end_of_page_before(kind: TypeAdapter[C]) -> C | None:
+    """None for the first page, and for what leads nowhere."""
     try:
-        day = date.fromisoformat(day) if (day := _text("day")) else None
+        return cursors.end_of(_text("after"), kind)
     except ValueError:
         return None
-    return BatchCursor(ref, day) if (ref := _text("of")) else None
-
-
-def _backorder_cursor() -> BackorderCursor | None:
-    turn, since = request.args.get("turn", type=int), request.args.get("since", type=int)
-    if turn is None or since is None or not (-9 <= turn <= 0 < since < 2**63):
-        return None
-    return BackorderCursor(_text("of"), turn, since)
-
-
-def _at_risk_cursor() -> AtRiskCursor | None:
-    version = request.args.get("version", type=int)
-    try:
-        day = date.fromisoformat(_text("day"))
-    except ValueError:
-        return None
-    if version is None or not (0 < version < 2**63):
-        return None
-    return AtRiskCursor(day, _text("of"), version, bool(_text("waits")))
 
 
 def _text(name: str) -> str:

@@ -10,10 +10,12 @@ from flask.typing import ResponseReturnValue
 
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
+from allocation.entrypoints.http import cursors
+from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer
-from allocation.entrypoints.v1.queries import AT_MISSED, OfAtRisk, cursor_at, link_to, place_of
+from allocation.entrypoints.v1.queries import OfAtRisk, end_of, link_to
 from allocation.views import AtRisk, AtRiskCursor
 
 
@@ -27,7 +29,7 @@ class LinesAtRisk:
 
 
 _LATE = AtRisk("order-1", "line-2", "TABLE", 8, "by-ship", date(2031, 2, 1), date(2031, 1, 15), 17)
-_PAGE = Answer("A page.", LinesAtRisk([_LATE], cursor_at("2031-01-15", "TABLE", 17, False)))
+_PAGE = Answer("A page.", LinesAtRisk([_LATE], cursor_at(AtRiskCursor(date(2031, 1, 15), "TABLE", 17))))
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
@@ -36,14 +38,6 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         """List the lines at risk. Those whose day will be missed by a batch that is expected, or is past while they
         wait, in the order of the days missed, then of the SKUs."""
         query = queries.read(OfAtRisk)
-        items, end = service.views.at_risk(query.sku, _missed(query.cursor), query.limit)
-        following = cursor_at(str(end.needed_by), end.sku, end.version, end.waits) if end else None
+        items, end = service.views.at_risk(query.sku, end_of(query, cursors.AT_RISK), query.limit)
+        following = cursor_at(end)
         return answer(LinesAtRisk(items, following), headers=link_to(following))
-
-
-def _missed(cursor: str | None) -> AtRiskCursor | None:
-    """Raises BadParameter."""
-    if cursor is None:
-        return None
-    day, sku, version, waits = place_of(cursor, AT_MISSED)
-    return AtRiskCursor(date.fromisoformat(day), sku, version, waits)

@@ -10,10 +10,12 @@ from flask.typing import ResponseReturnValue
 
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
+from allocation.entrypoints.http import cursors
+from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer
-from allocation.entrypoints.v1.queries import AT_BACKORDER, OfBackorders, cursor_at, link_to, place_of
+from allocation.entrypoints.v1.queries import OfBackorders, end_of, link_to
 from allocation.views import Backorder, BackorderCursor
 
 
@@ -27,7 +29,7 @@ class Backorders:
 
 _MOMENT = datetime(2030, 12, 1, 12, tzinfo=UTC)
 _BACKORDER = Backorder("order-1", "line-2", "TABLE", 8, 1, 8, 3, _MOMENT, 5, date(2031, 1, 15), None)
-_QUEUE = Answer("A page.", Backorders([_BACKORDER], cursor_at("TABLE", -5, 7)))
+_QUEUE = Answer("A page.", Backorders([_BACKORDER], cursor_at(BackorderCursor("TABLE", -5, 7))))
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
@@ -36,9 +38,9 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         """List the lines that wait. By SKU, in the turn in which they are served, each with what it needs of one batch
         and the largest room there is."""
         query = queries.read(OfBackorders)
-        place = BackorderCursor(*place_of(query.cursor, AT_BACKORDER)) if query.cursor else None
-        if place and query.sku not in {None, place.sku}:
+        after = end_of(query, cursors.BACKORDER)
+        if after and query.sku not in {None, after.sku}:
             raise queries.unknown_cursor()
-        items, end = service.views.backorders(query.sku, place, query.limit)
-        following = cursor_at(end.sku, end.turn, end.since) if end else None
+        items, end = service.views.backorders(query.sku, after, query.limit)
+        following = cursor_at(end)
         return answer(Backorders(items, following), headers=link_to(following))

@@ -22,16 +22,17 @@ from allocation.domain.commands import (
     ReleaseQuarantine,
     WriteOff,
 )
+from allocation.domain.names import forms
+from allocation.entrypoints.http import cursors
+from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
 from allocation.entrypoints.v1.queries import (
-    AT_LISTED_BATCH,
     OfBatches,
-    cursor_at,
+    end_of,
     link_to,
-    place_of,
 )
 from allocation.service_layer.messages import quarantine, stock
 from allocation.views import Batch, BatchCursor, Moved
@@ -57,7 +58,7 @@ class Batches:
 
 
 _BATCH = Batch("batch-1", "RED-CHAIR", 20, 0, 20, date(2031, 1, 1), state="expected")
-_PAGE = Answer("A page.", Batches([_BATCH], cursor_at("RED-CHAIR", "", "batch-1")))
+_PAGE = Answer("A page.", Batches([_BATCH], cursor_at(BatchCursor("batch-1", sku="RED-CHAIR"))))
 _FOUND = Answer("The batch.", _BATCH)
 _CREATED = Answer("Created.", _BATCH, has_location=True)
 _EXISTED = Answer("The identical batch was created before; as it is now.", _BATCH, has_location=True)
@@ -79,14 +80,12 @@ _EXPECTED = Answer(
 )
 
 
-def _end_of_page(query: OfBatches) -> BatchCursor | None:
+def _end_of_page_before(query: OfBatches) -> BatchCursor | None:
     """Raises BadParameter."""
-    if query.cursor is None:
-        return None
-    sku, day, ref = place_of(query.cursor, AT_LISTED_BATCH)
-    if sku != (query.sku or "") or bool(day) != query.overdue:
+    end = end_of(query, cursors.BATCH)
+    if end and (end.sku not in (forms(query.sku) if query.sku else [None]) or (end.eta is not None) != query.overdue):
         raise queries.unknown_cursor()
-    return BatchCursor(ref, date.fromisoformat(day) if day else None)
+    return end
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
@@ -106,10 +105,8 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         that are overdue by how long they are; others by their references. Exhausted batches are among them."""
         query = queries.read(OfBatches)
         only = {"overdue": query.overdue, "quarantined": query.quarantined}
-        found = service.views.batches(query.sku, _end_of_page(query), query.limit + 1, **only)
-        items, following = found[: query.limit], None
-        if len(found) > query.limit:
-            following = cursor_at(query.sku or "", str(items[-1].eta) if query.overdue else "", items[-1].ref)
+        items, end = service.views.batches(query.sku, _end_of_page_before(query), query.limit, **only)
+        following = cursor_at(end)
         return answer(Batches(items, following), headers=link_to(following))
 
     @Route(v1, "GET", "/batches/<any_text:ref>", Scope.READ, {200: _FOUND})

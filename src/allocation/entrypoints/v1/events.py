@@ -14,10 +14,12 @@ from allocation.access.keys import Scope
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.bootstrap import Service
 from allocation.domain.names import forms
+from allocation.entrypoints.http import cursors
+from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer
-from allocation.entrypoints.v1.queries import AT_EVENT, OfEvents, cursor_at, link_to, place_of
+from allocation.entrypoints.v1.queries import OfEvents, end_of, link_to
 from messaging.sql.log_reader import EventFilter, LoggedEvent, LogPosition, UnknownPosition
 
 
@@ -75,7 +77,7 @@ _EVENT = Event(
     {"orderid": "order-1", "sku": "RED-CHAIR", "qty": 12, "batchref": "batch-1", "lineid": "line-1"},
 )
 
-_PAGE = Answer("A page.", Events([_EVENT], None, cursor_at("RED-CHAIR", 3, _EVENT.id)))
+_PAGE = Answer("A page.", Events([_EVENT], None, cursor_at(("RED-CHAIR", 3, _EVENT.id))))
 
 
 def add_routes(v1: Blueprint, service: Service) -> None:
@@ -84,7 +86,8 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         """List events. From the log, in the order of commits, so that whoever goes on from a cursor misses nothing.
         Filters combine."""
         query = queries.read(OfEvents)
-        after = LogPosition(*place_of(query.cursor, AT_EVENT)) if query.cursor else None
+        end = end_of(query, cursors.EVENT)
+        after = LogPosition(*end) if end else None
         skus = forms(query.sku) if query.sku else [None]
         if after and after.stream in skus:  # in whichever form, that of the page before
             skus = [after.stream]
@@ -96,6 +99,6 @@ def add_routes(v1: Blueprint, service: Service) -> None:
             except UnknownPosition:
                 raise queries.unknown_cursor() from None
         shown = found[: query.limit]
-        resume = cursor_at(shown[-1].stream, shown[-1].version, shown[-1].id) if shown else query.cursor
+        resume = cursor_at((shown[-1].stream, shown[-1].version, shown[-1].id)) if shown else query.cursor
         following = resume if len(found) > query.limit else None
         return answer(Events([Event.of(entry) for entry in shown], following, resume), headers=link_to(following))

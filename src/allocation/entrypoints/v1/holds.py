@@ -13,13 +13,15 @@ from flask.typing import ResponseReturnValue
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.commands import ConfirmHold, ExtendHold, PlaceHold, VoidHold
+from allocation.entrypoints.http import cursors
+from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
-from allocation.entrypoints.v1.queries import AT_HOLD, OfHold, OfHolds, OneHold, cursor_at, link_to, place_of
+from allocation.entrypoints.v1.queries import OfHold, OfHolds, OneHold, end_of, link_to
 from allocation.service_layer.messages import holds as of_holds
-from allocation.views import Hold, Line, Order, Promise
+from allocation.views import Hold, HoldCursor, Line, Order, Promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ _HOLD = Hold("cart-9", "RED-CHAIR", 2, "batch-1", datetime(2031, 1, 1, 10, 10, t
 _PLACED = Answer("Held.", _HOLD, has_location=True)
 _THERE = Answer("It was held before, until the instant of then.", _HOLD, has_location=True)
 _EXTENDED = Answer("What is held, until when.", _HOLD)
-_LISTED = Answer("A page.", Holds([_HOLD], cursor_at("RED-CHAIR", "cart-9")))
+_LISTED = Answer("A page.", Holds([_HOLD], cursor_at(HoldCursor("RED-CHAIR", "cart-9"))))
 _LINE = Line("line-1", "RED-CHAIR", 2, "batch-1", None, [Promise("batch-1", 2, None, 0)])
 _CONFIRMED = Answer("The line has what was held: its order as it is now.", Order("order-1", [_LINE], "open"))
 _KNOWN = Answer("The line had it before: its order as it is now.", _CONFIRMED.example)
@@ -58,10 +60,8 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def list_holds() -> ResponseReturnValue:
         """List holds. What is held now, by SKU and id; one that has run out is not among them."""
         query = queries.read(OfHolds)
-        after = place_of(query.cursor, AT_HOLD) if query.cursor else ("", "")
-        found = service.views.holds(query.sku, after, query.limit + 1)
-        items = found[: query.limit]
-        following = cursor_at(items[-1].sku, items[-1].hold_id) if len(found) > query.limit else None
+        items, end = service.views.holds(query.sku, end_of(query, cursors.HOLD), query.limit)
+        following = cursor_at(end)
         return answer(Holds(items, following), headers=link_to(following))
 
     @Route(v1, "GET", "/holds/<any_text:hold_id>", Scope.READ, {200: Answer("The hold.", _HOLD)}, query=OneHold)

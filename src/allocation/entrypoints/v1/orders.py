@@ -13,21 +13,20 @@ from flask.typing import ResponseReturnValue
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.commands import CancelOrder, ChangeLine, Dispatch, PlaceOrder, ReleaseLine, ReturnLine
-from allocation.entrypoints.http import problems
+from allocation.entrypoints.http import cursors, problems
+from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.problems import Shortage
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import REPLAYED, answer, found_or_404
 from allocation.entrypoints.v1.queries import (
-    AT_ORDER,
     OfOrders,
-    cursor_at,
+    end_of,
     link_to,
-    place_of,
 )
 from allocation.service_layer.messages import ordering
-from allocation.views import Line, Moved, Order, OrderSummary, Promise
+from allocation.views import Line, Moved, Order, OrderCursor, OrderSummary, Promise
 from messaging.envelope import Outcome
 
 CommandAboutOrder: TypeAlias = ChangeLine | ReleaseLine | CancelOrder | Dispatch | ReturnLine
@@ -90,7 +89,7 @@ _PLACED = Answer(
 _AGAIN = Answer("It was placed before: the order as it is now.", _PLACED.example, has_location=True)
 _MOMENT = datetime(2030, 12, 1, 12, tzinfo=UTC)
 _SUMMARY = OrderSummary("order-1", "open", _MOMENT, 2, 7, 1, 5, ["RED-CHAIR", "TABLE"])
-_LISTED = Answer("A page.", Orders([_SUMMARY], cursor_at("order-1")))
+_LISTED = Answer("A page.", Orders([_SUMMARY], cursor_at(OrderCursor("order-1"))))
 _CHANGED = Answer("The order as it is now, and the lines that lost their place.", _example("open", 7, 5))
 _CANCELLED = Answer("The order as it is now.", _example("cancelled", 0, 5))
 _RELEASED = Answer(
@@ -176,10 +175,10 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def orders() -> ResponseReturnValue:
         """List orders. By their ids, each with how much is promised, waits and has left."""
         query = queries.read(OfOrders)
-        after = place_of(query.cursor, AT_ORDER)[0] if query.cursor else ""
-        found = service.views.orders(after, query.limit, query.state, query.sku, query.since)
-        following = cursor_at(found.after) if found.after is not None else None
-        return answer(Orders(found.orders, following), headers=link_to(following))
+        after = end_of(query, cursors.ORDER)
+        items, end = service.views.orders(after, query.limit, query.state, query.sku, query.since)
+        following = cursor_at(end)
+        return answer(Orders(items, following), headers=link_to(following))
 
     @Route(
         v1,

@@ -14,22 +14,22 @@ from allocation.bootstrap import Service
 from allocation.domain.commands import PullForward
 from allocation.domain.errors import InvalidSku
 from allocation.domain.explaining import Candidate, Earliest, Explanation
+from allocation.entrypoints.http import cursors
+from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
 from allocation.entrypoints.v1.queries import (
-    AT_SKU,
     OfAvailability,
     OfExplanation,
     OfLine,
     Page,
-    cursor_at,
+    end_of,
     link_to,
-    place_of,
 )
 from allocation.service_layer.messages import due_dates
-from allocation.views import Availability, Day, Incoming, Moved, OnHand, Overdue, Stock, Waiting
+from allocation.views import Availability, Day, Incoming, Moved, OnHand, Overdue, ProductCursor, Stock, Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ _AVAILABILITY = Availability(
 )
 _AVAILABLE = Answer("What can be had of it.", _AVAILABILITY)
 _ALL_AVAILABLE = Answer("What can be had of each.", Availabilities([_AVAILABILITY], ["RED-CHAIRS"]))
-_PAGE = Answer("A page.", Products([_STOCK], cursor_at("RED-CHAIR")))
+_PAGE = Answer("A page.", Products([_STOCK], cursor_at(ProductCursor("RED-CHAIR"))))
 _FOUND = Answer("The product.", _STOCK)
 
 
@@ -98,10 +98,8 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def products() -> ResponseReturnValue:
         """List products. SKUs in their order, each with what is in the warehouse and what is to come."""
         page = queries.read(Page)
-        after = place_of(page.cursor, AT_SKU)[0] if page.cursor else ""
-        found = service.views.products(after, page.limit + 1)
-        items = found[: page.limit]
-        following = cursor_at(items[-1].sku) if len(found) > page.limit else None
+        items, end = service.views.products(end_of(page, cursors.PRODUCT), page.limit)
+        following = cursor_at(end)
         return answer(Products(items, following), headers=link_to(following))
 
     @Route(v1, "GET", "/products/<any_text:sku>", Scope.READ, {200: _FOUND})

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import date, datetime
-from typing import Annotated, Literal, TypeVar, get_origin
+from datetime import datetime
+from typing import Annotated, Any, TypeVar, get_origin
 from urllib.parse import urlencode
 
 from flask import request
@@ -15,40 +13,18 @@ from pydantic_core import PydanticCustomError
 
 from allocation.domain.lines import LineTerms
 from allocation.domain.ordering import Status
+from allocation.entrypoints.http import cursors
 from allocation.entrypoints.http.errors import BadParameter
 from allocation.entrypoints.http.routes import Route
 from allocation.service_layer.messages.ordering import LOCATIONS, QUANTITY
-from allocation.validation import Day, FieldProblem, Name, Stored, Text, bad_input, suggestion
+from allocation.validation import Day, FieldProblem, Name, Text, bad_input, suggestion
 
 USUAL_LIMIT = 50
 HIGHEST_LIMIT = 200
 MOST_SKUS = 200
 
 Q = TypeVar("Q", bound=BaseModel)
-P = TypeVar("P", bound=tuple[str | int, ...])
-
-AT_SKU: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Stored])
-AT_ORDER = AT_SKU
-_Version = Annotated[int, Field(ge=1, lt=2**63)]
-_Id = Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
-AT_EVENT: TypeAdapter[tuple[str, int, str] | tuple[str, int]] = TypeAdapter(
-    tuple[Stored, _Version, _Id] | tuple[Stored, _Version]  # as cursors were before they had an id
-)
-
-AT_HOLD: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[Stored, Stored])
-AT_BACKORDER: TypeAdapter[tuple[str, int, int]] = TypeAdapter(tuple[Stored, int, _Version])
-
-
-def _day(given: str) -> str:
-    date.fromisoformat(given)
-    return given
-
-
-_Day = Annotated[str, AfterValidator(_day)]
-AT_MISSED: TypeAdapter[tuple[str, str, int, bool]] = TypeAdapter(tuple[_Day, Stored, _Version, bool])
-AT_LISTED_BATCH: TypeAdapter[tuple[str, str, str]] = TypeAdapter(
-    tuple[Literal[""] | Stored, Literal[""] | _Day, Stored]
-)
+C = TypeVar("C", bound=tuple[Any, ...])
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -210,20 +186,14 @@ def _is_list(kind: type[BaseModel], name: str) -> bool:
     return get_origin(kind.model_fields[name].annotation) is list
 
 
-def cursor_at(*place: str | int) -> str:
-    """A cursor looks like nothing, so that nobody relies on what is in it."""
-    return urlsafe_b64encode(json.dumps(place, ensure_ascii=False).encode()).decode().rstrip("=")
-
-
-def place_of(cursor: str, kind: TypeAdapter[P]) -> P:
-    """Raises BadParameter for one that we did not give."""
+def end_of(page: Page, kind: TypeAdapter[C]) -> C | None:
+    """Of the page before, if one is named. Raises BadParameter."""
+    if page.cursor is None:
+        return None
     try:
-        place = kind.validate_json(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), strict=True)
-        if cursor_at(*place) == cursor:
-            return place
-    except ValueError:  # neither base64 nor JSON, or not of this kind
-        pass
-    raise unknown_cursor()
+        return cursors.end_of(page.cursor, kind)
+    except ValueError as error:  # neither base64 nor JSON, or not of this kind
+        raise unknown_cursor() from error
 
 
 def unknown_cursor() -> BadParameter:
