@@ -16,7 +16,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from allocation.entrypoints.command_line.output import echo_tables, go_on_unheard, in_json
+from allocation.entrypoints.command_line.output import echo_table, echo_tables, go_on_unheard, in_json
 
 LONG = "a reason that is longer than a line of a terminal is, and is looked for by a program " * 3
 
@@ -56,6 +56,22 @@ def test_on_a_terminal_it_is_as_wide_as_that_and_in_colours(monkeypatch: pytest.
     said = terminal.getvalue()
     assert "\x1b[31mada\x1b[0m" in said
     assert LONG not in said
+
+
+@pytest.mark.parametrize(
+    ("stdout", "header"), [(Terminal(), ["batch", "qty"]), (io.StringIO(), ["batch", "eta", "qty"])]
+)
+def test_on_a_terminal_columns_in_which_nothing_is_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, stdout: io.StringIO, header: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+
+    echo_table(["batch", "eta", "qty"], (row for row in [["b1", "", "0"], ["b2", "", "7"]]), numbers={2})
+
+    first, *rows = stdout.getvalue().splitlines()
+    assert (first.split(), [row.split() for row in rows]) == (header, [["b1", "0"], ["b2", "7"]])
 
 
 @pytest.mark.parametrize(

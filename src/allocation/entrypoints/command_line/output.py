@@ -56,14 +56,17 @@ def echo_tables(*tables: RenderableType, width: int | None = None) -> None:
 
 
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()) -> None:
-    """Cells that are `numbers`, by their places, end at the right."""
+    """Cells that are `numbers`, by their places, end at the right. On a terminal, which is narrow, columns in which no
+    row has anything are left out."""
     from rich.table import Table
 
+    found = list(rows)
+    shown = [place for place in range(len(columns)) if not sys.stdout.isatty() or any(row[place] for row in found)]
     table = Table(box=None, pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(printable, row))
+    for place in shown:
+        table.add_column(columns[place], justify="right" if place in numbers else "left", overflow="fold")
+    for row in found:
+        table.add_row(*(printable(row[place]) for place in shown))
     echo_tables(table)
 
 
