@@ -403,11 +403,15 @@ def test_a_long_list_of_lines_at_risk_goes_on_at_its_place(console: Console) -> 
         assert "o-00" in console.look("/at-risk", of="SOFA", **nowhere).text
 
 
+LONG = "\N{LATIN SMALL LETTER O WITH DIAERESIS}" * 250
+"""To be the end of a name as long as one may be."""
+
+
 def test_batches_are_listed_that_are_overdue_and_those_of_which_something_is_in_quarantine(console: Console) -> None:
     assert "No batch is overdue." in said(console.look("/batches").text)
     assert "Nothing is in quarantine." in said(console.look("/batches", quarantined="1").text)
     console.given(
-        *(CreateBatch(f"b-{number:02}", "LAMP", 5, TODAY - timedelta(days=1)) for number in range(51)),
+        *(CreateBatch(f"b-{number:02}{LONG}", "LAMP", 5, TODAY - timedelta(days=1)) for number in range(51)),
         CreateBatch("longest", "SOFA", 7, TODAY - timedelta(days=9)),
         CreateBatch("here", "SOFA", 4),
         Quarantine("here", 3, "damaged", "q"),

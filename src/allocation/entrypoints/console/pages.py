@@ -130,7 +130,7 @@ def _add_stock(console: Blueprint, service: Service) -> None:
 def _end_of_page_before(kind: TypeAdapter[C]) -> C | None:
     """None for the first page, and for what leads nowhere."""
     try:
-        return cursors.end_of(_text("after"), kind)
+        return cursors.end_of(request.args.get("after", ""), kind)
     except ValueError:
         return None
 
