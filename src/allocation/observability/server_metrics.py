@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from allocation.views.due_dates import Backlog
 from messaging.errors import Unavailable
 from messaging.redis.lag import Lag
-from messaging.sql.backlog import Waiting
+from messaging.sql.backlog import COUNTED, STREAMS_LOOKED_AT, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -101,12 +101,12 @@ class BackingServicesCollector(Collector):
         if found.waiting:
             yield from _of_outbox(found.waiting)
         if found.waiting_lines is not None:
-            about = "Lines that wait for stock, up to 10,000."
+            about = f"Lines that wait for stock, up to {COUNTED:,}."
             yield _gauge("allocation_waiting_lines", about, [], {(): found.waiting_lines})
         if found.due_dates:
             about = "For how long a hold that has run out, or a batch whose day has passed, is not recorded."
             yield _gauge("allocation_due_dates_lag_seconds", about, [], {(): found.due_dates.lag})
-            about = "Batches that were expected on a day that has passed, up to 10,000."
+            about = f"Batches that were expected on a day that has passed, up to {COUNTED:,}."
             yield _gauge("allocation_overdue_batches", about, [], {(): found.due_dates.overdue_batches})
         if found.lag:
             yield from _of_commands(found.lag)
@@ -115,23 +115,23 @@ class BackingServicesCollector(Collector):
 def _of_outbox(waiting: Waiting) -> Iterator[GaugeMetricFamily]:
     yield _gauge(
         "allocation_outbox_waiting",
-        "Effects that wait to be carried out, the dead among them, up to 10,000.",
+        f"Effects that wait to be carried out, the dead among them, up to {COUNTED:,}.",
         ["effect"],
         {(backlog.effect,): backlog.waiting for backlog in waiting.backlogs},
     )
     yield _gauge(
         "allocation_outbox_oldest_seconds",
-        "Age of the oldest effect that waits and is not dead, of the first 1,000 SKUs.",
+        f"Age of the oldest effect that waits and is not dead, of the first {STREAMS_LOOKED_AT:,} SKUs.",
         ["effect"],
         {(backlog.effect,): backlog.oldest or 0.0 for backlog in waiting.backlogs},
     )
     yield _gauge(
         "allocation_dead_effects",
-        "Effects that were given up, each of which holds back its SKU, of the first 1,000 SKUs.",
+        f"Effects that were given up, each of which holds back its SKU, of the first {STREAMS_LOOKED_AT:,} SKUs.",
         ["effect"],
         {(backlog.effect,): backlog.dead for backlog in waiting.backlogs},
     )
-    about = "Messages from outside that were given up, up to 10,000."
+    about = f"Messages from outside that were given up, up to {COUNTED:,}."
     yield _gauge("allocation_dead_messages", about, [], {(): waiting.dead_messages})
 
 

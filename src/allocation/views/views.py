@@ -36,6 +36,7 @@ from allocation.views.pages import Page
 from allocation.views.products import ProductCursor, Room, Stock
 from allocation.views.stock_history import History
 from allocation.views.stock_list import StockPage
+from messaging.sql.backlog import COUNTED
 from messaging.sql.connections import Database, connection
 
 A = TypeVar("A")
@@ -91,12 +92,12 @@ class Views:
         return self._ask(due_dates.due, most, self.time_zone, others_than)
 
     def due_dates(self) -> Backlog:
-        """How late that is recorded, and how many batches are overdue, of the first 10,000."""
-        return self._ask(due_dates.backlog, 10_000, self.time_zone)
+        """How late that is recorded, and how many batches are overdue, of the first `COUNTED`."""
+        return self._ask(due_dates.backlog, COUNTED, self.time_zone)
 
     def waiting_lines(self) -> int:
-        """How many lines wait, of the first 10,000."""
-        return self._ask(backorders.waiting_lines, 10_000)
+        """How many lines wait, of the first `COUNTED`."""
+        return self._ask(backorders.waiting_lines, COUNTED)
 
     def rooms(self, skus: Collection[str]) -> dict[str, Room]:
         """By SKU, as it is stored."""

@@ -18,6 +18,12 @@ MOST_MESSAGES = 200_000
 MOST_STREAMS = 20_000
 """Of one effect, whose first message is looked at."""
 
+COUNTED = 10_000
+"""Of all that is counted for gauges and pages, who ask day and night."""
+
+STREAMS_LOOKED_AT = 1_000
+"""For them."""
+
 _EFFECTS = text("""
     WITH RECURSIVE effects AS (
         (SELECT effect FROM outbox ORDER BY effect LIMIT 1)
@@ -80,9 +86,9 @@ class Waiting:
 
 
 def waiting(
-    engine: Engine, effects: Iterable[str] = (), most_messages: int = 10_000, most_streams: int = 1_000
+    engine: Engine, effects: Iterable[str] = (), most_messages: int = COUNTED, most_streams: int = STREAMS_LOOKED_AT
 ) -> Waiting:
-    """For gauges and pages, who ask day and night: so few are looked at. By name, these `effects` also if nothing waits
+    """For gauges and pages: so few are looked at. By name, these `effects` also if nothing waits
     of them. Raises Unavailable."""
     with connection(engine) as open_connection:
         found = {effect: Backlog(effect) for effect in effects}
