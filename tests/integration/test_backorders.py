@@ -74,6 +74,30 @@ def body(orderid: str, mode: str, *lines: tuple[str, int, str], **terms: Any) ->
 # --- over HTTP -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("terms", "because"),
+    [
+        ({}, "it goes whole to one batch, and the largest has 3"),
+        ({"may_split": True, "needed_by": "2030-01-01"}, "it is needed by 2030-01-01"),
+        (
+            {"locations": ["a", "b"]},
+            "it goes whole to one batch, and the largest has 3, and it may lie in 'a' or 'b' alone",
+        ),
+    ],
+)
+def test_an_order_that_its_terms_stand_in_the_way_of_is_answered_with_them(
+    service: Service, client: FlaskClient, terms: dict[str, object], because: str
+) -> None:
+    given_(service, CreateBatch("b1", "LAMP", 3, date(2031, 1, 1)), CreateBatch("b2", "LAMP", 2, date(2031, 1, 2)))
+
+    answer = client.post("/v1/orders", json=body("17", "all_or_nothing", ("LAMP", 4, "1"), **terms))
+
+    assert (answer.status_code, (answer.json or {})["detail"].partition(" = ")[2]) == (
+        409,
+        f"5 available, but {because}",
+    )
+
+
 def test_an_order_of_3_and_3_lamps_with_5_left_says_the_arithmetic_of_each_short_line(
     service: Service, client: FlaskClient, differences: Differences
 ) -> None:

@@ -109,7 +109,7 @@ def test_adds_batches_and_allocates_lines_and_counts_them(shell: Shell) -> None:
     batches = shell.write("batches.csv", "ref,sku,qty,eta", "b1,CHAIR,10,", "b2,CHAIR,10,2011-01-02", "b3,LAMPE-Ü,5,")
     added = shell.imports("batches", batches)
     assert added.stdout == "3 added, 0 already there, 0 refused\n"
-    assert added.stderr == "1 batch is overdue: receive it, or state another ETA.\n"
+    assert added.stderr == "In all, 1 batch is overdue: receive it, or state another ETA.\n"
     lines = shell.write("lines.csv", "orderid,lineid,sku,qty", "o1,1,CHAIR,8", "o1,2,CHAIR,8", "o2,,LAMPE-Ü,6")
     result = shell.imports("orders", lines)
     assert result.output == "2 allocated, 1 out of stock, 0 already there, 0 refused\n"

@@ -13,6 +13,9 @@ from typing import Protocol, TypeAlias
 from allocation.domain.commands import Revision
 from allocation.domain.events import BatchCreated, BatchReceived, EtaChanged
 
+MOST_PIECES = 1_000_000_000
+"""In a batch."""
+
 Preference: TypeAlias = tuple[bool, date, date, int]
 
 

@@ -256,7 +256,7 @@ class AlreadyArrived(DomainError):
 
 
 class ImpossibleReceipt(DomainError):
-    """The numbers of this receipt contradict each other, or what is known of the batch."""
+    """The numbers of this receipt contradict each other, or what is known of the batch, or make it too large."""
 
     code = "impossible_receipt"
     kind = Kind.INVALID

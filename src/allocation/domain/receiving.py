@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import date
 
 from allocation.domain import documents
-from allocation.domain.batches import Batch
+from allocation.domain.batches import MOST_PIECES, Batch
 from allocation.domain.breaking import break_newest
 from allocation.domain.commands import CountBatch, ReceiveBatch, Revision
 from allocation.domain.due_dates import expire, is_newly_expired
@@ -109,11 +109,11 @@ def receive_batch(product: Product, cmd: ReceiveBatch) -> int:
             raise DocumentConflict(f"Receipt {cmd.receipt_id} of batch {cmd.ref}", what)
         return entry.version
     missing = 0 if batch.is_received else batch.purchased_quantity - cmd.received
-    _require_possible(product, cmd, batch, missing)
+    qty = cmd.received + (batch.purchased_quantity if batch.is_received else 0)
+    _require_possible(product, cmd, batch, missing, qty)
     first = product.version_number + 1
     if cmd.rest:
         product.record(BatchCreated(cmd.rest.ref, product.sku, missing, cmd.rest.eta, location=batch.location))
-    qty = cmd.received + (batch.purchased_quantity if batch.is_received else 0)
     expires = cmd.expires or batch.expires
     product.record(BatchReceived(cmd.ref, product.sku, cmd.receipt_id, cmd.received, cmd.damaged, qty, expires, rest))
     if cmd.damaged:
@@ -125,9 +125,13 @@ def receive_batch(product: Product, cmd: ReceiveBatch) -> int:
     return first
 
 
-def _require_possible(product: Product, cmd: ReceiveBatch, batch: Batch, missing: int) -> None:
+def _require_possible(product: Product, cmd: ReceiveBatch, batch: Batch, missing: int, qty: int) -> None:
     if cmd.damaged > cmd.received:
         raise ImpossibleReceipt(f"damaged: {cmd.damaged} of {cmd.received} that were received")
+    if qty > MOST_PIECES:
+        raise ImpossibleReceipt(
+            f"received: {qty:,} would have come of batch {batch.reference}, and {MOST_PIECES:,} may"
+        )
     if batch.is_received and cmd.expires and cmd.expires != batch.expires:
         raise BatchConflict(batch, expires=cmd.expires)
     if cmd.rest:

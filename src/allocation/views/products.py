@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from allocation.domain.lines import LineTerms
 from allocation.views.batches import AVAILABLE, HELD, IS_SOLD, PROMISED, TODAY, all_batches_of
 from allocation.views.pages import Page, cut
 
@@ -71,10 +72,18 @@ class Room:
         terms = "".join(f" − {name} {qty}" for name, qty in taken.items())
         return f"purchased {self.purchased}{terms} = {self.available} available"
 
-    def falls_short_of(self, lineid: str, requested: int, taken: int) -> str:
+    def falls_short_of(self, lineid: str, requested: int, taken: int, terms: LineTerms) -> str:
         """In words, where so much is `taken` by lines before it in the same order."""
+        left = max(self.available - taken, 0)
         text = f"line {lineid} asked for {requested}; {self.arithmetic}"
-        return f"{text} − {taken} for lines before it = {max(self.available - taken, 0)}" if taken else text
+        text += f" − {taken} for lines before it = {left}" if taken else ""
+        if left < requested:
+            return text
+        is_too_large = not terms.may_split and (taken or self.largest < requested)
+        conditions = [f"it goes whole to one batch, and the largest has {self.largest}"] if is_too_large else []
+        conditions += [f"it is needed by {terms.needed_by}"] if terms.needed_by else []
+        conditions += [f"it may lie in {' or '.join(map(repr, terms.locations))} alone"] if terms.locations else []
+        return f"{text}, but {', and '.join(conditions)}" if conditions else text
 
 
 def products(connection: Connection, after: ProductCursor | None, most: int, zone: str) -> Page[Stock, ProductCursor]:

@@ -176,7 +176,7 @@ class Report:
         if self.overdue:
             is_one = self.overdue == 1
             what = "batch is overdue: receive it" if is_one else "batches are overdue: receive them"
-            click.echo(f"{self.overdue:,} {what}, or state another ETA.", err=True)
+            click.echo(f"In all, {self.overdue:,} {what}, or state another ETA.", err=True)
         click.echo(f"{self.counts} (dry run: nothing was changed)" if dry_run else self.counts)
 
     def follow(self, results: Iterable[list[RowResult]]) -> None:

@@ -12,6 +12,7 @@ import click
 from allocation.config import Settings
 from allocation.domain.commands import Allocate, ExtendHold, PlaceHold, PlaceOrder, PullForward
 from allocation.domain.events import Event
+from allocation.domain.lines import LineTerms
 from allocation.entrypoints.command_line import sessions
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.entrypoints.command_line.output import echo_json, json_option, printable
@@ -156,7 +157,7 @@ def _is_places(result: Any) -> bool:
 
 def _in_words(views: Views, command: object, result: Any, changed: bool) -> str:
     if words := _OWN_WORDS.get(type(command)):
-        return words(views, result)
+        return words(views, command, result)
     if isinstance(command, Allocate) and result is None:
         return "Out of stock."
     if isinstance(result, str):
@@ -169,13 +170,14 @@ def _in_words(views: Views, command: object, result: Any, changed: bool) -> str:
     return f"Recorded as {places}."
 
 
-def _placed(views: Views, result: Any) -> str:
+def _placed(views: Views, command: PlaceOrder, result: Any) -> str:
     """A line for each of the order, or for each that there is not enough for."""
     if result["outcome"] == "out_of_stock":
         short = result["shortages"]
         rooms = views.rooms({one["sku"] for one in short})
+        terms = LineTerms.of_order(command)
         about = (
-            rooms[one["sku"]].falls_short_of(one["lineid"], one["requested"], one["taken_by_this_order"])
+            rooms[one["sku"]].falls_short_of(one["lineid"], one["requested"], one["taken_by_this_order"], terms)
             for one in short
         )
         return "\n".join(f"Out of stock: {one}." for one in about)
@@ -191,11 +193,11 @@ def _line(line: Mapping[str, Any]) -> str:
     return f"Line {line['lineid']}, {line['qty']} of {line['sku']}: {', '.join(has) or 'nothing'}."
 
 
-def _held(_: Views, result: Any) -> str:
+def _held(_: Views, __: PlaceHold | ExtendHold, result: Any) -> str:
     return f"{result['qty']} of batch {result['batchref']} are held until {result['until']}."
 
 
-def _pulled(_: Views, result: Any) -> str:
+def _pulled(_: Views, __: PullForward, result: Any) -> str:
     lines = [
         f"Line {move['lineid']} of order {move['orderid']}: its {move['qty']} of batch {move['from']} are promised "
         f"from batch {move['to']} now."
@@ -204,7 +206,7 @@ def _pulled(_: Views, result: Any) -> str:
     return "\n".join(lines or ["No promise has moved: none that comes later fits."])
 
 
-_OWN_WORDS: dict[type, Callable[[Views, Any], str]] = {
+_OWN_WORDS: dict[type, Callable[[Views, Any, Any], str]] = {
     PlaceOrder: _placed,
     PlaceHold: _held,
     ExtendHold: _held,

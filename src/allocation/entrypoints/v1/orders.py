@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.commands import CancelOrder, ChangeLine, Dispatch, PlaceOrder, ReleaseLine, ReturnLine
+from allocation.domain.lines import LineTerms
 from allocation.entrypoints.http import cursors, problems
 from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.input import name_in_path
@@ -137,8 +138,10 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         short = outcome.result["shortages"]
         rooms = service.views.rooms({one["sku"] for one in short})
         lines = [ShortLine(orderid=command.orderid, **one, **asdict(rooms[one["sku"]])) for one in short]
+        terms = LineTerms.of_order(command)
         detail = "; ".join(
-            rooms[line.sku].falls_short_of(line.lineid, line.requested, line.taken_by_this_order) for line in lines
+            rooms[line.sku].falls_short_of(line.lineid, line.requested, line.taken_by_this_order, terms)
+            for line in lines
         )
         if not outcome.changed:
             detail += f" by now; {REPLAYED}"

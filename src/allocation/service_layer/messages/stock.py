@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any, get_args
 
 from allocation.domain import commands, errors, events
+from allocation.domain.batches import MOST_PIECES
 from allocation.domain.documents import count, receipt
 from allocation.service_layer.messages.table import (
     Choice,
@@ -23,8 +24,8 @@ from allocation.service_layer.ports import Lookups
 REFERENCE = Field(Text(), "The reference of the batch.")
 SKU = Field(Text(), "The stock keeping unit: what is purchased and sold.")
 ETA = Field(Day(), "The day on which the batch is expected; null when it is in the warehouse.")
-QUANTITY = Whole(0, 1_000_000_000)
-SOME = Whole(1, 1_000_000_000)
+QUANTITY = Whole(0, MOST_PIECES)
+SOME = Whole(1, MOST_PIECES)
 LOCATION = Field(Text(64), "Where it lies; when it is not given, at the location that has no name.")
 EXPIRES = Field(Day(), "The last day on which it can be sold; null when it keeps.")
 DOCUMENT = Text(64)
