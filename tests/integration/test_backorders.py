@@ -81,7 +81,7 @@ def body(orderid: str, mode: str, *lines: tuple[str, int, str], **terms: Any) ->
         ({"may_split": True, "needed_by": "2030-01-01"}, "it is needed by 2030-01-01"),
         (
             {"locations": ["a", "b"]},
-            "it goes whole to one batch, and the largest has 3, and it may lie in 'a' or 'b' alone",
+            "it goes whole to one batch, and the largest has 3, and it may lie only in 'a' or 'b'",
         ),
     ],
 )

@@ -130,7 +130,7 @@ def _require_possible(product: Product, cmd: ReceiveBatch, batch: Batch, missing
         raise ImpossibleReceipt(f"damaged: {cmd.damaged} of {cmd.received} that were received")
     if qty > MOST_PIECES:
         raise ImpossibleReceipt(
-            f"received: {qty:,} would have come of batch {batch.reference}, and {MOST_PIECES:,} may"
+            f"received: batch {batch.reference} would be of {qty:,}, and {MOST_PIECES:,} is the most"
         )
     if batch.is_received and cmd.expires and cmd.expires != batch.expires:
         raise BatchConflict(batch, expires=cmd.expires)

@@ -82,7 +82,7 @@ class Room:
         is_too_large = not terms.may_split and (taken or self.largest < requested)
         conditions = [f"it goes whole to one batch, and the largest has {self.largest}"] if is_too_large else []
         conditions += [f"it is needed by {terms.needed_by}"] if terms.needed_by else []
-        conditions += [f"it may lie in {' or '.join(map(repr, terms.locations))} alone"] if terms.locations else []
+        conditions += [f"it may lie only in {' or '.join(map(repr, terms.locations))}"] if terms.locations else []
         return f"{text}, but {', and '.join(conditions)}" if conditions else text
 
 

@@ -29,11 +29,7 @@ from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
-from allocation.entrypoints.v1.queries import (
-    OfBatches,
-    end_of,
-    link_to,
-)
+from allocation.entrypoints.v1.queries import OfBatches, end_of, link_to
 from allocation.service_layer.messages import quarantine, stock
 from allocation.views import Batch, BatchCursor, Moved
 

@@ -21,11 +21,7 @@ from allocation.entrypoints.http.problems import Shortage
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import REPLAYED, answer, found_or_404
-from allocation.entrypoints.v1.queries import (
-    OfOrders,
-    end_of,
-    link_to,
-)
+from allocation.entrypoints.v1.queries import OfOrders, end_of, link_to
 from allocation.service_layer.messages import ordering
 from allocation.views import Line, Moved, Order, OrderCursor, OrderSummary, Promise
 from messaging.envelope import Outcome
