@@ -31,6 +31,7 @@ from allocation.domain.commands import (
     ReceiveBatch,
     ReleaseLine,
     ReleaseQuarantine,
+    ReportShortages,
     Rest,
     ReturnLine,
     VoidHold,
@@ -93,6 +94,7 @@ def commands(skus: list[str]) -> st.SearchStrategy[Command]:
         st.builds(Quarantine, references, st.integers(1, 12), reasons, numbers),
         st.builds(ReleaseQuarantine, references, st.integers(1, 12), numbers),
         st.builds(WriteOff, references, st.integers(1, 12), reasons, numbers),
+        st.builds(ReportShortages, sku, st.integers(1, 12), st.just(("o1, line 1",))),
     ]
     of_order: list[st.SearchStrategy[Any]] = [
         st.builds(Allocate, orders, sku, st.integers(1, 12), line_ids),

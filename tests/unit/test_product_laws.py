@@ -8,9 +8,10 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from tests import anything
 from tests.anything import Later
@@ -40,6 +41,15 @@ from messaging.routes import Routes
 
 commands = anything.commands(["SKU"])
 requests = st.lists(st.one_of(commands, commands, commands, anything.laters), max_size=30)
+
+
+@pytest.mark.parametrize("kind", get_args(Command))
+def test_the_laws_try_every_command(kind: type) -> None:
+    find(
+        commands,
+        lambda command: isinstance(command, kind),
+        settings=settings(max_examples=2_000, phases=[Phase.generate]),
+    )
 
 
 class OneProduct:
