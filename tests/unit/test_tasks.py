@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +13,8 @@ from typing import Any, cast
 import pytest
 
 from allocation.bootstrap import Service
-from allocation.entrypoints import outbox_relay, redis_commands, redis_eventconsumer
+from allocation.entrypoints import cli, outbox_relay, redis_commands, redis_eventconsumer
+from allocation.entrypoints.http.server import Server
 from allocation.entrypoints.tasks import run_until_one_ends
 
 PATIENCE = 5.0
@@ -112,3 +115,36 @@ def test_no_process_outlives_a_task_of_it(
         assert {*threading.enumerate()} <= before
     finally:
         stop.set()
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Are afterwards as they were."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def of_a_part() -> Event:
+    return cli._stop_on_signals()
+
+
+def of_the_server() -> Event:
+    wakes_it = Event()
+    server = cast(Server, SimpleNamespace(main_loop_interrupt=wakes_it))
+    signal.signal(signal.SIGTERM, partial(Server.signal_handler_interrupt, server))
+    return wakes_it
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("stopped_by_signals", [of_a_part, of_the_server])
+def test_a_signal_is_heard_while_what_it_sets_is_waited_for_or_set_by_another(
+    stopped_by_signals: Callable[[], Event],
+) -> None:
+    stop = stopped_by_signals()
+
+    with stop._cond:  # type: ignore[attr-defined]  # `wait` and `set` have it for a moment, too
+        signal.raise_signal(signal.SIGTERM)
+
+    assert stop.wait(PATIENCE)

@@ -183,10 +183,12 @@ def migrate(settings: Settings, as_json: bool) -> None:
 
 
 def _stop_on_signals() -> Event:
-    """Set when the process is asked to end, by SIGTERM or Ctrl-C."""
+    """Set when the process is asked to end, by SIGTERM or Ctrl-C, once or many times at once."""
+    from allocation.entrypoints.tasks import set_by_signal
+
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: set_by_signal(stop))
     return stop
 
 

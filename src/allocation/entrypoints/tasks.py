@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from _thread import start_new_thread
 from collections.abc import Callable
 from threading import Event, Thread
 
@@ -23,7 +24,7 @@ def run_until_one_ends(stop: Event, **tasks: Callable[[Event], object]) -> None:
             log.critical("a task has died, and takes the others along", extra={"task": name, "error": repr(death)})
             died_of.append(death)
         finally:
-            stop.set()  # not by the main thread: while it has the event's lock a signal's handler could wait for that
+            stop.set()
 
     threads = [Thread(target=run, args=task, name=task[0], daemon=True) for task in tasks.items()]
     for thread in threads:
@@ -32,3 +33,9 @@ def run_until_one_ends(stop: Event, **tasks: Callable[[Event], object]) -> None:
         thread.join()
     if died_of:
         raise died_of[0]
+
+
+def set_by_signal(event: Event) -> None:
+    """For the handler of a signal. `Event.set` takes a lock, which whoever was interrupted may have, as when it waits
+    for the event or handles another signal; so a thread sets it that nobody waits for, begun without any lock."""
+    start_new_thread(event.set, ())

@@ -16,6 +16,7 @@ from granian.server import MPServer
 
 from allocation.config import Settings
 from allocation.entrypoints.http.bridge import Bridge, Loop
+from allocation.entrypoints.tasks import set_by_signal
 
 MOST_CONNECTIONS = 1000
 """Of clients to one process."""
@@ -41,7 +42,11 @@ def _new_loop() -> Loop:
 
 class Server(MPServer):
     """Replaces processes that were killed, however often. Of those that fail by themselves granian does so once in five
-    seconds, and then gives up."""
+    seconds, and then gives up. Ends also when it is asked to many times at once."""
+
+    def signal_handler_interrupt(self, *_: Any, **__: Any) -> None:
+        self.interrupt_signal = True
+        set_by_signal(self.main_loop_interrupt)
 
     def _respawn_workers(self, workers: Sequence[int], *arguments: Any, **further: Any) -> None:
         if "delay" not in further:  # else they are to be replaced while they are alive
