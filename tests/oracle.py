@@ -614,6 +614,8 @@ class Oracle:
 
     def report_shortages(self, asked: Any) -> None:
         """Changes nothing."""
+        if asked.sku not in {lot.sku for lot in self.lots.values()}:
+            raise Refused("InvalidSku")
 
     def _known(self, orderid: str, lineid: str) -> Line:
         if (orderid, lineid) not in self.lines:

@@ -58,6 +58,12 @@ def test_an_allocation_is_published_with_its_metadata(service: Service) -> None:
     assert (published.stream, published.version) == ("LAMP", 2)
 
 
+def test_a_report_of_shortages_does_not_make_a_sku_known(service: Service) -> None:
+    for command in (commands.ReportShortages("LAMP", 1, ("LAMP: order o1",)), commands.Allocate("o1", "LAMP", 1)):
+        with pytest.raises(InvalidSku):
+            service.bus.handle(command)
+
+
 def test_what_an_import_found_out_of_stock_has_no_mail_of_its_own(service: Service) -> None:
     service.given(commands.CreateBatch("b1", "LAMP", 1))
 

@@ -151,5 +151,7 @@ def update_allocations_view(
 
 
 def report_shortages(cmd: commands.ReportShortages, uow: UnitOfWork) -> None:
-    """In the history of the first that was short."""
-    uow.products.get(cmd.sku).record(events.ShortagesReported(cmd.sku, cmd.lines, cmd.listed))
+    """In the history of the first that was short. Raises InvalidSku."""
+    product = uow.products.get(cmd.sku)
+    product.require_known()
+    product.record(events.ShortagesReported(cmd.sku, cmd.lines, cmd.listed))

@@ -393,7 +393,7 @@ REPORT_SHORTAGES = CommandRow(
     fields=_SHORTAGES,
     example={"sku": "RED-CHAIR", "lines": 1, "listed": ["RED-CHAIR: order order-1, line line-1, asked for 12"]},
     lookups=lambda command: Lookups(skus=[command.sku]),
-    refuses=[],
+    refuses=[errors.InvalidSku],
     accepted=False,
 )
 SHORTAGES_REPORTED = EventRow(
