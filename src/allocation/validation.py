@@ -369,7 +369,7 @@ def _rule(problem: Any, model: type[BaseModel] | None = None, known: Collection[
     rule: str = problem["msg"][:1].lower() + problem["msg"][1:]
     if problem["type"] in {"dataclass_type", "model_type", "dict_type"}:
         return f"should be an object, not {_shown(problem['input'])}"
-    if problem["type"] in {"too_short", "too_long"}:  # of a list, and it says how long that is
+    if problem["type"] in {"too_short", "too_long", "different"}:  # of a list, and it says what is wrong with it
         return rule.replace(" after validation", "")
     return f"{rule}, not {_shown(problem['input'])}"
 
