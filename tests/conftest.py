@@ -58,11 +58,12 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return real if which("pgbouncer") else f"{real}; no pgbouncer on the PATH, so none of its tests"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Hypothesis may look for the shortest counterexample for five minutes, and without it nobody knows what failed."""
-    for item in items:
-        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
-            item.add_marker(pytest.mark.timeout(400))
+    if config.getoption("timeout") is None:
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker(pytest.mark.timeout(400))
 
 
 def pytest_collection_finish() -> None:
