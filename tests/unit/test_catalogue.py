@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
+from tests import anything
 from tests.catalogue import broken_promises, document, expected
 from tests.fakes import Service
 from tests.unit import asyncapi_3_0
@@ -23,11 +25,12 @@ from allocation.adapters.redis_eventpublisher import line_allocated_message
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.catalogue import SENT, Message, asyncapi, history, messages
 from allocation.domain import commands, events
-from allocation.domain.errors import OrderIsCancelled
+from allocation.domain.errors import DomainError, OrderIsCancelled
 from allocation.entrypoints import inbound
 from allocation.entrypoints.cli import main
 from allocation.service_layer.messages import ALL_COMMANDS, COMMANDS, EVENTS
-from allocation.validation import SCHEMAS
+from allocation.service_layer.messages.table import EventRow
+from allocation.validation import SCHEMAS, Schema
 from messaging.cloud_events import CloudEvents
 from messaging.codec import Codec, JsonObject
 from messaging.envelope import Metadata, Outcome
@@ -76,11 +79,12 @@ def test_each_example_of_a_command_is_read(message: Message) -> None:
     assert is_accepted(message, message.example)
 
 
-def said_about(asked: list[Any]) -> list[tuple[Message, JsonObject]]:
+def said_about(asked: list[Any], *refusals: type[DomainError]) -> list[tuple[Message, JsonObject]]:
     """All that the outside hears when these commands are given, as it goes over the wire."""
     service = Service()
     for command in asked:
-        service.when(command)
+        with suppress(*refusals):
+            service.when(command)
     heard = [(recorded, CLOUD_EVENTS.encode(recorded)) for recorded in service.publisher.published]
     streamed = [(BY_NAME[CLOUD_EVENTS.type_of(type(one.event))], json.loads(body)) for one, body in heard]
     published = [
@@ -173,6 +177,22 @@ def test_whatever_may_come_in_what_goes_out_is_of_its_schema(asked: list[Any], r
 
     for message, said in said_about([created, *unique, commands.ChangeBatchQuantity("b", rest)]):
         assert problems(message, said) == []
+
+
+@given(st.lists(anything.commands(["LAMP"]), max_size=20))
+def test_whatever_happens_what_goes_out_is_of_its_schema(asked: list[Any]) -> None:
+    for message, said in said_about([commands.CreateBatch("b1", "LAMP", 20), *asked], DomainError):
+        assert problems(message, said) == []
+
+
+@pytest.mark.parametrize("row", EVENTS, ids=lambda row: row.kind.__name__)
+def test_what_an_event_may_leave_open_is_null_in_its_schema(row: EventRow[Any]) -> None:
+    types = get_type_hints(row.kind)
+    may_be_none = [name for name in row.fields if type(None) in get_args(types[name])]
+
+    properties = Schema(row).json_schema()["properties"]
+    of_schema = [row.fields[name].wire or name for name in may_be_none]
+    assert [name for name in of_schema if {"type": "null"} not in properties[name].get("anyOf", [])] == []
 
 
 BAD_TEXT = [

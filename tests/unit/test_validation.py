@@ -172,5 +172,5 @@ def test_lines_of_an_order_differ_in_their_ids_for_which_the_sku_stands_where_no
     assert [line.lineid for line in schema.read_fields(order({"sku": "A"}, {"sku": "B"})).lines] == ["A", "B"]
     twice: list[list[dict[str, object]]] = [[{"sku": "A"}, {"sku": "A"}], [{"sku": "A", "lineid": "B"}, {"sku": "B"}]]
     for lines in twice:
-        with pytest.raises(BadInput, match="is there twice: give each line a lineid of its own$"):
+        with pytest.raises(BadInput, match=r"is there twice: give each line a lineid of its own$"):
             schema.read_fields(order(*lines))

@@ -198,7 +198,7 @@ BATCH_RECEIVED = EventRow(
         "damaged": Field(QUANTITY, "How much of that goes into quarantine: `allocation.quarantined.v1` follows."),
         "qty": Field(Whole(0, 1_000_000_000_000), "How much the batch brought in all."),
         "expires": EXPIRES,
-        "rest": Field(Text(), "The batch that brings what is missing; null when there is none."),
+        "rest": Field(Text(required=False), "The batch that brings what is missing; null when there is none."),
     },
     example=events.BatchReceived("batch-1", "RED-CHAIR", "receipt-1", 60, 5, 60, None, "batch-2"),
     label="Received",
