@@ -57,6 +57,11 @@ class Plan:
         return sum(_rows(node) for node in scans if {"Relation Name", "Index Name"} & node.keys())
 
     @property
+    def rows_of_parts(self) -> int:
+        """How many rows of WITH queries were looked at: they have no index."""
+        return sum(_rows(node) for node in self.nodes if node["Node Type"] == "CTE Scan")
+
+    @property
     def pages(self) -> int:
         """How many pages were looked at. Of a statement that writes, a node may not count what its parts have done."""
         return sum(max(0, _pages(node) - sum(map(_pages, node.get("Plans", ())))) for node in self.nodes)

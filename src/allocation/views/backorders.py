@@ -106,24 +106,33 @@ _OF_SKU = text(_PAGE % "sku = :of AND (turn, since) > (:turn, :since)")
 
 QUEUES_OF_ORDER = """
     queues AS MATERIALIZED (
-        SELECT * FROM (
+        SELECT jsonb_object_agg(since || ' ' || sku, position) AS positions FROM (
             SELECT sku, since, row_number() OVER (PARTITION BY sku ORDER BY turn, since) AS position FROM backorders
             WHERE sku IN (
                 SELECT line.sku FROM order_lines AS line JOIN backorders USING (sku, since)
                 WHERE line.orderid = :orderid
             )
         ) AS every
-        WHERE since = ANY(ARRAY(SELECT since FROM order_lines WHERE orderid = :orderid))
+        WHERE ((sku, since) IN (SELECT sku, since FROM order_lines WHERE orderid = :orderid)) IS TRUE
     )
 """
-"""The places in the queues in which lines of an order wait: each queue is counted once, however many they are."""
+"""The places in the queues in which lines of an order wait: each queue is counted once, however many they are. One
+object, and a condition that is no join: joins are nested loops here (see `messaging.sql.limits`), and of thousands of
+lines with as many places that is millions of rows."""
+
+PLACE_IN_QUEUE = """
+    CASE WHEN %(waits)s.since IS NOT NULL THEN
+        CAST((SELECT positions FROM queues) ->> (%(waits)s.since || ' ' || %(waits)s.sku) AS bigint)
+    END
+"""
+"""Queues are counted only once a line is met that waits."""
 
 _OF_ORDER = text(f"""
     WITH {QUEUES_OF_ORDER}
-    SELECT skus.*, line.terms -> 'locations' AS locations, event_log.time, {_LARGEST} AS largest, queues.position
+    SELECT skus.*, line.terms -> 'locations' AS locations, event_log.time, {_LARGEST} AS largest,
+           {PLACE_IN_QUEUE % {"waits": "skus"}} AS position
     FROM order_lines AS line
     JOIN backorders AS skus ON skus.sku = line.sku AND skus.since = line.since
-    JOIN queues ON queues.sku = skus.sku AND queues.since = skus.since
     LEFT JOIN event_log ON event_log.stream = skus.sku AND event_log.version = skus.since
     WHERE line.orderid = :orderid
 """)  # noqa: S608 - all of it is our own

@@ -13,7 +13,7 @@ from allocation.database.tables import allocations_view
 from allocation.domain.events import USUAL_PRIORITY
 from allocation.domain.lines import is_at_risk
 from allocation.domain.ordering import Status, status_of
-from allocation.views.backorders import QUEUES_OF_ORDER
+from allocation.views.backorders import PLACE_IN_QUEUE, QUEUES_OF_ORDER
 from allocation.views.batches import TODAY
 from allocation.views.pages import Page
 
@@ -125,12 +125,11 @@ _LINES = text(f"""
     WITH {QUEUES_OF_ORDER}
     SELECT coalesce(orders.cancelled, false) AS cancelled, line.lineid, line.sku, returned, line.terms,
            coalesce(backorder.qty, 0) AS waiting, {TODAY} AS today,
-           queues.position,
+           {PLACE_IN_QUEUE % {"waits": "backorder"}} AS position,
            allocations.batchref, allocations.qty, eta, dispatched
     FROM order_lines AS line
     LEFT JOIN orders ON orders.orderid = line.orderid
     LEFT JOIN backorders AS backorder ON backorder.sku = line.sku AND backorder.since = line.since
-    LEFT JOIN queues ON queues.sku = backorder.sku AND queues.since = backorder.since
     LEFT JOIN LATERAL ({_ALLOCATIONS_OF_LINE}) AS allocations ON true
     LEFT JOIN batches ON batches.sku = allocations.sku AND batches.reference = allocations.batchref
     LEFT JOIN allocations_view AS view
