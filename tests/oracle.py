@@ -279,7 +279,10 @@ class Oracle:
             raise Refused("InvalidSku")
         if asked.orderid in self.cancelled:
             raise Refused("OrderIsCancelled")
-        if not self._is_known(line, asked.sku, asked.qty):
+        if self._is_known(line, asked.sku, asked.qty):
+            if self.waiting[line]:
+                raise Refused("LineConflict")
+        else:
             self.wishes[line] = Wish()
             self._place(line, asked.sku, asked.qty)
 

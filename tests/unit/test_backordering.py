@@ -26,6 +26,7 @@ from allocation.domain.commands import (
     Rest,
     ReturnLine,
 )
+from allocation.domain.errors import LineConflict
 
 JANUARY, FEBRUARY = date(2031, 1, 1), date(2031, 2, 1)
 
@@ -132,11 +133,16 @@ def test_a_newcomer_gets_nothing_that_somebody_who_waits_could_use(service: Serv
     assert has(service, "cleo", "LAMP") == ({"b": 2}, 1)
 
 
-def test_a_line_that_waits_is_not_asked_for_again_by_the_books_command(service: Service) -> None:
+def test_allocating_a_line_that_waits_is_refused_and_not_said_to_be_out_of_stock_or_allocated(service: Service) -> None:
     before = service.history("LAMP")
 
-    assert service.when(Allocate("anna", "LAMP", 8)) is None
+    with pytest.raises(LineConflict, match="waits already for 8 of LAMP"):
+        service.when(Allocate("anna", "LAMP", 8))
     assert service.history("LAMP") == before
+
+    service.given(CreateBatch("some", "SOFA", 5), order("ida", "partial", ("SOFA", 8)))
+    with pytest.raises(LineConflict, match="allocated already with 8 of SOFA, 3 of which it waits for"):
+        service.when(Allocate("ida", "SOFA", 8))
 
 
 @pytest.mark.parametrize("given_up", [ReleaseLine("anna", "LAMP"), CancelOrder("anna")])

@@ -44,7 +44,7 @@ def allocate(product: Product, line: OrderLine) -> str | None:
         raise OrderIsCancelled(line.orderid)
     placed = product.lines.get(line.key)
     if placed and placed.qty:
-        if not placed.is_same(line.sku, line.qty):
+        if placed.waiting or not placed.is_same(line.sku, line.qty):
             raise LineConflict(placed)
         return placed.allocations[0].batchref if placed.allocations else None
     pieces = choose(product, line.qty)

@@ -186,6 +186,8 @@ class LineConflict(DomainError):
         line = f"Line {placed.lineid} of order {placed.orderid}"
         so_far = "waits already for" if placed.waiting == placed.qty else "is allocated already with"
         text = f"{line} {so_far} {placed.qty} of {placed.sku}"
+        if 0 < placed.waiting < placed.qty:
+            text += f", {placed.waiting} of which it waits for"
         if placed.returned and not placed.has_pieces:
             text = f"{line} is not placed again, since all {placed.qty} of {placed.sku} came back: use another lineid"
         elif placed.dispatched or placed.returned:
