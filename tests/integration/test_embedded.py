@@ -342,6 +342,20 @@ def test_another_port_is_taken_only_between_lives(tmp_path: Path) -> None:
     assert later.url != url
 
 
+def test_a_redis_whose_data_is_damaged_says_so(tmp_path: Path) -> None:
+    server = Redis(tmp_path / "server", durable=True)
+    server.start()
+    with redis.Redis.from_url(server.url) as client:
+        for number in range(100):
+            client.set(f"key {number}", "value")
+    server.stop()
+    [appended] = (tmp_path / "server").rglob("*.incr.aof")
+    appended.write_bytes(appended.read_bytes()[:1_000] + b"?" * 100 + appended.read_bytes()[1_100:])
+
+    with pytest.raises(EmbeddedServersError, match="Bad file format reading the append only file"):
+        server.start()
+
+
 def test_a_killed_postgres_starts_again_though_its_pid_is_in_use_by_somebody_else(home: Path) -> None:
     server = Postgres(home / "postgres")
     server.start()

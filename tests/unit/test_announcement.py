@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +74,23 @@ def test_a_redis_that_stays_away_is_told_once_and_not_waited_for(
     assert said.count("Ready") == 1
     assert "Ready, but Redis at redis://127.0.0.1:1/0 does not answer: orders are taken, events wait." in said
     assert "http://127.0.0.1:5005/console" in said
+
+
+def test_what_can_not_be_printed_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.status = "degraded"
+    announcement = world.announcement()
+
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        for _ in range(2):
+            announcement.make_when_ready()
+            world.now += 6
+        full.write("from now on nobody minds")
+        full.flush()
+
+    assert [record.getMessage() for record in caplog.records] == ["can't print that it is ready"]
 
 
 def test_a_redis_that_comes_in_between_begins_the_wait_anew(world: World, capsys: pytest.CaptureFixture[str]) -> None:

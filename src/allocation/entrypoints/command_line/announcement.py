@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Callable
 
@@ -11,10 +13,12 @@ from rich.console import Console
 from allocation.adapters import redis_channels
 from allocation.config import Settings
 from allocation.entrypoints.command_line.addresses import api_url, without_password
-from allocation.entrypoints.command_line.output import echo_json
+from allocation.entrypoints.command_line.output import echo_json, to_nowhere
 from allocation.overview.api import api
 from messaging.errors import Unavailable
 from messaging.redis.client import redis_client
+
+log = logging.getLogger(__name__)
 
 _FOR_REDIS = 5.0
 """Seconds that the API may be degraded before that is said, and no longer waited for."""
@@ -67,7 +71,16 @@ class Announcement:
             return False
 
     def _print(self, status: str) -> None:
+        """Who serves goes on where that can't be printed: on a full disk, or on a terminal that has gone."""
         self._made = True
+        try:
+            self._write(status)
+            sys.stdout.flush()
+        except OSError as error:
+            log.warning("can't print that it is ready", extra={"error": str(error)})
+            to_nowhere(sys.stdout.fileno())
+
+    def _write(self, status: str) -> None:
         settings = self._settings
         mails = without_password(settings.smtp_url) or f"{settings.home / 'mail'}/*.eml"
         seconds = round(self._clock() - self._begun, 1)

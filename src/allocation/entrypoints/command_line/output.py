@@ -91,6 +91,10 @@ def go_on_unheard() -> None:
     )
 
 
+def to_nowhere(descriptor: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 class _Outlet(io.FileIO):
     """A pipe, and nowhere once its other end is closed."""
 
@@ -98,7 +102,7 @@ class _Outlet(io.FileIO):
         try:
             return super().write(data)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            to_nowhere(self.fileno())
             return super().write(data)
 
 
