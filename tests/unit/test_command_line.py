@@ -157,6 +157,17 @@ def test_ctrl_c_ends_a_command_without_a_word(name: str) -> None:
     assert (result.exit_code, result.output) == (130, "")
 
 
+@pytest.mark.parametrize("name", ["look", "migrate"])
+def test_ctrl_c_ends_a_command_without_a_word_also_where_cleaning_up_fails_by_it(name: str) -> None:
+    error = RuntimeError("can't roll back what was interrupted")
+    error.__context__ = ValueError()
+    error.__context__.__context__ = KeyboardInterrupt()
+
+    result = failing(error, name)
+
+    assert (result.exit_code, result.output) == (130, "")
+
+
 def test_whoever_has_read_enough_of_a_result_has_no_error() -> None:
     result = failing(BrokenPipeError())
 

@@ -38,6 +38,14 @@ def exit_status(run: Callable[[], object]) -> int:
     return status if isinstance(status, int) else 0
 
 
+def was_interrupted(error: BaseException) -> bool:
+    """Whether it is what became of Ctrl-C, where that was pressed within a statement."""
+    seen: BaseException | None = error
+    while seen and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__context__
+    return seen is not None
+
+
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
     """Gives what raises KeyboardInterrupt, between two steps, if Ctrl-C was pressed before.

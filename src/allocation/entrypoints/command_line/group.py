@@ -85,6 +85,8 @@ class CommandLine(Group):
         except KeyboardInterrupt:
             raise click.exceptions.Exit(failures.INTERRUPTED) from None
         except Exception as error:
+            if failures.was_interrupted(error):
+                raise click.exceptions.Exit(failures.INTERRUPTED) from None
             if ctx.invoked_subcommand in SECTIONS["Running"]:
                 raise
             log.debug("a fault", exc_info=True)
