@@ -17,7 +17,6 @@ from allocation.domain import allocating, commands, events, receiving
 from allocation.domain.batches import Batch
 from allocation.domain.errors import LineConflict
 from allocation.domain.lines import Allocation, OrderLine, PlacedLine
-from allocation.views import BatchCursor
 from messaging.envelope import Request
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -96,10 +95,25 @@ def test_batches_are_preferred_in_one_order_wherever_they_are_sorted(service: Se
     with service.bus.unit_of_work() as uow:
         assert [batch.reference for batch in uow.products.get("LAMP").batches.preferred("LAMP")] == expected
     assert [batch.ref for batch in service.views.batches("LAMP", None, 100)[0]] == expected
-    pages = [service.views.batches("LAMP", BatchCursor(after), 1)[0] for after in expected[:-1]]
-    assert [batch.ref for [batch] in pages] == expected[1:]
+    found, end = service.views.batches("LAMP", None, 1)
+    while end:
+        page, end = service.views.batches("LAMP", end, 1)
+        found += page
+    assert [batch.ref for batch in found] == expected
     [shelf] = service.views.stock_list("LAMP", "", 10).shelves
     assert [batch.ref for batch in shelf.batches] == expected[: len(shelf.batches)]
+
+
+def test_a_batch_that_moves_to_the_end_takes_no_other_with_it(service: Service) -> None:
+    days = [date(2031, 1, number + 1) for number in range(6)]
+    given(service, *(commands.CreateBatch(f"b{n}", "LAMP", 1, day) for n, day in enumerate(days)))
+    first, end = service.views.batches("LAMP", None, 3)
+    assert end
+
+    given(service, commands.ChangeEta(first[-1].ref, date(2031, 2, 1)))
+
+    rest, _ = service.views.batches("LAMP", end, 10)
+    assert [batch.ref for batch in rest] == ["b3", "b4", "b5", "b2"]
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -621,6 +621,8 @@ def test_what_is_asked_for_wrongly_is_named(api: Api, query: str, name: str) -> 
         (f"sku=A&cursor={cursor_at(BatchCursor('b1', sku='B'))}", "cursor"),
         (f"sku=A&cursor={cursor_at(('A',))}", "cursor"),
         (f"sku=A&cursor={cursor_at(BatchCursor('b1'))}", "cursor"),
+        (f"sku=A&cursor={cursor_at(BatchCursor('b1', sku='A'))}", "cursor"),
+        (f"sku=A&overdue=true&cursor={cursor_at(BatchCursor('b1', date(2031, 1, 31), 'A', None, 1))}", "cursor"),
         (f"cursor={cursor_at(BatchCursor('b1', sku='A'))}", "cursor"),
         (f"cursor={cursor_at(BatchCursor('b1', date(2031, 1, 31)))}", "cursor"),
         (f"overdue=true&cursor={cursor_at(BatchCursor('b1'))}", "cursor"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sqlalchemy import Connection, text
 
@@ -32,12 +32,18 @@ class Batch:
     location: str = ""
 
 
+_KNOWN = len(fields(Batch))
+
+
 class BatchCursor(NamedTuple):
-    """Where a page ends: the last batch, with its day in a list that is by the days, and the SKU in one of a SKU."""
+    """Where a page ends: the last batch, with its day in a list that is by the days; in one of a SKU with the SKU and
+    its place, so that the next page is the same wherever that batch stands by then."""
 
     ref: str
     eta: date | None = None
     sku: str | None = None
+    expires: date | None = None
+    added: int | None = None
 
 
 TODAY = "CAST(statement_timestamp() AT TIME ZONE :zone AS date)"
@@ -98,7 +104,7 @@ def batches(
     quarantined: bool = False,
 ) -> Page[Batch, BatchCursor]:
     """The next of a SKU in the order of allocation, or of all by their references; those that are overdue by how long
-    they are. None behind a batch of another SKU."""
+    they are."""
     last = after or BatchCursor("")
     about: dict[str, object] = {"sku": sku, "after": last.ref, "most": most + 1, "zone": zone}
     about["quarantined"] = quarantined
@@ -107,11 +113,17 @@ def batches(
         about["day"] = last.eta or date.min
     elif sku is not None:
         statement = _OF_SKU
-        about["is_first"] = after is None
+        about |= {"is_first": after is None, "eta": last.eta, "expires": last.expires, "added": last.added}
     else:
         statement = _QUARANTINED if quarantined else _ALL
-    found = [Batch(*row) for row in connection.execute(statement, about)]
-    return cut(found, most, lambda last: BatchCursor(last.ref, last.eta if overdue else None, sku))
+    rows, end = cut(connection.execute(statement, about).all(), most, lambda row: _end_at(row, sku, by_day=overdue))
+    return [Batch(*row[:_KNOWN]) for row in rows], end
+
+
+def _end_at(row: Any, sku: str | None, *, by_day: bool) -> BatchCursor:
+    if by_day or sku is None:
+        return BatchCursor(row.reference, row.eta if by_day else None, sku)
+    return BatchCursor(row.reference, row.eta, sku, row.expires, row.added)
 
 
 def all_batches_of(sku: str) -> str:
@@ -138,12 +150,12 @@ _BATCH = text(f"""
 
 _IS_QUARANTINED = "quarantined_quantity > 0"
 
-# They seldom change in a batch, so that a page goes on where the last one ended.
 _PLACE = "coalesce(eta, '-infinity'), coalesce(expires, 'infinity'), added"
 _OF_SKU = text(f"""
-    SELECT {COLUMNS} FROM {all_batches_of(":sku")} AS every
-    WHERE (CAST(:is_first AS boolean)
-        OR ({_PLACE}) > (SELECT {_PLACE} FROM batches WHERE reference = :after AND sku = :sku))
+    SELECT {COLUMNS}, added FROM {all_batches_of(":sku")} AS every
+    WHERE (CAST(:is_first AS boolean) OR ({_PLACE}) > (
+        coalesce(CAST(:eta AS date), '-infinity'), coalesce(CAST(:expires AS date), 'infinity'), CAST(:added AS bigint)
+    ))
       AND (NOT CAST(:quarantined AS boolean) OR {_IS_QUARANTINED})
     ORDER BY {_PLACE} LIMIT :most
 """)  # noqa: S608 - all of it is our own

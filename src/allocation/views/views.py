@@ -116,10 +116,8 @@ class Views:
         """The next of a SKU in the order of allocation, or of all by their references. With `overdue` those that are,
         the longest overdue first; with `quarantined` those that have goods there."""
         only = {"overdue": overdue, "quarantined": quarantined}
-        pages = [
-            self._ask(batches.batches, form, after, most, self.time_zone, **only)
-            for form in ([None] if sku is None else forms(sku))
-        ]
+        in_forms = [None] if sku is None else [after.sku] if after else forms(sku)
+        pages = [self._ask(batches.batches, form, after, most, self.time_zone, **only) for form in in_forms]
         return next((page for page in pages if page[0]), pages[0])
 
     def products(self, after: ProductCursor | None, most: int) -> Page[Stock, ProductCursor]:

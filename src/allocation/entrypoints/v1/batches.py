@@ -54,7 +54,7 @@ class Batches:
 
 
 _BATCH = Batch("batch-1", "RED-CHAIR", 20, 0, 20, date(2031, 1, 1), state="expected")
-_PAGE = Answer("A page.", Batches([_BATCH], cursor_at(BatchCursor("batch-1", sku="RED-CHAIR"))))
+_PAGE = Answer("A page.", Batches([_BATCH], cursor_at(BatchCursor("batch-1", sku="RED-CHAIR", added=1))))
 _FOUND = Answer("The batch.", _BATCH)
 _CREATED = Answer("Created.", _BATCH, has_location=True)
 _EXISTED = Answer("The identical batch was created before; as it is now.", _BATCH, has_location=True)
@@ -79,7 +79,12 @@ _EXPECTED = Answer(
 def _end_of_page_before(query: OfBatches) -> BatchCursor | None:
     """Raises BadParameter."""
     end = end_of(query, cursors.BATCH)
-    if end and (end.sku not in (forms(query.sku) if query.sku else [None]) or (end.eta is not None) != query.overdue):
+    by_place = bool(query.sku) and not query.overdue
+    if end and (
+        end.sku not in (forms(query.sku) if query.sku else [None])
+        or (end.added is not None) != by_place
+        or (not by_place and (end.eta is not None) != query.overdue)
+    ):
         raise queries.unknown_cursor()
     return end
 
