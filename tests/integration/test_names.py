@@ -86,6 +86,9 @@ def test_what_is_stored_in_the_old_form_is_found_by_it_and_by_no_other(client: F
     "path",
     [
         f"/v1/batches?sku={OLD}",
+        f"/v1/orders?sku={OLD}",
+        f"/v1/backorders?sku={OLD}",
+        f"/v1/holds?sku={OLD}",
         f"/v1/events?sku={OLD}",
         f"/v1/events?orderid=o-{OLD}",
         f"/v1/events?sku={OLD}&orderid=o-{OLD}",
@@ -93,6 +96,9 @@ def test_what_is_stored_in_the_old_form_is_found_by_it_and_by_no_other(client: F
 )
 def test_lists_are_paged_through_in_the_old_form_too(old: Service, client: FlaskClient, path: str) -> None:
     given(old, commands.CreateBatch("b2", OLD, 5), commands.Allocate(f"o-{OLD}", OLD, 1, "l2"))
+    given(old, *(commands.PlaceHold(f"h{number}", OLD, 1, 600) for number in range(2)))
+    lines = tuple(commands.OrderedLine(OLD, 20, lineid) for lineid in ("l3", "l4"))
+    given(old, commands.PlaceOrder(f"p-{OLD}", lines, "backorder"))
     whole = get(client, quote(path, safe="/?=&"))["items"]
     assert len(whole) >= 2
 

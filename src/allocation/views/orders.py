@@ -12,6 +12,7 @@ from allocation.adapters.product_queries import terms_from
 from allocation.database.tables import allocations_view
 from allocation.domain.events import USUAL_PRIORITY
 from allocation.domain.lines import is_at_risk
+from allocation.domain.names import forms
 from allocation.domain.ordering import Status, status_of
 from allocation.views.backorders import PLACE_IN_QUEUE, QUEUES_OF_ORDER
 from allocation.views.batches import TODAY
@@ -173,7 +174,7 @@ def listed(  # noqa: PLR0917 - what may be asked
         pending, left = row.promised + row.waiting > 0, row.dispatched > 0
         now = status_of(is_cancelled=row.cancelled, is_pending=pending, has_left=left)
         is_late_enough = since is None or (row.placed is not None and row.placed >= since)
-        if status in {None, now} and (sku is None or sku in row.skus) and is_late_enough:
+        if status in {None, now} and (sku is None or not set(forms(sku)).isdisjoint(row.skus)) and is_late_enough:
             if len(found) == most:
                 return found, OrderCursor(found[-1].orderid)
             figures = int(row.promised), int(row.waiting), int(row.dispatched)

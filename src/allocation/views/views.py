@@ -40,6 +40,7 @@ from messaging.sql.backlog import COUNTED
 from messaging.sql.connections import Database, connection
 
 A = TypeVar("A")
+E = TypeVar("E")
 P = ParamSpec("P")
 
 
@@ -71,7 +72,9 @@ class Views:
 
     def backorders(self, sku: str | None, after: BackorderCursor | None, most: int) -> Page[Backorder, BackorderCursor]:
         """Those who wait, by SKU and turn, behind that place."""
-        return self._ask(backorders.backorders, sku, after, most, self.time_zone)
+        return self._page_of(
+            sku, after, lambda form: self._ask(backorders.backorders, form, after, most, self.time_zone)
+        )
 
     def backorders_of(self, orderid: str) -> list[Backorder]:
         return self._ask_of(backorders.backorders_of, orderid, self.time_zone)
@@ -85,7 +88,7 @@ class Views:
 
     def holds(self, sku: str | None, after: HoldCursor | None, most: int) -> Page[Hold, HoldCursor]:
         """The next by SKU and id, of those that have not run out."""
-        return self._ask(holds.holds, sku, after, most)
+        return self._page_of(sku, after, lambda form: self._ask(holds.holds, form, after, most))
 
     def due(self, most: int, others_than: Sequence[str] = ()) -> list[Due]:
         """What has come due by the clock and is not recorded, the first `most`, of `others_than` these SKUs."""
@@ -116,9 +119,9 @@ class Views:
         """The next of a SKU in the order of allocation, or of all by their references. With `overdue` those that are,
         the longest overdue first; with `quarantined` those that have goods there."""
         only = {"overdue": overdue, "quarantined": quarantined}
-        in_forms = [None] if sku is None else [after.sku] if after else forms(sku)
-        pages = [self._ask(batches.batches, form, after, most, self.time_zone, **only) for form in in_forms]
-        return next((page for page in pages if page[0]), pages[0])
+        return self._page_of(
+            sku, after, lambda form: self._ask(batches.batches, form, after, most, self.time_zone, **only)
+        )
 
     def products(self, after: ProductCursor | None, most: int) -> Page[Stock, ProductCursor]:
         """The next SKUs in order."""
@@ -169,3 +172,14 @@ class Views:
         for form in older:
             answer = answer or self._ask(question, form, *about, **further)
         return answer
+
+    def _page_of(
+        self,
+        sku: str | None,
+        after: BatchCursor | BackorderCursor | HoldCursor | None,
+        ask: Callable[[str | None], Page[A, E]],
+    ) -> Page[A, E]:
+        """Of a SKU, or of all; it goes on in the form of its name in which it began."""
+        in_forms = [None] if sku is None else [after.sku] if after else forms(sku)
+        pages = [ask(form) for form in in_forms]
+        return next((page for page in pages if page[0]), pages[0])

@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
+from allocation.domain.names import forms
 from allocation.entrypoints.http import cursors
 from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.routes import Answer, Route
@@ -39,7 +40,7 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         and the largest room there is."""
         query = queries.read(OfBackorders)
         after = end_of(query, cursors.BACKORDER)
-        if after and query.sku not in {None, after.sku}:
+        if after and query.sku and after.sku not in forms(query.sku):
             raise queries.unknown_cursor()
         items, end = service.views.backorders(query.sku, after, query.limit)
         following = cursor_at(end)

@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.commands import ConfirmHold, ExtendHold, PlaceHold, VoidHold
+from allocation.domain.names import forms
 from allocation.entrypoints.http import cursors
 from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.input import name_in_path
@@ -60,7 +61,10 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def list_holds() -> ResponseReturnValue:
         """List holds. What is held now, by SKU and id; one that has run out is not among them."""
         query = queries.read(OfHolds)
-        items, end = service.views.holds(query.sku, end_of(query, cursors.HOLD), query.limit)
+        after = end_of(query, cursors.HOLD)
+        if after and query.sku and after.sku not in forms(query.sku):
+            raise queries.unknown_cursor()
+        items, end = service.views.holds(query.sku, after, query.limit)
         following = cursor_at(end)
         return answer(Holds(items, following), headers=link_to(following))
 
