@@ -348,7 +348,7 @@ class HoldConflict(DomainError):
 
 
 class HoldIsOver(DomainError):
-    """Nothing is held under this id: it ran out, was given up or became a promise, its batch fell short, or it never
+    """Nothing is held under this id: it ran out, was given up or taken over, its batch fell short, or it never
     was. Place the line, or another hold."""
 
     code = "hold_over"

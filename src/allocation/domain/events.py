@@ -13,7 +13,7 @@ Reason: TypeAlias = Literal["damaged", "expired", "suspect", "lost", "found", "t
 """Why goods are quarantined or written off, or a count differs."""
 
 WhyHoldEnded: TypeAlias = Literal["confirmed", "voided", "expired", "broken"]
-"""It became a promise; it was given up; it has run out; or its batch fell short."""
+"""An order took it over; it was given up; it has run out; or its batch fell short."""
 
 WhyReleased: TypeAlias = Literal["released", "cancelled", "changed", "moved"]
 
