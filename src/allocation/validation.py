@@ -29,6 +29,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from allocation.domain.commands import Allocate, ChangeBatchQuantity, CreateBatch, PlaceOrder
 from allocation.domain.names import Renamed, normal
 from allocation.service_layer import messages
 from allocation.service_layer.messages import ordering, stock
@@ -423,9 +424,10 @@ def _cut(text: object) -> str:
     return shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…"
 
 
-CREATE_BATCH = Schema(stock.CREATE_BATCH)
-ALLOCATE = Schema(ordering.ALLOCATE)
-CHANGE_BATCH_QUANTITY = Schema(stock.CHANGE_BATCH_QUANTITY)
-
 SCHEMAS: dict[str, Schema[Any]] = {row.name: Schema(row) for row in messages.COMMANDS}
 """Of the command stream, by the names there."""
+
+CREATE_BATCH: Schema[CreateBatch] = SCHEMAS[stock.CREATE_BATCH.name]
+ALLOCATE: Schema[Allocate] = SCHEMAS[ordering.ALLOCATE.name]
+CHANGE_BATCH_QUANTITY: Schema[ChangeBatchQuantity] = SCHEMAS[stock.CHANGE_BATCH_QUANTITY.name]
+PLACE_ORDER: Schema[PlaceOrder] = SCHEMAS[ordering.PLACE_ORDER.name]

@@ -14,12 +14,11 @@ from allocation.domain.commands import Allocate, CreateBatch, Mode, PlaceOrder
 from allocation.domain.lines import OrderLine
 from allocation.domain.names import normal
 from allocation.entrypoints.bulk.csv_files import REPLACEMENT, Row, unescaped
-from allocation.service_layer.messages.ordering import PLACE_ORDER
 from allocation.service_layer.messages.table import Several
-from allocation.validation import BadInput, Schema
+from allocation.validation import PLACE_ORDER, BadInput, Schema
 from messaging.envelope import Outcome
 
-_LINES = PLACE_ORDER.fields["lines"].limit
+_LINES = PLACE_ORDER.row.fields["lines"].limit
 assert isinstance(_LINES, Several)
 MOST_ROWS_OF_ORDER = _LINES.most
 
@@ -200,5 +199,4 @@ def _whole_order(lines: Sequence[Any], mode: Mode) -> PlaceOrder:
     """Raises BadInput."""
     assert len({one.orderid for one in lines}) == 1, "rows of one order are placed"
     of_lines = [{"sku": one.sku, "qty": one.qty, "lineid": one.lineid} for one in lines]
-    order: PlaceOrder = Schema(PLACE_ORDER).read_fields({"orderid": lines[0].orderid, "lines": of_lines, "mode": mode})
-    return order
+    return PLACE_ORDER.read_fields({"orderid": lines[0].orderid, "lines": of_lines, "mode": mode})

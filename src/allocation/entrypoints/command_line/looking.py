@@ -57,13 +57,12 @@ def line_asked_for(
 ) -> tuple[str, LineTerms]:
     """The SKU as it is kept, and the terms. Raises UsageError for what an order could not say either."""
     from allocation.domain.lines import LineTerms
-    from allocation.service_layer.messages.ordering import PLACE_ORDER
-    from allocation.validation import BadInput, Schema
+    from allocation.validation import PLACE_ORDER, BadInput
 
     order: dict[str, Any] = {"orderid": "-", "lines": [{"sku": sku, "qty": qty}], "mode": "all_or_nothing"}
     order |= {"needed_by": needed_by, "may_split": may_split, "locations": list(locations) or None}
     try:
-        command = Schema(PLACE_ORDER).read_fields(order)
+        command = PLACE_ORDER.read_fields(order)
     except BadInput as error:
         raise click.UsageError(str(error).removeprefix("lines.0.")) from error
     return command.lines[0].sku, LineTerms.of_order(command)

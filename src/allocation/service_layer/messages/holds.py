@@ -135,8 +135,8 @@ _WHY_ENDED = {
 HOLD_ENDED = EventRow(
     events.HoldEnded,
     "hold_ended.v1",
-    when="An order took a hold over (what it was promised follows as `allocation.allocated.v1`), or it was given up, has "
-    "run out, or lost its stock since its batch fell short: holds are broken before promises.",
+    when="An order took a hold over (what it was promised follows as `allocation.allocated.v1`), or it was given up, "
+    "has run out, or lost its stock since its batch fell short: holds are broken before promises.",
     fields={
         "hold_id": HOLD_ID,
         "sku": SKU,
