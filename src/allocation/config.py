@@ -146,7 +146,7 @@ class Settings:
             "MAIL_FROM": self.mail_from,
             "MAIL_TO": self.mail_to,
             "TIME_ZONE": self.time_zone,
-            "REPLY_STREAMS": ",".join(self.reply_streams),
+            "REPLY_STREAMS": ",".join(self.reply_streams) or ",",  # none: nothing would be the usual ones
             "ALLOCATION_HOME": str(self.home),
             "HOST": self.host,
             "PORT": str(self.port),

@@ -260,3 +260,10 @@ def test_a_child_process_reads_the_same_settings() -> None:
 
     assert Settings.from_env(settings.as_environment({"PATH": "/bin"})) == settings
     assert not [field.name for field in fields(Settings) if getattr(settings, field.name) == field.default]
+
+
+def test_no_reply_streams_are_none_for_a_child_process_too() -> None:
+    settings = Settings.from_env({"REPLY_STREAMS": ","})
+
+    assert settings.reply_streams == ()
+    assert Settings.from_env(settings.as_environment({})) == settings

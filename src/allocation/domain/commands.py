@@ -130,7 +130,7 @@ class VoidHold:
 
 @dataclass(frozen=True, slots=True)
 class PullForward:
-    """Move promises from batches that come later to the batch `ref`, as far as it has room, at `most` so many."""
+    """Move promises from batches that are preferred less to `ref`, as far as it has room, at `most` so many."""
 
     sku: str
     ref: str
@@ -161,7 +161,7 @@ class ChangeBatchQuantity:
 
 @dataclass(frozen=True, slots=True)
 class ReportShortages:
-    """Mail the stock team, once, how many `lines` of an import are out of stock, some of which are `listed`. `sku`
+    """Mail the stock team how many `lines` of an import are out of stock, some of which are `listed`. `sku`
     is that of the first. Only an import asks for it."""
 
     sku: str
@@ -277,7 +277,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class ReturnLine:
-    """Goods of a line have come back, to the batch that left last unless `batchref` names another."""
+    """Goods of a line have come back, to the batches that left last, or all to `batchref`."""
 
     orderid: str
     lineid: str

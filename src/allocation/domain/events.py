@@ -77,7 +77,7 @@ class Backordered:
 
 @dataclass(frozen=True, slots=True)
 class Deallocated:
-    """A promise was broken because its batch no longer holds enough."""
+    """A promise was broken because its batch has no longer enough that can be sold."""
 
     orderid: str
     sku: str

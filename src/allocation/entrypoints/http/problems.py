@@ -92,7 +92,7 @@ class Shortage:
     quarantined: int = 0
 
 
-KEY_USED_BEFORE = "the Idempotency-Key was used before with another body"
+KEY_USED_BEFORE = "the Idempotency-Key was used before with another body, path or condition"
 STILL_AT_WORK = "the first request with this Idempotency-Key is still at work; ask again"
 NO_IF_MATCH = "send If-Match: the ETag of the batch as you have seen it, or * for whatever it is"
 FAILED = "internal error"
@@ -187,7 +187,7 @@ IDEMPOTENCY_KEY_REUSED = Problem(
     wire_names.IDEMPOTENCY_KEY_REUSED,
     422,
     "Idempotency key reused",
-    "You sent this Idempotency-Key before with another body. A new request needs a new key.",
+    "You sent this Idempotency-Key before with another body, path or condition. A new request needs a new key.",
     KEY_USED_BEFORE,
 )
 PRECONDITION_REQUIRED = Problem(

@@ -25,7 +25,7 @@ APPLY_DUE_DATES = CommandRow(
 PULL_FORWARD = CommandRow(
     commands.PullForward,
     "allocation.pull_forward.v1",
-    asks="Move promises from batches that come later to this one.",
+    asks="Move promises from batches that are preferred less, mostly since they come later, to this one.",
     gives="Gives `allocation.line_released.v1` and `allocation.allocated.v1` for each promise that moves: those that "
     "would be broken last come first, each as a whole that fits. When none does, nothing.",
     fields={

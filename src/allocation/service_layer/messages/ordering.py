@@ -236,7 +236,7 @@ RETURN_LINE = CommandRow(
         "qty": Field(QUANTITY, "How much came back."),
         "return_id": Field(DOCUMENT, "The number of the return: sent twice for a line, it counts once."),
         "condition": Field(CONDITION, "For sale at once, or into quarantine to be looked at."),
-        "batchref": Field(Text(), "The batch it belongs to; null for the one that left last."),
+        "batchref": Field(Text(), "The batch it belongs to; null: what left last is first."),
     },
     example={
         "orderid": "order-1",
@@ -293,10 +293,10 @@ BACKORDERED = EventRow(
 DEALLOCATED = EventRow(
     events.Deallocated,
     "deallocated.v1",
-    when="A batch shrank below what it had promised: of its promises those of the lowest priority are broken, the "
-    "newest first, and no more than must be. For each such line an `allocation.allocated.v1`, "
-    "`allocation.backordered.v1` or `allocation.out_of_stock.v1` of the same SKU follows, with this event as its "
-    "cause. All were committed together.",
+    when="A batch has less to sell than it had promised, as it shrank, expired or left for another: of its promises "
+    "those of the lowest priority are broken, the newest first, and no more than must be. For each such line an "
+    "`allocation.allocated.v1`, `allocation.backordered.v1` or `allocation.out_of_stock.v1` of the same SKU follows, "
+    "with this event as its cause. All were committed together.",
     fields=_line("How much is no longer promised.") | {"batchref": BATCHREF},
     example=events.Deallocated("order-1", "RED-CHAIR", 12, "batch-1", "line-1"),
     label="Promise broken",
