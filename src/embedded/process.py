@@ -121,13 +121,13 @@ def _run(program: Path, command: Sequence[str | Path], stdin: str = "") -> str:
     return result.stdout
 
 
-_ADVICE = re.compile("Memory overcommit")
+_ADVICE = "Memory overcommit"
 """What Valkey prints on most machines, whatever else is wrong."""
 
 
 def _complaint(output: str) -> str:
     """The line that most likely says what is wrong: the last of the gravest. Valkey marks its warnings by a `#`."""
-    lines = [line.strip() for line in output.splitlines() if line.strip() and not _ADVICE.search(line)] or ["no output"]
+    lines = [line.strip() for line in output.splitlines() if line.strip() and _ADVICE not in line] or ["no output"]
     gravest_first = ("fatal|panic|terminated by signal", "error|fail| # ", "")
     return next(line for words in gravest_first for line in reversed(lines) if re.search(words, line, re.IGNORECASE))
 

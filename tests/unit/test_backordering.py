@@ -141,7 +141,7 @@ def test_allocating_a_line_that_waits_is_refused_and_not_said_to_be_out_of_stock
     assert service.history("LAMP") == before
 
     service.given(CreateBatch("some", "SOFA", 5), order("ida", "partial", ("SOFA", 8)))
-    with pytest.raises(LineConflict, match="allocated already with 8 of SOFA, 3 of which it waits for"):
+    with pytest.raises(LineConflict, match="allocated already with 8 of SOFA, of which 3 wait"):
         service.when(Allocate("ida", "SOFA", 8))
 
 

@@ -36,7 +36,7 @@ from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.input import TWO_KEYS
 from allocation.entrypoints.http.routes import LARGEST_BODY, declarations
 from allocation.validation import Text
-from allocation.views import Batch, BatchCursor, Moved, Order, Room
+from allocation.views import BackorderCursor, Batch, BatchCursor, HoldCursor, Moved, Order, Room
 from messaging.errors import RequestInProgress, Unavailable
 
 
@@ -636,6 +636,15 @@ def test_what_batches_are_asked_for_by(api: Api, query: str, name: str) -> None:
     said = is_problem(api.client.get(f"/v1/batches?{query}"), problems.INVALID_VALUES)
 
     assert [error["parameter"] for error in said["errors"]] == [name]
+
+
+@pytest.mark.parametrize(
+    ("path", "end"), [("holds", HoldCursor("B", "cart-1")), ("backorders", BackorderCursor("B", -5, 1))]
+)
+def test_a_page_of_one_sku_does_not_go_on_in_another(api: Api, path: str, end: tuple[object, ...]) -> None:
+    said = is_problem(api.client.get(f"/v1/{path}?sku=A&cursor={cursor_at(end)}"), problems.INVALID_VALUES)
+
+    assert [error["parameter"] for error in said["errors"]] == ["cursor"]
 
 
 @given(

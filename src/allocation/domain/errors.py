@@ -185,14 +185,15 @@ class LineConflict(DomainError):
     def __init__(self, placed: PlacedLine) -> None:
         line = f"Line {placed.lineid} of order {placed.orderid}"
         so_far = "waits already for" if placed.waiting == placed.qty else "is allocated already with"
+        has_left = placed.dispatched > 0 or placed.returned > 0
+        of_which = [f"{placed.dispatched} have left"] if has_left else []
+        of_which += [f"{placed.returned} came back"] if placed.returned else []
+        of_which += [f"{placed.waiting} wait"] if 0 < placed.waiting < placed.qty else []
         text = f"{line} {so_far} {placed.qty} of {placed.sku}"
-        if 0 < placed.waiting < placed.qty:
-            text += f", {placed.waiting} of which it waits for"
+        text += f", of which {', '.join(of_which)}" if of_which else ""
+        text += ": use another lineid" if has_left else ""
         if placed.returned and not placed.has_pieces:
             text = f"{line} is not placed again, since all {placed.qty} of {placed.sku} came back: use another lineid"
-        elif placed.dispatched or placed.returned:
-            came_back = f", {placed.returned} came back" if placed.returned else ""
-            text += f", of which {placed.dispatched} have left{came_back}: use another lineid"
         super().__init__(text)
 
 

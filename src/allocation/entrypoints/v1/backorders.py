@@ -10,13 +10,12 @@ from flask.typing import ResponseReturnValue
 
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
-from allocation.domain.names import forms
 from allocation.entrypoints.http import cursors
 from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer
-from allocation.entrypoints.v1.queries import OfBackorders, end_of, link_to
+from allocation.entrypoints.v1.queries import OfBackorders, end_of_sku, link_to
 from allocation.views import Backorder, BackorderCursor
 
 
@@ -39,9 +38,6 @@ def add_routes(v1: Blueprint, service: Service) -> None:
         """List the lines that wait. By SKU, in the turn in which they are served, each with what it needs of one batch
         and the largest room there is."""
         query = queries.read(OfBackorders)
-        after = end_of(query, cursors.BACKORDER)
-        if after and query.sku and after.sku not in forms(query.sku):
-            raise queries.unknown_cursor()
-        items, end = service.views.backorders(query.sku, after, query.limit)
+        items, end = service.views.backorders(query.sku, end_of_sku(query, cursors.BACKORDER), query.limit)
         following = cursor_at(end)
         return answer(Backorders(items, following), headers=link_to(following))

@@ -22,14 +22,13 @@ from allocation.domain.commands import (
     ReleaseQuarantine,
     WriteOff,
 )
-from allocation.domain.names import forms
 from allocation.entrypoints.http import cursors
 from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
-from allocation.entrypoints.v1.queries import OfBatches, end_of, link_to
+from allocation.entrypoints.v1.queries import OfBatches, end_of_sku, link_to
 from allocation.service_layer.messages import quarantine, stock
 from allocation.views import Batch, BatchCursor, Moved
 
@@ -78,14 +77,12 @@ _EXPECTED = Answer(
 
 def _end_of_page_before(query: OfBatches) -> BatchCursor | None:
     """Raises BadParameter."""
-    end = end_of(query, cursors.BATCH)
-    by_place = bool(query.sku) and not query.overdue
-    if end and (
-        end.sku not in (forms(query.sku) if query.sku else [None])
-        or (end.added is not None) != by_place
-        or (not by_place and (end.eta is not None) != query.overdue)
-    ):
-        raise queries.unknown_cursor()
+    end = end_of_sku(query, cursors.BATCH)
+    if end:
+        by_place = query.sku is not None and not query.overdue
+        has = end.sku is not None, end.added is not None, by_place or end.eta is not None
+        if has != (query.sku is not None, by_place, by_place or query.overdue):
+            raise queries.unknown_cursor()
     return end
 
 

@@ -13,14 +13,13 @@ from flask.typing import ResponseReturnValue
 from allocation.access.keys import Scope
 from allocation.bootstrap import Service
 from allocation.domain.commands import ConfirmHold, ExtendHold, PlaceHold, VoidHold
-from allocation.domain.names import forms
 from allocation.entrypoints.http import cursors
 from allocation.entrypoints.http.cursors import cursor_at
 from allocation.entrypoints.http.input import name_in_path
 from allocation.entrypoints.http.routes import Answer, Route
 from allocation.entrypoints.v1 import queries
 from allocation.entrypoints.v1.answers import answer, found_or_404
-from allocation.entrypoints.v1.queries import OfHold, OfHolds, OneHold, end_of, link_to
+from allocation.entrypoints.v1.queries import OfHold, OfHolds, OneHold, end_of_sku, link_to
 from allocation.service_layer.messages import holds as of_holds
 from allocation.views import Hold, HoldCursor, Line, Order, Promise
 
@@ -61,10 +60,7 @@ def add_routes(v1: Blueprint, service: Service) -> None:
     def list_holds() -> ResponseReturnValue:
         """List holds. What is held now, by SKU and id; one that has run out is not among them."""
         query = queries.read(OfHolds)
-        after = end_of(query, cursors.HOLD)
-        if after and query.sku and after.sku not in forms(query.sku):
-            raise queries.unknown_cursor()
-        items, end = service.views.holds(query.sku, after, query.limit)
+        items, end = service.views.holds(query.sku, end_of_sku(query, cursors.HOLD), query.limit)
         following = cursor_at(end)
         return answer(Holds(items, following), headers=link_to(following))
 

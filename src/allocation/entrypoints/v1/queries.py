@@ -12,12 +12,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from allocation.domain.lines import LineTerms
+from allocation.domain.names import forms
 from allocation.domain.ordering import Status
 from allocation.entrypoints.http import cursors
 from allocation.entrypoints.http.errors import BadParameter
 from allocation.entrypoints.http.routes import Route
 from allocation.service_layer.messages.ordering import LOCATIONS, QUANTITY
 from allocation.validation import Day, FieldProblem, Name, Text, bad_input, suggestion
+from allocation.views import BackorderCursor, BatchCursor, HoldCursor
 
 USUAL_LIMIT = 50
 HIGHEST_LIMIT = 200
@@ -25,6 +27,7 @@ MOST_SKUS = 200
 
 Q = TypeVar("Q", bound=BaseModel)
 C = TypeVar("C", bound=tuple[Any, ...])
+S = TypeVar("S", BatchCursor, BackorderCursor, HoldCursor)
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -194,6 +197,14 @@ def end_of(page: Page, kind: TypeAdapter[C]) -> C | None:
         return cursors.end_of(page.cursor, kind)
     except ValueError as error:  # neither base64 nor JSON, or not of this kind
         raise unknown_cursor() from error
+
+
+def end_of_sku(page: OfBatches | OfBackorders | OfHolds, kind: TypeAdapter[S]) -> S | None:
+    """As `end_of`, in a list that may be of one SKU: a page of another's is none of it. Raises BadParameter."""
+    end = end_of(page, kind)
+    if end and page.sku and end.sku not in forms(page.sku):
+        raise unknown_cursor()
+    return end
 
 
 def unknown_cursor() -> BadParameter:
