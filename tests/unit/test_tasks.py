@@ -120,7 +120,7 @@ def test_no_process_outlives_a_task_of_it(
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Are afterwards as they were."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -148,3 +148,15 @@ def test_a_signal_is_heard_while_what_it_sets_is_waited_for_or_set_by_another(
         signal.raise_signal(signal.SIGTERM)
 
     assert stop.wait(PATIENCE)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_part_ends_with_its_terminal_except_under_nohup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    stop = of_a_part()
+    signal.raise_signal(signal.SIGHUP)
+    assert stop.wait(PATIENCE)
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    of_a_part()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -183,12 +183,14 @@ def migrate(settings: Settings, as_json: bool) -> None:
 
 
 def _stop_on_signals() -> Event:
-    """Set when the process is asked to end, by SIGTERM or Ctrl-C, once or many times at once."""
+    """Set when the process is asked to end, by SIGTERM, Ctrl-C or its terminal, once or many times at once. `nohup` has
+    a terminal's end ignored."""
     from allocation.entrypoints.tasks import set_by_signal
 
     stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: set_by_signal(stop))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: set_by_signal(stop))
     return stop
 
 
