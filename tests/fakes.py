@@ -18,7 +18,6 @@ from allocation.domain.holding import end_due
 from allocation.domain.holds import Holds
 from allocation.domain.lines import LineKey, Lines, PlacedLine
 from allocation.domain.product import Product
-from allocation.service_layer import messages
 from allocation.service_layer.ports import Mail, UnitOfWork
 from allocation.service_layer.routing import routes
 from messaging.bus import MessageBus
@@ -212,8 +211,6 @@ class Service:
             self.unit_of_work,
             DomainError,
             Retry(conflict_deadline=0.1, outage_deadline=0.01),
-            streams=messages.streams,
-            name_of=messages.fingerprint_name,
         )
         self.relay = Relay(table, MemoryDeliveries(self.memory))
 

@@ -167,9 +167,7 @@ def bootstrap(
     zone = ZoneInfo(settings.time_zone)
 
     short = unit_of_work(engine, zone, most_events=MANY_EVENTS if callers_wait else None)
-    bus: MessageBus[UnitOfWork] = MessageBus(
-        table, short, DomainError, retry, observer, messages.streams, messages.fingerprint_name
-    )
+    bus: MessageBus[UnitOfWork] = MessageBus(table, short, DomainError, retry, observer)
     if long_engine:
         long_bus = replace(bus, unit_of_work=unit_of_work(long_engine, zone))
         bus.apart = Apart(messages.moves_many_lines, long_bus, seconds=CALLERS_WAIT)
@@ -210,8 +208,6 @@ def exclusive_bus(
         DomainError,
         eager,
         observer,
-        messages.streams,
-        messages.fingerprint_name,
         engine=engine,
     )
 

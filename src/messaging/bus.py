@@ -8,7 +8,7 @@ It keeps nothing of a message once it is answered, so threads may share it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,19 +31,13 @@ U = TypeVar("U", bound=UnitOfWork)
 
 @dataclass(eq=False)
 class MessageBus(Generic[U]):
-    """`refusals` are the errors by which the domain says no.
-
-    `streams` gives those that a command changes, if it names them: then it shares a transaction with the commands that
-    wait beside it. `name_of` a command is what its fingerprints are made with. Those that are long at work go `apart`.
-    """
+    """`refusals` are the errors by which the domain says no. Commands that are long at work go `apart`."""
 
     routes: Routes[U]
     unit_of_work: Callable[[], AbstractContextManager[U]]
     refusals: type[Exception]
     retry: Retry = field(default_factory=Retry)
     observer: Observer = field(default_factory=Observer)
-    streams: Callable[[object], Collection[str]] = lambda _: ()
-    name_of: Callable[[object], str] = lambda command: type(command).__name__
     apart: Apart[U] | None = None
 
     def __post_init__(self) -> None:
@@ -66,7 +60,7 @@ class MessageBus(Generic[U]):
             return self.apart.outcome(command, metadata, message_id)
         request = Request(command, metadata or Metadata.first("internal"), message_id)
         try:
-            if streams := self.streams(command):
+            if streams := self.routes.streams(command):
                 outcome = self._coalescer.run(streams, request)
                 if not isinstance(outcome.refusal, RequestInProgress):  # the others of its group did not wait for that
                     return outcome
@@ -130,7 +124,7 @@ class MessageBus(Generic[U]):
         return self.retry(ask)
 
     def fingerprint(self, command: object) -> str:
-        return fingerprint(self.name_of(command), command)
+        return fingerprint(self.routes.name_of(command), command)
 
     def _handle(self, requests: Sequence[Request], *, wait: bool, independent: bool = False) -> list[Outcome]:
         """`independent` callers leave out what others have locked; else, without `wait`, it shows at the commit."""
@@ -191,7 +185,7 @@ class MessageBus(Generic[U]):
         return gives_back
 
     def _streams_of(self, requests: Sequence[Request]) -> set[str]:
-        return {stream for request in requests for stream in self.streams(request.command)}
+        return {stream for request in requests for stream in self.routes.streams(request.command)}
 
     def _run_all(self, group: _Group, uow: U, *, writes: bool = True) -> tuple[list[Outcome], list[Recorded[object]]]:
         """The outcome of each request, LEFT_OUT where its stream is locked; and what happened."""
@@ -201,7 +195,7 @@ class MessageBus(Generic[U]):
         outcomes: list[Outcome] = []
         for request in group.requests:
             WORKING_ON.set(request.metadata.correlation_id)
-            if locked and not (streams := set(self.streams(request.command))).isdisjoint(locked):
+            if locked and not (streams := set(self.routes.streams(request.command))).isdisjoint(locked):
                 self._contention.note(streams)
                 outcomes.append(LEFT_OUT)
                 continue
@@ -221,7 +215,7 @@ class MessageBus(Generic[U]):
         handler = self.routes.handler(type(request.command))
         before = len(log)
         try:
-            outcome = Outcome(handler(request.command, uow))
+            outcome = Outcome(handler(self.routes.as_stored(request.command, uow), uow))
         except self.refusals as refusal:
             uow.discard_new_events()
             outcome = Outcome(refusal=refusal)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Generic, TypeVar
 
 from messaging.errors import RoutingError
@@ -14,7 +14,21 @@ U = TypeVar("U")
 
 
 class Routes(Generic[U]):
-    def __init__(self) -> None:
+    """`streams` gives those that a command changes, if it names them: then it shares a transaction with the commands
+    that wait beside it. `name_of` a command is what its fingerprints are made with. `as_stored` gives the command that
+    its handler gets, with names in the form that is stored.
+    """
+
+    def __init__(
+        self,
+        *,
+        streams: Callable[[object], Collection[str]] = lambda _: (),
+        name_of: Callable[[object], str] = lambda command: type(command).__name__,
+        as_stored: Callable[[object, U], object] = lambda command, _: command,
+    ) -> None:
+        self.streams = streams
+        self.name_of = name_of
+        self.as_stored = as_stored
         self._commands: dict[type, Callable[[Any, U], object]] = {}
         self._policies: dict[type, tuple[Callable[[Any, U], object], ...]] = {}
         self._effects: defaultdict[type, dict[str, Effect[Any]]] = defaultdict(dict)

@@ -220,7 +220,7 @@ def noting_what_is_locked(*faults: Exception) -> tuple[World, list[list[object]]
         return say(cmd, uow)
 
     world, _ = failing(*faults, handler=say_and_note)
-    world.bus = replace(world.bus, streams=lambda cmd: [cmd.word[0]])  # type: ignore[attr-defined]  # it is Say
+    world.bus.routes.streams = lambda cmd: [cmd.word[0]]  # type: ignore[attr-defined]  # it is Say
     return world, locked
 
 
@@ -456,9 +456,9 @@ def test_commands_that_wait_at_the_same_time_share_a_transaction_whatever_their_
         return say(cmd, uow)
 
     world = World()
-    table: Routes[Talk] = Routes()
+    table: Routes[Talk] = Routes(streams=lambda cmd: [cmd.word])  # type: ignore[attr-defined]  # it is Say
     table.command(Say, say_slowly)
-    bus = MessageBus(table, world.unit_of_work, TooLoudError, streams=lambda cmd: [cmd.word])  # type: ignore[attr-defined]  # it is Say
+    bus = MessageBus(table, world.unit_of_work, TooLoudError)
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(bus.handle, Say("first"))]
         assert entered.wait(10)
@@ -489,7 +489,7 @@ def test_whose_message_id_is_in_its_way_does_not_delay_those_who_came_with_it(la
         return say(cmd, uow)
 
     world = World()
-    table: Routes[Talk] = Routes()
+    table: Routes[Talk] = Routes(streams=lambda _: ["here"])
     table.command(Say, say_slowly)
     transactions: list[Busy] = []
 
@@ -498,7 +498,7 @@ def test_whose_message_id_is_in_its_way_does_not_delay_those_who_came_with_it(la
         transactions.append(Busy(world.memory))
         yield transactions[-1]
 
-    bus = MessageBus(table, unit_of_work, TooLoudError, streams=lambda _: ["here"])
+    bus = MessageBus(table, unit_of_work, TooLoudError)
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(bus.handle, Say("first"))
         assert entered.wait(10)

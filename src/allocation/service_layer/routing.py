@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from allocation.domain import commands, events
-from allocation.service_layer import handlers, mails
-from allocation.service_layer.messages import EVENTS
-from allocation.service_layer.ports import Notifications, Publisher
-from allocation.service_layer.stored_names import Routes
+from allocation.service_layer import handlers, mails, messages, stored_names
+from allocation.service_layer.ports import Notifications, Publisher, UnitOfWork
 from messaging.outbox.effects import Effect, one_by_one
+from messaging.routes import Routes
 
 PUBLISH_EVENT = "publish_event"
 SEND_OUT_OF_STOCK_NOTIFICATION = "send_out_of_stock_notification"
 
 
-def routes(notifications: Notifications, publisher: Publisher, stock_team: str) -> Routes:
+def routes(notifications: Notifications, publisher: Publisher, stock_team: str) -> Routes[UnitOfWork]:
     """`stock_team`: the address that is mailed when a line is out of stock."""
-    route = Routes()
+    route: Routes[UnitOfWork] = Routes(
+        streams=messages.streams, name_of=messages.fingerprint_name, as_stored=stored_names.as_stored
+    )
 
     route.command(commands.CreateBatch, handlers.add_batch)
     route.command(commands.Allocate, handlers.allocate)
@@ -45,13 +46,13 @@ def routes(notifications: Notifications, publisher: Publisher, stock_team: str) 
     route.event(events.Deallocated, handlers.update_allocations_view, handlers.reallocate)
     route.event(events.LineReleased, handlers.update_allocations_view)
     route.event(events.Returned, handlers.update_allocations_view)
-    for row in EVENTS:  # whatever it was: nothing is done unless it has freed stock
+    for row in messages.EVENTS:  # whatever it was: nothing is done unless it has freed stock
         route.event(row.kind, handlers.serve_backorders)
 
     # after the commit
     publish = Effect(PUBLISH_EVENT, publisher.publish, batch=500)
     send_mail = one_by_one(mails.SendOutOfStockNotification(notifications, stock_team))
-    for row in EVENTS:
+    for row in messages.EVENTS:
         route.effect(row.kind, publish)
     route.effect(events.OutOfStock, Effect(SEND_OUT_OF_STOCK_NOTIFICATION, send_mail, workers=4))
 

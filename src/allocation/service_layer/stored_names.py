@@ -8,32 +8,22 @@ from datetime import date
 from functools import cache
 from itertools import product
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from allocation.domain.errors import UnknownBatch, UnknownLine
 from allocation.domain.names import Renamed, forms
 from allocation.service_layer import messages
 from allocation.service_layer.ports import Products, UnitOfWork
-from messaging import routes
-
-M = TypeVar("M")
 
 
-class Routes(routes.Routes[UnitOfWork]):
-    """Handlers, each of which is given names as they are stored, whichever came."""
-
-    def command(self, kind: type[M], handler: Callable[[M, UnitOfWork], object]) -> None:
-        def handle(command: M, uow: UnitOfWork) -> object:
-            return handler(
-                as_stored(command, uow.products) if _may_have_renamed(command) and any(_renamed(command)) else command,
-                uow,
-            )
-
-        super().command(kind, handle)
+def as_stored(command: object, uow: UnitOfWork) -> object:
+    """The command with each name in the form that is stored: the one that came, where only that is known."""
+    if _may_have_renamed(command) and any(_renamed(command)):
+        return _as_stored(command, uow.products)
+    return command
 
 
-def as_stored(command: Any, products: Products) -> Any:
-    """What the command looks up under the name that came, where it is stored under that and not under the usual one."""
+def _as_stored(command: Any, products: Products) -> Any:
     lookups = messages.lookups(command)
     found: dict[str, str] = {}
     for names, is_there in ((lookups.skus, _is_product), (lookups.batchrefs, _is_batch)):
