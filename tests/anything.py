@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
@@ -21,7 +21,6 @@ from allocation.domain.commands import (
     CreateBatch,
     Dispatch,
     ExtendHold,
-    Mode,
     OrderedLine,
     ParcelLine,
     PlaceHold,
@@ -37,6 +36,7 @@ from allocation.domain.commands import (
     VoidHold,
     WriteOff,
 )
+from allocation.domain.values import Mode
 
 references = st.sampled_from(["b1", "b2", "b3"])
 etas = st.none() | st.sampled_from([date(2026, 1, 1), date(2026, 1, 2)])
@@ -51,7 +51,7 @@ days = st.none() | st.sampled_from([date(2026, 1, 1), date(2026, 3, 11), date(20
 wanted = st.none() | st.lists(st.sampled_from(["hamburg", "berlin"]), min_size=1, unique=True).map(tuple)
 
 
-modes: st.SearchStrategy[Mode] = st.sampled_from(["all_or_nothing", "partial", "backorder"])
+modes: st.SearchStrategy[Mode] = st.sampled_from(get_args(Mode))
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,13 @@ from allocation.domain.commands import (
     Command,
     CreateBatch,
     Dispatch,
-    Mode,
     ParcelLine,
     PlaceOrder,
     ReceiveBatch,
     ReleaseLine,
 )
 from allocation.domain.errors import DomainError
+from allocation.domain.values import Mode
 from allocation.entrypoints.cli import main
 from allocation.entrypoints.flask_app import create_app
 from allocation.entrypoints.http.access import UNRESTRICTED

@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import date, timedelta
 from itertools import count
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,13 +19,13 @@ from tests.oracle import Line, Oracle, Refused
 
 from allocation.domain import commands as c
 from allocation.domain.errors import DomainError
-from allocation.domain.events import Condition
+from allocation.domain.values import Condition
 from allocation.service_layer.ports import UnitOfWork
 
 SKUS = ["LAMP", "SOFA"]
 EXAMPLES = int(os.environ.get("ORACLE_EXAMPLES", "100"))
 
-CONDITIONS: st.SearchStrategy[Condition] = st.sampled_from(["good", "check"])
+CONDITIONS: st.SearchStrategy[Condition] = st.sampled_from(get_args(Condition))
 DAYS = [date(2026, 1, 1), date(2026, 1, 2)]
 EXPIRIES = [None, TODAY, date(2026, 3, 10), date(2199, 12, 31)]
 WHATEVER = anything.commands(SKUS)

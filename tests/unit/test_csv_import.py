@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from itertools import islice
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 
 import pytest
 from tests.fakes import Service
 
-from allocation.domain.commands import Allocate, CreateBatch, Mode
+from allocation.domain.commands import Allocate, CreateBatch
+from allocation.domain.values import Mode
 from allocation.entrypoints.bulk import importing as csv_import
-from allocation.entrypoints.bulk.commands import MODES
 from allocation.entrypoints.bulk.csv_files import BadCsv, Row
 from allocation.entrypoints.bulk.importing import (
     BATCHES,
@@ -402,7 +402,3 @@ def test_of_an_order_that_is_short_only_the_lines_that_are_short_are_mailed(serv
     list(run(file(*THREE_AND_THREE)))
 
     assert run.shortages.listed == ["CHAIR: order o1, line 2, asked for 3"]
-
-
-def test_every_mode_may_be_asked_for() -> None:
-    assert set(MODES) == set(get_args(Mode))

@@ -18,7 +18,6 @@ from allocation.domain.commands import (
     ChangeLine,
     CreateBatch,
     Dispatch,
-    Mode,
     OrderedLine,
     ParcelLine,
     PlaceOrder,
@@ -26,6 +25,7 @@ from allocation.domain.commands import (
     ReturnLine,
 )
 from allocation.domain.lines import PlacedLine
+from allocation.domain.values import Mode
 
 JANUARY, FEBRUARY = date(2031, 1, 1), date(2031, 2, 1)
 

@@ -10,8 +10,8 @@ from datetime import date
 from operator import attrgetter
 from typing import Protocol, TypeAlias
 
-from allocation.domain.commands import Revision
 from allocation.domain.events import BatchCreated, BatchReceived, EtaChanged
+from allocation.domain.values import Revision
 
 MOST_PIECES = 1_000_000_000
 """In a batch."""

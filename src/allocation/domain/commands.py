@@ -4,28 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
-from allocation.domain.events import USUAL_PRIORITY, Condition, Reason
-
-Mode: TypeAlias = Literal["all_or_nothing", "partial", "backorder"]
-"""What becomes of an order that there is not enough for: it is out of stock; each line gets what there is and waits for
-the rest; or each line that does not fit waits as a whole."""
-
-Revision: TypeAlias = tuple[int, ...]
-"""All of a batch that ever changes, so that whoever has seen it can say so."""
-
-
-class KnownBySku:
-    """A line that was given no id is known by its SKU."""
-
-    __slots__ = ()
-    sku: str
-    lineid: str
-
-    def __post_init__(self) -> None:
-        if not self.lineid:
-            object.__setattr__(self, "lineid", self.sku)
+from allocation.domain.values import USUAL_PRIORITY, Condition, KnownBySku, Mode, Reason, Revision
 
 
 @dataclass(frozen=True, slots=True)

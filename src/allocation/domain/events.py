@@ -6,19 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, TypeAlias
 
-Condition: TypeAlias = Literal["good", "check"]
-"""Of what comes back: for sale at once, or to be looked at first."""
-
-Reason: TypeAlias = Literal["damaged", "expired", "suspect", "lost", "found", "theft", "correction", "other"]
-"""Why goods are quarantined or written off, or a count differs."""
-
-WhyHoldEnded: TypeAlias = Literal["confirmed", "voided", "expired", "broken"]
-"""An order took it over; it was given up; it has run out; or its batch fell short."""
-
-WhyReleased: TypeAlias = Literal["released", "cancelled", "changed", "moved"]
-
-USUAL_PRIORITY = 5
-"""Of 0 to 9: the higher, the earlier a line is served, and the later its promises are broken."""
+from allocation.domain.values import USUAL_PRIORITY, Condition, Reason, WhyHoldEnded, WhyReleased
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ from allocation.domain.errors import (
     NotEnough,
     OrderIsCancelled,
 )
-from allocation.domain.events import HoldEnded, HoldExtended, HoldPlaced, WhyHoldEnded
+from allocation.domain.events import HoldEnded, HoldExtended, HoldPlaced
 from allocation.domain.holds import Hold
 from allocation.domain.lines import LineTerms, OrderLine
 from allocation.domain.product import Product
+from allocation.domain.values import WhyHoldEnded
 
 LONGEST = timedelta(hours=4)
 """From now, however often a hold is extended."""

@@ -10,17 +10,9 @@ from operator import attrgetter
 from typing import Protocol, TypeAlias
 
 from allocation.domain.batches import Batch
-from allocation.domain.commands import Allocate, KnownBySku, PlaceOrder
-from allocation.domain.events import (
-    USUAL_PRIORITY,
-    Allocated,
-    Backordered,
-    Deallocated,
-    Dispatched,
-    LineReleased,
-    OutOfStock,
-    Returned,
-)
+from allocation.domain.commands import Allocate, PlaceOrder
+from allocation.domain.events import Allocated, Backordered, Deallocated, Dispatched, LineReleased, OutOfStock, Returned
+from allocation.domain.values import USUAL_PRIORITY, KnownBySku
 
 LineKey: TypeAlias = tuple[str, str]
 

@@ -12,17 +12,11 @@ from allocation.domain.batches import Batch
 from allocation.domain.breaking import break_newest
 from allocation.domain.commands import Dispatch, ParcelLine, ReturnLine
 from allocation.domain.errors import DocumentConflict, NotArrived, NotEnough, OrderIsComplete, UnknownOrder
-from allocation.domain.events import (
-    Dispatched,
-    LineReleased,
-    OrderCancelled,
-    Quarantined,
-    Returned,
-    WhyReleased,
-)
+from allocation.domain.events import Dispatched, LineReleased, OrderCancelled, Quarantined, Returned
 from allocation.domain.lines import Allocation, PlacedLine
 from allocation.domain.product import Product
 from allocation.domain.receiving import batch_of
+from allocation.domain.values import WhyReleased
 
 Status: TypeAlias = Literal["open", "complete", "cancelled", "empty"]
 """Of an order: something is promised or waits; all that is left has been dispatched; cancelled; nothing is left."""

@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime
 from typing import assert_never
 
 from allocation.domain.batches import Batch, Batches
-from allocation.domain.commands import Revision
 from allocation.domain.documents import Documents
 from allocation.domain.errors import InvalidSku
 from allocation.domain.events import (
@@ -38,6 +37,7 @@ from allocation.domain.events import (
 )
 from allocation.domain.holds import Holds
 from allocation.domain.lines import Lines
+from allocation.domain.values import Revision
 
 
 class Product:

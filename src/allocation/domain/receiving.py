@@ -8,7 +8,7 @@ from datetime import date
 from allocation.domain import documents
 from allocation.domain.batches import MOST_PIECES, Batch
 from allocation.domain.breaking import break_newest
-from allocation.domain.commands import CountBatch, ReceiveBatch, Revision
+from allocation.domain.commands import CountBatch, ReceiveBatch
 from allocation.domain.due_dates import expire, is_newly_expired
 from allocation.domain.errors import (
     AlreadyArrived,
@@ -30,6 +30,7 @@ from allocation.domain.events import (
     Quarantined,
 )
 from allocation.domain.product import Product
+from allocation.domain.values import Revision
 
 
 def add_batch(

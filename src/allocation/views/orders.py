@@ -10,10 +10,10 @@ from sqlalchemy import Connection, select, text
 
 from allocation.adapters.product_queries import terms_from
 from allocation.database.tables import allocations_view
-from allocation.domain.events import USUAL_PRIORITY
 from allocation.domain.lines import is_at_risk
 from allocation.domain.names import forms
 from allocation.domain.ordering import Status, status_of
+from allocation.domain.values import USUAL_PRIORITY
 from allocation.views.backorders import PLACE_IN_QUEUE, QUEUES_OF_ORDER
 from allocation.views.batches import TODAY
 from allocation.views.pages import Page

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 import click
 
 from allocation.config import Settings
+from allocation.domain.values import Mode
 from allocation.entrypoints.bulk.csv_files import Condition
 from allocation.entrypoints.command_line.output import json_option
 from allocation.entrypoints.command_line.parameters import Group, Number
-
-if TYPE_CHECKING:
-    from allocation.domain.commands import Mode
-
-MODES: tuple[Mode, ...] = ("all_or_nothing", "partial", "backorder")
-"""Said here once more, so that no other command waits for the domain."""
 
 
 @click.group("import", cls=Group)
@@ -113,7 +108,7 @@ def batches(settings: Settings, **options: Any) -> None:
 @import_.command(short_help="Allocate the order lines of a CSV file.")
 @click.option(
     "--mode",
-    type=click.Choice(MODES),
+    type=click.Choice(get_args(Mode)),
     help="Place neighbouring rows of one order together. When there is not enough, nothing of it is promised; each "
     "line gets what there is and waits for the rest; or each line that does not fit waits as a whole.",
 )

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, TypeVar, cast
 
-from allocation.domain.commands import Allocate, CreateBatch, Mode, PlaceOrder, ReportShortages
+from allocation.domain.commands import Allocate, CreateBatch, PlaceOrder, ReportShortages
 from allocation.domain.errors import InvalidSku
 from allocation.domain.lines import OrderLine
+from allocation.domain.values import Mode
 from allocation.entrypoints.bulk.csv_files import BadCsv, Row
 from allocation.entrypoints.bulk.kinds import FileKind, Reading, Result
 from allocation.entrypoints.command_line.os_user import user_principal

@@ -10,9 +10,10 @@ from enum import StrEnum
 from itertools import chain, groupby, islice
 from typing import Any
 
-from allocation.domain.commands import Allocate, CreateBatch, Mode, PlaceOrder
+from allocation.domain.commands import Allocate, CreateBatch, PlaceOrder
 from allocation.domain.lines import OrderLine
 from allocation.domain.names import normal
+from allocation.domain.values import Mode
 from allocation.entrypoints.bulk.csv_files import REPLACEMENT, Row, unescaped
 from allocation.service_layer.messages.table import Several
 from allocation.validation import PLACE_ORDER, BadInput, Schema

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from flask import request
 from werkzeug.exceptions import BadRequest, PreconditionFailed, PreconditionRequired
 
-from allocation.domain.commands import Revision
+from allocation.domain.values import Revision
 from allocation.entrypoints.http import problems
 from allocation.views import Batch
 from allocation.views.batches import State

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import get_args
 
-from allocation.domain import commands, errors, events
+from allocation.domain import commands, errors, events, values
 from allocation.domain.holding import LONGEST
 from allocation.service_layer.messages.ordering import BATCHREF, LINEID, ORDERID, QUANTITY, TERMS
 from allocation.service_layer.messages.stock import SKU
@@ -142,7 +142,7 @@ HOLD_ENDED = EventRow(
         "sku": SKU,
         "qty": Field(QUANTITY, "How much was held."),
         "batchref": BATCHREF,
-        "why": Field(Choice(get_args(events.WhyHoldEnded)), "How it ended."),
+        "why": Field(Choice(get_args(values.WhyHoldEnded)), "How it ended."),
     },
     example=events.HoldEnded("cart-9", "RED-CHAIR", 2, "batch-1", "confirmed"),
     label="Hold ended",

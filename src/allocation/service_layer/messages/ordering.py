@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import get_args
 
-from allocation.domain import commands, documents, errors, events
+from allocation.domain import commands, documents, errors, events, values
 from allocation.domain.lines import OrderLine
 from allocation.service_layer.messages.stock import DOCUMENT, SKU
 from allocation.service_layer.messages.table import (
@@ -32,7 +32,7 @@ BATCHREF = Field(Text(), "The reference of the batch.")
 ORDERID = Field(Text(), "The customer's order.")
 LINEID = Field(Text(), "The line of the order; its SKU, if it was given none.")
 QUANTITY = Whole(1, 1_000_000)
-CONDITION = Choice(get_args(events.Condition))
+CONDITION = Choice(get_args(values.Condition))
 LOCATIONS = Names(20, 64)
 TERMS = {
     "priority": Field(Whole(0, 9), "The higher, the earlier it is served, and the later its promises are broken."),
@@ -102,7 +102,7 @@ PLACE_ORDER = CommandRow(
             "The lines of the order.",
         ),
         "mode": Field(
-            Choice(get_args(commands.Mode)),
+            Choice(get_args(values.Mode)),
             "When there is not enough: nothing is promised; each line gets what there is and waits for the rest; or "
             "each line that does not fit waits as a whole.",
         ),
@@ -330,7 +330,7 @@ LINE_RELEASED = EventRow(
     fields=_line("How much is no longer promised, or waited for.")
     | {
         "batchref": Field(Text(required=False), "The reference of the batch; null for what the line waited for."),
-        "why": Field(Choice(get_args(events.WhyReleased)), "What it was given back for."),
+        "why": Field(Choice(get_args(values.WhyReleased)), "What it was given back for."),
     },
     example=events.LineReleased("order-1", "RED-CHAIR", 12, "batch-1", "line-1", "released"),
     label="Promise given back",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, get_args
 
-from allocation.domain import commands, errors, events
+from allocation.domain import commands, errors, events, values
 from allocation.domain.batches import MOST_PIECES
 from allocation.domain.documents import count, receipt
 from allocation.service_layer.messages.table import (
@@ -29,7 +29,7 @@ SOME = Whole(1, MOST_PIECES)
 LOCATION = Field(Text(64), "Where it lies; when it is not given, at the location that has no name.")
 EXPIRES = Field(Day(), "The last day on which it can be sold; null when it keeps.")
 DOCUMENT = Text(64)
-REASON = Field(Choice(get_args(events.Reason)), "Why.")
+REASON = Field(Choice(get_args(values.Reason)), "Why.")
 
 
 def of_batch(command: Any) -> Lookups:
