@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from tests import fakes
 from tests.one_app import client_of
+from tests.replay import replay
 from werkzeug.test import TestResponse
 
 from allocation.access.key_cache import ApiKeyCache
@@ -246,7 +247,7 @@ class Console:
 
 def products(service: fakes.Service) -> list[Product]:
     return [
-        Product.replay(sku, [cast(Event, one.event) for one in recorded])
+        replay(sku, [cast(Event, one.event) for one in recorded])
         for sku, recorded in sorted(service.memory.log.items())
         if recorded
     ]
@@ -287,7 +288,7 @@ def balance_of(product: Product) -> Balance:
 
 
 def history(log: list[Recorded[object]], before: int | None, most: int) -> History:
-    product = Product.replay(log[0].stream, [cast(Event, one.event) for one in log])
+    product = replay(log[0].stream, [cast(Event, one.event) for one in log])
     held = held_by(product)
     end = before or len(log) + 1
     first = max(1, end - most)

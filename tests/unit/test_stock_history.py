@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests import fakes
 from tests.fake_console import balance_of, held_by
+from tests.replay import replay
 
 from allocation.domain.commands import (
     Allocate,
@@ -73,7 +74,7 @@ def steps_of(history: list[object], first: int = 1) -> list[Step]:
 
 def product_after(history: list[object], version: int) -> Product:
     events: list[Event] = history[:version]  # type: ignore[assignment]  # the log holds events
-    return Product.replay("CHAIR", events)
+    return replay("CHAIR", events)
 
 
 def count(service: fakes.Service, number: str, ref: str, counted: int) -> CountBatch:

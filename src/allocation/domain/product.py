@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import assert_never
@@ -84,15 +84,6 @@ class Product:
         self.freed_batches: dict[str, None] = {}
         """Batches that have more to give, or sooner, since backorders were last served."""
         self._on_event = on_event
-
-    @classmethod
-    def replay(cls, sku: str, history: Iterable[Event]) -> Product:
-        """The product as its whole history left it."""
-        product = cls(sku)
-        for event in history:
-            product.apply(event)
-        product.freed_batches.clear()
-        return product
 
     @property
     def is_known(self) -> bool:
@@ -221,16 +212,3 @@ class Product:
         batch.quarantined_quantity += quarantined
         if purchased > taken:
             self.freed_batches[ref] = None
-
-    def __eq__(self, other: object) -> bool:
-        """Whether two products in memory are in the same state."""
-        if not isinstance(other, Product):
-            return NotImplemented
-        return self._state == other._state
-
-    __hash__ = None  # type: ignore[assignment]  # a product changes
-
-    @property
-    def _state(self) -> tuple[object, ...]:
-        counts = self.version_number, self.waiting, self.hold_count
-        return self.sku, counts, self.batches.of(self.sku), self.lines, self.documents, self.holds

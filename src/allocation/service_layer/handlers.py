@@ -125,7 +125,7 @@ def dispatch(cmd: commands.Dispatch, uow: UnitOfWork) -> RecordedAt:
     return ordering.dispatch(cmd, uow.products.line, uow.products.get)
 
 
-def take_back(cmd: commands.ReturnLine, uow: UnitOfWork) -> RecordedAt:
+def return_line(cmd: commands.ReturnLine, uow: UnitOfWork) -> RecordedAt:
     line = uow.products.line(cmd.orderid, cmd.lineid)
     product = uow.products.get(line.sku)
     return _recorded_at(product, ordering.take_back(product, line, cmd))
