@@ -307,7 +307,8 @@ def _cancelled(models: Mapping[str, Model]) -> Iterator[Violation]:
 
 def _held(history: History, models: Mapping[str, Model]) -> Iterator[Violation]:
     """What is said of a hold is so. It lasts until its instant, and not a moment longer, whoever looks; one that was
-    given up is not there."""
+    given up, once its placing was heard of, is not there."""
+    heard = {(one.sku, one.data["hold_id"]): one.heard for one in history.told if one.kind == "hold_placed"}
     for one in _first_answers(history):
         kind, *about = one.thing or ("",)
         if kind in ("hold", "extend") and one.status in DONE:
@@ -316,8 +317,10 @@ def _held(history: History, models: Mapping[str, Model]) -> Iterator[Violation]:
             said = models[sku].said if sku in models else []
             if wanted not in [(hold.hold_id, hold.qty, hold.batch, hold.until) for hold in said]:
                 yield Violation("answer untrue", f"{one.thing}: {one.answer}")
-        if kind == "void" and one.status in DONE and about[0] in models and about[1] in models[about[0]].held:
-            yield Violation("answer untrue", f"{one.thing}: {one.status}, and it is there")
+        if kind == "void" and one.status in DONE:
+            sku, hold_id = about
+            if sku in models and hold_id in models[sku].held and heard[sku, hold_id] < one.begun:
+                yield Violation("answer untrue", f"{one.thing}: {one.status}, and it is there")
     if history.clocks_agree:
         yield from _in_time(history, models)
 

@@ -326,6 +326,15 @@ def right_with_holds() -> History:
     )
 
 
+def test_a_hold_may_be_given_up_before_the_command_that_places_it_is_read() -> None:
+    history = right_with_holds()
+    history.told[-1] = replace(history.told[-1], heard=1.5)
+
+    history.asked.append(done("void", SKU, "h5", status=204))
+
+    assert list(judge(history)) == []
+
+
 def moved(version: int, orderid: str, qty: int, batch: str) -> Told:
     return told(version, "line_released", orderid=orderid, lineid=SKU, qty=qty, batchref=batch, why="moved")
 
