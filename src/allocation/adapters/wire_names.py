@@ -15,12 +15,14 @@ CODEC = Codec({row.name: row.kind for row in EVENTS})
 REFUSALS = Refusals(messages.REFUSALS, UnknownRefusal)
 
 _RENAMED = {"invalid_sku": "unknown-sku"}  # published before refusals had codes
-_OF_KIND = {Kind.NOT_FOUND: "not-found", Kind.STALE: "precondition-failed"}
 
-
+NOT_FOUND = "not-found"
+PRECONDITION_FAILED = "precondition-failed"
 INVALID_VALUES = "invalid-values"
 IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
 INTERNAL_ERROR = "internal-error"
+
+_OF_KIND = {Kind.NOT_FOUND: NOT_FOUND, Kind.STALE: PRECONDITION_FAILED}
 
 
 def problem_type(name: str) -> str:

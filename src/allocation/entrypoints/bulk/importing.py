@@ -18,6 +18,7 @@ from allocation.entrypoints.bulk.csv_files import BadCsv, Row
 from allocation.entrypoints.bulk.kinds import FileKind, Reading, Result
 from allocation.entrypoints.command_line.os_user import user_principal
 from allocation.service_layer.mails import IMPORT
+from allocation.service_layer.messages.ordering import MOST_LISTED
 from allocation.validation import ALLOCATE, CREATE_BATCH
 from messaging.bus import MessageBus
 from messaging.envelope import Metadata, Outcome, Request
@@ -26,9 +27,6 @@ from messaging.unit_of_work import UnitOfWork
 
 MOST_ROWS_TOGETHER = 250
 """In one transaction; more gain little, and hold up those who write the same products for longer."""
-
-MOST_LISTED = 100
-"""Lines in the mail about what is out of stock."""
 
 MOST_SETBACKS = 60
 """Conflicts in a row after which an import gives up. Each takes a tenth of a second; after the first few only one row

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from flask import g, request
-from pydantic import TypeAdapter, ValidationError
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
-from allocation.validation import BadInput, Name, Schema
+from allocation.validation import BadInput, Schema, name_looked_for
 from messaging.envelope import LONGEST_TEXT, MessageId, Metadata, usable_id
 
 C = TypeVar("C")
@@ -21,7 +20,6 @@ TWO_KEYS = "allocation.two_keys"
 """In the environ: whether there is more than one header Idempotency-Key."""
 
 _QUOTED = re.compile(r'"([^"\\]+)"')
-_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 class AnyText(BaseConverter):
@@ -34,8 +32,8 @@ class AnyText(BaseConverter):
 def name_in_path(given: str) -> str:
     """Raises NotFound for what nothing may be called."""
     try:
-        return _NAME.validate_python(given)
-    except ValidationError:
+        return name_looked_for(given)
+    except BadInput:
         raise NotFound(f"nothing may be called {given!r}") from None
 
 

@@ -121,7 +121,7 @@ MISSING_SCOPE = Problem(
     "the key 'till-5' lacks the scope 'operate', which this needs; it has allocate, read",
 )
 NOT_FOUND = Problem(
-    "not-found",
+    wire_names.NOT_FOUND,
     404,
     "Not found",
     "Nothing is known by this name. Names are told apart by every character, capitals included; what stands in a path "
@@ -154,7 +154,7 @@ STILL_RUNNING = Problem(
     STILL_AT_WORK,
 )
 PRECONDITION_FAILED = Problem(
-    "precondition-failed",
+    wire_names.PRECONDITION_FAILED,
     412,
     "Precondition failed",
     "What is there is not what If-Match names. Get it again, decide again, and send its new ETag. Nothing has changed.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from allocation.domain import commands, errors, events
-from allocation.service_layer.messages.stock import REFERENCE, SKU
+from allocation.service_layer.messages.stock import IN_ALL, REFERENCE, SKU
 from allocation.service_layer.messages.table import CommandRow, Day, EventRow, Field, StockChange, Texts, Whole
 from allocation.service_layer.ports import Lookups
 
@@ -56,7 +56,7 @@ BATCH_EXPIRED = EventRow(
     when="The last day on which a batch could be sold has passed. What was here of it is in quarantine, and what it "
     "had promised follows as `allocation.deallocated.v1`, and then where each line went. It comes again when goods of "
     "the batch come back or are found after that.",
-    fields={"ref": REFERENCE, "sku": SKU, "qty": Field(Whole(0, 1_000_000_000_000), "How much went into quarantine.")},
+    fields={"ref": REFERENCE, "sku": SKU, "qty": Field(IN_ALL, "How much went into quarantine.")},
     example=events.BatchExpired("batch-1", "RED-CHAIR", 15),
     label="Expired",
     tone="setback",

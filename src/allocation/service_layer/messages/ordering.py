@@ -380,10 +380,13 @@ RETURNED = EventRow(
     stock=StockChange("batchref", taken=-1),
 )
 
+MOST_LISTED = 100
+"""Lines in the mail about what is out of stock."""
+
 _SHORTAGES = {
     "sku": Field(Text(), "The stock keeping unit of the first of these lines."),
     "lines": Field(Whole(1, 2**53 - 1), "How many lines of the import are out of stock."),
-    "listed": Field(Texts(100, 1000), "The first of them, for people to read."),
+    "listed": Field(Texts(MOST_LISTED, 1000), "The first of them, for people to read."),
 }
 REPORT_SHORTAGES = CommandRow(
     commands.ReportShortages,

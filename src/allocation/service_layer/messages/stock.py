@@ -26,6 +26,8 @@ SKU = Field(Text(), "The stock keeping unit: what is purchased and sold.")
 ETA = Field(Day(), "The day on which the batch is expected; null when it is in the warehouse.")
 QUANTITY = Whole(0, MOST_PIECES)
 SOME = Whole(1, MOST_PIECES)
+IN_ALL = Whole(0, 1_000 * MOST_PIECES)
+"""Of one batch: counts can find more than may be purchased at once."""
 LOCATION = Field(Text(64), "Where it lies; when it is not given, at the location that has no name.")
 EXPIRES = Field(Day(), "The last day on which it can be sold; null when it keeps.")
 DOCUMENT = Text(64)
@@ -196,7 +198,7 @@ BATCH_RECEIVED = EventRow(
         "receipt_id": Field(DOCUMENT, "The number of the receipt."),
         "received": Field(QUANTITY, "How much arrived, what is damaged included."),
         "damaged": Field(QUANTITY, "How much of that goes into quarantine: `allocation.quarantined.v1` follows."),
-        "qty": Field(Whole(0, 1_000_000_000_000), "How much the batch brought in all."),
+        "qty": Field(IN_ALL, "How much the batch brought in all."),
         "expires": EXPIRES,
         "rest": Field(Text(required=False), "The batch that brings what is missing; null when there is none."),
     },
@@ -219,7 +221,7 @@ BATCH_COUNTED = EventRow(
         "sku": SKU,
         "count_id": Field(DOCUMENT, "The number of the count."),
         "counted": Field(QUANTITY, "How much was found, what is in quarantine left out."),
-        "qty": Field(Whole(0, 1_000_000_000_000), "How much the batch brought in all, by that."),
+        "qty": Field(IN_ALL, "How much the batch brought in all, by that."),
         "reason": REASON,
     },
     example=events.BatchCounted("batch-1", "RED-CHAIR", "count-1", 10, 17, "lost"),
