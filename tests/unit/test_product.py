@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import date, timedelta
@@ -289,7 +289,7 @@ class Stored:
     def promised_later(self, batch: Batch) -> Iterator[Allocation]:
         raise NotImplementedError(batch)
 
-    def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
+    def backorders(self, batch: Batch, day: date | None, served: Container[LineKey]) -> Iterator[PlacedLine]:
         return iter(())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
@@ -413,7 +413,7 @@ class Stored:
         there = (hold for hold in self._holds.values() if hold and hold.batchref == batch.reference)
         return iter(sorted(there, key=lambda hold: -hold.version))
 
-    def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
+    def backorders(self, batch: Batch, day: date | None, served: Container[LineKey]) -> Iterator[PlacedLine]:
         waiting = (line for line in self._lines.values() if line.waiting and line.sku == batch.sku)
         return iter(sorted(waiting, key=lambda line: line.turn))
 

@@ -24,15 +24,15 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
     def __init__(self, round_trips: RoundTrips, time_zone: tzinfo = UTC, most_events: int | None = None) -> None:
         super().__init__(round_trips, CODEC, REFUSALS)
         self.products = SqlAlchemyProducts(self.ask, time_zone, most_events)
-        self.allocations_view = SqlAlchemyAllocationsView(self.products.stored_quantities)
+        self.allocations_view = SqlAlchemyAllocationsView(self.products.stored.quantities)
         self.add_writer(self.products)
         self.add_writer(self.allocations_view)
 
     def prefetch(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
         lookups = Lookups.of_all([messages.lookups(command) for command in commands])
-        answers = self.ask(*self.products.queries(lookups), *self.inbox.queries(message_ids))
-        self.products.take(answers)
-        self.locked_elsewhere = self.products.locked_elsewhere
+        answers = self.ask(*self.products.stored.unread(lookups), *self.inbox.queries(message_ids))
+        self.products.stored.take(answers)
+        self.locked_elsewhere = self.products.stored.locked_elsewhere
         self.inbox.take(answers)
 
     @property

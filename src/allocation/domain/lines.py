@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from operator import attrgetter
@@ -241,9 +241,9 @@ class StoredLines(Protocol):
         the reverse of the order in which it is broken."""
         ...
 
-    def backorders(self, batch: Batch, day: date | None) -> Iterator[PlacedLine]:
+    def backorders(self, batch: Batch, day: date | None, served: Container[LineKey]) -> Iterator[PlacedLine]:
         """Lines that wait and may be served from this batch, in their turn, as far as they fit the room that it has by
-        then. `day` is when its goods are there; None: now."""
+        then. `day` is when its goods are there; None: now. Of those who are `served` by now only few."""
         ...
 
 
@@ -302,7 +302,7 @@ class Lines:
         """Lines that wait for this SKU, in their turn; of those that were stored, who may be served from the batch."""
         waiting = (line for line in self.changed.values() if line.waiting and line.sku == batch.sku)
         ours = sorted(waiting, key=attrgetter("turn"))
-        stored = self.stored.backorders(batch, day) if self.stored else ()
+        stored = self.stored.backorders(batch, day, self.changed) if self.stored else ()
         return heapq.merge(ours, (one for one in stored if one.key not in self.changed), key=attrgetter("turn"))
 
     def has_broken(self, sku: str) -> bool:
