@@ -191,7 +191,7 @@ def test_each_unit_of_a_line_is_in_one_place(asked: list[Command | Later]) -> No
         elif isinstance(event, Deallocated | LineReleased):
             asked_for[event.orderid, event.lineid] -= event.qty
     assert {key: line.qty for key, line in product.lines.of_sku("SKU").items() if line.qty} == +asked_for
-    assert not product.lines.broken
+    assert not product.lines.displaced
 
 
 orders = st.builds(

@@ -256,7 +256,7 @@ class Lines:
     """Since they were stored."""
     cancelled: set[str] = field(default_factory=set)
     """Orders, since they were stored."""
-    broken: dict[LineKey, int] = field(default_factory=dict)
+    displaced: dict[LineKey, int] = field(default_factory=dict)
     """Quantities of broken or moved promises that are not placed again yet. Meanwhile the line keeps its terms and its
     turn, although it may have nothing."""
 
@@ -305,8 +305,8 @@ class Lines:
         stored = self.stored.backorders(batch, day, self.changed) if self.stored else ()
         return heapq.merge(ours, (one for one in stored if one.key not in self.changed), key=attrgetter("turn"))
 
-    def has_broken(self, sku: str) -> bool:
-        return any(self[key].sku == sku for key in self.broken)
+    def has_displaced(self, sku: str) -> bool:
+        return any(self[key].sku == sku for key in self.displaced)
 
     def prefetch(self, keys: Sequence[LineKey]) -> None:
         if self.stored:
@@ -323,25 +323,25 @@ class Lines:
         line = self[event.orderid, event.lineid].take_back(event.batchref, event.qty)
         self.changed[line.key] = line
 
-    def no_longer_broken(self, event: Allocated | Backordered | OutOfStock) -> None:
-        """So much of what was broken has found its place, if it is of that."""
+    def settle(self, event: Allocated | Backordered | OutOfStock) -> None:
+        """So much of what was displaced has found its place, or has none, if it is of that."""
         key = event.orderid, event.lineid
-        left = self.broken.pop(key, 0) - event.qty
+        left = self.displaced.pop(key, 0) - event.qty
         if left > 0:
-            self.broken[key] = left
+            self.displaced[key] = left
 
     # Each of these returns the change in the number of lines that wait: -1, 0 or 1.
 
     def promise(self, event: Allocated, version: int) -> int:
         before, line = self._placed(event, version if event.waits else 0)
         now = line.promise(event.batchref, event.qty, version)
-        if self.broken:
-            self.no_longer_broken(event)
+        if self.displaced:
+            self.settle(event)
         return self._set(before, now.wait(-event.qty) if event.waited else now)
 
     def wait(self, event: Backordered) -> int:
         before, line = self._placed(event, event.since)
-        self.no_longer_broken(event)
+        self.settle(event)
         return self._set(before, line.wait(event.qty))
 
     def give_back(self, event: Deallocated | LineReleased) -> int:
@@ -350,14 +350,14 @@ class Lines:
         if event.batchref is None:
             return self._set(line, line.wait(-event.qty))
         if isinstance(event, Deallocated) or event.why == "moved":
-            self.broken[line.key] = self.broken.get(line.key, 0) + event.qty
+            self.displaced[line.key] = self.displaced.get(line.key, 0) + event.qty
         return self._set(line, line.give_back(event.batchref, event.qty))
 
     def _placed(self, event: Allocated | Backordered, since: int) -> tuple[PlacedLine | None, PlacedLine]:
         """The line as it was, and as it is before it gets more: begun anew, when nothing is left of it."""
         key = event.orderid, event.lineid
         before = self.get(key)
-        if before and before.sku == event.sku and (before.has_pieces or before.returned or key in self.broken):
+        if before and before.sku == event.sku and (before.has_pieces or before.returned or key in self.displaced):
             return before, before
         return before, PlacedLine(event.orderid, event.lineid, event.sku, terms=LineTerms.of(event), since=since)
 

@@ -27,9 +27,9 @@ def release_line(product: Product, line: PlacedLine, why: Literal["released", "c
     when it is nothing. What has left stays so."""
     first = product.version_number + 1
     for one in line.promises:
-        release(product, line, one.promised, one.batchref, why)
+        record_released(product, line, one.promised, one.batchref, why)
     if line.waiting:
-        release(product, line, line.waiting, None, why)
+        record_released(product, line, line.waiting, None, why)
     return first if product.version_number >= first else None
 
 
@@ -184,10 +184,10 @@ def give_up(product: Product, line: PlacedLine, qty: int, promises: Sequence[All
     """So much of these, first of the batches that are preferred least."""
     weakest_first = sorted(promises, key=lambda one: product.batches[one.batchref].preference, reverse=True)
     for one, part in spread(qty, ((one, one.promised) for one in weakest_first)):
-        release(product, line, part, one.batchref, why)
+        record_released(product, line, part, one.batchref, why)
 
 
-def release(product: Product, line: PlacedLine, qty: int, batchref: str | None, why: WhyReleased) -> None:
+def record_released(product: Product, line: PlacedLine, qty: int, batchref: str | None, why: WhyReleased) -> None:
     product.record(LineReleased(line.orderid, product.sku, qty, batchref, line.lineid, why))
 
 

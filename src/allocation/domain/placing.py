@@ -23,7 +23,7 @@ from allocation.domain.events import OutOfStock
 from allocation.domain.holding import end
 from allocation.domain.holds import Hold, HoldKey
 from allocation.domain.lines import LineTerms, OrderLine, PlacedLine
-from allocation.domain.ordering import give_up, release
+from allocation.domain.ordering import give_up, record_released
 from allocation.domain.product import Product
 
 
@@ -133,7 +133,7 @@ def _reduce(product: Product, line: PlacedLine, by: int) -> None:
     """What waits first, then what is promised from the batches that are preferred least. What then still waits may fit
     now."""
     if waiting := min(by, line.waiting):
-        release(product, line, waiting, None, "changed")
+        record_released(product, line, waiting, None, "changed")
         by -= waiting
     give_up(product, line, by, line.promises, "changed")
     left = product.lines[line.key].waiting
@@ -173,5 +173,5 @@ def _where_all_fits(product: Product, line: PlacedLine, more: int) -> Batch | No
 
 def _move(product: Product, line: PlacedLine, batch: Batch, more: int) -> None:
     for one in line.promises:
-        release(product, line, one.promised, one.batchref, "moved")
+        record_released(product, line, one.promised, one.batchref, "moved")
     allocating.record_allocated(product, line, line.terms, batch, line.promised + more)

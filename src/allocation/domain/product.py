@@ -187,7 +187,7 @@ class Product:
                 self.holds.end(event)
                 self.hold_count -= 1
             case OutOfStock():
-                self.lines.no_longer_broken(event)
+                self.lines.settle(event)
             case ShortagesReported():
                 pass
             case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from allocation.domain.allocating import objection_to, record_allocated
 from allocation.domain.commands import PullForward
 from allocation.domain.lines import Allocation
-from allocation.domain.ordering import release
+from allocation.domain.ordering import record_released
 from allocation.domain.product import Product
 from allocation.domain.receiving import batch_of
 
@@ -26,6 +26,6 @@ def pull_forward(product: Product, cmd: PullForward) -> list[Allocation]:
             room -= one.promised
     for one in moving:
         line = product.lines[one.line_key]
-        release(product, line, one.promised, one.batchref, "moved")
+        record_released(product, line, one.promised, one.batchref, "moved")
         record_allocated(product, line, line.terms, batch, one.promised)
     return moving

@@ -30,7 +30,7 @@ def quarantine(product: Product, cmd: Quarantine) -> int:
     return first
 
 
-def release(product: Product, cmd: ReleaseQuarantine) -> int:
+def release_quarantine(product: Product, cmd: ReleaseQuarantine) -> int:
     """Sell goods again. Returns the version at which it is recorded. Raises UnknownBatch, DocumentConflict, NotEnough,
     BatchIsExpired."""
     batch = batch_of(product, cmd.ref)

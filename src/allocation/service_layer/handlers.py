@@ -79,7 +79,7 @@ def quarantine(cmd: commands.Quarantine, uow: UnitOfWork) -> RecordedAt:
 
 def release_quarantine(cmd: commands.ReleaseQuarantine, uow: UnitOfWork) -> RecordedAt:
     product = uow.products.get_by_batchref(cmd.ref)
-    return _recorded_at(product, quarantining.release(product, cmd))
+    return _recorded_at(product, quarantining.release_quarantine(product, cmd))
 
 
 def write_off(cmd: commands.WriteOff, uow: UnitOfWork) -> RecordedAt:
