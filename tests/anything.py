@@ -36,7 +36,7 @@ from allocation.domain.commands import (
     VoidHold,
     WriteOff,
 )
-from allocation.domain.values import Mode
+from allocation.domain.values import Condition, Mode
 
 references = st.sampled_from(["b1", "b2", "b3"])
 etas = st.none() | st.sampled_from([date(2026, 1, 1), date(2026, 1, 2)])
@@ -44,7 +44,7 @@ expiries = st.none() | st.sampled_from([date(2026, 1, 1), date(2199, 12, 31)])
 orders = st.sampled_from(["o1", "o2", "o3", "o4", "o5"])
 numbers = st.sampled_from(["n1", "n2", "n3"])
 reasons = st.sampled_from(["damaged", "lost"])
-conditions = st.sampled_from(["good", "check"])
+conditions = st.sampled_from(get_args(Condition))
 locations = st.sampled_from(["", "", "hamburg", "berlin"])
 priorities = st.sampled_from([5, 5, 1, 9])
 days = st.none() | st.sampled_from([date(2026, 1, 1), date(2026, 3, 11), date(2026, 3, 12)])

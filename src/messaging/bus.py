@@ -166,23 +166,17 @@ class MessageBus(Generic[U]):
                     group.met_at |= set(uow.streams)
                     raise
         except ConcurrencyConflict as conflict:
-            if self._gives_back(group):
-                guarded(self.retry.again, conflict)
-                return [LEFT_OUT for _ in group.requests]
-            raise
+            streams = self._streams_of(group.requests)
+            if group.independent and len(streams) > 1:  # they are together by chance, and run again as they are
+                raise
+            self._contention.note(streams)
+            lock, group.lock = group.lock, "wait"
+            if lock != "skip" or group.unanswered:
+                raise
+            guarded(self.retry.again, conflict)
+            return [LEFT_OUT for _ in group.requests]  # for a group of their own, which waits
         guarded(self.observer.happened, log)
         return outcomes
-
-    def _gives_back(self, group: _Group) -> bool:
-        """Note that a group was slower than others, and have its next attempt wait for locks, unless its streams are
-        together by chance. True: its requests go back to the queue, for a group of their own; False: it runs again."""
-        streams = self._streams_of(group.requests)
-        if len(streams) > 1 and group.independent:
-            return False
-        self._contention.note(streams)
-        gives_back = group.lock == "skip" and not group.unanswered
-        group.lock = "wait"
-        return gives_back
 
     def _streams_of(self, requests: Sequence[Request]) -> set[str]:
         return {stream for request in requests for stream in self.routes.streams(request.command)}
@@ -215,7 +209,7 @@ class MessageBus(Generic[U]):
         handler = self.routes.handler(type(request.command))
         before = len(log)
         try:
-            outcome = Outcome(handler(self.routes.as_stored(request.command, uow), uow))
+            outcome = Outcome(handler(self.routes.translate(request.command, uow), uow))
         except self.refusals as refusal:
             uow.discard_new_events()
             outcome = Outcome(refusal=refusal)

@@ -15,8 +15,8 @@ U = TypeVar("U")
 
 class Routes(Generic[U]):
     """`streams` gives those that a command changes, if it names them: then it shares a transaction with the commands
-    that wait beside it. `name_of` a command is what its fingerprints are made with. `as_stored` gives the command that
-    its handler gets, with names in the form that is stored.
+    that wait beside it. `name_of` a command is what its fingerprints are made with. `translate` gives the command that
+    its handler gets.
     """
 
     def __init__(
@@ -24,11 +24,11 @@ class Routes(Generic[U]):
         *,
         streams: Callable[[object], Collection[str]] = lambda _: (),
         name_of: Callable[[object], str] = lambda command: type(command).__name__,
-        as_stored: Callable[[object, U], object] = lambda command, _: command,
+        translate: Callable[[object, U], object] = lambda command, _: command,
     ) -> None:
         self.streams = streams
         self.name_of = name_of
-        self.as_stored = as_stored
+        self.translate = translate
         self._commands: dict[type, Callable[[Any, U], object]] = {}
         self._policies: dict[type, tuple[Callable[[Any, U], object], ...]] = {}
         self._effects: defaultdict[type, dict[str, Effect[Any]]] = defaultdict(dict)

@@ -54,7 +54,7 @@ def test_a_handler_is_at_most_nine_calls_below_the_bus(monkeypatch: pytest.Monke
     assert len(between) <= 9, between
 
 
-def test_what_a_newcomer_reads_first_is_at_most_926_lines() -> None:
+def test_what_a_newcomer_reads_first_is_at_most_920_lines() -> None:
     """Rules, handlers, the table of contents and the bus."""
     domain = [f"allocation/domain/{name}.py" for name in ("allocating", "breaking", "product")]
     service_layer = [f"allocation/service_layer/{name}.py" for name in ("handlers", "routing")]
@@ -64,5 +64,5 @@ def test_what_a_newcomer_reads_first_is_at_most_926_lines() -> None:
             len((ROOT / "src" / name).read_text().splitlines())
             for name in (*domain, *service_layer, "messaging/bus.py")
         )
-        <= 926
+        <= 920
     )

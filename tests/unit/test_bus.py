@@ -145,6 +145,13 @@ def test_answers_with_what_the_handler_returned() -> None:
     assert World().bus.handle(Say("hello")) == "said hello"
 
 
+def test_a_handler_gets_the_command_as_the_table_translates_it() -> None:
+    world = World()
+    world.bus.routes.translate = lambda cmd, uow: Say(f"{cmd.word} {len(uow.said)}")  # type: ignore[attr-defined]  # it is Say
+
+    assert world.bus.handle(Say("hello")) == "said hello 0"
+
+
 def test_tells_those_who_ask_whether_anything_changed() -> None:
     bus = World().bus
 

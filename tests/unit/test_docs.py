@@ -21,7 +21,7 @@ from allocation.adapters import outcome_messages, redis_channels
 from allocation.adapters.wire_names import CLOUD_EVENTS
 from allocation.config import LOG_LEVELS
 from allocation.database.schema import REVISION
-from allocation.domain import batches, commands, errors, events, lines, product
+from allocation.domain import batches, commands, errors, events, lines, product, values
 from allocation.entrypoints.cli import main
 from allocation.validation import ALLOCATE, CHANGE_BATCH_QUANTITY, CREATE_BATCH, SCHEMAS, Schema
 
@@ -237,7 +237,7 @@ def public_names(module: ModuleType) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", [errors, lines, batches, product, commands, events], ids=lambda module: module.__name__
+    "module", [errors, lines, batches, product, commands, events, values], ids=lambda module: module.__name__
 )
 def test_the_glossary_has_every_class_of_the_domain(module: ModuleType) -> None:
     explained = set(codes(text_of(DOCS / "glossary.md")))

@@ -289,7 +289,7 @@ class Stored:
     def promised_later(self, batch: Batch) -> Iterator[Allocation]:
         raise NotImplementedError(batch)
 
-    def backorders(self, batch: Batch, day: date | None, served: Container[LineKey]) -> Iterator[PlacedLine]:
+    def backorders(self, batch: Batch, day: date | None, changed: Container[LineKey]) -> Iterator[PlacedLine]:
         return iter(())
 
 

@@ -413,7 +413,7 @@ class Stored:
         there = (hold for hold in self._holds.values() if hold and hold.batchref == batch.reference)
         return iter(sorted(there, key=lambda hold: -hold.version))
 
-    def backorders(self, batch: Batch, day: date | None, served: Container[LineKey]) -> Iterator[PlacedLine]:
+    def backorders(self, batch: Batch, day: date | None, changed: Container[LineKey]) -> Iterator[PlacedLine]:
         waiting = (line for line in self._lines.values() if line.waiting and line.sku == batch.sku)
         return iter(sorted(waiting, key=lambda line: line.turn))
 

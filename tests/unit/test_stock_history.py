@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from allocation.domain.commands import (
 from allocation.domain.errors import DomainError
 from allocation.domain.events import Allocated, BatchCreated, BatchQuantityChanged, Event
 from allocation.domain.product import Product
+from allocation.domain.values import Condition
 from allocation.views import Batch as View
 from allocation.views.stock_history import Balance, Step, reckoned
 
@@ -53,7 +55,7 @@ asked = st.lists(
         st.builds(ReleaseQuarantine, refs, few, number),
         st.builds(WriteOff, refs, few, st.just("damaged"), number),
         st.builds(Dispatch, orders, number, st.tuples(st.builds(ParcelLine, st.just("CHAIR"), few))),
-        st.builds(ReturnLine, orders, st.just("CHAIR"), few, number, st.sampled_from(["good", "check"])),
+        st.builds(ReturnLine, orders, st.just("CHAIR"), few, number, st.sampled_from(get_args(Condition))),
         st.builds(ReleaseLine, orders, st.just("CHAIR")),
         st.builds(CancelOrder, orders),
         st.tuples(refs, st.integers(0, 60)),

@@ -1,23 +1,23 @@
 """Products from rows and back: loaded in constant time, and what differs at the end is written.
 
 The version and the best open batches of a product are read at once, the rest when a rule needs it. A row is written
-only where a batch or a line is not what was stored.
+only where a batch or a line is not what was read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime, tzinfo
+from datetime import date, tzinfo
 
 from allocation.adapters import product_queries as queries
 from allocation.adapters import product_writes
 from allocation.adapters.stored_products import StoredProducts
 from allocation.domain import holding
-from allocation.domain.batches import Batches
+from allocation.domain.batches import Batch, Batches
 from allocation.domain.documents import Documents
 from allocation.domain.errors import UnknownBatch, UnknownLine
 from allocation.domain.events import Event
-from allocation.domain.holds import Holds
+from allocation.domain.holds import Hold, Holds
 from allocation.domain.lines import Lines, PlacedLine
 from allocation.domain.product import Product
 from allocation.service_layer.ports import Lookups
@@ -36,7 +36,7 @@ class SqlAlchemyProducts:
         self._most_events = most_events
         self._new: list[NewEvent[Event]] = []
         self._collected = 0
-        self._start_from_what_is_stored()
+        self._start_from_what_was_read()
 
     @property
     def skus(self) -> set[str]:
@@ -47,34 +47,33 @@ class SqlAlchemyProducts:
         product = self._loaded.get(sku)
         if product is None:
             product = self._load(sku)
-            if sku in self.stored.due:
-                self._end_due(product)
+            if due := self.stored.product(sku).due:
+                self._end_due(product, due)
         return product
 
     def _load(self, sku: str) -> Product:
-        """As it is stored."""
+        """As it was read."""
         if sku not in self._loaded:
-            version = self.stored.version(sku)
-            at_hand = self.stored.at_hand(sku)
+            stored = self.stored.product(sku)
+            at_hand = [Batch(*row) for row in stored.batches]
             horizon = at_hand[-1].preference if len(at_hand) == queries.AT_HAND else None
             self._batches.load(sku, at_hand, horizon)
-            together = self._batches, self.lines, self._documents
-            waiting, held = self.stored.counts(sku)
+            together = self._batches, self._lines, self._documents
             self._loaded[sku] = Product(
                 sku,
-                version,
+                stored.version,
                 *together,
                 holds=self._holds,
-                waiting=waiting,
-                hold_count=held,
-                now=self.now,
+                waiting=stored.waiting,
+                hold_count=stored.holds,
+                now=self.stored.now,
                 today=self.today,
                 on_event=self._record,
             )
         return self._loaded[sku]
 
-    def _end_due(self, product: Product) -> None:
-        due = [hold for hold in self.stored.due[product.sku] if self._holds.get(hold.key) == hold]
+    def _end_due(self, product: Product, due: list[Hold]) -> None:
+        due = [hold for hold in due if self._holds.get(hold.key) == hold]
         if self._most_events and len(due) > self._most_events:
             raise IsLong(f"{len(due)} holds have run out at once")
         self._batches.prefetch(hold.batchref for hold in due)
@@ -87,22 +86,19 @@ class SqlAlchemyProducts:
         return self.get(batch.sku)
 
     def line(self, orderid: str, lineid: str) -> PlacedLine:
-        line = self.lines.get((orderid, lineid))
+        line = self._lines.get((orderid, lineid))
         if line is None:
             raise UnknownLine(orderid, lineid)
         self.get(line.sku)  # by now it may have been served
-        return self.lines[line.key]
+        return self._lines[line.key]
 
     def lines_of(self, orderid: str) -> list[PlacedLine]:
-        for sku in sorted({line.sku for line in self.lines.of_order(orderid)}):
+        for sku in sorted({line.sku for line in self._lines.of_order(orderid)}):
             self.get(sku)
-        return self.lines.of_order(orderid)
-
-    def now(self) -> datetime:
-        return self.stored.now()
+        return self._lines.of_order(orderid)
 
     def today(self) -> date:
-        return self.now().astimezone(self._time_zone).date()
+        return self.stored.now().astimezone(self._time_zone).date()
 
     def collect_new_events(self) -> list[NewEvent[Event]]:
         new = self._new[self._collected :]
@@ -114,16 +110,16 @@ class SqlAlchemyProducts:
         if len(self._new) == self._collected:
             return
         del self._new[self._collected :]
-        self._start_from_what_is_stored()
+        self._start_from_what_was_read()
         for new in self._new:
             product = self._load(new.stream)
             product.apply(new.event)
             product.freed_batches.clear()  # those who waited were served
 
-    def _start_from_what_is_stored(self) -> None:
+    def _start_from_what_was_read(self) -> None:
         self.stored.start_queues_again()
         self._batches = Batches(self.stored)
-        self.lines = Lines(self.stored)
+        self._lines = Lines(self.stored)
         self._documents = Documents(self.stored)
         self._holds = Holds(self.stored)
         self._loaded: dict[str, Product] = {}
@@ -144,18 +140,17 @@ class SqlAlchemyProducts:
         rows += [{"orderid": orderid} for orderid in lookups.orders]
         return Query(queries.LOCK, rows)
 
-    # --- writing -------------------------------------------------------------------
-
     def statements(self) -> Iterator[Statement]:
-        """What differs from what is stored."""
+        """What differs from what was read."""
         skus = {new.stream for new in self._new}
         changed = [self._loaded[sku] for sku in sorted(skus)]
         now = (batch for product in changed for batch in self._batches.of(product.sku))
-        yield from product_writes.of_products(changed, self.stored.versions)
-        yield from product_writes.of_batches(sorted(now, key=lambda batch: batch.reference), self.stored.rows)
-        lines = sorted((key, line) for key, line in self.lines.changed.items() if line.sku in skus)
+        versions = {sku: self.stored.products[sku].version for sku in skus}
+        yield from product_writes.of_products(changed, versions)
+        yield from product_writes.of_batches(sorted(now, key=lambda batch: batch.reference), self.stored.batches)
+        lines = sorted((key, line) for key, line in self._lines.changed.items() if line.sku in skus)
         before_and_now = [(self.stored.lines.get(key), line) for key, line in lines]
-        yield from product_writes.of_lines(before_and_now, self.lines.cancelled)
+        yield from product_writes.of_lines(before_and_now, self._lines.cancelled)
         holds = {key: hold for key, hold in self._holds.changed.items() if key[0] in skus}
         yield from product_writes.of_holds(holds, self.stored.holds)
         yield from product_writes.of_documents(self._documents.new)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from itertools import starmap
 from typing import Any, cast
@@ -21,37 +20,48 @@ from allocation.service_layer.ports import Lookups
 from messaging.sql.statements import Ask, Query, Row, Rows
 
 
+@dataclass(slots=True)
+class StoredProduct:
+    """The row of a product, of which none is there at version 0, and what is read with it."""
+
+    version: int
+    waiting: int
+    holds: int
+    due: list[Hold]
+    """Holds that have run out."""
+    batches: list[tuple[Any, ...]] = field(default_factory=list)
+    """The open ones that are preferred, the first first; when there may be more, as many as are `AT_HAND`."""
+
+
 class StoredProducts:
-    """As it was read in one transaction, whatever has become of it since. What is None in `rows`, `lines` or `holds` is
-    not there."""
+    """As it was read in one transaction, whatever has become of it since. What is None in `batches`, `lines` or `holds`
+    is not there."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self.versions: dict[str, int] = {}
-        self.rows: dict[str, tuple[Any, ...] | None] = {}
-        """Of batches, by their reference."""
+        self.products: dict[str, StoredProduct] = {}
+        self.batches: dict[str, tuple[Any, ...] | None] = {}
         self.lines: dict[LineKey, PlacedLine | None] = {}
         self.holds: dict[HoldKey, Hold | None] = {}
-        self.due: dict[str, list[Hold]] = {}
-        """Holds that have run out, by SKU."""
         self.locked_elsewhere: set[str] = set()
         """SKUs of which another transaction has locked the row."""
         self._now: datetime | None = None
-        self._counts: dict[str, tuple[int, int]] = {}
-        self._open: defaultdict[str, list[str]] = defaultdict(list)
         self._others: dict[LineKey, list[int]] = {}
         self._orders: dict[str, bool] = {}
         self._whole_orders: set[str] = set()
         self._documents: dict[DocumentKey, list[DocumentedEvent]] = {}
         self._queues: dict[tuple[str, date | None, str], QueueReader] = {}
 
-    def unread(self, lookups: Lookups) -> Iterator[Query]:
-        """What must be read of these before a rule can be applied, and was not read yet. From here on it counts as
-        read: what is not found is not there."""
-        if skus := [sku for sku in dict.fromkeys(lookups.skus) if sku not in self.versions]:
+    def prefetch(self, lookups: Lookups) -> None:
+        """Read of these what was not read yet."""
+        self.take(self._ask(*self.queries(lookups)))
+
+    def queries(self, lookups: Lookups) -> Iterator[Query]:
+        """For what of these was not read yet; their answers are to be taken. What they do not find is not there."""
+        if skus := [sku for sku in dict.fromkeys(lookups.skus) if sku not in self.products]:
             yield Query(queries.PRODUCTS, [{"sku": sku} for sku in skus])
-        if references := [one for one in dict.fromkeys(lookups.batchrefs) if one not in self.rows]:
-            self.rows |= dict.fromkeys(references)
+        if references := [one for one in dict.fromkeys(lookups.batchrefs) if one not in self.batches]:
+            self.batches |= dict.fromkeys(references)
             yield Query(queries.BATCHES, [{"reference": reference} for reference in references])
         if keys := [key for key in dict.fromkeys(lookups.lines) if key not in self.lines]:
             self.lines |= dict.fromkeys(keys)
@@ -66,19 +76,8 @@ class StoredProducts:
             yield Query(queries.HOLDS, [{"sku": sku, "hold_id": hold_id} for sku, hold_id in held])
 
     def take(self, answers: Mapping[str, Rows]) -> None:
-        """What was read."""
-        for version, waiting, held, due, now, *batch in answers.get(queries.PRODUCTS, ()):
-            reference, sku, *_ = batch
-            self.versions[sku] = version or 0
-            self._counts[sku] = waiting or 0, held or 0
-            if due and sku not in self.due:
-                self.due[sku] = queries.holds_from(sku, due)
-                self.holds |= {hold.key: hold for hold in self.due[sku]}
-            self._now = self._now or now
-            if reference is not None:
-                self.rows[reference] = tuple(batch)
-                self._open[sku].append(reference)
-        self.rows |= {row[0]: row for row in answers.get(queries.BATCHES, ())}
+        self._take_products(answers.get(queries.PRODUCTS, ()))
+        self.batches |= {row[0]: row for row in answers.get(queries.BATCHES, ())}
         self._take_lines(answers.get(queries.LINES, ()))
         self._take_lines(answers.get(queries.LINES_OF_ORDERS, ()))
         for about, part, kind, number, version, name, data in answers.get(queries.DOCUMENTS, ()):
@@ -90,7 +89,20 @@ class StoredProducts:
             self.holds.setdefault((sku, hold_id), known)
         if queries.LOCK_FREE in answers:
             ours = {sku for (sku,) in answers[queries.LOCK_FREE]}
-            self.locked_elsewhere = {sku for sku, version in self.versions.items() if version and sku not in ours}
+            self.locked_elsewhere = {sku for sku, one in self.products.items() if one.version and sku not in ours}
+
+    def _take_products(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """One for each open batch of a product, or one without a batch."""
+        for version, waiting, held, due, now, *batch in rows:
+            reference, sku, *_ = batch
+            self._now = self._now or now
+            if sku not in self.products:
+                run_out = queries.holds_from(sku, due) if due else []
+                self.products[sku] = StoredProduct(version or 0, waiting or 0, held or 0, run_out)
+                self.holds |= {hold.key: hold for hold in run_out}
+            if reference is not None:
+                self.batches[reference] = row = tuple(batch)
+                self.products[sku].batches.append(row)
 
     def _take_lines(self, rows: Sequence[tuple[Any, ...]]) -> None:
         for orderid, lineid, cancelled, sku, version, others, returned, since, terms, waiting, *allocated in rows:
@@ -119,29 +131,17 @@ class StoredProducts:
             self.lines[key] = replace(line, allocations=(*line.allocations, *others))
         self._others.clear()
 
-    def read(self, lookups: Lookups) -> None:
-        self.take(self._ask(*self.unread(lookups)))
-
     def now(self) -> datetime:
         """By the clock of the database; one moment for all that is decided."""
         if self._now is None:
             ((self._now,),) = self._ask(Query(queries.NOW, [{"sku": ""}]))[queries.NOW]
         return self._now.astimezone(UTC)
 
-    def version(self, sku: str) -> int:
-        """0: it was never purchased."""
-        if sku not in self.versions:
+    def product(self, sku: str) -> StoredProduct:
+        if sku not in self.products:
             those_of_lines = (line.sku for line in self.lines.values() if line)
-            self.read(Lookups(skus=[sku, *those_of_lines]))
-        return self.versions[sku]
-
-    def counts(self, sku: str) -> tuple[int, int]:
-        """Of lines that wait, and of holds, of a product whose version was read."""
-        return self._counts[sku]
-
-    def at_hand(self, sku: str) -> list[Batch]:
-        """Its open batches that were read with its version, the preferred first."""
-        return [Batch(*self.rows[reference]) for reference in self._open[sku]]  # type: ignore[misc]  # these are there
+            self.prefetch(Lookups(skus=[sku, *those_of_lines]))
+        return self.products[sku]
 
     def quantities(self, key: LineKey) -> Mapping[str, int]:
         """What a line has of each batch, if it was read."""
@@ -153,33 +153,33 @@ class StoredProducts:
         self._queues.clear()
 
     def batch(self, reference: str) -> Batch | None:
-        if reference not in self.rows:
-            self.read(Lookups(batchrefs=[reference]))
-        row = self.rows[reference]
+        if reference not in self.batches:
+            self.prefetch(Lookups(batchrefs=[reference]))
+        row = self.batches[reference]
         return Batch(*row) if row else None
 
     def read_batches(self, references: Iterable[str]) -> None:
-        self.read(Lookups(batchrefs=list(references)))
+        self.prefetch(Lookups(batchrefs=list(references)))
 
     def later_batches(self, sku: str) -> list[Batch]:
         rows = self._ask(Query(queries.LATER_BATCHES, [{"sku": sku}]))[queries.LATER_BATCHES]
-        self.rows |= {row[0]: row for row in rows}
+        self.batches |= {row[0]: row for row in rows}
         return [Batch(*row) for row in rows]
 
     def read_line(self, key: LineKey) -> PlacedLine | None:
         if key not in self.lines:
-            self.read(Lookups(lines=[key]))
+            self.prefetch(Lookups(lines=[key]))
         if key in self._others:
             self._take_others()
         return self.lines[key]
 
     def read_lines_of(self, orderid: str) -> list[PlacedLine]:
-        self.read(Lookups(orders=[orderid]))
+        self.prefetch(Lookups(orders=[orderid]))
         self._take_others()
         return [line for key, line in self.lines.items() if line and key[0] == orderid]
 
     def read_lines(self, keys: Sequence[LineKey]) -> None:
-        self.read(Lookups(lines=keys))
+        self.prefetch(Lookups(lines=keys))
 
     def is_cancelled(self, orderid: str) -> bool:
         if orderid not in self._orders:
@@ -188,7 +188,7 @@ class StoredProducts:
 
     def document(self, key: DocumentKey) -> list[DocumentedEvent]:
         if key not in self._documents:
-            self.read(Lookups(documents=[key]))
+            self.prefetch(Lookups(documents=[key]))
         return self._documents[key]
 
     def first_to_break(self, batch: Batch) -> Iterator[Allocation]:
@@ -205,7 +205,7 @@ class StoredProducts:
 
     def read_hold(self, key: HoldKey) -> Hold | None:
         if key not in self.holds:
-            self.read(Lookups(holds=[key]))
+            self.prefetch(Lookups(holds=[key]))
         return self.holds[key]
 
     def holds_to_break(self, batch: Batch) -> Iterator[Hold]:
@@ -234,11 +234,11 @@ class StoredProducts:
                 place = {"keeps": -allocation.priority, "version": allocation.version}
                 yield allocation
 
-    def backorders(self, batch: Batch, day: date | None, served: Container[LineKey]) -> Iterator[PlacedLine]:
+    def backorders(self, batch: Batch, day: date | None, changed: Container[LineKey]) -> Iterator[PlacedLine]:
         about = batch.sku, day, batch.location
         if about not in self._queues:
             self._queues[about] = QueueReader.of(self._ask, batch, day)
-        for page in self._queues[about].pages(lambda: batch.available_quantity, served):
+        for page in self._queues[about].pages(lambda: batch.available_quantity, changed):
             self.read_lines(page)
             for key in page:
                 line = self.read_line(key)

@@ -30,7 +30,7 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
 
     def prefetch(self, commands: Sequence[object], message_ids: Sequence[str]) -> None:
         lookups = Lookups.of_all([messages.lookups(command) for command in commands])
-        answers = self.ask(*self.products.stored.unread(lookups), *self.inbox.queries(message_ids))
+        answers = self.ask(*self.products.stored.queries(lookups), *self.inbox.queries(message_ids))
         self.products.stored.take(answers)
         self.locked_elsewhere = self.products.stored.locked_elsewhere
         self.inbox.take(answers)

@@ -241,9 +241,9 @@ class StoredLines(Protocol):
         the reverse of the order in which it is broken."""
         ...
 
-    def backorders(self, batch: Batch, day: date | None, served: Container[LineKey]) -> Iterator[PlacedLine]:
+    def backorders(self, batch: Batch, day: date | None, changed: Container[LineKey]) -> Iterator[PlacedLine]:
         """Lines that wait and may be served from this batch, in their turn, as far as they fit the room that it has by
-        then. `day` is when its goods are there; None: now. Of those who are `served` by now only few."""
+        then. `day` is when its goods are there; None: now. Those that are `changed` may be left out."""
         ...
 
 
@@ -257,8 +257,8 @@ class Lines:
     cancelled: set[str] = field(default_factory=set)
     """Orders, since they were stored."""
     displaced: dict[LineKey, int] = field(default_factory=dict)
-    """Quantities of broken or moved promises that are not placed again yet. Meanwhile the line keeps its terms and its
-    turn, although it may have nothing."""
+    """So much of a line lost its promise, broken or moved, and is not placed again yet. Meanwhile the line keeps its
+    terms and its turn, although it may have nothing."""
 
     def get(self, key: LineKey) -> PlacedLine | None:
         if key in self.changed or not self.stored:
@@ -323,8 +323,8 @@ class Lines:
         line = self[event.orderid, event.lineid].take_back(event.batchref, event.qty)
         self.changed[line.key] = line
 
-    def settle(self, event: Allocated | Backordered | OutOfStock) -> None:
-        """So much of what was displaced has found its place, or has none, if it is of that."""
+    def placed_again(self, event: Allocated | Backordered | OutOfStock) -> None:
+        """So much less of the line is displaced, wherever it went."""
         key = event.orderid, event.lineid
         left = self.displaced.pop(key, 0) - event.qty
         if left > 0:
@@ -336,12 +336,12 @@ class Lines:
         before, line = self._placed(event, version if event.waits else 0)
         now = line.promise(event.batchref, event.qty, version)
         if self.displaced:
-            self.settle(event)
+            self.placed_again(event)
         return self._set(before, now.wait(-event.qty) if event.waited else now)
 
     def wait(self, event: Backordered) -> int:
         before, line = self._placed(event, event.since)
-        self.settle(event)
+        self.placed_again(event)
         return self._set(before, line.wait(event.qty))
 
     def give_back(self, event: Deallocated | LineReleased) -> int:

@@ -187,7 +187,7 @@ class Product:
                 self.holds.end(event)
                 self.hold_count -= 1
             case OutOfStock():
-                self.lines.settle(event)
+                self.lines.placed_again(event)
             case ShortagesReported():
                 pass
             case _:

@@ -15,7 +15,7 @@ SEND_OUT_OF_STOCK_NOTIFICATION = "send_out_of_stock_notification"
 def routes(notifications: Notifications, publisher: Publisher, stock_team: str) -> Routes[UnitOfWork]:
     """`stock_team`: the address that is mailed when a line is out of stock."""
     route: Routes[UnitOfWork] = Routes(
-        streams=messages.streams, name_of=messages.fingerprint_name, as_stored=stored_names.as_stored
+        streams=messages.streams, name_of=messages.fingerprint_name, translate=stored_names.as_stored
     )
 
     route.command(commands.CreateBatch, handlers.add_batch)
