@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from allocation.domain import allocating
@@ -82,31 +82,49 @@ def _new_among(cmd: PlaceOrder, known: Sequence[PlacedLine]) -> Iterator[tuple[O
             raise LineConflict(placed)
 
 
+@dataclass(frozen=True, slots=True)
+class _Claims:
+    """What lines would get before anything is recorded: it is not there for those that come after them."""
+
+    by_batch: Counter[str] = field(default_factory=Counter)
+    by_sku: Counter[str] = field(default_factory=Counter)
+    of_holds: Counter[HoldKey] = field(default_factory=Counter)
+    """So much of what was held, which is not available to others anyway."""
+
+    def add(self, planned: Planned) -> None:
+        hold = planned.hold
+        for batch, qty in planned.pieces:
+            of_hold = min(qty, self._left_of(hold)) if hold and batch.reference == hold.batchref else 0
+            if hold:
+                self.of_holds[hold.key] += of_hold
+            self.by_batch[batch.reference] += qty - of_hold
+            self.by_sku[planned.line.sku] += qty - of_hold
+
+    def taken(self, hold: Hold | None) -> Mapping[str, int]:
+        """By batch; to whoever has the hold, what is left of it is available too."""
+        if hold is None:
+            return self.by_batch
+        taken = self.by_batch.copy()
+        taken[hold.batchref] -= self._left_of(hold)
+        return taken
+
+    def _left_of(self, hold: Hold) -> int:
+        return hold.qty - self.of_holds[hold.key]
+
+
 def _plan(
     products: dict[str, Product], lines: Sequence[tuple[OrderLine, str | None]], terms: LineTerms
 ) -> Iterator[Planned]:
     """Each line has what those before it leave, and what is held for it: of that, others have nothing. Nothing
     changes."""
-    by_batch: Counter[str] = Counter()
-    by_sku: Counter[str] = Counter()
-    used: Counter[HoldKey] = Counter()
+    claims = _Claims()
     for line, hold_id in lines:
         product = products[line.sku]
         hold = product.holds.get((line.sku, hold_id)) if hold_id else None
-        taken, first = by_batch, None
-        if hold:
-            first = product.batches[hold.batchref]
-            taken = by_batch.copy()
-            taken[hold.batchref] -= hold.qty - used[hold.key]
-        planned = Planned(
-            product, line, allocating.choose(product, line.qty, terms, taken=taken, first=first), by_sku[line.sku], hold
-        )
-        for batch, qty in planned.pieces:
-            of_hold = min(qty, hold.qty - used[hold.key]) if hold and batch is first else 0
-            if hold:
-                used[hold.key] += of_hold
-            by_batch[batch.reference] += qty - of_hold
-            by_sku[line.sku] += qty - of_hold
+        first = product.batches[hold.batchref] if hold else None
+        pieces = allocating.choose(product, line.qty, terms, taken=claims.taken(hold), first=first)
+        planned = Planned(product, line, pieces, claims.by_sku[line.sku], hold)
+        claims.add(planned)
         yield planned
 
 
