@@ -79,6 +79,21 @@ def test_allocates(api: Api) -> None:
     assert api.client.get("/allocations/o1").json == [{"sku": "TABLE", "batchref": "b1"}]
 
 
+@pytest.mark.parametrize(
+    ("accepted", "is_json"),
+    [
+        ("APPLICATION/JSON", True),
+        ("text/plain, application/json;q=0.1", True),
+        ("application/json;q=0", False),
+        ("*/*", False),
+    ],
+)
+def test_the_outcome_is_for_who_accepts_json_by_that_name(api: Api, accepted: str, is_json: bool) -> None:
+    api.client.post("/add_batch", json=BATCH)
+
+    assert api.client.post("/allocate", json=LINE, headers={"Accept": accepted}).is_json is is_json
+
+
 def test_out_of_stock_is_accepted_too(api: Api) -> None:
     api.client.post("/add_batch", json=BATCH)
 

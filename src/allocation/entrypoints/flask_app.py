@@ -101,7 +101,7 @@ def _add_routes_of_the_book(app: Flask, service: Service) -> None:
     def allocate(command: Allocate, message_id: str | None) -> ResponseReturnValue:
         """Allocate an order line, as in the book. The outcome is in the body for who accepts application/json."""
         batchref = bus.handle(command, g.metadata, message_id)
-        if any(mimetype == "application/json" for mimetype, _ in request.accept_mimetypes):
+        if any(kind.lower() == "application/json" and quality for kind, quality in request.accept_mimetypes):
             outcome = "allocated" if batchref else "out of stock"
             return jsonify(outcome=outcome, batchref=batchref, orderid=command.orderid, sku=command.sku), 202
         return _text("OK", 202)
