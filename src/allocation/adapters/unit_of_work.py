@@ -32,8 +32,11 @@ class SqlAlchemyUnitOfWork(SqlTransaction):
         lookups = Lookups.of_all([messages.lookups(command) for command in commands])
         answers = self.ask(*self.products.stored.queries(lookups), *self.inbox.queries(message_ids))
         self.products.stored.take(answers)
-        self.locked_elsewhere = self.products.stored.locked_elsewhere
         self.inbox.take(answers)
+
+    @property
+    def locked_elsewhere(self) -> Collection[str]:
+        return self.products.stored.locked_elsewhere
 
     @property
     def streams(self) -> set[str]:

@@ -14,9 +14,9 @@ from allocation.domain.product import Product
 
 
 def fill(product: Product) -> None:
-    """Serve those who wait from the batches that have got room since, once nothing is displaced any more. In
-    their turn, each that fits, from the batch that it would choose; who does not fit waits on. What is free again of
-    goods that are known to have expired goes into quarantine."""
+    """Serve those who wait from the batches that have got room since, once nothing is displaced any more. In their
+    turn, each that fits, from the batch that it would choose; who does not fit waits on. What is free again of goods
+    that are known to have expired goes into quarantine."""
     if not product.freed_batches or product.lines.has_displaced(product.sku):
         return
     freed = [product.batches[reference] for reference in product.freed_batches]

@@ -43,7 +43,6 @@ class SqlTransaction:
         self._writers: list[Writer] = []
         self._turn: list[Sent] = []
         self._locks: list[Query] = []
-        self.locked_elsewhere: Collection[str] = ()
 
     def add_writer(self, writer: Writer) -> None:
         self._writers.append(writer)
@@ -66,6 +65,10 @@ class SqlTransaction:
 
     @property
     def streams(self) -> Collection[str]:
+        return ()
+
+    @property
+    def locked_elsewhere(self) -> Collection[str]:
         return ()
 
     def lock_first(self, locks: Query, wait_for_turn: Collection[str] = ()) -> None:
